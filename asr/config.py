@@ -1,0 +1,192 @@
+"""The settings of every room, composed. YAML in, typed and closed objects out; values only, never class names.
+
+Unknown keys, wrong types and values out of range raise `ConfigError` with the file and the key's dotted path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from asr.errors import ConfigError
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+class TextSettings(_Settings):
+    """How transcripts become tokens."""
+
+    case: Literal["lower", "upper", "keep"] = Field("lower", description="case folding before anything else")
+    remove: str = Field("", description="characters deleted from every transcript, e.g. punctuation")
+
+
+class FeatureSettings(_Settings):
+    """Waveform → log-mel."""
+
+    sample_rate_hz: int = Field(16000, ge=4000, le=48000)
+    window_ms: float = Field(25.0, gt=0, le=100)
+    hop_ms: float = Field(10.0, gt=0, le=50)
+    mel_bins: int = Field(80, ge=8, le=256)
+    cmvn: Literal["utterance", "global"] = Field(
+        "utterance", description="mean and variance of each utterance, or of the training set (needed for streaming)"
+    )
+
+
+class AugmentSettings(_Settings):
+    """Perturbations of training utterances."""
+
+    speeds: tuple[float, ...] = Field((0.9, 1.0, 1.1), min_length=1, description="one is drawn per utterance and epoch")
+    frequency_masks: int = Field(2, ge=0)
+    frequency_mask_bins: int = Field(20, ge=0, description="largest width of one mask, in mel bins")
+    time_masks: int = Field(4, ge=0)
+    time_mask_ms: float = Field(300.0, ge=0, description="largest width of one mask")
+    time_mask_share: float = Field(0.1, ge=0, le=1, description="largest width of one mask, as a share of the utterance")
+
+
+class ModelSettings(_Settings):
+    """Subsampling convolutions and the recurrent layers."""
+
+    rnn: Literal["lstm", "gru", "tanh", "relu"] = Field("lstm", description="tanh and relu are the vanilla RNN")
+    bidirectional: bool = True
+    layers: int = Field(3, ge=1, le=20)
+    hidden_size: int = Field(256, ge=8, le=4096, description="of each direction")
+    dropout: float = Field(0.2, ge=0, lt=1)
+    subsampling: Literal[2, 4, 8] = Field(4, description="log-mel frames per output frame")
+    subsampling_channels: int = Field(32, ge=4, le=1024)
+
+
+class TrainingSettings(_Settings):
+    """The optimisation."""
+
+    epochs: int = Field(50, ge=1)
+    seed: int = Field(1, ge=0, lt=2**31)
+    batch_s: float = Field(45.0, gt=0, description="audio seconds in a batch, before augmentation doubles it")
+    max_utterance_s: float = Field(30.0, gt=0, description="longer utterances are left out and named")
+    learning_rate: float = Field(2e-3, gt=0, description="the peak of the schedule")
+    schedule: Literal["one-cycle", "plateau"] = Field(
+        "one-cycle", description="rise and cosine fall over the whole run, or halve when dev WER stops improving"
+    )
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the run in which the rate rises")
+    plateau_patience: int = Field(3, ge=1, description="epochs without a better dev WER before the rate is halved")
+    weight_decay: float = Field(1e-2, ge=0)
+    clip_norm: float = Field(5.0, gt=0, description="gradient norm above which gradients are scaled down")
+    consistency_weight: float = Field(
+        0.2, ge=0, description="CR-CTC: weight of the divergence between two masked views; 0 trains on one view"
+    )
+    ema_decay: float = Field(0.998, ge=0, lt=1, description="moving average of the weights, used for dev and kept; 0 = off")
+    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the processor has it")
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class DecodeSettings(_Settings):
+    """The beam search's defaults; `asr tune` writes the chosen weights into the model folder."""
+
+    beam_size: int = Field(16, ge=1, le=1024)
+    lm_order: int = Field(6, ge=1, le=20, description="order of the token n-gram estimated from the training text")
+    lm_weight: float = Field(0.3, ge=0)
+    insertion_bonus: float = Field(0.0, description="added to the score for each token")
+
+
+class Config(_Settings):
+    """All settings of a model, as saved in its folder's `config.yaml`."""
+
+    text: TextSettings = TextSettings()
+    features: FeatureSettings = FeatureSettings()
+    augment: AugmentSettings = AugmentSettings()
+    model: ModelSettings = ModelSettings()
+    training: TrainingSettings = TrainingSettings()
+    decode: DecodeSettings = DecodeSettings()
+
+
+def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML settings file and apply `key=value` overrides with dotted keys, e.g. `model.hidden_size=320`.
+
+    Args:
+        path: the YAML file; None for the defaults.
+        overrides: later ones win; values are read as YAML.
+
+    Raises:
+        ConfigError: the file is missing or malformed, or a key or value is not acceptable.
+    """
+    values: dict[str, Any] = {}
+    source = "the default settings"
+    if path is not None:
+        source = str(path)
+        values = _read_yaml(Path(path))
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"{override!r}: an override has the form key=value, e.g. model.hidden_size=320")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{override!r}: the value is not valid YAML ({error})") from None
+        _set(values, key.split("."), value, override)
+    return parse_config(values, source if not overrides else f"{source} with {' '.join(overrides)}")
+
+
+def parse_config(values: Mapping[str, Any], source: str) -> Config:
+    """Check a nested mapping and return the settings; `source` names its origin in errors."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, source)) from None
+
+
+def save_config(config: Config, path: str | os.PathLike[str]) -> None:
+    """Write the settings as YAML, every value spelled out."""
+    from asr.data.files import write_text
+
+    write_text(Path(path), yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the settings file ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML ({error})") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a settings file holds sections such as 'model:', not a {type(values).__name__}")
+    return values
+
+
+def _set(values: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
+    for key in keys[:-1]:
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{override!r}: {key!r} is a value, not a section")
+    values[keys[-1]] = value
+
+
+def _explain(error: ValidationError, source: str) -> str:
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            known = ", ".join(_fields_beside(item["loc"]))
+            lines.append(f"  {key}: unknown key; known here: {known}")
+        else:
+            lines.append(f"  {key}: {item['msg']} (got {item['input']!r})")
+    return f"{source}:\n" + "\n".join(lines)
+
+
+def _fields_beside(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in location[:-1]:
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)
