@@ -1,0 +1,56 @@
+"""Train, run and trust your own speech recogniser.
+
+    import asr
+
+    recognizer = asr.load("exp/mine")
+    transcript = recognizer.transcribe("call.wav")
+    print(transcript.text)
+
+The names below are the public API. They are imported on first use: `import asr` alone loads neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asr.config import Config, load_config
+    from asr.errors import AsrError, AudioError, ConfigError, ManifestError, ModelError
+    from asr.inference.recognizer import Recognizer, load
+    from asr.inference.transcript import Transcript, Word
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsrError",
+    "AudioError",
+    "Config",
+    "ConfigError",
+    "ManifestError",
+    "ModelError",
+    "Recognizer",
+    "Transcript",
+    "Word",
+    "__version__",
+    "load",
+    "load_config",
+]
+
+_HOMES = {
+    "asr.config": ("Config", "load_config"),
+    "asr.errors": ("AsrError", "AudioError", "ConfigError", "ManifestError", "ModelError"),
+    "asr.inference.recognizer": ("Recognizer", "load"),
+    "asr.inference.transcript": ("Transcript", "Word"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(_HOME_OF[name]), name)
+    raise AttributeError(f"module 'asr' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

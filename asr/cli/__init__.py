@@ -1,0 +1,1 @@
+"""The door: one thin file per command, parse → call → print."""

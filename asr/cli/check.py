@@ -1,0 +1,71 @@
+"""`asr check`: what a data folder holds and what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from asr.data.check import DataReport
+
+_WIDTH = 80
+
+
+def check(
+    data: Annotated[Path, typer.Argument(help="A folder with {train,dev,test}.jsonl.gz, or one manifest.")],
+    config: Annotated[Path | None, typer.Option(help="Settings file; the defaults without it.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting, e.g. text.remove='.,?!'; repeatable.")
+    ] = None,
+) -> None:
+    """Report hours, speakers and characters, and name every utterance that is unfit (then exit status 1).
+
+    Every recording is decoded. Settings say how transcripts are normalised and which lengths are fit.
+    """
+    from asr.cli.console import out, progress
+    from asr.config import load_config
+    from asr.data.check import Limits, check_data, data_manifests
+
+    settings = load_config(config, overrides or [])
+    manifests = data_manifests(data)
+    total = sum(1 for cuts in manifests.values() for _ in cuts)
+    limits = Limits(
+        max_s=settings.training.max_utterance_s,
+        frame_shift_s=settings.model.subsampling * settings.features.hop_ms / 1000,
+        fastest_speed=max(settings.augment.speeds),
+    )
+    with progress("check", total) as advance:
+        report = check_data(manifests, text=settings.text, limits=limits, on_utterance=lambda: advance(1))
+    out.print(render(report))
+    if report.problems:
+        raise typer.Exit(1)
+
+
+def render(report: DataReport) -> str:
+    """Return the report as aligned text of at most 80 columns; long ids and paths run over."""
+    lines = [
+        f"{'':8}{'utterances':>11}{'hours':>9}{'speakers':>10}{'words':>10}{'shortest':>11}{'longest':>10}"
+    ]
+    for split, summary in report.splits.items():
+        lines.append(
+            f"{split:<8}{summary.utterances:>11}{summary.audio_s / 3600:>9.3f}{summary.speakers:>10}"
+            f"{summary.words:>10}{summary.shortest_s:>9.2f} s{summary.longest_s:>8.2f} s"
+        )
+    lines += ["", f"{len(report.characters)} characters (with their counts)"]
+    counts = [f"{'space' if c == ' ' else c} {n}" for c, n in sorted(report.characters.items())]
+    lines += _columns(counts)
+    if not report.problems:
+        return "\n".join([*lines, "", "No problems found."])
+    lines += ["", f"{len(report.problems)} problem{'s' if len(report.problems) > 1 else ''}"]
+    lines += [f"  {problem.split}  {problem.name}: {problem.reason}" for problem in report.problems]
+    return "\n".join(lines)
+
+
+def _columns(cells: list[str]) -> list[str]:
+    """Lay cells out in rows of equal columns."""
+    width = max(map(len, cells), default=0) + 3
+    per_row = max(1, (_WIDTH - 2) // width)
+    rows = [cells[start : start + per_row] for start in range(0, len(cells), per_row)]
+    return ["  " + "".join(f"{cell:<{width}}" for cell in row).rstrip() for row in rows]

@@ -1,0 +1,94 @@
+"""The consoles that every command prints to, and the progress of long loops.
+
+Text is printed as it is: a path such as `talk[1].wav` or `:mic:.wav` is neither markup nor an emoji, and a
+long line is not broken. Colour goes through `style=` or a `rich.text.Text`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+from rich.console import Console
+
+out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+err = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, stderr=True)
+
+# Work that takes less than this shows no progress; without a terminal a line is printed this often.
+QUIET_S = 2.0
+LINE_EVERY_S = 10.0
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show on stderr how far a loop is: `with progress("decode", total=n) as advance: advance(k)`.
+
+    On a terminal a bar with the time left, removed at the end; elsewhere (a log file, a pipe) a line every
+    10 s and one at the end. Nothing is shown if it all takes less than 2 s.
+
+    Args:
+        description: what is being done, e.g. "decode".
+        total: how many items there are.
+
+    Yields:
+        A function to call with the number of items just finished.
+    """
+    shown = _bar(description, total) if err.is_terminal else _lines(description, total)
+    with shown as advance:
+        yield advance
+
+
+@contextmanager
+def _bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        redirect_stdout=False,  # stdout may be a pipe that carries the results
+    )
+    task = bar.add_task(description, total=total)
+    timer = threading.Timer(QUIET_S, bar.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield lambda items: bar.advance(task, items)
+    finally:
+        timer.cancel()
+        timer.join()  # else it could start the bar after it was stopped
+        bar.stop()
+
+
+@contextmanager
+def _lines(description: str, total: int) -> Iterator[Callable[[int], None]]:
+    start = last_line = monotonic()
+    done = 0
+
+    def advance(items: int) -> None:
+        nonlocal done, last_line
+        done += items
+        now = monotonic()
+        if now - last_line >= LINE_EVERY_S and 0 < done < total:
+            last_line = now
+            left_s = (now - start) / done * (total - done)
+            times = f"{_clock(now - start)}, {_clock(left_s)} left"
+            err.print(f"{description}: {done}/{total} ({100 * done // total} %), {times}")
+
+    try:
+        yield advance
+    finally:
+        if monotonic() - start >= QUIET_S:
+            err.print(f"{description}: {done}/{total}, {_clock(monotonic() - start)}")
+
+
+def _clock(seconds: float) -> str:
+    """Return e.g. 1:02:03, or 2:03 below an hour."""
+    minutes, whole_s = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{whole_s:02d}" if hours else f"{minutes}:{whole_s:02d}"

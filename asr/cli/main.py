@@ -1,0 +1,97 @@
+"""The `asr` command: registers every sub-command and turns errors into one line and an exit status.
+
+Modules of commands import only typer at their top and what they need inside, so that `asr --help` is quick.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from asr.cli import check, decode, import_, lm, prepare, score, train, transcribe, tune
+from asr.errors import AsrError
+
+# The order of a user's work, kept in the help.
+COMMANDS = ("prepare", "import", "check", "train", "lm", "tune", "decode", "score", "transcribe")
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+
+class _Commands(TyperGroup):
+    """Lists commands in the order of work, and prints what they raise on purpose without a traceback."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _print_error("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except (AsrError, OSError) as error:
+            if ctx.params["debug"] or isinstance(error, BrokenPipeError):
+                raise
+            _print_error(_explain(error))
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    name="asr",
+    cls=_Commands,
+    help="Train, run and trust your own speech recogniser.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: paragraphs are filled, and [brackets] stay
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("prepare")(prepare.prepare)
+app.add_typer(import_.app, name="import")
+app.command("check")(check.check)
+app.command("train")(train.train)
+app.add_typer(lm.app, name="lm")
+app.command("tune")(tune.tune)
+app.command("decode")(decode.decode)
+app.command("score")(score.score)
+app.command("transcribe")(transcribe.transcribe)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from asr import __version__
+
+        typer.echo(f"asr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Hold the options that stand before a command; `_Commands` and `_print_version` act on them."""
+
+
+def run() -> None:
+    """Run the command line; the entry point of the `asr` script."""
+    app()
+
+
+def _explain(error: AsrError | OSError) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _print_error(message: str) -> None:
+    from rich.text import Text
+
+    from asr.cli.console import err
+
+    err.print(Text.assemble(("error: ", "bold red"), message))

@@ -1,0 +1,28 @@
+"""`asr score`: a decode folder → error rates on the screen, `wer.json` and `wer.txt` in the folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def score(
+    folder: Annotated[Path, typer.Argument(help="A decode folder with ref.trn and hyp.trn.")],
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Another system's decode folder of the same utterances, to compare with."),
+    ] = None,
+) -> None:
+    """Count the errors of a decode folder: WER and CER with intervals; aligned errors go to wer.txt."""
+    from asr.scoring.rendering import render_comparison
+    from asr.scoring.report import compare, read_score, score_folder, summary
+
+    this = score_folder(folder)
+    typer.echo(f"{folder}\n{summary(this)}")
+    if against is not None:
+        other = read_score(against)
+        typer.echo(f"\n{against}\n{summary(other)}")
+        typer.echo(f"\n{render_comparison(compare(other, this), str(folder))}")
+    typer.echo(f"\ndetails   {folder / 'wer.txt'}")

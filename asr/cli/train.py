@@ -1,0 +1,34 @@
+"""`asr train`: manifests → a model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    data: Annotated[Path, typer.Option(help="Folder with train.jsonl.gz and dev.jsonl.gz.")],
+    out: Annotated[Path, typer.Option(help="The model folder to write, e.g. exp/mine.")],
+    config: Annotated[Path | None, typer.Option(help="Settings file; the defaults without it.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting, e.g. model.hidden_size=320; repeatable.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
+    accelerator: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+) -> None:
+    """Train an acoustic model; the best by dev WER is kept."""
+    from asr.cli.console import out as console
+    from asr.cli.training_display import TrainingDisplay
+    from asr.config import load_config
+    from asr.training.trainer import train as train_model
+
+    given = list(overrides or [])
+    if accelerator is not None:
+        given.append(f"training.accelerator={accelerator}")
+    settings = load_config(config, given)
+    with TrainingDisplay(console, settings) as display:
+        for report in train_model(settings, data, out, resume=resume):
+            display.show(report)
+    console.print(f"model   {out}")

@@ -1,0 +1,80 @@
+"""How a training run shows itself: facts at the start, a bar with the time left, a line per epoch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from asr.training.trainer import EpochReport, RunStart, StepReport
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from asr.config import Config
+
+
+class TrainingDisplay:
+    """Prints the reports of `train`; without a terminal there is no bar, only the lines."""
+
+    def __init__(self, console: Console, config: Config) -> None:
+        """Show on `console`."""
+        self._console = console
+        self._config = config
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:3.0f} %"),
+            TimeRemainingColumn(),
+            TextColumn("loss {task.fields[loss]:.3f}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("training", total=1.0, loss=0.0)
+
+    def __enter__(self) -> TrainingDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, report: RunStart | StepReport | EpochReport) -> None:
+        """Show one report."""
+        if isinstance(report, StepReport):
+            self._progress.update(self._task, completed=report.progress, loss=report.loss)
+        elif isinstance(report, EpochReport):
+            self._epoch(report)
+        else:
+            self._start(report)
+
+    def _start(self, start: RunStart) -> None:
+        model, survey = self._config.model, start.survey
+        direction = "bidirectional" if model.bidirectional else "unidirectional"
+        line = self._console.print
+        line(f"network   {model.layers} × {model.hidden_size} {direction} {model.rnn}, {start.parameter_count:,} parameters")
+        context = "the whole utterance" if model.bidirectional else "all that came before"
+        line(f"sees      {1000 * start.receptive_field_s:.0f} ms a frame; with the recurrent layers {context}")
+        line(f"data      {survey.utterances} utterances, {survey.audio_s / 3600:.2f} h, {len(survey.tokens)} tokens")
+        line(f"device    {start.device}, {start.precision}" + (" (no GPU found)" if self._fell_back(start) else ""))
+        if start.resumed_at_epoch:
+            line(f"resumed   after epoch {start.resumed_at_epoch}")
+        for utterance_id, reason in list(survey.skipped.items())[:10]:
+            line(f"left out  {utterance_id}: {reason}", markup=False)
+        if len(survey.skipped) > 10:
+            line(f"left out  {len(survey.skipped) - 10} more; `asr check` names them all", markup=False)
+
+    def _fell_back(self, start: RunStart) -> bool:
+        return start.device == "cpu" and self._config.training.accelerator == "auto"
+
+    def _epoch(self, report: EpochReport) -> None:
+        self._console.print(
+            f"epoch {report.epoch + 1:3d}/{self._config.training.epochs}"
+            f"   loss {report.loss:6.3f}   dev WER {100 * report.dev.wer:6.2f} %{' *' if report.best else '  '}"
+            f"   {report.train_s + report.dev_s:5.1f} s",
+            highlight=False,
+        )

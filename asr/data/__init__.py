@@ -1,0 +1,1 @@
+"""Room 1: corpora → manifests; audio files → waveforms; transcripts → tokens."""

@@ -1,0 +1,171 @@
+"""Looks for everything in a data folder that would break training or falsify a result, and names it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from asr.config import TextSettings
+from asr.data.audio import load_cut
+from asr.data.manifest import SPLITS, cut_text, read_manifest
+from asr.data.text import normalise
+from asr.data.tokens import min_frames
+from asr.errors import AudioError, ManifestError
+
+if TYPE_CHECKING:
+    from lhotse import CutSet
+    from lhotse.cut import Cut
+
+MIN_UTTERANCE_S = 0.1
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """The size of one manifest, faulty utterances included."""
+
+    utterances: int
+    speakers: int
+    audio_s: float
+    shortest_s: float
+    longest_s: float
+    words: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one utterance, or with one speaker."""
+
+    split: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What manifests hold and what is wrong with them."""
+
+    splits: dict[str, SplitSummary]
+    characters: dict[str, int]  # of all normalised transcripts, most frequent first
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an utterance must fulfil."""
+
+    max_s: float
+    frame_shift_s: float  # audio time of an output frame
+    fastest_speed: float = 1.0  # of the speed perturbation, which shortens training utterances
+    min_s: float = MIN_UTTERANCE_S
+
+
+def data_manifests(path: Path) -> dict[str, CutSet]:
+    """Return the manifests of a data folder by split, or the one manifest that `path` is.
+
+    Raises:
+        ManifestError: there is none, or it cannot be read.
+    """
+    if not path.is_dir():
+        return {path.name.partition(".")[0]: read_manifest(path)}
+    files = {split: path / f"{split}.jsonl.gz" for split in SPLITS}
+    found = {split: read_manifest(file) for split, file in files.items() if file.exists()}
+    if not found:
+        raise ManifestError(f"{path}: holds none of {', '.join(file.name for file in files.values())}")
+    return found
+
+
+def check_data(
+    manifests: Mapping[str, Iterable[Cut]],
+    *,
+    text: TextSettings,
+    limits: Limits,
+    on_utterance: Callable[[], None] = lambda: None,
+) -> DataReport:
+    """Read every utterance of some manifests, its audio included, and report what they hold.
+
+    Args:
+        manifests: cuts by split, "train" first if it is there.
+        text: how transcripts will be normalised.
+        limits: lengths that an utterance must keep to.
+        on_utterance: called after each utterance, to show progress.
+
+    Raises:
+        ManifestError: a manifest's line is not a cut.
+    """
+    splits: dict[str, SplitSummary] = {}
+    characters: Counter[str] = Counter()
+    problems: list[Problem] = []
+    split_of_id: dict[str, str] = {}
+    splits_of_speaker: dict[str, list[str]] = {}
+    trained: set[str] | None = None
+    for split, cuts in manifests.items():
+        durations: list[float] = []
+        speakers: set[str] = set()
+        split_characters: Counter[str] = Counter()
+        words = 0
+        speed = limits.fastest_speed if split == "train" else 1.0
+        for cut in cuts:
+            transcript = normalise(cut_text(cut), text)
+            reasons = [*_audio_faults(cut, limits), *_text_faults(cut.duration / speed, transcript, limits)]
+            if cut.id in split_of_id:
+                reasons.append(f"its id occurs already in {split_of_id[cut.id]}")
+            unseen = set(transcript) - trained if trained is not None else set()
+            if unseen:
+                reasons.append(f"characters that train does not have: {' '.join(map(repr, sorted(unseen)))}")
+            problems += [Problem(split, cut.id, reason) for reason in reasons]
+            split_of_id.setdefault(cut.id, split)
+            speakers |= {str(supervision.speaker) for supervision in cut.supervisions if supervision.speaker}
+            split_characters.update(transcript)
+            words += len(transcript.split())
+            durations.append(cut.duration)
+            on_utterance()
+        if split == "train":
+            trained = set(split_characters)
+        characters += split_characters
+        for speaker in speakers:
+            splits_of_speaker.setdefault(speaker, []).append(split)
+        splits[split] = SplitSummary(
+            utterances=len(durations),
+            speakers=len(speakers),
+            audio_s=sum(durations),
+            shortest_s=min(durations, default=0.0),
+            longest_s=max(durations, default=0.0),
+            words=words,
+        )
+    problems += [
+        Problem(shared[0], f"speaker {speaker}", f"is also in {' and '.join(shared[1:])}")
+        for speaker, shared in sorted(splits_of_speaker.items())
+        if len(shared) > 1
+    ]
+    return DataReport(splits, dict(characters.most_common()), tuple(problems))
+
+
+def _audio_faults(cut: Cut, limits: Limits) -> list[str]:
+    faults = []
+    if cut.duration > limits.max_s:
+        faults.append(f"too long: {cut.duration:.2f} s, the limit is {limits.max_s:g} s")
+    if cut.duration < limits.min_s:
+        faults.append(f"too short: {cut.duration:.3f} s, the limit is {limits.min_s:g} s")
+    try:
+        samples = load_cut(cut, cut.sampling_rate)
+    except AudioError as error:
+        faults.append(str(error).removeprefix(f"utterance {cut.id}: "))
+    else:
+        if not np.any(samples):
+            faults.append("silent: every sample is 0")
+    return faults
+
+
+def _text_faults(duration_s: float, transcript: str, limits: Limits) -> list[str]:
+    if not transcript:
+        return ["its transcript is empty"]
+    needed = min_frames([ord(character) for character in transcript])
+    frames = int(duration_s / limits.frame_shift_s)
+    if frames < needed:
+        return [f"too short for its transcript: {frames} output frames, CTC needs {needed}"]
+    return []

@@ -1,0 +1,170 @@
+"""Where all importers meet: described utterances → cuts → manifests of train, dev and test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from asr.data.manifest import SPLITS, make_cut, write_manifest
+from asr.data.splits import split_by_speaker, split_by_utterance
+from asr.errors import AudioError, ManifestError
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "dev": "dev",
+    "val": "dev",
+    "valid": "dev",
+    "validation": "dev",
+    "test": "test",
+    "testing": "test",
+    "eval": "test",
+}
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One utterance as its source describes it."""
+
+    id: str
+    audio_path: Path
+    text: str
+    where: str  # the file and line that describe it, for errors
+    speaker: str | None = None  # None: unknown, counted as a speaker of its own
+    split: str | None = None  # "train", "dev" or "test"; None: to be drawn
+    start_s: float = 0.0
+    duration_s: float | None = None
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """How utterances whose source does not say so are divided."""
+
+    by: Literal["speaker", "utterance"] = "speaker"
+    dev_share: float = 0.1
+    test_share: float = 0.1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import wrote, and what it left out."""
+
+    utterances: dict[str, int]  # by split
+    skipped: tuple[str, ...]  # one line each: where, and the reason
+    notes: tuple[str, ...]  # what the user should know about the splits
+
+
+def split_name(name: str, where: str) -> str:
+    """Return "train", "dev" or "test" for a split's name in the source.
+
+    Raises:
+        ManifestError: the name means none of them.
+    """
+    split = SPLIT_NAMES.get(name.strip().lower())
+    if split is None:
+        raise ManifestError(f"{where}: {name!r} is not a split; known: {', '.join(SPLIT_NAMES)}")
+    return split
+
+
+def write_splits(
+    utterances: Iterable[Utterance],
+    out: Path,
+    rule: SplitRule,
+    *,
+    language: str | None = None,
+    on_utterance: Callable[[], None] = lambda: None,
+) -> ImportReport:
+    """Write `out`/{train,dev,test}.jsonl.gz without the utterances that have no transcript or no readable audio.
+
+    Splits that the source names stand. Those it does not name are drawn from its training utterances.
+
+    Args:
+        utterances: from one source.
+        out: folder of the manifests.
+        rule: how to draw splits.
+        language: recorded in the manifests, e.g. "en".
+        on_utterance: called after each utterance, to show progress.
+
+    Raises:
+        ManifestError: an id is malformed or occurs twice, nothing is left, or the splits cannot be drawn.
+    """
+    given: dict[str, list[Cut]] = {split: [] for split in SPLITS}
+    where_of: dict[str, str] = {}
+    skipped: list[str] = []
+    notes: list[str] = []
+    unknown_speakers = 0
+    for utterance in utterances:
+        _check_id(utterance, where_of)
+        try:
+            given[utterance.split or "train"].append(_cut(utterance, language))
+            unknown_speakers += utterance.speaker is None
+        except (AudioError, ManifestError) as error:
+            skipped.append(f"{utterance.where}: {error}")
+        on_utterance()
+    if not given["train"]:
+        first = f"; the first reason: {skipped[0]}" if skipped else ""
+        raise ManifestError(f"none of the {len(where_of)} utterances can be trained on{first}")
+    if unknown_speakers:
+        notes.append(
+            f"{unknown_speakers} utterances name no speaker; each counts as a speaker of its own, so one person\n"
+            "may be in two splits, and the error rate would then be that of known voices"
+        )
+    splits = _complete(given, rule, notes)
+    for split in SPLITS:
+        write_manifest(splits[split], out / f"{split}.jsonl.gz")
+    return ImportReport({split: len(splits[split]) for split in SPLITS}, tuple(skipped), tuple(notes))
+
+
+def _cut(utterance: Utterance, language: str | None) -> Cut:
+    text = " ".join(utterance.text.split())
+    if not text:
+        raise ManifestError(f"utterance {utterance.id}: its transcript is empty")
+    return make_cut(
+        utterance.id,
+        utterance.audio_path,
+        text,
+        utterance.speaker or utterance.id,
+        start_s=utterance.start_s,
+        duration_s=utterance.duration_s,
+        language=language,
+    )
+
+
+def _check_id(utterance: Utterance, where_of: dict[str, str]) -> None:
+    name = utterance.id
+    if not name or name != " ".join(name.split()) or "(" in name or ")" in name:
+        raise ManifestError(
+            f"{utterance.where}: {name!r} cannot be an utterance id; ids hold no parentheses, line breaks or "
+            "doubled spaces"
+        )
+    if name in where_of:
+        raise ManifestError(
+            f"{utterance.where}: the utterance id {name!r} occurs already at {where_of[name]}"
+        )
+    where_of[name] = utterance.where
+
+
+def _complete(given: dict[str, list[Cut]], rule: SplitRule, notes: list[str]) -> dict[str, list[Cut]]:
+    """Draw the splits that the source does not give from its training utterances."""
+    missing = [split for split in ("dev", "test") if not given[split]]
+    if not missing:
+        return given
+    divide = split_by_speaker if rule.by == "speaker" else split_by_utterance
+    drawn = divide(
+        given["train"],
+        dev_share=0.0 if given["dev"] else rule.dev_share,
+        test_share=0.0 if given["test"] else rule.test_share,
+        seed=rule.seed,
+    )
+    notes.append(
+        f"{' and '.join(missing)} drawn from the training utterances, by {rule.by}, seed {rule.seed}"
+    )
+    return {
+        split: given[split] if split in ("dev", "test") and given[split] else drawn[split] for split in SPLITS
+    }

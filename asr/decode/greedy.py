@@ -1,0 +1,52 @@
+"""Greedy search: the most probable token of each frame, repeats collapsed, blanks dropped.
+
+It finds the most probable *path*. The most probable *token sequence* is the sum of many paths: see `beam.py`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from asr.data.tokens import BLANK
+from asr.decode.hypothesis import Hypothesis
+from asr.decode.posteriors import frame_mask
+
+
+@torch.inference_mode()
+def greedy_search(log_posteriors: Tensor, lengths: Tensor) -> list[Hypothesis]:
+    """Return the token sequence of each utterance's most probable path.
+
+    Args:
+        log_posteriors: `(batch, frame, token)`, natural log; token 0 is blank.
+        lengths: `(batch,)` integer, valid frames of each utterance.
+
+    Returns:
+        One hypothesis an utterance. Its score is the path's log-probability; a token's frame is the first of
+        its run.
+
+    Raises:
+        ShapeError: a length exceeds the number of frames, or the tensors do not fit.
+
+    Source: Graves et al. 2006, "Connectionist temporal classification", section 3.2, best path decoding.
+    """
+    valid = frame_mask(log_posteriors, lengths)
+    log_probabilities, path = log_posteriors.max(dim=-1)  # (batch, frame)
+    scores = log_probabilities.masked_fill(~valid, 0.0).sum(dim=1, dtype=torch.float64).tolist()
+
+    starts_run = torch.ones_like(valid)
+    starts_run[:, 1:] = path[:, 1:] != path[:, :-1]
+    emits = starts_run & (path != BLANK) & valid
+    counts = emits.sum(dim=1).tolist()
+    tokens = torch.split(path[emits], counts)
+    frames = torch.split(emits.nonzero()[:, 1], counts)
+    return [
+        Hypothesis(
+            tokens=tuple(token_ids.tolist()),
+            score=score,
+            acoustic_score=score,
+            lm_score=0.0,
+            frames=tuple(frame_indices.tolist()),
+        )
+        for token_ids, frame_indices, score in zip(tokens, frames, scores, strict=True)
+    ]

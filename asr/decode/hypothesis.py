@@ -1,0 +1,24 @@
+"""What a search returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One token sequence that may have been said. Scores are natural logs; frames are the acoustic model's.
+
+    Attributes:
+        tokens: token ids, without blanks.
+        score: what hypotheses are ranked by: acoustic score + LM score + insertion bonuses.
+        acoustic_score: log-probability of the tokens given the audio.
+        lm_score: the scorers' weighted log-probabilities, the sentence's end included; 0 without scorers.
+        frames: for each token, the frame at which it is emitted; they never decrease.
+    """
+
+    tokens: tuple[int, ...]
+    score: float
+    acoustic_score: float
+    lm_score: float
+    frames: tuple[int, ...]

@@ -1,0 +1,1 @@
+"""Waveform → log-mel features, and the batches that carry them."""

@@ -1,0 +1,111 @@
+"""Perturbations of training utterances: speed and SpecAugment masks.
+
+Every draw is a function of (seed, epoch, utterance id), never of workers, batch composition or what ran before,
+so a resumed run sees exactly the audio it would have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+import torchaudio.functional as AF  # noqa: N812
+from torch import Tensor
+
+from asr.config import AugmentSettings
+
+
+def utterance_rng(purpose: str, seed: int, epoch: int, utterance_id: str) -> np.random.Generator:
+    """Return the random generator that belongs to one utterance of one epoch, for one purpose."""
+    key = hashlib.blake2b(f"{purpose}|{seed}|{epoch}|{utterance_id}".encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(key, "little")))
+
+
+def perturb_speed(waveform: Tensor, speed: float) -> Tensor:
+    """Return `(sample,)` played `speed` times as fast, by band-limited resampling; pitch moves along.
+
+    Source: Ko et al. 2015, Audio augmentation for speech recognition.
+    """
+    if speed == 1.0:
+        return waveform
+    ratio = Fraction(speed).limit_denominator(100)
+    return AF.resample(waveform, ratio.numerator, ratio.denominator)
+
+
+@dataclass(frozen=True)
+class SpecMasks:
+    """Bands to blank, as (start, width) pairs: `times (view·batch, mask, 2)` frames, `bands (view·batch, mask, 2)` bins.
+
+    Rows run view by view: the first `batch` rows are the first view of all utterances.
+    """
+
+    times: Tensor
+    bands: Tensor
+    views: int
+
+
+def draw_masks(
+    ids: Sequence[str],
+    frame_lengths: Sequence[int],
+    mel_bins: int,
+    settings: AugmentSettings,
+    *,
+    hop_ms: float,
+    views: int,
+    seed: int,
+    epoch: int,
+) -> SpecMasks:
+    """Draw SpecAugment masks for `views` independent views of each utterance.
+
+    Source: Park et al. 2019, arXiv:1904.08779.
+    """
+    times = np.zeros((views, len(ids), settings.time_masks, 2), dtype=np.int64)
+    bands = np.zeros((views, len(ids), settings.frequency_masks, 2), dtype=np.int64)
+    widest_band = min(settings.frequency_mask_bins, mel_bins)
+    for index, (utterance_id, frames) in enumerate(zip(ids, frame_lengths, strict=True)):
+        rng = utterance_rng("masks", seed, epoch, utterance_id)
+        widest = int(min(settings.time_mask_ms / hop_ms, settings.time_mask_share * frames))
+        times[:, index] = _spans(rng, frames, widest, (views, settings.time_masks))
+        bands[:, index] = _spans(rng, mel_bins, widest_band, (views, settings.frequency_masks))
+    return SpecMasks(
+        torch.from_numpy(times.reshape(views * len(ids), settings.time_masks, 2)),
+        torch.from_numpy(bands.reshape(views * len(ids), settings.frequency_masks, 2)),
+        views,
+    )
+
+
+def _spans(
+    rng: np.random.Generator, size: int, widest: int, shape: tuple[int, int]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    widths = rng.integers(0, widest + 1, shape)
+    starts = rng.integers(0, size - widths + 1)
+    return np.stack([starts, widths], axis=-1)
+
+
+def apply_masks(features: Tensor, lengths: Tensor, masks: SpecMasks) -> tuple[Tensor, Tensor]:
+    """Return all views of normalised features, stacked along the batch, with the masked bands at 0 (their mean).
+
+    Args:
+        features: `(batch, frame, mel)`.
+        lengths: `(batch,)` frames.
+        masks: as drawn for the same batch.
+
+    Returns:
+        `(view·batch, frame, mel)` and `(view·batch,)`.
+    """
+    device = features.device
+    hidden_times = _covered(masks.times.to(device, non_blocking=True), features.shape[1])
+    hidden_bands = _covered(masks.bands.to(device, non_blocking=True), features.shape[2])
+    hidden = hidden_times[:, :, None] | hidden_bands[:, None, :]
+    return features.repeat(masks.views, 1, 1).masked_fill(hidden, 0.0), lengths.repeat(masks.views)
+
+
+def _covered(spans: Tensor, size: int) -> Tensor:
+    """`(row, mask, 2)` spans → `(row, size)`, true where any span lies."""
+    position = torch.arange(size, device=spans.device)
+    start, width = spans[..., 0, None], spans[..., 1, None]
+    return ((position >= start) & (position < start + width)).any(dim=1)

@@ -1,0 +1,155 @@
+"""Cuts → padded batches: bucketed by duration, shuffled by (seed, epoch), prepared ahead by a background thread."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor
+
+from asr.config import Config
+from asr.data.audio import load_cut
+from asr.data.manifest import cut_text
+from asr.data.text import normalise
+from asr.data.tokens import TokenTable
+from asr.features.augment import perturb_speed, utterance_rng
+
+if TYPE_CHECKING:
+    from lhotse import CutSet
+    from lhotse.cut import Cut
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded utterances. Waveforms are float32 at the model's rate, tokens exclude the blank; padding is 0."""
+
+    waveforms: Tensor  # (batch, sample)
+    lengths: Tensor  # (batch,) samples
+    tokens: Tensor  # (batch, token)
+    token_lengths: Tensor  # (batch,)
+    ids: list[str]
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on `device`."""
+        if self.waveforms.device == device:
+            return self
+        tensors = (self.waveforms, self.lengths, self.tokens, self.token_lengths)
+        return Batch(*(tensor.to(device, non_blocking=True) for tensor in tensors), self.ids)
+
+
+def collate(waveforms: Sequence[Tensor], tokens: Sequence[Sequence[int]], ids: Sequence[str]) -> Batch:
+    """Pad 1-D waveforms and token lists into a batch."""
+    return Batch(
+        waveforms=torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True),
+        lengths=torch.tensor([len(waveform) for waveform in waveforms]),
+        tokens=torch.nn.utils.rnn.pad_sequence(
+            [torch.tensor(sequence, dtype=torch.int64) for sequence in tokens], batch_first=True
+        ),
+        token_lengths=torch.tensor([len(sequence) for sequence in tokens]),
+        ids=list(ids),
+    )
+
+
+def training_batches(cuts: CutSet, tokens: TokenTable, config: Config, *, epoch: int, skip: int = 0) -> Iterator[Batch]:
+    """Yield one epoch's batches, in an order and with speed perturbations fixed by (seed, epoch, utterance).
+
+    Args:
+        cuts: utterances that are fit for training; may be lazy.
+        tokens: the token table of the transcripts.
+        config: text, feature, augmentation and training settings.
+        epoch: counted from 0.
+        skip: leading batches left out, without their audio being read (to resume within an epoch).
+
+    Raises:
+        AudioError: a recording cannot be read.
+        TokenError: a transcript has an unknown character.
+    """
+    from lhotse.dataset import DynamicBucketingSampler
+
+    seed = config.training.seed
+    sampler = DynamicBucketingSampler(
+        cuts, max_duration=config.training.batch_s, shuffle=True, seed=seed, num_buckets=10, sync_buckets=False
+    )
+    sampler.set_epoch(epoch)
+
+    def load(batch: Iterable[Cut]) -> Batch:
+        waveforms, ids, token_lists = [], [], []
+        for cut in batch:
+            waveform = torch.from_numpy(load_cut(cut, config.features.sample_rate_hz))
+            speed = float(utterance_rng("speed", seed, epoch, cut.id).choice(config.augment.speeds))
+            waveforms.append(perturb_speed(waveform, speed))
+            token_lists.append(tokens.encode(normalise(cut_text(cut), config.text)))
+            ids.append(cut.id)
+        return collate(waveforms, token_lists, ids)
+
+    batches = (batch for index, batch in enumerate(sampler) if index >= skip)
+    return prefetch(load(batch) for batch in batches)
+
+
+def evaluation_batches(cuts: Iterable[Cut], config: Config, *, batch_s: float = 60.0) -> Iterator[Batch]:
+    """Yield unperturbed batches without tokens, in the manifest's order, of at most `batch_s` padded seconds."""
+    rate_hz = config.features.sample_rate_hz
+
+    def load(batch: list[Cut]) -> Batch:
+        waveforms = [torch.from_numpy(load_cut(cut, rate_hz)) for cut in batch]
+        return collate(waveforms, [[]] * len(batch), [cut.id for cut in batch])
+
+    return prefetch(load(batch) for batch in group_by_padded_size(cuts, lambda cut: cut.duration, batch_s))
+
+
+def group_by_padded_size(items: Iterable[Item], size: Callable[[Item], float], limit: float) -> Iterator[list[Item]]:
+    """Group neighbours so that the longest item's size times the group's count stays within `limit`."""
+    group: list[Item] = []
+    longest = 0.0
+    for item in items:
+        longest = max(longest, size(item))
+        if group and longest * (len(group) + 1) > limit:
+            yield group
+            group, longest = [], size(item)
+        group.append(item)
+    if group:
+        yield group
+
+
+def prefetch(items: Iterator[Item], ahead: int = 4) -> Iterator[Item]:
+    """Yield `items`, computed up to `ahead` in advance by a thread; its exceptions surface here."""
+    buffer: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(ahead)
+    stop = threading.Event()
+
+    def put(entry: tuple[Item | None, BaseException | None]) -> None:
+        while not stop.is_set():
+            try:
+                return buffer.put(entry, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def fill() -> None:
+        try:
+            for item in items:
+                put((item, None))
+                if stop.is_set():
+                    return
+        except BaseException as error:
+            put((None, error))
+        else:
+            put((None, None))
+
+    thread = threading.Thread(target=fill, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = buffer.get()
+            if error is not None:
+                raise error
+            if item is None:
+                return
+            yield item
+    finally:
+        stop.set()
+        thread.join()

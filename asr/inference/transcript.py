@@ -1,0 +1,55 @@
+"""What was said in a recording, when, and how sure the recogniser is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from asr.inference import formats
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word of a transcript.
+
+    Attributes:
+        text: the word, without spaces around it.
+        start_s: seconds from the start of the recording to the word's first sound.
+        end_s: seconds from the start of the recording to the word's end; not before `start_s`.
+        confidence: 0 (a guess) to 1 (certain).
+    """
+
+    text: str
+    start_s: float
+    end_s: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was said in one recording.
+
+    Attributes:
+        text: all words, separated by single spaces; empty if nothing was recognised.
+        words: in the order in which they were spoken.
+        duration_s: length of the recording in seconds.
+        confidence: of the whole, 0 (a guess) to 1 (certain).
+        path: the audio file; None if the audio came as a waveform.
+    """
+
+    text: str
+    words: tuple[Word, ...]
+    duration_s: float
+    confidence: float
+    path: str | None = None
+
+    def to_txt(self) -> str:
+        """Return the text as one line, as in a `.txt` file."""
+        return formats.to_txt(self)
+
+    def to_json(self) -> str:
+        """Return text, word times and confidences as one line of JSON, as in a `.json` file."""
+        return formats.to_json(self)
+
+    def to_srt(self) -> str:
+        """Return SubRip subtitles, as in a `.srt` file; empty if there are no words."""
+        return formats.to_srt(self)

@@ -1,0 +1,1 @@
+"""Features → log-posteriors: subsampling convolutions, recurrent layers, the CTC criterion."""

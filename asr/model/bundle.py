@@ -1,0 +1,122 @@
+"""The model folder: everything that transcribing needs, in files that anyone can read and nothing has to unpickle.
+
+    config.yaml         the settings
+    tokens.json         the token table
+    model.safetensors   weights and normalisation moments
+    decoder.yaml        the beam search's settings, as chosen on dev
+    lm.arpa.gz          a token n-gram language model (optional; written by `asr lm ngram`)
+    README.md           the model card
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from asr.config import Config, DecodeSettings, load_config, save_config
+from asr.data.files import atomic_path, write_text
+from asr.data.tokens import TokenTable
+from asr.errors import AsrError, ModelError
+from asr.model.acoustic import AcousticModel
+
+CONFIG, TOKENS, WEIGHTS, DECODER, LANGUAGE_MODEL = (
+    "config.yaml",
+    "tokens.json",
+    "model.safetensors",
+    "decoder.yaml",
+    "lm.arpa.gz",
+)
+
+
+@dataclass(frozen=True)
+class ModelBundle:
+    """An acoustic model with what belongs to it; `lm_path` names the language model's file if there is one."""
+
+    config: Config
+    tokens: TokenTable
+    model: AcousticModel
+    decoder: DecodeSettings
+    lm_path: Path | None = None
+
+    def save(self, folder: Path) -> None:
+        """Write settings, tokens, weights, decoder settings and model card; a language model is left as it stands."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+        with atomic_path(folder / WEIGHTS) as temporary:
+            save_file(tensors, temporary)
+        self.tokens.save(folder / TOKENS)
+        save_config(self.config, folder / CONFIG)
+        save_decoder(self.decoder, folder)
+        write_text(folder / "README.md", model_card(self))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> ModelBundle:
+        """Read a model folder; the model is in evaluation mode on the CPU.
+
+        Raises:
+            ModelError: a file is missing, damaged, or does not fit the others.
+        """
+        root = Path(folder)
+        missing = [name for name in (CONFIG, TOKENS, WEIGHTS, DECODER) if not (root / name).is_file()]
+        if missing:
+            raise ModelError(f"{root}: not a model folder ({', '.join(missing)} missing); `asr train` writes one")
+        try:
+            config = load_config(root / CONFIG)
+            tokens = TokenTable.load(root / TOKENS)
+            decoder = load_decoder(root)
+            tensors = load_file(root / WEIGHTS)
+        except (AsrError, SafetensorError, OSError) as error:
+            raise ModelError(f"{root}: the model folder is damaged: {error}") from None
+        model = AcousticModel(config, len(tokens))
+        try:
+            model.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise ModelError(f"{root / WEIGHTS}: does not fit {CONFIG} and {TOKENS} ({error})") from None
+        lm_path = root / LANGUAGE_MODEL
+        return cls(config, tokens, model.eval(), decoder, lm_path if lm_path.is_file() else None)
+
+
+def save_decoder(settings: DecodeSettings, folder: Path) -> None:
+    """Write the beam search's settings into a model folder."""
+    write_text(folder / DECODER, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+
+
+def load_decoder(folder: Path) -> DecodeSettings:
+    """Read the beam search's settings from a model folder.
+
+    Raises:
+        ModelError: the file is not what `save_decoder` wrote.
+    """
+    path = folder / DECODER
+    try:
+        return DecodeSettings.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+        raise ModelError(f"{path}: cannot be used as decoder settings ({error})") from None
+
+
+def model_card(bundle: ModelBundle) -> str:
+    """Return the model card: what the model is, in Markdown."""
+    config, model = bundle.config, bundle.model
+    direction = "bidirectional" if config.model.bidirectional else "unidirectional"
+    return f"""# Speech recognition model
+
+| | |
+| --- | --- |
+| network | {config.model.layers} {direction} {config.model.rnn} layers of {config.model.hidden_size}, CTC |
+| parameters | {model.parameter_count:,} |
+| audio | {config.features.sample_rate_hz} Hz mono; other rates and channel counts are converted |
+| tokens | {len(bundle.tokens) - 1} characters and the blank |
+| frame shift | {1000 * model.frame_shift_s:g} ms |
+
+```python
+import asr
+print(asr.load("this folder").transcribe("speech.wav").text)
+```
+
+The settings stand in `{CONFIG}`. Word error rates: `asr decode` and `asr score` measure them on your own recordings.
+"""

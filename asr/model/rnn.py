@@ -1,0 +1,136 @@
+"""Recurrent layers over padded batches: LSTM, GRU and the vanilla RNN, in one or both directions.
+
+The hidden state h_t = f(x_t, h_{t-1}) summarises all frames so far. A bidirectional layer adds a second state that
+runs from the end. In a padded batch that second state must start at each utterance's own last frame; how this is
+arranged decides the speed, and it differs by device:
+
+* CPU: two one-directional passes. The second reads each utterance reversed *within its own length* (an index
+  gather), so the padding stands last for both. One-directional passes over padded batches take oneDNN's fused
+  kernels, and nothing of the padding reaches a valid frame.
+* CUDA: one packed bidirectional call, cuDNN's native way to treat varying lengths.
+
+Both use the same parameters (those of a bidirectional `nn.LSTM`), so a checkpoint moves freely between devices.
+`benchmarks/rnn_layouts.py` times the layouts side by side.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from asr.features.logmel import valid_frames
+
+Cell = Literal["lstm", "gru", "tanh", "relu"]
+
+_MODULES: dict[Cell, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "tanh": nn.RNN, "relu": nn.RNN}
+
+
+class RecurrentLayer(nn.Module):
+    """One pre-normalised residual recurrent layer: `x + dropout(rnn(norm(x)))`.
+
+    The residual path is the shortcut along which gradients reach the lower layers undiminished.
+    """
+
+    def __init__(self, cell: Cell, width: int, *, bidirectional: bool, dropout: float) -> None:
+        """`width` is that of input and output; each direction has `width / 2` units if there are two."""
+        super().__init__()
+        self.cell: Cell = cell
+        self.bidirectional = bidirectional
+        self.norm = nn.LayerNorm(width)
+        self.rnn = make_rnn(cell, width, width // 2 if bidirectional else width, bidirectional=bidirectional)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, lengths: Tensor, reversal: Tensor) -> Tensor:
+        """Return `(batch, frame, width)`, zero beyond each length.
+
+        Args:
+            x: `(batch, frame, width)`.
+            lengths: `(batch,)` frames.
+            reversal: `reversal_index(lengths, frame)`.
+        """
+        y = self.norm(x)
+        if x.is_cuda:
+            y = _packed(self.rnn, y, lengths)
+        elif self.bidirectional:
+            forward = _one_direction(self.rnn, self.cell, y, "")
+            backward = reverse(_one_direction(self.rnn, self.cell, reverse(y, reversal), "_reverse"), reversal)
+            y = torch.cat([forward, backward], dim=-1)
+        else:
+            y = _one_direction(self.rnn, self.cell, y, "")
+        y = x + self.dropout(y)
+        return y * valid_frames(lengths, y.shape[1])[..., None]
+
+
+def make_rnn(cell: Cell, input_size: int, hidden_size: int, *, bidirectional: bool) -> nn.RNNBase:
+    """Return a one-layer recurrent module with weights drawn so that signals neither vanish nor explode at the start.
+
+    Recurrent matrices are orthogonal, one per gate (their singular values are 1: repeated products keep a vector's
+    norm); the relu cell starts at the identity (Le et al. 2015, arXiv:1504.00941); the LSTM's forget gate starts open
+    (bias 1; Gers et al. 2000, Jozefowicz et al. 2015).
+    """
+    options = {"nonlinearity": cell} if cell in ("tanh", "relu") else {}
+    rnn = _MODULES[cell](input_size, hidden_size, batch_first=True, bidirectional=bidirectional, **options)
+    for name, parameter in rnn.named_parameters():
+        with torch.no_grad():
+            if name.startswith("weight_hh"):
+                for gate in parameter.split(hidden_size):
+                    torch.nn.init.eye_(gate) if cell == "relu" else torch.nn.init.orthogonal_(gate)
+            elif name.startswith("weight_ih"):
+                for gate in parameter.split(hidden_size):
+                    torch.nn.init.xavier_uniform_(gate)
+            else:
+                parameter.zero_()
+                if cell == "lstm" and name.startswith("bias_ih"):
+                    parameter[hidden_size : 2 * hidden_size] = 1.0
+    return rnn
+
+
+def reversal_index(lengths: Tensor, frames: int) -> Tensor:
+    """Return `(batch, frame)` row numbers of the flattened batch that reverse each utterance within its length.
+
+    Positions beyond the length stay where they are, so applying it twice changes nothing.
+    """
+    position = torch.arange(frames, device=lengths.device).expand(len(lengths), frames)
+    source = torch.where(position < lengths[:, None], lengths[:, None] - 1 - position, position)
+    return source + frames * torch.arange(len(lengths), device=lengths.device)[:, None]
+
+
+def reverse(x: Tensor, reversal: Tensor) -> Tensor:
+    """Reverse each utterance of `(batch, frame, feature)` within its length; see `reversal_index`."""
+    result: Tensor = _Reverse.apply(x, reversal)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Reverse(torch.autograd.Function):
+    """A gather that is its own inverse, hence its own gradient: no scatter-add in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, reversal: Tensor) -> Tensor:
+        ctx.save_for_backward(reversal)
+        return x.flatten(0, 1).index_select(0, reversal.flatten()).view_as(x)
+
+    @staticmethod
+    def backward(  # type: ignore[override]
+        ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
+    ) -> tuple[Tensor, None]:
+        (reversal,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return gradient.flatten(0, 1).index_select(0, reversal.flatten()).view_as(gradient), None
+
+
+def _one_direction(rnn: nn.RNNBase, cell: Cell, x: Tensor, suffix: str) -> Tensor:
+    """Run one direction's weights over `(batch, frame, feature)` from the first frame on, starting at state 0."""
+    weights = [getattr(rnn, f"{name}_l0{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+    state = x.new_zeros(1, x.shape[0], rnn.hidden_size)
+    options = (weights, True, 1, 0.0, rnn.training, False, True)
+    if cell == "lstm":
+        return torch.lstm(x, (state, state), *options)[0]
+    kernel = {"gru": torch.gru, "tanh": torch.rnn_tanh, "relu": torch.rnn_relu}[cell]
+    return kernel(x, state, *options)[0]
+
+
+def _packed(rnn: nn.RNNBase, x: Tensor, lengths: Tensor) -> Tensor:
+    packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]

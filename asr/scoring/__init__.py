@@ -1,0 +1,1 @@
+"""Hypotheses × references → figures: error counts, intervals, significance, reports. No torch here."""

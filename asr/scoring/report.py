@@ -1,0 +1,175 @@
+"""Score a decode folder: `ref.trn` and `hyp.trn` in, `wer.json` and `wer.txt` out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from asr.data.files import write_text
+from asr.errors import ScoringError
+from asr.scoring.alignment import Confusions, align_words, count_confusions
+from asr.scoring.bootstrap import Interval, PairedComparison, bootstrap_interval, paired_bootstrap
+from asr.scoring.errors_count import ErrorCounts, Unit, count_corpus
+from asr.scoring.rendering import (
+    LISTED_ERRORS,
+    UtteranceErrors,
+    render_confusions,
+    render_rates,
+    render_utterance,
+)
+from asr.scoring.trn import read_trn
+
+
+@dataclass(frozen=True)
+class CorpusScore:
+    """All figures of one system on one set of utterances."""
+
+    words: Mapping[str, ErrorCounts]
+    """By utterance id, in reference order."""
+    characters: Mapping[str, ErrorCounts]
+    word_interval: Interval
+    character_interval: Interval
+    wrong: tuple[UtteranceErrors, ...]
+    """The utterances with errors: most errors first, then the higher WER."""
+    confusions: Confusions
+    references: Mapping[str, str]
+
+    @property
+    def word_total(self) -> ErrorCounts:
+        """Summed over the corpus; its `wer` is the word error rate."""
+        return sum(self.words.values(), ErrorCounts())
+
+    @property
+    def character_total(self) -> ErrorCounts:
+        """Summed over the corpus; its `wer` is the character error rate."""
+        return sum(self.characters.values(), ErrorCounts())
+
+
+def score_texts(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> CorpusScore:
+    """Score hypotheses against references, both by utterance id.
+
+    Raises:
+        ScoringError: the ids differ, or no reference holds any text.
+    """
+    words = count_corpus(references, hypotheses, unit="word")
+    characters = count_corpus(references, hypotheses, unit="character")
+    wrong = [
+        UtteranceErrors(name, counts, align_words(references[name], hypotheses[name]))
+        for name, counts in words.items()
+        if counts.errors
+    ]
+    wrong.sort(key=lambda utterance: (-utterance.counts.errors, -utterance.counts.wer, utterance.id))
+    return CorpusScore(
+        words=words,
+        characters=characters,
+        word_interval=bootstrap_interval(list(words.values())),
+        character_interval=bootstrap_interval(list(characters.values())),
+        wrong=tuple(wrong),
+        confusions=count_confusions(utterance.alignment for utterance in wrong),
+        references=references,
+    )
+
+
+def read_score(folder: Path) -> CorpusScore:
+    """Score the `ref.trn` and `hyp.trn` of a decode folder, writing nothing.
+
+    Raises:
+        ScoringError: a file is missing or malformed, or the two do not belong together.
+    """
+    references, hypotheses = read_trn(folder / "ref.trn"), read_trn(folder / "hyp.trn")
+    try:
+        return score_texts(references, hypotheses)
+    except ScoringError as error:
+        raise ScoringError(f"{folder}: {error}") from None
+
+
+def score_folder(folder: Path) -> CorpusScore:
+    """Score a decode folder and write `wer.json` (figures) and `wer.txt` (for reading) into it.
+
+    Raises:
+        ScoringError: see `read_score`.
+    """
+    score = read_score(folder)
+    write_text(folder / "wer.json", json.dumps(to_json(score), indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / "wer.txt", to_text(score))
+    return score
+
+
+def compare(score_a: CorpusScore, score_b: CorpusScore) -> PairedComparison:
+    """Compare the word error rates of two systems on the same references.
+
+    Raises:
+        ScoringError: the references differ.
+    """
+    differing = sorted(
+        name
+        for name in score_a.references.keys() | score_b.references.keys()
+        if score_a.references.get(name) != score_b.references.get(name)
+    )
+    if differing:
+        raise ScoringError(
+            f"the systems have different references ({len(differing)} utterances, e.g. {differing[0]!r}): "
+            "only systems decoded on the same manifest can be compared"
+        )
+    return paired_bootstrap([score_a.words[name] for name in score_b.words], [*score_b.words.values()])
+
+
+def summary(score: CorpusScore) -> str:
+    """Return the error rates as a small table, columns aligned, without a line break at the end."""
+    rates: dict[Unit, tuple[ErrorCounts, Interval]] = {
+        "word": (score.word_total, score.word_interval),
+        "character": (score.character_total, score.character_interval),
+    }
+    share = len(score.wrong) / len(score.words)
+    return (
+        f"{render_rates(rates)}\n"
+        f"{len(score.words)} utterances, {len(score.wrong)} with errors ({100 * share:.1f} %)"
+    )
+
+
+def to_text(score: CorpusScore) -> str:
+    """Return the content of `wer.txt`: the rates, each utterance with errors aligned, the frequent errors."""
+    sections = [summary(score)]
+    if score.wrong:
+        sections.append("UTTERANCES WITH ERRORS, most errors first")
+        sections += [render_utterance(utterance) for utterance in score.wrong]
+        sections.append(render_confusions(score.confusions))
+    return "\n\n".join(sections) + "\n"
+
+
+def to_json(score: CorpusScore) -> dict[str, Any]:
+    """Return the content of `wer.json`; rates are fractions, not per cent."""
+    words, characters, confusions = score.word_total, score.character_total, score.confusions
+    return {
+        "wer": words.wer,
+        "wer_interval": asdict(score.word_interval),
+        "cer": characters.wer,
+        "cer_interval": asdict(score.character_interval),
+        "words": _counts(words),
+        "characters": _counts(characters),
+        "utterances": len(score.words),
+        "utterances_with_errors": len(score.wrong),
+        "substitutions": [
+            {"reference": reference, "hypothesis": hypothesis, "count": count}
+            for (reference, hypothesis), count in confusions.substitutions.most_common(LISTED_ERRORS)
+        ],
+        "deletions": [
+            {"word": word, "count": count} for word, count in confusions.deletions.most_common(LISTED_ERRORS)
+        ],
+        "insertions": [
+            {"word": word, "count": count} for word, count in confusions.insertions.most_common(LISTED_ERRORS)
+        ],
+    }
+
+
+def _counts(counts: ErrorCounts) -> dict[str, int]:
+    return {
+        "reference": counts.reference_length,
+        "hits": counts.hits,
+        "substitutions": counts.substitutions,
+        "deletions": counts.deletions,
+        "insertions": counts.insertions,
+    }

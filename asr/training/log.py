@@ -1,0 +1,43 @@
+"""The run's log: `log.jsonl`, a line per epoch, and TensorBoard curves, a point per step."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch.utils.tensorboard import SummaryWriter
+
+from asr.data.files import write_text
+
+if TYPE_CHECKING:
+    from asr.training.trainer import EpochReport, StepReport
+
+
+class TrainingLog:
+    """Writes reports as they come; on resuming, what was logged after the checkpoint is dropped first."""
+
+    def __init__(self, out: Path, *, first_epoch: int, first_step: int) -> None:
+        """Open the log of the run in `out`, which stands before `first_epoch` and after `first_step` steps."""
+        self._path = out / "log.jsonl"
+        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+        kept = [line for line in lines if json.loads(line)["epoch"] < first_epoch]
+        write_text(self._path, "".join(f"{line}\n" for line in kept))
+        self._curves = SummaryWriter(str(out / "tensorboard"), purge_step=first_step + 1)  # type: ignore[no-untyped-call]
+
+    def step(self, report: StepReport) -> None:
+        """Add a point to each curve."""
+        for name in ("loss", "ctc", "consistency", "gradient_norm", "learning_rate"):
+            self._curves.add_scalar(f"train/{name}", getattr(report, name), report.step)  # type: ignore[no-untyped-call]
+
+    def epoch(self, report: EpochReport) -> None:
+        """Add a line to `log.jsonl` and a point to the dev curve."""
+        record = asdict(report) | {"dev_wer": report.dev.wer}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        self._curves.add_scalar("dev/wer", report.dev.wer, report.epoch)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        """Flush the curves."""
+        self._curves.close()  # type: ignore[no-untyped-call]

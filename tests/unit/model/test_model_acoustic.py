@@ -1,0 +1,118 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from asr.config import Config, ModelSettings
+from asr.errors import ShapeError
+from asr.model.acoustic import AcousticModel
+from asr.model.rnn import RecurrentLayer, make_rnn, reversal_index, reverse
+
+CELLS = ["lstm", "gru", "tanh", "relu"]
+
+
+def small_model(**settings: object) -> AcousticModel:
+    config = Config(model=ModelSettings(layers=2, hidden_size=16, subsampling_channels=4, **settings))  # type: ignore[arg-type]
+    return AcousticModel(config, token_count=7).eval()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize("subsampling", [2, 4, 8])
+def test_an_utterance_alone_and_in_a_batch_has_the_same_log_posteriors(cell, bidirectional, subsampling) -> None:
+    model = small_model(rnn=cell, bidirectional=bidirectional, subsampling=subsampling)
+    lengths = torch.tensor([16000, 9001, 3333, 400])
+    waveforms = torch.randn(4, 16000)  # beyond the lengths there is noise: it must not matter
+    with torch.inference_mode():
+        together, frames = model(waveforms, lengths)
+        for row, length in enumerate(lengths):
+            alone, count = model(waveforms[row : row + 1, :length], length[None])
+            assert count.item() == frames[row].item() == alone.shape[1]
+            torch.testing.assert_close(together[row, : alone.shape[1]], alone[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_flipped_layout_equals_the_packed_bidirectional_module_in_values_and_gradients(cell: str) -> None:
+    layer = RecurrentLayer(cell, 12, bidirectional=True, dropout=0.0)  # type: ignore[arg-type]
+    lengths = torch.tensor([9, 4, 1, 7])
+    x = torch.randn(4, 9, 12, requires_grad=True)
+    valid = (torch.arange(9) < lengths[:, None])[..., None]
+    weight = torch.randn(4, 9, 12)
+
+    def oracle(y: torch.Tensor) -> torch.Tensor:
+        packed = pack_padded_sequence(layer.norm(y), lengths, batch_first=True, enforce_sorted=False)
+        output = pad_packed_sequence(layer.rnn(packed)[0], batch_first=True)[0]
+        return (y + output) * valid
+
+    def run(function) -> list[torch.Tensor]:
+        y = function(x)
+        return [y, *torch.autograd.grad((y * weight).sum(), [x, *layer.parameters()])]
+
+    for ours, theirs in zip(run(lambda y: layer(y, lengths, reversal_index(lengths, 9))), run(oracle), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_reverse_turns_each_utterance_within_its_length_and_is_its_own_inverse_and_gradient() -> None:
+    lengths = torch.tensor([3, 1])
+    index = reversal_index(lengths, 4)
+    x = torch.arange(8.0).view(2, 4, 1)
+    assert reverse(x, index).flatten().tolist() == [2, 1, 0, 3, 4, 5, 6, 7]
+    assert torch.equal(reverse(reverse(x, index), index), x)
+    double = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda y: reverse(y, index), double)
+
+
+def test_a_unidirectional_model_cannot_see_the_future_and_a_bidirectional_one_can() -> None:
+    lengths = torch.tensor([8000])
+    waveform = torch.randn(1, 8000)
+    changed = waveform.clone()
+    changed[:, 6000:] = 0
+    for bidirectional in (False, True):
+        config = Config.model_validate(
+            {"model": {"layers": 2, "hidden_size": 16, "bidirectional": bidirectional}, "features": {"cmvn": "global"}}
+        )
+        model = AcousticModel(config, 5).eval()
+        with torch.inference_mode():
+            before, after = model(waveform, lengths)[0], model(changed, lengths)[0]
+        same = torch.equal(before[:, :5], after[:, :5])
+        assert same is not bidirectional
+
+
+@pytest.mark.parametrize("samples", [1, 159, 160, 161, 4000, 16000])
+@pytest.mark.parametrize("subsampling", [2, 4, 8])
+def test_frame_count_tells_the_frames_that_come_out(samples: int, subsampling: int) -> None:
+    model = small_model(subsampling=subsampling)
+    lengths = torch.tensor([samples])
+    log_posteriors, frames = model(torch.randn(1, samples), lengths)
+    assert log_posteriors.shape[1] == frames.item() == model.frame_count(lengths).item()
+
+
+def test_posteriors_sum_to_1() -> None:
+    log_posteriors, _ = small_model()(torch.randn(2, 4000), torch.tensor([4000, 1000]))
+    torch.testing.assert_close(log_posteriors.exp().sum(-1), torch.ones(2, log_posteriors.shape[1]))
+
+
+def test_lengths_that_do_not_fit_are_an_error() -> None:
+    with pytest.raises(ShapeError, match=r"\(2, 4000\).*\(3,\)"):
+        small_model()(torch.randn(2, 4000), torch.tensor([1, 2, 3]))
+
+
+def test_the_receptive_field_is_what_a_gradient_reaches() -> None:
+    model = small_model()
+    features = torch.randn(1, 80, 80, requires_grad=True)
+    x, _ = model.subsampling(features, torch.tensor([80]))
+    reached = torch.autograd.grad(x[0, 10].sum(), features)[0][0].abs().sum(-1) > 0
+    assert reached.sum().item() <= model.subsampling.receptive_frames
+    first, last = reached.nonzero().min().item(), reached.nonzero().max().item()
+    assert last - first + 1 <= model.subsampling.receptive_frames
+    assert model.subsampling.receptive_frames - (last - first + 1) < 3  # relu may silence an edge
+
+
+def test_recurrent_matrices_start_orthogonal_and_forget_gates_open() -> None:
+    lstm = make_rnn("lstm", 8, 16, bidirectional=True)
+    for gate in lstm.weight_hh_l0_reverse.split(16):
+        torch.testing.assert_close(gate @ gate.T, torch.eye(16), rtol=0, atol=1e-5)
+    assert lstm.bias_ih_l0[16:32].eq(1).all()
+    assert lstm.bias_ih_l0[:16].eq(0).all()
+    assert torch.equal(make_rnn("relu", 8, 16, bidirectional=False).weight_hh_l0, torch.eye(16))
+    assert isinstance(lstm, nn.LSTM)

@@ -1,0 +1,63 @@
+import itertools
+import math
+
+import pytest
+import torch
+
+from asr.model.ctc import ctc_loss, view_divergence
+
+
+def brute_force(log_posteriors: torch.Tensor, tokens: list[int]) -> float:
+    """-log of the sum over every frame-by-frame path that collapses to `tokens`."""
+    frames, size = log_posteriors.shape
+    total = 0.0
+    for path in itertools.product(range(size), repeat=frames):
+        collapsed = [token for token, _ in itertools.groupby(path) if token != 0]
+        if collapsed == tokens:
+            total += math.exp(sum(log_posteriors[t, c].item() for t, c in enumerate(path)))
+    return -math.log(total)
+
+
+@pytest.mark.parametrize("tokens", [[1], [1, 2], [2, 2], [1, 2, 1]])
+def test_ctc_equals_the_sum_over_all_paths(tokens: list[int]) -> None:
+    log_posteriors = torch.randn(1, 5, 3).log_softmax(-1)
+    loss = ctc_loss(log_posteriors, torch.tensor([5]), torch.tensor([tokens]), torch.tensor([len(tokens)]))
+    assert loss.total.item() == pytest.approx(brute_force(log_posteriors[0], tokens) / len(tokens), rel=1e-4)
+
+
+def test_two_views_average_their_ctc_and_add_the_weighted_divergence() -> None:
+    views = torch.randn(4, 6, 5).log_softmax(-1)  # two utterances, two views
+    lengths, tokens, token_lengths = torch.tensor([6, 4, 6, 4]), torch.tensor([[1, 2, 3], [4, 1, 0]]), torch.tensor([3, 2])
+    both = ctc_loss(views, lengths, tokens, token_lengths, views=2, consistency_weight=0.3)
+    single = [ctc_loss(part, lengths[:2], tokens, token_lengths).ctc for part in views.chunk(2)]
+    torch.testing.assert_close(both.ctc, (single[0] + single[1]) / 2)
+    p, q = views.exp()[:2], views.exp()[2:]
+    kl = (p * (p.log() - q.log()) + q * (q.log() - p.log())).sum(-1) / 2
+    expected = (kl[0, :6].sum() + kl[1, :4].sum()) / 5
+    torch.testing.assert_close(both.consistency, expected)
+    torch.testing.assert_close(both.total, both.ctc + 0.3 * both.consistency)
+
+
+def test_equal_views_diverge_by_nothing_and_padding_does_not_count() -> None:
+    view = torch.randn(1, 6, 5).log_softmax(-1)
+    noisy_padding = view.clone()
+    noisy_padding[:, 4:] = torch.randn(1, 2, 5).log_softmax(-1)
+    assert view_divergence(torch.cat([view, noisy_padding]), torch.tensor([4, 4])).abs() < 1e-6
+
+
+def test_no_gradient_flows_through_the_target_of_the_divergence() -> None:
+    logits = torch.randn(2, 3, 4, requires_grad=True)
+    log_posteriors = logits.log_softmax(-1)
+    view_divergence(log_posteriors, torch.tensor([3, 3])).backward()
+    p = log_posteriors.detach().exp()
+    # d KL(q‖p) / d logits of p, with q fixed, is p - q: the whole gradient where q carries none.
+    torch.testing.assert_close(logits.grad[0], (p[0] - p[1]) / 2)
+
+
+def test_an_utterance_too_short_for_its_transcript_gives_a_finite_loss_and_gradient() -> None:
+    logits = torch.randn(2, 3, 4, requires_grad=True)
+    tokens = torch.tensor([[1, 1, 1, 1], [1, 2, 0, 0]])
+    loss = ctc_loss(logits.log_softmax(-1), torch.tensor([3, 3]), tokens, torch.tensor([4, 2]))
+    loss.total.backward()
+    assert torch.isfinite(loss.total)
+    assert torch.isfinite(logits.grad).all()

@@ -1,0 +1,187 @@
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asr.errors import ScoringError
+from asr.scoring.alignment import align_words, count_confusions
+from asr.scoring.bootstrap import Interval
+from asr.scoring.errors_count import count_errors
+from asr.scoring.rendering import WIDTH, UtteranceErrors, render_utterance
+from asr.scoring.report import compare, score_folder, score_texts, to_text
+from asr.scoring.trn import write_trn
+
+REFERENCES = {
+    "anna-1": "the cat sat",
+    "anna-2": "hello world",
+    "bert-1": "b d e one two three four five six seven eight nine ten eleven twelve thirteen fourteen",
+    "bert-2": "on the mat",
+}
+HYPOTHESES = {
+    "anna-1": "the bat sat down",
+    "anna-2": "hello world",
+    "bert-1": "b t one two three four five six seven eight nine ten eleven twelve thirteen forty",
+    "bert-2": "on mat",
+}
+GOLDEN = """\
+         rate     95 % interval   errors   sub   del   ins               of
+WER   24.00 %   10.00 … 40.00 %        6     3     2     1         25 words
+CER   14.41 %    5.00 … 25.00 %       17     3     9     5   118 characters
+4 utterances, 3 with errors (75.0 %)
+
+UTTERANCES WITH ERRORS, most errors first
+
+bert-1: 3 of 17 words (2 S, 1 D, 0 I)
+REF:  b d e one two three four five six seven eight nine ten eleven twelve
+HYP:  b t * one two three four five six seven eight nine ten eleven twelve
+EVAL:   S D
+REF:  thirteen fourteen
+HYP:  thirteen forty
+EVAL:          S
+
+anna-1: 2 of 3 words (1 S, 0 D, 1 I)
+REF:  the cat sat ****
+HYP:  the bat sat down
+EVAL:     S       I
+
+bert-2: 1 of 3 words (0 S, 1 D, 0 I)
+REF:  on the mat
+HYP:  on *** mat
+EVAL:    D
+
+SUBSTITUTIONS: 3
+     1  d → t
+     1  fourteen → forty
+     1  cat → bat
+
+DELETIONS: 2
+     1  e
+     1  the
+
+INSERTIONS: 1
+     1  down
+"""
+sentences = st.lists(st.text("abc", min_size=1, max_size=9), max_size=30)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_trn(REFERENCES, tmp_path / "ref.trn")
+    write_trn(HYPOTHESES, tmp_path / "hyp.trn")
+    return tmp_path
+
+
+def test_the_text_report_is_as_worked_by_hand():
+    # The interval is random numbers' work and has its own tests; here it is given.
+    score = replace(
+        score_texts(REFERENCES, HYPOTHESES),
+        word_interval=Interval(0.1, 0.4, 0.95),
+        character_interval=Interval(0.05, 0.25, 0.95),
+    )
+    assert to_text(score) == GOLDEN
+
+
+def test_scoring_a_folder_writes_both_reports(folder):
+    score = score_folder(folder)
+    assert (folder / "wer.txt").read_text(encoding="utf-8") == to_text(score)
+    figures = json.loads((folder / "wer.json").read_text(encoding="utf-8"))
+    assert figures["wer"] == pytest.approx(6 / 25)
+    assert figures["cer"] == pytest.approx(17 / 118)
+    assert figures["words"] == {
+        "reference": 25,
+        "hits": 20,
+        "substitutions": 3,
+        "deletions": 2,
+        "insertions": 1,
+    }
+    assert (figures["utterances"], figures["utterances_with_errors"]) == (4, 3)
+    assert figures["wer_interval"]["low"] <= 6 / 25 <= figures["wer_interval"]["high"]
+    assert figures["insertions"] == [{"word": "down", "count": 1}]
+    assert {"reference": "cat", "hypothesis": "bat", "count": 1} in figures["substitutions"]
+
+
+def test_frequent_errors_come_first_and_rare_ones_are_summed_up():
+    references = {str(i): f"word{i % 25} x" for i in range(26)}  # word0 twice, 24 others once
+    report = to_text(score_texts(references, dict.fromkeys(references, "x")))
+    listed = report.split("DELETIONS: 26\n")[1].split("\n\n")[0].splitlines()
+    assert listed[0].split() == ["2", "word0"]
+    assert len(listed) == 21
+    assert listed[-1].split() == ["5", "in", "5", "others"]
+
+
+def test_a_corpus_without_errors_has_a_report_without_lists():
+    report = to_text(score_texts({"a": "one two"}, {"a": "one two"}))
+    assert report.splitlines()[-1] == "1 utterances, 0 with errors (0.0 %)"
+
+
+def test_files_that_do_not_belong_together_are_an_error_that_names_the_folder(folder):
+    write_trn({"anna-1": "the cat sat"}, folder / "hyp.trn")
+    with pytest.raises(ScoringError, match=r"3 utterance\(s\) \(anna-2, bert-1, bert-2\)") as caught:
+        score_folder(folder)
+    assert str(folder) in str(caught.value)
+    assert not (folder / "wer.json").exists()
+
+
+def test_references_without_any_text_are_an_error(tmp_path):
+    write_trn({"a": ""}, tmp_path / "ref.trn")
+    write_trn({"a": "word"}, tmp_path / "hyp.trn")
+    with pytest.raises(ScoringError, match="no reference"):
+        score_folder(tmp_path)
+
+
+def test_systems_are_compared_by_utterance_whatever_their_order():
+    score = score_texts(REFERENCES, HYPOTHESES)
+    perfect = score_texts(dict(reversed(REFERENCES.items())), REFERENCES)
+    result = compare(score, perfect)
+    assert result.difference == pytest.approx(-6 / 25)
+    assert result.probability_b_better > 0.95
+
+
+def test_systems_with_different_references_are_not_compared():
+    score = score_texts({"a": "one two"}, {"a": "one"})
+    with pytest.raises(ScoringError, match=r"different references .*'a'"):
+        compare(score, score_texts({"a": "one three"}, {"a": "one"}))
+
+
+@given(sentences, sentences)
+def test_an_alignment_keeps_both_texts_and_has_the_counted_errors(reference, hypothesis):
+    aligned = align_words(" ".join(reference), " ".join(hypothesis))
+    assert [word.reference for word in aligned if word.reference is not None] == reference
+    assert [word.hypothesis for word in aligned if word.hypothesis is not None] == hypothesis
+    counts = count_errors(" ".join(reference), " ".join(hypothesis), unit="word")
+    marks = [word.mark for word in aligned]
+    assert (marks.count("C"), marks.count("S")) == (counts.hits, counts.substitutions)
+    assert (marks.count("D"), marks.count("I")) == (counts.deletions, counts.insertions)
+    confusions = count_confusions([aligned])
+    assert confusions.substitutions.total() == counts.substitutions
+    assert (confusions.deletions.total(), confusions.insertions.total()) == (
+        counts.deletions,
+        counts.insertions,
+    )
+
+
+@given(sentences, sentences)
+def test_aligned_lines_fit_the_width_and_words_stand_one_above_the_other(reference, hypothesis):
+    counts = count_errors(" ".join(reference), " ".join(hypothesis), unit="word")
+    alignment = align_words(" ".join(reference), " ".join(hypothesis))
+    lines = render_utterance(UtteranceErrors("id", counts, alignment)).splitlines()[1:]
+    assert all(len(line) <= WIDTH for line in lines)
+    shown = []
+    for ref, hyp, marks in zip(lines[0::3], lines[1::3], lines[2::3], strict=True):
+        assert (ref[:6].rstrip(), hyp[:6].rstrip(), marks[:6].rstrip()) == ("REF:", "HYP:", "EVAL:")
+        starts = [i for i in range(6, len(ref)) if ref[i] != " " and ref[i - 1] == " "]
+        assert starts == [i for i in range(6, len(hyp)) if hyp[i] != " " and hyp[i - 1] == " "]
+        shown += [
+            (ref[i:].split()[0].strip("*"), hyp[i:].split()[0].strip("*"), marks[i : i + 1].strip() or "C")
+            for i in starts
+        ]
+    assert shown == [(word.reference or "", word.hypothesis or "", word.mark) for word in alignment]
+
+
+def test_a_word_longer_than_the_line_still_stands_on_one_line():
+    long = "x" * 100
+    alignment = align_words(f"a {long} b", f"a {long} c")
+    text = render_utterance(UtteranceErrors("id", count_errors("b", "c", unit="word"), alignment))
+    assert f"REF:  {long}\nHYP:  {long}\nEVAL:\nREF:  b" in text
