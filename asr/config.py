@@ -35,7 +35,8 @@ class FeatureSettings(_Settings):
     hop_ms: float = Field(10.0, gt=0, le=50)
     mel_bins: int = Field(80, ge=8, le=256)
     cmvn: Literal["utterance", "global"] = Field(
-        "utterance", description="mean and variance of each utterance, or of the training set (needed for streaming)"
+        "utterance",
+        description="mean and variance of each utterance, or of the training set (needed for streaming)",
     )
 
 
@@ -47,7 +48,9 @@ class AugmentSettings(_Settings):
     frequency_mask_bins: int = Field(20, ge=0, description="largest width of one mask, in mel bins")
     time_masks: int = Field(4, ge=0)
     time_mask_ms: float = Field(300.0, ge=0, description="largest width of one mask")
-    time_mask_share: float = Field(0.1, ge=0, le=1, description="largest width of one mask, as a share of the utterance")
+    time_mask_share: float = Field(
+        0.1, ge=0, le=1, description="largest width of one mask, as a share of the utterance"
+    )
 
 
 class ModelSettings(_Settings):
@@ -71,16 +74,21 @@ class TrainingSettings(_Settings):
     max_utterance_s: float = Field(30.0, gt=0, description="longer utterances are left out and named")
     learning_rate: float = Field(2e-3, gt=0, description="the peak of the schedule")
     schedule: Literal["one-cycle", "plateau"] = Field(
-        "one-cycle", description="rise and cosine fall over the whole run, or halve when dev WER stops improving"
+        "one-cycle",
+        description="rise and cosine fall over the whole run, or halve when dev WER stops improving",
     )
     warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the run in which the rate rises")
     plateau_patience: int = Field(3, ge=1, description="epochs without a better dev WER before the rate is halved")
     weight_decay: float = Field(1e-2, ge=0)
     clip_norm: float = Field(5.0, gt=0, description="gradient norm above which gradients are scaled down")
     consistency_weight: float = Field(
-        0.2, ge=0, description="CR-CTC: weight of the divergence between two masked views; 0 trains on one view"
+        0.2,
+        ge=0,
+        description="CR-CTC: weight of the divergence between two masked views; 0 trains on one view",
     )
-    ema_decay: float = Field(0.998, ge=0, lt=1, description="moving average of the weights, used for dev and kept; 0 = off")
+    ema_decay: float = Field(
+        0.998, ge=0, lt=1, description="moving average of the weights, used for dev and kept; 0 = off"
+    )
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the processor has it")
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
 

@@ -20,9 +20,10 @@ def check(
         list[str] | None, typer.Option("--set", help="A setting, e.g. text.remove='.,?!'; repeatable.")
     ] = None,
 ) -> None:
-    """Report hours, speakers and characters, and name every utterance that is unfit (then exit status 1).
+    """Show what manifests hold and name every unfit utterance.
 
-    Every recording is decoded. Settings say how transcripts are normalised and which lengths are fit.
+    Every recording is decoded. Settings say how transcripts are normalised and which lengths are fit. The exit
+    status is 1 if anything is wrong.
     """
     from asr.cli.console import out, progress
     from asr.config import load_config
@@ -45,9 +46,7 @@ def check(
 
 def render(report: DataReport) -> str:
     """Return the report as aligned text of at most 80 columns; long ids and paths run over."""
-    lines = [
-        f"{'':8}{'utterances':>11}{'hours':>9}{'speakers':>10}{'words':>10}{'shortest':>11}{'longest':>10}"
-    ]
+    lines = [f"{'':8}{'utterances':>11}{'hours':>9}{'speakers':>10}{'words':>10}{'shortest':>11}{'longest':>10}"]
     for split, summary in report.splits.items():
         lines.append(
             f"{split:<8}{summary.utterances:>11}{summary.audio_s / 3600:>9.3f}{summary.speakers:>10}"

@@ -11,9 +11,7 @@ import typer
 if TYPE_CHECKING:
     from asr.data.importers.utterances import Utterance
 
-app = typer.Typer(
-    help="Make manifests of one's own data: a table, or a Kaldi data folder.", no_args_is_help=True
-)
+app = typer.Typer(help="Make manifests of a table or a Kaldi data folder.", no_args_is_help=True)
 
 
 class SplitBy(str, Enum):
@@ -25,12 +23,8 @@ class SplitBy(str, Enum):
 
 Out = Annotated[Path, typer.Option(help="Folder for {train,dev,test}.jsonl.gz, e.g. data/mine.")]
 By = Annotated[SplitBy, typer.Option(help="What the splits that are drawn do not share.")]
-DevShare = Annotated[
-    float, typer.Option(help="Share of the audio drawn for dev, unless the source has a dev split.")
-]
-TestShare = Annotated[
-    float, typer.Option(help="Share of the audio drawn for test, unless it has a test split.")
-]
+DevShare = Annotated[float, typer.Option(help="Share of the audio drawn for dev, unless the source has a dev split.")]
+TestShare = Annotated[float, typer.Option(help="Share of the audio drawn for test, unless it has a test split.")]
 Seed = Annotated[int, typer.Option(help="Seed of the draw.")]
 Language = Annotated[str | None, typer.Option(help="Noted in the manifests, e.g. en.")]
 
@@ -43,9 +37,7 @@ def import_csv(
     text_column: Annotated[str | None, typer.Option(help="Transcript.")] = None,
     speaker_column: Annotated[str | None, typer.Option(help="Speaker.")] = None,
     split_column: Annotated[str | None, typer.Option(help="train, dev or test.")] = None,
-    id_column: Annotated[
-        str | None, typer.Option(help="Utterance id; without it, made from the path.")
-    ] = None,
+    id_column: Annotated[str | None, typer.Option(help="Utterance id; without it, made from the path.")] = None,
     split_by: By = SplitBy.SPEAKER,
     dev_share: DevShare = 0.1,
     test_share: TestShare = 0.1,

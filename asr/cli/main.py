@@ -5,6 +5,7 @@ Modules of commands import only typer at their top and what they need inside, so
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -13,8 +14,18 @@ from typer.core import TyperGroup
 from asr.cli import check, decode, import_, lm, prepare, score, train, transcribe, tune
 from asr.errors import AsrError
 
-# The order of a user's work, kept in the help.
-COMMANDS = ("prepare", "import", "check", "train", "lm", "tune", "decode", "score", "transcribe")
+# In the order of a user's work, which the help keeps.
+COMMANDS: dict[str, tuple[Callable[..., None] | typer.Typer, str]] = {
+    "prepare": (prepare.prepare, "Make the manifests of a known corpus."),
+    "import": (import_.app, "Make the manifests of your own data."),
+    "check": (check.check, "Look through a data folder and name unfit utterances."),
+    "train": (train.train, "Train an acoustic model."),
+    "lm": (lm.app, "Estimate a language model from text."),
+    "tune": (tune.tune, "Choose a model's decoding weights on dev data."),
+    "decode": (decode.decode, "Recognise the utterances of a manifest."),
+    "score": (score.score, "Count the errors of a decode folder: WER and CER."),
+    "transcribe": (transcribe.transcribe, "Turn audio files into text."),
+}
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
@@ -48,15 +59,11 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: paragraphs are filled, and [brackets] stay
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("prepare")(prepare.prepare)
-app.add_typer(import_.app, name="import")
-app.command("check")(check.check)
-app.command("train")(train.train)
-app.add_typer(lm.app, name="lm")
-app.command("tune")(tune.tune)
-app.command("decode")(decode.decode)
-app.command("score")(score.score)
-app.command("transcribe")(transcribe.transcribe)
+for _name, (_command, _summary) in COMMANDS.items():
+    if isinstance(_command, typer.Typer):
+        app.add_typer(_command, name=_name, short_help=_summary)
+    else:
+        app.command(_name, short_help=_summary)(_command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -80,7 +87,7 @@ def _options(
 
 def run() -> None:
     """Run the command line; the entry point of the `asr` script."""
-    app()
+    app(prog_name="asr")
 
 
 def _explain(error: AsrError | OSError) -> str:

@@ -19,9 +19,7 @@ from numpy.typing import NDArray
 
 from asr.errors import AudioError
 
-AUDIO_SUFFIXES: frozenset[str] = frozenset(
-    {".wav", ".flac", ".ogg", ".opus", ".mp3", ".sph", ".aiff", ".aif"}
-)
+AUDIO_SUFFIXES: frozenset[str] = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".sph", ".aiff", ".aif"})
 
 _CONVERT_SUFFIXES = frozenset(
     {".m4a", ".mp4", ".m4b", ".aac", ".webm", ".mkv", ".mov", ".avi", ".wma", ".amr", ".3gp", ".raw", ".pcm"}
@@ -81,16 +79,12 @@ def read_audio(
         rate = file.samplerate
         start = round(start_s * rate)
         if start_s < 0 or start >= file.frames:
-            raise AudioError(
-                f"{path}: the part asked for starts at {start_s:g} s, but the file lasts {_length(file)}"
-            )
+            raise AudioError(f"{path}: the part asked for starts at {start_s:g} s, but the file lasts {_length(file)}")
         wanted = file.frames - start
         if duration_s is not None:
             wanted = round(duration_s * rate)
             if wanted <= 0:
-                raise AudioError(
-                    f"{path}: the part asked for lasts {duration_s:g} s; it must be longer than 0 s"
-                )
+                raise AudioError(f"{path}: the part asked for lasts {duration_s:g} s; it must be longer than 0 s")
             if start + wanted > file.frames + round(_OVERRUN_S * rate):
                 raise AudioError(
                     f"{path}: the part asked for ends at {start_s + duration_s:g} s, but the file lasts "
@@ -109,8 +103,7 @@ def read_audio(
     if not np.isfinite(samples).all():
         bad = int(np.count_nonzero(~np.isfinite(samples).all(axis=1)))
         raise AudioError(
-            f"{path}: {bad} of {len(samples)} samples are NaN or infinite; "
-            "write the file again from its source"
+            f"{path}: {bad} of {len(samples)} samples are NaN or infinite; write the file again from its source"
         )
     return np.ascontiguousarray(samples.T), rate
 
@@ -165,9 +158,8 @@ def load_cut(cut: Any, sample_rate_hz: int) -> NDArray[np.float32]:
     except AudioError as error:
         raise AudioError(f"utterance {cut.id}: {error}") from None
     except Exception as error:  # lhotse's backends raise whatever the library beneath them does
-        raise AudioError(
-            f"utterance {cut.id}: cannot load its audio ({type(error).__name__}: {error})"
-        ) from error
+        reason = str(error).partition("\n")[0].removesuffix(" Details:")
+        raise AudioError(f"utterance {cut.id}: lhotse cannot load its audio ({reason})") from error
     return resample(mix_down(waveform), rate, sample_rate_hz)
 
 
@@ -203,10 +195,12 @@ def _open(path: Path) -> Iterator[soundfile.SoundFile]:
             f"ffmpeg -i {path.name} {path.stem}.wav (or .flac)"
         )
     try:
-        if path.stat().st_size == 0:
+        with path.open("rb") as raw:  # libsndfile would not say why it cannot open a file
+            header = raw.read(1024)
+        if not header:
             raise AudioError(f"{path}: the file is empty (0 bytes)")
         with soundfile.SoundFile(str(path)) as file:
-            reason = _truncation(path, file)
+            reason = _truncation(file, header)
             if reason:
                 raise AudioError(f"{path}: truncated: {reason}; copy or convert the file again")
             if file.frames == 0:
@@ -218,7 +212,7 @@ def _open(path: Path) -> Iterator[soundfile.SoundFile]:
         raise AudioError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _truncation(path: Path, file: soundfile.SoundFile) -> str | None:
+def _truncation(file: soundfile.SoundFile, header: bytes) -> str | None:
     """Return how a file is shorter than its header says, or None.
 
     libsndfile itself shortens such a file silently and only notes the difference in its log (`extra_info`).
@@ -228,11 +222,12 @@ def _truncation(path: Path, file: soundfile.SoundFile) -> str | None:
     if match and int(match[3]) < int(match[2]) < _STREAMING_BYTES:
         return f"{match[2]} bytes of audio are declared, {match[3]} are there"
     if file.format == "NIST":
-        declared = re.search(rb"^sample_count -i (\d+)", path.open("rb").read(1024), re.MULTILINE)
+        declared = re.search(rb"^sample_count -i (\d+)", header, re.MULTILINE)
         if declared and file.frames < int(declared[1]):
             return f"{int(declared[1])} samples are declared, {file.frames} are there"
-    if file.format == "OGG" and "ended unexpectedly" in log:
-        return "the stream breaks off without its last page"
+    # A stream without an end mark is legal (recordings of broadcasts); one that stops within a page is not.
+    if file.format == "OGG" and "Junk after the last page" in log:
+        return "the stream breaks off within a page"
     return None
 
 

@@ -41,13 +41,9 @@ class _Lines:
                             raise ValueError(f"a {type(cut).__name__}, not a cut")
                         yield cut
         except (OSError, EOFError, zlib.error) as error:
-            raise ManifestError(
-                f"{self.path}: damaged after line {number} ({error}); write it again"
-            ) from None
+            raise ManifestError(f"{self.path}: damaged after line {number} ({error}); write it again") from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ManifestError(
-                f"{self.path}:{number}: not a lhotse cut ({type(error).__name__}: {error})"
-            ) from None
+            raise ManifestError(f"{self.path}:{number}: not a lhotse cut ({type(error).__name__}: {error})") from None
 
 
 def read_manifest(path: str | Path) -> CutSet:

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from lhotse.cut import Cut
 
 
-def split_by_speaker(
-    cuts: Iterable[Cut], *, dev_share: float, test_share: float, seed: int
-) -> dict[str, list[Cut]]:
+def split_by_speaker(cuts: Iterable[Cut], *, dev_share: float, test_share: float, seed: int) -> dict[str, list[Cut]]:
     """Divide cuts into "train", "dev" and "test" so that no speaker is in two of them.
 
     Speakers are taken in an order drawn from `seed`; dev and test each get whole speakers until they hold
@@ -27,9 +25,7 @@ def split_by_speaker(
     return _split(cuts, cut_speaker, "speaker", dev_share, test_share, seed)
 
 
-def split_by_utterance(
-    cuts: Iterable[Cut], *, dev_share: float, test_share: float, seed: int
-) -> dict[str, list[Cut]]:
+def split_by_utterance(cuts: Iterable[Cut], *, dev_share: float, test_share: float, seed: int) -> dict[str, list[Cut]]:
     """Divide cuts like `split_by_speaker`, but whoever speaks: error rates will be those of known speakers.
 
     Raises:
@@ -47,9 +43,7 @@ def _split(
     seed: int,
 ) -> dict[str, list[Cut]]:
     if dev_share < 0 or test_share < 0 or dev_share + test_share >= 1:
-        raise ManifestError(
-            f"shares of {dev_share:g} (dev) and {test_share:g} (test) leave nothing for training"
-        )
+        raise ManifestError(f"shares of {dev_share:g} (dev) and {test_share:g} (test) leave nothing for training")
     shares = {split: share for split, share in (("dev", dev_share), ("test", test_share)) if share > 0}
     groups: dict[str, list[Cut]] = {}
     for cut in cuts:
@@ -57,7 +51,7 @@ def _split(
     if len(groups) < len(shares) + 1:
         raise ManifestError(
             f"{len(groups)} {noun}(s) cannot be divided into {' and '.join(['train', *shares])} without "
-            f"sharing one; name the splits in the data, add {noun}s, or split by utterance (--split-by utterance)"
+            f"sharing one; name the splits in the data, add {noun}s, or use --split-by utterance"
         )
     seconds = {name: sum(cut.duration for cut in group) for name, group in groups.items()}
     total_s = sum(seconds.values())

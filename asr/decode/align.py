@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torchaudio.functional as AF  # noqa: N812
+import torchaudio.functional as AF
 from torch import Tensor
 
 from asr.data.tokens import BLANK, min_frames

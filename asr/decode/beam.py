@@ -1,9 +1,10 @@
 """CTC prefix beam search, batched: all utterances and all their prefixes go through each frame together.
 
-The probability of a token sequence is the sum over all frame-by-frame paths that collapse to it. The search therefore
-keeps *prefixes* (token sequences so far), not paths, and for each prefix two log-masses: of the paths that end in a
-blank, and of those that end in its last token. They must be apart, since the last token again is a repeat that
-collapses if no blank lies between, and a new token if one does. At each frame every prefix can
+The probability of a token sequence is the sum over all frame-by-frame paths that collapse to it. The search
+therefore keeps *prefixes* (token sequences so far), not paths, and for each prefix two log-masses: of the
+paths that end in a blank, and of those that end in its last token. They must be apart, since the last token
+again is a repeat that collapses if no blank lies between, and a new token if one does. At each frame every
+prefix can
 
     stay     by blank              both masses      → ends in blank
              by its last token     mass in token    → ends in token
@@ -14,18 +15,20 @@ and the `beam_size` best of all stays and extensions are kept, ranked by
 
     log mass + Σ weight · log p_scorer(prefix) + insertion_bonus · length(prefix).
 
-An extension may be a prefix that the beam already holds ("a" extended by "b" where "ab" is kept too). It is the same
-token sequence, so its mass is added to that prefix and the extension itself struck out. Which prefix is whose parent
-is told by 64-bit rolling hashes: prefix j is prefix i plus a token exactly if j's parent hash is i's hash, so that
-`beam × beam` comparisons find every merge, whatever the number of tokens. (An hour of speech at beam 100 makes about
-10⁹ comparisons; a false merge by chance comes once in 10¹⁰ hours.)
+An extension may be a prefix that the beam already holds ("a" extended by "b" where "ab" is kept too). It is
+the same token sequence, so its mass is added to that prefix and the extension itself struck out. Which prefix
+is whose parent is told by 64-bit rolling hashes: prefix j is prefix i plus a token exactly if j's parent hash
+is i's hash, so that `beam × beam` comparisons find every merge, whatever the number of tokens. (An hour of
+speech at beam 100 makes about 10⁹ comparisons; a false merge by chance comes once in 10¹⁰ hours.)
 
-There is no loop over utterances or prefixes: one frame costs a few dozen tensor operations on `(batch, beam, token)`,
-and none of them waits for the device. Masses are float64 on every device: the state is small, so that it costs little
-beside the top-k, and sums over thousands of frames keep the digits by which close hypotheses differ.
+There is no loop over utterances or prefixes: one frame costs a few dozen tensor operations on `(batch, beam,
+token)`, and none of them waits for the device. Masses are float64 on every device: the state is small, so
+that it costs little beside the top-k, and sums over thousands of frames keep the digits by which close
+hypotheses differ.
 
-Sources: Graves 2012, "Supervised sequence labelling with recurrent neural networks", section 7.5 (prefix search);
-Hannun et al. 2014, arXiv:1408.2873, algorithm 1 (as a beam, with a language model and a length bonus).
+Sources: Graves 2012, "Supervised sequence labelling with recurrent neural networks", section 7.5 (prefix
+search); Hannun et al. 2014, arXiv:1408.2873, algorithm 1 (as a beam, with a language model and a length
+bonus).
 """
 
 from __future__ import annotations
@@ -59,7 +62,7 @@ class WeightedScorer(NamedTuple):
 
 
 class _Beam(NamedTuple):
-    """The prefixes kept, best first; every tensor is `(batch, beam)`. A slot not in use has no mass (−inf)."""
+    """The prefixes kept, best first. Tensors are `(batch, beam)`; a slot not in use has no mass (−inf)."""
 
     ends_in_blank: Tensor  # float64 log-mass
     ends_in_token: Tensor  # float64 log-mass
@@ -77,8 +80,8 @@ class _Beam(NamedTuple):
 class _Moves(NamedTuple):
     """What each prefix can become in one frame.
 
-    A move is one integer, `slot · token_count + token`: the prefix in `slot` extended by `token`, or left as it is if
-    the token is BLANK. Column BLANK of a `(batch, beam, token)` tensor is therefore the stays'.
+    A move is one integer, `slot · token_count + token`: the prefix in `slot` extended by `token`, or left as
+    it is if the token is BLANK. Column BLANK of a `(batch, beam, token)` tensor is therefore the stays'.
     """
 
     in_blank: Tensor  # (batch, beam) float64 log-mass of stays that ends in blank; extensions have none
@@ -117,11 +120,11 @@ def beam_search(
     batch, _, token_count = log_posteriors.shape
     device = log_posteriors.device
 
-    # Past an utterance's end comes a certain blank: it leaves every prefix, its mass and its rank as they are.
+    # Past an utterance's end comes a certain blank: it leaves every prefix, mass and rank as they are.
     certain_blank = torch.full((token_count,), _IMPOSSIBLE, dtype=torch.float64, device=device)
     certain_blank[BLANK] = 0.0
     first_row = beam_size * torch.arange(batch, device=device)[:, None]
-    silent = torch.zeros(batch, beam_size, token_count, dtype=torch.float64, device=device)
+    no_scores = torch.zeros(batch, beam_size, token_count, dtype=torch.float64, device=device)
 
     scorers = [weighted for weighted in scorers if weighted.weight != 0]
     states = _start(scorers, batch, beam_size, device)
@@ -129,7 +132,7 @@ def beam_search(
     backpointers: list[Tensor] = []
     for frame, is_valid in zip(log_posteriors.unbind(1), valid.unbind(1), strict=True):
         moves = _moves(beam, torch.where(is_valid[:, None], frame.double(), certain_blank))
-        beam, chosen, came_by = _select(beam, moves, _score(scorers, states, silent), insertion_bonus)
+        beam, chosen, came_by = _select(beam, moves, _score(scorers, states, no_scores), insertion_bonus)
         rows, tokens = first_row + chosen // token_count, chosen % token_count
         states = [
             weighted.scorer.advance(state, rows.flatten(), tokens.flatten())
@@ -138,10 +141,11 @@ def beam_search(
         backpointers.append(came_by)
 
     acoustic = beam.mass()
-    lm = beam.lm + _score(scorers, states, silent)[:, :, BLANK]
-    score, order = (acoustic + lm + insertion_bonus * beam.length.double()).sort(dim=1, descending=True, stable=True)
-    paths = _trace(backpointers, order, token_count)
-    return _hypotheses(paths, score, acoustic.gather(1, order), lm.gather(1, order))
+    lm = beam.lm + _score(scorers, states, no_scores)[:, :, BLANK]
+    score = acoustic + lm + insertion_bonus * beam.length.double()
+    best_first = score.argsort(dim=1, descending=True, stable=True)
+    paths = _trace(backpointers, best_first, token_count)
+    return _hypotheses(paths, *(scores.gather(1, best_first) for scores in (score, acoustic, lm)))
 
 
 def _root(batch: int, beam_size: int, device: torch.device) -> _Beam:
@@ -189,9 +193,7 @@ def _moves(beam: _Beam, frame: Tensor) -> _Moves:
     return _Moves(in_blank, in_token, route)
 
 
-def _select(
-    beam: _Beam, moves: _Moves, language: Tensor, insertion_bonus: float
-) -> tuple[_Beam, Tensor, Tensor]:
+def _select(beam: _Beam, moves: _Moves, language: Tensor, insertion_bonus: float) -> tuple[_Beam, Tensor, Tensor]:
     """Make the best moves.
 
     Args:
@@ -201,8 +203,8 @@ def _select(
         insertion_bonus: for each token.
 
     Returns:
-        The prefixes after the frame; for each `(batch, beam)` the move that was made, and the move by which most of
-        its mass came: where paths merged, these differ.
+        The prefixes after the frame; for each `(batch, beam)` the move that was made, and the move by which
+        most of its mass came: where paths merged, these differ.
     """
     size, token_count = language.shape[1:]
     lm = beam.lm[:, :, None] + language
@@ -232,16 +234,14 @@ def _start(scorers: Sequence[WeightedScorer], batch: int, beam_size: int, device
     """Return each scorer's state of `batch · beam` rows."""
     parents = torch.arange(batch, device=device).repeat_interleave(beam_size)
     unchanged = torch.full_like(parents, BLANK)
-    return [
-        weighted.scorer.advance(weighted.scorer.start(batch, device), parents, unchanged) for weighted in scorers
-    ]
+    return [weighted.scorer.advance(weighted.scorer.start(batch, device), parents, unchanged) for weighted in scorers]
 
 
-def _score(scorers: Sequence[WeightedScorer], states: Sequence[Any], silent: Tensor) -> Tensor:
-    """Return `(batch, beam, token)` float64, the weighted sum over the scorers; `silent` is that of none."""
-    total = silent
+def _score(scorers: Sequence[WeightedScorer], states: Sequence[Any], no_scores: Tensor) -> Tensor:
+    """Return `(batch, beam, token)` float64, the scorers' weighted sum; `no_scores`, zeros, is that of none."""
+    total = no_scores
     for (scorer, weight), state in zip(scorers, states, strict=True):
-        total = total + weight * scorer.score(state).view(silent.shape)
+        total = total + weight * scorer.score(state).view(no_scores.shape)
     return total
 
 

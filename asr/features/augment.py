@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 import torch
-import torchaudio.functional as AF  # noqa: N812
+import torchaudio.functional as AF
 from torch import Tensor
 
 from asr.config import AugmentSettings
@@ -33,12 +33,13 @@ def perturb_speed(waveform: Tensor, speed: float) -> Tensor:
     if speed == 1.0:
         return waveform
     ratio = Fraction(speed).limit_denominator(100)
-    return AF.resample(waveform, ratio.numerator, ratio.denominator)
+    faster: Tensor = AF.resample(waveform, ratio.numerator, ratio.denominator)
+    return faster
 
 
 @dataclass(frozen=True)
 class SpecMasks:
-    """Bands to blank, as (start, width) pairs: `times (view·batch, mask, 2)` frames, `bands (view·batch, mask, 2)` bins.
+    """Bands to blank, as (start, width) pairs: `times` in frames, `bands` in bins, each `(view·batch, mask, 2)`.
 
     Rows run view by view: the first `batch` rows are the first view of all utterances.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -39,8 +40,11 @@ class Batch:
         """Return the batch on `device`."""
         if self.waveforms.device == device:
             return self
-        tensors = (self.waveforms, self.lengths, self.tokens, self.token_lengths)
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in tensors), self.ids)
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        return Batch(move(self.waveforms), move(self.lengths), move(self.tokens), move(self.token_lengths), self.ids)
 
 
 def collate(waveforms: Sequence[Tensor], tokens: Sequence[Sequence[int]], ids: Sequence[str]) -> Batch:
@@ -74,7 +78,12 @@ def training_batches(cuts: CutSet, tokens: TokenTable, config: Config, *, epoch:
 
     seed = config.training.seed
     sampler = DynamicBucketingSampler(
-        cuts, max_duration=config.training.batch_s, shuffle=True, seed=seed, num_buckets=10, sync_buckets=False
+        cuts,
+        max_duration=config.training.batch_s,
+        shuffle=True,
+        seed=seed,
+        num_buckets=10,
+        sync_buckets=False,
     )
     sampler.set_epoch(epoch)
 
@@ -124,10 +133,9 @@ def prefetch(items: Iterator[Item], ahead: int = 4) -> Iterator[Item]:
 
     def put(entry: tuple[Item | None, BaseException | None]) -> None:
         while not stop.is_set():
-            try:
-                return buffer.put(entry, timeout=0.1)
-            except queue.Full:
-                continue
+            with suppress(queue.Full):
+                buffer.put(entry, timeout=0.1)
+                return
 
     def fill() -> None:
         try:

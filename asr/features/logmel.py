@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torchaudio.functional as AF  # noqa: N812
+import torchaudio.functional as AF
 from torch import Tensor, nn
 
 from asr.config import FeatureSettings

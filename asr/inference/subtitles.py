@@ -115,7 +115,5 @@ def _lines(texts: list[str]) -> tuple[str, ...]:
         return (line,)
     pairs = [(" ".join(texts[:split]), " ".join(texts[split:])) for split in range(1, len(texts))]
     # A line of one word may be too long, a line of several may not.
-    fitting = [
-        pair for pair in pairs if all(len(line) <= LINE_CHARACTERS or " " not in line for line in pair)
-    ]
+    fitting = [pair for pair in pairs if all(len(line) <= LINE_CHARACTERS or " " not in line for line in pair)]
     return min(fitting, key=lambda pair: max(map(len, pair)))

@@ -30,17 +30,18 @@ from asr.lm.ngram import Ngram, NgramEntry, NgramLm
 
 # Not str.split(): a no-break space, say, may be a unit.
 _SEPARATOR = re.compile(r"[ \t]+")
+_WHITE_SPACE = re.compile(r"[ \t\r\n]")
 _COUNT = re.compile(r"ngram\s+(\d+)\s*=\s*(\d+)")
 
 
 def write_arpa(lm: NgramLm, path: str | Path) -> None:
-    """Write a model as an ARPA file, compressed if the name ends in `.gz`; the same model gives the same bytes.
+    """Write a model as an ARPA file, compressed if the name ends in `.gz`; equal models give equal bytes.
 
     Raises:
         LanguageModelError: a unit is empty or holds white space that separates fields.
     """
     for (unit,) in lm.ngrams[0]:
-        if not unit or _SEPARATOR.search(unit) or "\n" in unit:
+        if not unit or _WHITE_SPACE.search(unit):
             raise LanguageModelError(f"{path}: an ARPA file cannot hold the unit {unit!r}")
     content = "\n".join(_lines(lm)).encode()
     with atomic_path(Path(path)) as temporary:
@@ -127,8 +128,8 @@ class _Reader:
 
     def _next(self) -> str:
         """Move to the next line that is not empty."""
-        for self._number, line in self._lines:
-            self._line = line.strip(" \t\r\n")
+        for number, line in self._lines:
+            self._number, self._line = number, line.strip(" \t\r\n")
             if self._line:
                 return self._line
         raise self._error("the file ends too early: an ARPA file goes from \\data\\ to \\end\\")

@@ -1,19 +1,21 @@
 """Interpolated modified Kneser–Ney smoothing: text → n-gram model.
 
-Counts of n-grams seen in a text are too high, and those of unseen ones too low. So a little is taken off each count,
-and what was taken is given out by the next lower order. With `a(h w)` the count of an n-gram, `h` its history and
-`h'` the history without its first unit,
+Counts of n-grams seen in a text are too high, and those of unseen ones too low. So a little is taken off each
+count, and what was taken is given out by the next lower order. With `a(h w)` the count of an n-gram, `h` its
+history and `h'` the history without its first unit,
 
     p(w | h) = (a(h w) − D(a(h w))) / a(h ·)  +  γ(h) · p(w | h'),        γ(h) = Σ_w D(a(h w)) / a(h ·).
 
-What makes it Kneser–Ney is that below the highest order `a` is not how often an n-gram occurs, but after how many
-different units: "Francisco" is frequent, yet follows little but "San", and should be rare after anything else. What
-makes it modified is that D depends on the count: D₁, D₂, and D₃ for three and more, estimated per order from how many
-n-grams have counts of one to four. Unigrams are interpolated with the uniform distribution over the vocabulary.
+What makes it Kneser–Ney is that below the highest order `a` is not how often an n-gram occurs, but after how
+many different units: "Francisco" is frequent, yet follows little but "San", and should be rare after anything
+else. What makes it modified is that D depends on the count: D₁, D₂, and D₃ for three and more, estimated per
+order from how many n-grams have counts of one to four. Unigrams are interpolated with the uniform
+distribution over the vocabulary.
 
-Sources: Chen and Goodman 1998, "An empirical study of smoothing techniques for language modeling", TR-10-98, section 3
-(equation 26 for D); Heafield et al. 2013, "Scalable modified Kneser-Ney language model estimation" (`<s>`, and n-grams
-at the start of a sentence: nothing stands before them, so they keep their occurrence counts).
+Sources: Chen and Goodman 1998, "An empirical study of smoothing techniques for language modeling", TR-10-98,
+section 3 (equation 26 for D); Heafield et al. 2013, "Scalable modified Kneser-Ney language model estimation"
+(`<s>`, and n-grams at the start of a sentence: nothing stands before them, so they keep their occurrence
+counts).
 """
 
 from __future__ import annotations
@@ -26,13 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import LanguageModelError
-from asr.lm.ngram import SENTENCE_END, SENTENCE_START, UNKNOWN, Ngram, NgramEntry, NgramLm
+from asr.lm.ngram import LOG10_ZERO, SENTENCE_END, SENTENCE_START, UNKNOWN, Ngram, NgramEntry, NgramLm
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
-
-# What ARPA files write for log10 of zero; `<s>` is never predicted.
-LOG10_ZERO = -99.0
 
 MAX_ORDER = 20
 
@@ -52,9 +51,9 @@ FALLBACK_DISCOUNTS = Discounts(0.5, 1.0, 1.5)
 def estimate_discounts(counts: IntArray) -> Discounts:
     """Return an order's discounts, or `FALLBACK_DISCOUNTS` where the estimate breaks down.
 
-    It breaks down on small or very regular texts (characters as unigrams: none occurs once): if no n-gram has a count
-    of one, two or three, or a discount falls outside (0, count]: nothing taken off would leave unseen units no
-    probability, and more than the count would leave a negative one.
+    It breaks down on small or very regular texts: where no n-gram has a count of one, of two or of three (no
+    character follows only one other), or a discount lies outside (0, count]. With nothing taken off, unseen
+    units would have no probability, and with more than the count, seen ones a negative one.
 
     Args:
         counts: `(n-gram,)`, zeros are ignored.
@@ -70,28 +69,29 @@ def estimate_discounts(counts: IntArray) -> Discounts:
     return discounts if usable else FALLBACK_DISCOUNTS
 
 
-def kneser_ney(
-    sentences: Iterable[Sequence[str]], order: int, vocabulary: Iterable[str] | None = None
-) -> NgramLm:
+def kneser_ney(sentences: Iterable[Sequence[str]], order: int, vocabulary: Iterable[str] | None = None) -> NgramLm:
     """Estimate an n-gram model.
 
     Args:
         sentences: their units, without `<s>` and `</s>`.
         order: the longest n-gram's units; less if no sentence, `<s>` and `</s>` included, is that long.
-        vocabulary: all units there are, besides `<s>` and `</s>`. Without it, the units of the text and `<unk>`, which
-            gets the probability of a unit never seen.
+        vocabulary: all units there are, besides `<s>` and `</s>`. Without it, the units of the text and
+            `<unk>`, which gets the probability of a unit never seen.
 
     Returns:
         A model in which the probabilities of the vocabulary and `</s>` add up to 1 after every history.
 
     Raises:
-        LanguageModelError: there is no sentence, a unit is not in the vocabulary or is one of the marks, or the order
-            is out of range.
+        LanguageModelError: there is no sentence, a unit is not in the vocabulary or is one of the marks, or
+            the order is out of range.
     """
     if not 1 <= order <= MAX_ORDER:
         raise LanguageModelError(f"an n-gram's order lies between 1 and {MAX_ORDER}, not {order}")
     text = _number(sentences, vocabulary)
     return NgramLm(tuple(_entries(_count(text, order), text.units)))
+
+
+_START = 0  # the number of <s>
 
 
 class _Text(NamedTuple):
@@ -103,7 +103,7 @@ class _Text(NamedTuple):
 
 
 class _Level(NamedTuple):
-    """The distinct n-grams of one order; all arrays are `(n-gram,)`. Contexts and suffixes are of the order below."""
+    """The distinct n-grams of one order, in `(n-gram,)` arrays; context and suffix are of the order below."""
 
     context: IntArray  # index of the n-gram without its last unit
     unit: IntArray  # number of its last unit
@@ -112,10 +112,8 @@ class _Level(NamedTuple):
     occurrences: IntArray
 
 
-_START = 0  # the number of <s>
-
-
 def _number(sentences: Iterable[Sequence[str]], vocabulary: Iterable[str] | None) -> _Text:
+    """Check the text and replace units by numbers, so that n-grams can be counted by sorting integers."""
     listed = list(sentences)
     if not listed:
         raise LanguageModelError("a language model needs at least one sentence; the text has none")
@@ -130,16 +128,17 @@ def _number(sentences: Iterable[Sequence[str]], vocabulary: Iterable[str] | None
     number = {unit: index for index, unit in enumerate(units)}
     lengths = np.array([len(sentence) + 2 for sentence in listed])
     numbers = np.fromiter(
-        (number[unit] for sentence in listed for unit in (SENTENCE_START, *sentence, SENTENCE_END)),
-        dtype=np.int64,
-        count=int(lengths.sum()),
+        (number[unit] for sentence in listed for unit in (SENTENCE_START, *sentence, SENTENCE_END)), np.int64
     )
-    ends = np.repeat(np.cumsum(lengths), lengths)
+    ends = np.repeat(np.cumsum(lengths), lengths)  # (position,) where its sentence ends
     return _Text(units, numbers, ends - np.arange(len(numbers)))
 
 
 def _count(text: _Text, order: int) -> list[_Level]:
-    """Return the n-grams of orders 1 to `order`, every unit of the vocabulary among the unigrams."""
+    """Return the n-grams of orders 1 to `order`; the unigrams are the whole vocabulary, seen or not.
+
+    An n-gram is told by the index of its context among the n-grams of the order below, and its last unit.
+    """
     unit_count = len(text.units)
     nothing = np.zeros(unit_count, dtype=np.int64)
     units = np.arange(unit_count)

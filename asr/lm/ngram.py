@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 SENTENCE_START, SENTENCE_END, UNKNOWN = "<s>", "</s>", "<unk>"
 
+# How ARPA files write the logarithm of zero, as for `<s>`, which is never predicted.
+LOG10_ZERO = -99.0
+
 LN_10 = math.log(10.0)
 
 Ngram = tuple[str, ...]
@@ -50,10 +53,12 @@ class NgramLm:
     def log_prob(self, history: Sequence[str], unit: str) -> float:
         """Return the natural-log probability that `unit` follows `history`.
 
-        Units outside the vocabulary count as `<unk>`; if the model has none, their probability is 0, returned as −inf.
+        Units outside the vocabulary count as `<unk>`; if the model has none, their probability is 0, returned
+        as −inf.
 
         Args:
-            history: the units before, beginning with `<s>` where the sentence does; only the last ones matter.
+            history: the units before, beginning with `<s>` where the sentence does; only the last ones
+                matter.
             unit: the predicted unit; `</s>` for the sentence's end.
 
         Source: Katz 1987, in the form of the ARPA format: p(w | h) is what the model lists for h w, else
@@ -72,7 +77,7 @@ class NgramLm:
         return -math.inf
 
     def perplexity(self, sentences: Iterable[Sequence[str]]) -> Perplexity:
-        """Return the perplexity on sentences of units, without `<s>` and `</s>`; NaN if nothing is predicted."""
+        """Return the perplexity on sentences given without `<s>` and `</s>`; NaN if nothing is predicted."""
         total, units, oovs = 0.0, 0, 0
         for sentence in sentences:
             units_and_end = [SENTENCE_START, *sentence, SENTENCE_END]

@@ -1,11 +1,11 @@
 """The model folder: everything that transcribing needs, in files that anyone can read and nothing has to unpickle.
 
-    config.yaml         the settings
-    tokens.json         the token table
-    model.safetensors   weights and normalisation moments
-    decoder.yaml        the beam search's settings, as chosen on dev
-    lm.arpa.gz          a token n-gram language model (optional; written by `asr lm ngram`)
-    README.md           the model card
+config.yaml         the settings
+tokens.json         the token table
+model.safetensors   weights and normalisation moments
+decoder.yaml        the beam search's settings, as chosen on dev
+lm.arpa.gz          a token n-gram language model (optional; written by `asr lm ngram`)
+README.md           the model card
 """
 
 from __future__ import annotations
@@ -69,9 +69,12 @@ class ModelBundle:
             config = load_config(root / CONFIG)
             tokens = TokenTable.load(root / TOKENS)
             decoder = load_decoder(root)
+        except AsrError as error:
+            raise ModelError(f"the model folder is damaged: {error}") from None
+        try:
             tensors = load_file(root / WEIGHTS)
-        except (AsrError, SafetensorError, OSError) as error:
-            raise ModelError(f"{root}: the model folder is damaged: {error}") from None
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"the model folder is damaged: {root / WEIGHTS}: {error}") from None
         model = AcousticModel(config, len(tokens))
         try:
             model.load_state_dict(tensors)

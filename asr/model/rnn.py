@@ -15,7 +15,7 @@ Both use the same parameters (those of a bidirectional `nn.LSTM`), so a checkpoi
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,6 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from asr.features.logmel import valid_frames
 
 Cell = Literal["lstm", "gru", "tanh", "relu"]
-
-_MODULES: dict[Cell, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "tanh": nn.RNN, "relu": nn.RNN}
 
 
 class RecurrentLayer(nn.Module):
@@ -55,13 +53,11 @@ class RecurrentLayer(nn.Module):
         if x.is_cuda:
             y = _packed(self.rnn, y, lengths)
         elif self.bidirectional:
-            forward = _one_direction(self.rnn, self.cell, y, "")
-            backward = reverse(_one_direction(self.rnn, self.cell, reverse(y, reversal), "_reverse"), reversal)
-            y = torch.cat([forward, backward], dim=-1)
+            y = both_directions(self.rnn, self.cell, y, reversal)
         else:
             y = _one_direction(self.rnn, self.cell, y, "")
-        y = x + self.dropout(y)
-        return y * valid_frames(lengths, y.shape[1])[..., None]
+        result: Tensor = (x + self.dropout(y)) * valid_frames(lengths, y.shape[1])[..., None]
+        return result
 
 
 def make_rnn(cell: Cell, input_size: int, hidden_size: int, *, bidirectional: bool) -> nn.RNNBase:
@@ -71,15 +67,18 @@ def make_rnn(cell: Cell, input_size: int, hidden_size: int, *, bidirectional: bo
     norm); the relu cell starts at the identity (Le et al. 2015, arXiv:1504.00941); the LSTM's forget gate starts open
     (bias 1; Gers et al. 2000, Jozefowicz et al. 2015).
     """
-    options = {"nonlinearity": cell} if cell in ("tanh", "relu") else {}
-    rnn = _MODULES[cell](input_size, hidden_size, batch_first=True, bidirectional=bidirectional, **options)
+    if cell in ("lstm", "gru"):
+        kind = nn.LSTM if cell == "lstm" else nn.GRU
+        rnn: nn.RNNBase = kind(input_size, hidden_size, batch_first=True, bidirectional=bidirectional)
+    else:
+        rnn = nn.RNN(input_size, hidden_size, batch_first=True, bidirectional=bidirectional, nonlinearity=cell)
     for name, parameter in rnn.named_parameters():
         with torch.no_grad():
             if name.startswith("weight_hh"):
-                for gate in parameter.split(hidden_size):
+                for gate in torch.split(parameter, hidden_size):
                     torch.nn.init.eye_(gate) if cell == "relu" else torch.nn.init.orthogonal_(gate)
             elif name.startswith("weight_ih"):
-                for gate in parameter.split(hidden_size):
+                for gate in torch.split(parameter, hidden_size):
                     torch.nn.init.xavier_uniform_(gate)
             else:
                 parameter.zero_()
@@ -100,7 +99,7 @@ def reversal_index(lengths: Tensor, frames: int) -> Tensor:
 
 def reverse(x: Tensor, reversal: Tensor) -> Tensor:
     """Reverse each utterance of `(batch, frame, feature)` within its length; see `reversal_index`."""
-    result: Tensor = _Reverse.apply(x, reversal)  # type: ignore[no-untyped-call]
+    result: Tensor = _Reverse.apply(x, reversal)
     return result
 
 
@@ -108,16 +107,21 @@ class _Reverse(torch.autograd.Function):
     """A gather that is its own inverse, hence its own gradient: no scatter-add in the backward pass."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, reversal: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, reversal: Tensor) -> Tensor:
         ctx.save_for_backward(reversal)
         return x.flatten(0, 1).index_select(0, reversal.flatten()).view_as(x)
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
-    ) -> tuple[Tensor, None]:
-        (reversal,) = ctx.saved_tensors  # type: ignore[attr-defined]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (reversal,) = ctx.saved_tensors
         return gradient.flatten(0, 1).index_select(0, reversal.flatten()).view_as(gradient), None
+
+
+def both_directions(rnn: nn.RNNBase, cell: Cell, x: Tensor, reversal: Tensor) -> Tensor:
+    """Run a bidirectional module's weights in the flipped layout: `(batch, frame, feature)` → `(…, 2 · hidden)`."""
+    forward = _one_direction(rnn, cell, x, "")
+    backward = reverse(_one_direction(rnn, cell, reverse(x, reversal), "_reverse"), reversal)
+    return torch.cat([forward, backward], dim=-1)
 
 
 def _one_direction(rnn: nn.RNNBase, cell: Cell, x: Tensor, suffix: str) -> Tensor:

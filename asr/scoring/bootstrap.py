@@ -100,13 +100,11 @@ def paired_bootstrap(
     Raises:
         ScoringError: the systems were not scored on the same references, or an argument does not fit.
 
-    Source: Bisani & Ney 2004, section 3 ("probability of improvement").
+    Source: Bisani & Ney 2004 ("probability of improvement"); counting ties half, for symmetry, is ours.
     """
     _check(len(counts_a), groups, level, replicates)
     if [a.reference_length for a in counts_a] != [b.reference_length for b in counts_b]:
-        raise ScoringError(
-            "a paired comparison needs both systems scored on the same utterances, in the same order"
-        )
+        raise ScoringError("a paired comparison needs both systems scored on the same utterances, in the same order")
     errors_a, lengths = _per_unit(counts_a, groups)
     errors_b, _ = _per_unit(counts_b, groups)
     rates = _rates(np.concatenate([errors_a, errors_b], axis=1), lengths, replicates, seed)
@@ -143,9 +141,7 @@ def _per_unit(
     return pairs[:, :1], pairs[:, 1]
 
 
-def _rates(
-    errors: NDArray[np.int64], lengths: NDArray[np.int64], replicates: int, seed: int
-) -> NDArray[np.float64]:
+def _rates(errors: NDArray[np.int64], lengths: NDArray[np.int64], replicates: int, seed: int) -> NDArray[np.float64]:
     """Return `(replicate, system)` error rates, given `(unit, system)` errors and `(unit,)` lengths.
 
     Replicates in which only units without reference text were drawn have no rate and are left out.

@@ -78,9 +78,7 @@ def count_errors(reference: str, hypothesis: str, *, unit: Unit) -> ErrorCounts:
     )
 
 
-def count_corpus(
-    references: Mapping[str, str], hypotheses: Mapping[str, str], *, unit: Unit
-) -> dict[str, ErrorCounts]:
+def count_corpus(references: Mapping[str, str], hypotheses: Mapping[str, str], *, unit: Unit) -> dict[str, ErrorCounts]:
     """Count each utterance's errors; texts are paired by utterance id.
 
     Returns:
@@ -100,9 +98,7 @@ def count_corpus(
         raise ScoringError(
             f"{'; '.join(complaints)}: both must hold the same utterances; decode and score the same manifest"
         )
-    return {
-        name: count_errors(reference, hypotheses[name], unit=unit) for name, reference in references.items()
-    }
+    return {name: count_errors(reference, hypotheses[name], unit=unit) for name, reference in references.items()}
 
 
 def _listed(names: list[str]) -> str:

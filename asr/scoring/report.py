@@ -124,10 +124,7 @@ def summary(score: CorpusScore) -> str:
         "character": (score.character_total, score.character_interval),
     }
     share = len(score.wrong) / len(score.words)
-    return (
-        f"{render_rates(rates)}\n"
-        f"{len(score.words)} utterances, {len(score.wrong)} with errors ({100 * share:.1f} %)"
-    )
+    return f"{render_rates(rates)}\n{len(score.words)} utterances, {len(score.wrong)} with errors ({100 * share:.1f} %)"
 
 
 def to_text(score: CorpusScore) -> str:

@@ -6,6 +6,7 @@ Written to a temporary name and renamed, so a run killed at any moment leaves th
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class RunState:
 def save_checkpoint(
     path: Path,
     state: RunState,
-    modules: dict[str, nn.Module],
+    modules: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
     facts: dict[str, Any],
 ) -> None:
@@ -50,9 +51,7 @@ def save_checkpoint(
         facts: JSON values kept beside (settings, tokens), returned by `load_checkpoint`.
     """
     tensors = {
-        f"{prefix}.{name}": tensor
-        for prefix, module in modules.items()
-        for name, tensor in module.state_dict().items()
+        f"{prefix}.{name}": tensor for prefix, module in modules.items() for name, tensor in module.state_dict().items()
     }
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
@@ -70,7 +69,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     return _read(path)[1]["facts"]  # type: ignore[no-any-return]
 
 
-def load_checkpoint(path: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> RunState:
+def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> RunState:
     """Load what `save_checkpoint` wrote into the same modules and optimiser.
 
     Raises:

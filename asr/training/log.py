@@ -24,20 +24,20 @@ class TrainingLog:
         lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
         kept = [line for line in lines if json.loads(line)["epoch"] < first_epoch]
         write_text(self._path, "".join(f"{line}\n" for line in kept))
-        self._curves = SummaryWriter(str(out / "tensorboard"), purge_step=first_step + 1)  # type: ignore[no-untyped-call]
+        self._curves = SummaryWriter(str(out / "tensorboard"), purge_step=first_step + 1)
 
     def step(self, report: StepReport) -> None:
         """Add a point to each curve."""
         for name in ("loss", "ctc", "consistency", "gradient_norm", "learning_rate"):
-            self._curves.add_scalar(f"train/{name}", getattr(report, name), report.step)  # type: ignore[no-untyped-call]
+            self._curves.add_scalar(f"train/{name}", getattr(report, name), report.step)
 
     def epoch(self, report: EpochReport) -> None:
         """Add a line to `log.jsonl` and a point to the dev curve."""
         record = asdict(report) | {"dev_wer": report.dev.wer}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-        self._curves.add_scalar("dev/wer", report.dev.wer, report.epoch)  # type: ignore[no-untyped-call]
+        self._curves.add_scalar("dev/wer", report.dev.wer, report.epoch)
 
     def close(self) -> None:
         """Flush the curves."""
-        self._curves.close()  # type: ignore[no-untyped-call]
+        self._curves.close()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -107,15 +108,20 @@ def train(
     average.model.to(fabric.device)
 
     modules = {"model": model, "average": average.model}
-    facts = {"config": config.model_dump(mode="json"), "tokens": list(tokens.symbols)}
+    kept_settings = config.model_dump(mode="json", exclude={"training": {"accelerator"}})
+    facts = {"settings": kept_settings, "tokens": list(tokens.symbols)}
     state = RunState()
     if checkpoint.exists():
-        if read_facts(checkpoint) != facts:
-            raise ConfigError(f"{checkpoint}: was made with other settings or data; use another --out to start anew")
+        require_same(read_facts(checkpoint), facts, checkpoint)
         state = load_checkpoint(checkpoint, modules, optimizer)
     log = TrainingLog(out, first_epoch=state.epoch, first_step=state.step)
     yield RunStart(
-        survey, model.parameter_count, model.receptive_field_s, str(fabric.device), str(fabric._precision.precision), state.epoch
+        survey,
+        model.parameter_count,
+        model.receptive_field_s,
+        str(fabric.device),
+        str(fabric._precision.precision),
+        state.epoch,
     )
 
     for epoch in range(state.epoch, settings.epochs):
@@ -141,8 +147,14 @@ def train(
             average.update(model, state.step)
             audio_s += batch.lengths.sum().item() / config.features.sample_rate_hz
             report = StepReport(
-                state.step, epoch, progress, loss.total.item(), loss.ctc.item(), loss.consistency.item(),
-                gradient_norm.item(), rate,
+                state.step,
+                epoch,
+                progress,
+                loss.total.item(),
+                loss.ctc.item(),
+                loss.consistency.item(),
+                gradient_norm.item(),
+                rate,
             )
             losses.append(report.loss)
             log.step(report)
@@ -157,11 +169,33 @@ def train(
         state.dev_wers.append(dev.wer)
         save_checkpoint(checkpoint, state, modules, optimizer, facts)
         summary = EpochReport(
-            epoch, sum(losses) / len(losses), dev, best, audio_s, trained - began, time.perf_counter() - trained
+            epoch,
+            sum(losses) / len(losses),
+            dev,
+            best,
+            audio_s,
+            trained - began,
+            time.perf_counter() - trained,
         )
         log.epoch(summary)
         yield summary
     log.close()
+
+
+def require_same(saved: dict[str, Any], wanted: dict[str, Any], checkpoint: Path) -> None:
+    """Refuse to resume a run with other settings or another token table; the message names what differs."""
+    differing = [
+        f"{section}.{key} was {saved['settings'].get(section, {}).get(key)!r}, is {value!r}"
+        for section, values in wanted["settings"].items()
+        for key, value in values.items()
+        if saved["settings"].get(section, {}).get(key) != value
+    ]
+    if saved["tokens"] != wanted["tokens"]:
+        differing.append("the characters of the training text")
+    if differing:
+        raise ConfigError(
+            f"{checkpoint}: cannot resume with other settings ({'; '.join(differing)}); choose another --out"
+        )
 
 
 def batch_loss(model: torch.nn.Module, batch: Batch, config: Config, epoch: int) -> CtcLoss:
@@ -171,15 +205,25 @@ def batch_loss(model: torch.nn.Module, batch: Batch, config: Config, epoch: int)
 
     def augment(features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         masks = draw_masks(
-            batch.ids, lengths.tolist(), features.shape[2], config.augment,
-            hop_ms=config.features.hop_ms, views=views, seed=settings.seed, epoch=epoch,
+            batch.ids,
+            lengths.tolist(),
+            features.shape[2],
+            config.augment,
+            hop_ms=config.features.hop_ms,
+            views=views,
+            seed=settings.seed,
+            epoch=epoch,
         )
         return apply_masks(features, lengths, masks)
 
     log_posteriors, lengths = model(batch.waveforms, batch.lengths, augment)
     return ctc_loss(
-        log_posteriors, lengths, batch.tokens, batch.token_lengths,
-        views=views, consistency_weight=settings.consistency_weight,
+        log_posteriors,
+        lengths,
+        batch.tokens,
+        batch.token_lengths,
+        views=views,
+        consistency_weight=settings.consistency_weight,
     )
 
 
@@ -191,7 +235,9 @@ def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[s
 
 
 @torch.inference_mode()
-def feature_moments(model: AcousticModel, batches: Iterator[Batch], *, at_most_s: float = 3600) -> tuple[Tensor, Tensor]:
+def feature_moments(
+    model: AcousticModel, batches: Iterator[Batch], *, at_most_s: float = 3600
+) -> tuple[Tensor, Tensor]:
     """Return mean and deviation of each mel band, `(mel,)` float32, over at most `at_most_s` seconds of audio."""
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     for batch in batches:

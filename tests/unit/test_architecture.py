@@ -1,6 +1,7 @@
 """The rules of the house: which room imports which, small files, nothing unpickled, a quick start."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,7 @@ REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "asr"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 SOURCES = sorted(
-    path
-    for folder in ("asr", "recipes", "benchmarks", "tests")
-    for path in (REPOSITORY / folder).rglob("*.py")
+    path for folder in ("asr", "recipes", "benchmarks", "tests") for path in (REPOSITORY / folder).rglob("*.py")
 )
 
 # In the order in which data flows: a room imports only what stands before it. Everyone may import BASE.
@@ -118,9 +117,7 @@ def test_scoring_imports_no_torch(path):
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
 def test_a_file_has_one_purpose_and_says_so_by_size_and_name(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES, (
-        "past about 300 lines it is two files"
-    )
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES, "past about 300 lines it is two files"
     assert path.stem not in {"utils", "util", "helpers", "common", "misc"}, "name it after what it does"
 
 
@@ -181,9 +178,7 @@ def test_importing_the_package_loads_neither_torch_nor_numpy():
     assert loaded.isdisjoint({"torch", "numpy", "lhotse", "librosa", "pydantic"})
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["train", "--help"], ["transcribe", "--help"], ["score", "--help"]]
-)
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["transcribe", "--help"], ["score", "--help"]])
 def test_asking_for_help_loads_no_torch(arguments):
     loaded, output = modules_loaded_by(
         "import sys\n"
@@ -200,9 +195,15 @@ def test_scoring_a_folder_loads_no_torch(tmp_path):
     (tmp_path / "ref.trn").write_text("one two (a)\n", encoding="utf-8")
     (tmp_path / "hyp.trn").write_text("one (a)\n", encoding="utf-8")
     loaded, _ = modules_loaded_by(
-        "from pathlib import Path\n"
-        "from asr.scoring.report import score_folder\n"
-        f"score_folder(Path({str(tmp_path)!r}))"
+        f"from pathlib import Path\nfrom asr.scoring.report import score_folder\nscore_folder(Path({str(tmp_path)!r}))"
     )
     assert (tmp_path / "wer.json").exists()
     assert "torch" not in loaded
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_the_files_that_a_document_names_exist(document):
+    text = (REPOSITORY / document).read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:asr|tests|benchmarks|conf|recipes)/[\w/.]+)`", text))
+    invented = {name for name in named if "mine" in Path(name).parts or "mine.yaml" in name}
+    assert sorted(name for name in named - invented if not (REPOSITORY / name).exists()) == []

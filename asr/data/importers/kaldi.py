@@ -32,13 +32,9 @@ def read_kaldi(folder: Path) -> list[Utterance]:
         raise ManifestError(f"{folder}: no such folder; expected one with wav.scp and text")
     if (folder / "wav.scp").exists():
         return _read_set(folder, None)
-    parts = sorted(
-        path.parent for path in folder.glob("*/wav.scp") if path.parent.name.lower() in SPLIT_NAMES
-    )
+    parts = sorted(path.parent for path in folder.glob("*/wav.scp") if path.parent.name.lower() in SPLIT_NAMES)
     if not parts:
-        raise ManifestError(
-            f"{folder}: no wav.scp, neither here nor in sub-folders such as train/, dev/, test/"
-        )
+        raise ManifestError(f"{folder}: no wav.scp, neither here nor in sub-folders such as train/, dev/, test/")
     return [utterance for part in parts for utterance in _read_set(part, split_name(part.name, str(part)))]
 
 
@@ -57,9 +53,7 @@ def _read_set(folder: Path, split: str | None) -> list[Utterance]:
     for name, line in segments.items():
         recording, start_s, duration_s = _segment(line) if has_segments else (name, 0.0, None)
         if recording not in paths:
-            raise ManifestError(
-                f"{line.where}: recording {recording!r} does not occur in {folder / 'wav.scp'}"
-            )
+            raise ManifestError(f"{line.where}: recording {recording!r} does not occur in {folder / 'wav.scp'}")
         utterances.append(
             Utterance(
                 id=name,
@@ -125,9 +119,7 @@ def _segment(line: _Line) -> tuple[str, float, float | None]:
     try:
         recording, start_s, end_s = fields[0], float(fields[1]), float(fields[2])
     except (IndexError, ValueError):
-        raise ManifestError(
-            f"{line.where}: expected 'utterance recording start end', found {line.rest!r}"
-        ) from None
+        raise ManifestError(f"{line.where}: expected 'utterance recording start end', found {line.rest!r}") from None
     if end_s == -1:
         return recording, start_s, None
     if not 0 <= start_s < end_s:

@@ -47,8 +47,8 @@ def read_table(path: Path, columns: Columns) -> list[Utterance]:
     """Return the utterances of a table; audio paths are relative to the table's folder.
 
     The delimiter is the one of comma, semicolon, tab and bar that the header has most of. In a tab-separated
-    table a quotation mark is a character like any other, unless it encloses the whole cell. Without a column of
-    ids an utterance's id is its audio path, without the suffix.
+    table a quotation mark is a character like any other, unless it encloses the whole cell. Without a column
+    of ids an utterance's id is its audio path, without the suffix.
 
     Raises:
         ManifestError: the table cannot be read, a column is missing, or a row is malformed.

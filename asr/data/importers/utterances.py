@@ -80,7 +80,7 @@ def write_splits(
     language: str | None = None,
     on_utterance: Callable[[], None] = lambda: None,
 ) -> ImportReport:
-    """Write `out`/{train,dev,test}.jsonl.gz without the utterances that have no transcript or no readable audio.
+    """Write `out`/{train,dev,test}.jsonl.gz without utterances that lack a transcript or readable audio.
 
     Splits that the source names stand. Those it does not name are drawn from its training utterances.
 
@@ -112,8 +112,8 @@ def write_splits(
         raise ManifestError(f"none of the {len(where_of)} utterances can be trained on{first}")
     if unknown_speakers:
         notes.append(
-            f"{unknown_speakers} utterances name no speaker; each counts as a speaker of its own, so one person\n"
-            "may be in two splits, and the error rate would then be that of known voices"
+            f"{unknown_speakers} utterances name no speaker; each counts as a speaker of its own, so one "
+            "person may be in two splits, and the error rate would then be that of known voices"
         )
     splits = _complete(given, rule, notes)
     for split in SPLITS:
@@ -144,9 +144,7 @@ def _check_id(utterance: Utterance, where_of: dict[str, str]) -> None:
             "doubled spaces"
         )
     if name in where_of:
-        raise ManifestError(
-            f"{utterance.where}: the utterance id {name!r} occurs already at {where_of[name]}"
-        )
+        raise ManifestError(f"{utterance.where}: the utterance id {name!r} occurs already at {where_of[name]}")
     where_of[name] = utterance.where
 
 
@@ -162,9 +160,5 @@ def _complete(given: dict[str, list[Cut]], rule: SplitRule, notes: list[str]) ->
         test_share=0.0 if given["test"] else rule.test_share,
         seed=rule.seed,
     )
-    notes.append(
-        f"{' and '.join(missing)} drawn from the training utterances, by {rule.by}, seed {rule.seed}"
-    )
-    return {
-        split: given[split] if split in ("dev", "test") and given[split] else drawn[split] for split in SPLITS
-    }
+    notes.append(f"{' and '.join(missing)} drawn from the training utterances, by {rule.by}, seed {rule.seed}")
+    return {split: given[split] if split in ("dev", "test") and given[split] else drawn[split] for split in SPLITS}

@@ -39,7 +39,9 @@ def test_logmel_agrees_with_librosa_on_real_speech(an4_dir) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(lengths=st.lists(st.integers(1, 5000), min_size=1, max_size=5), seed=st.integers(0, 99))
-def test_a_waveform_has_the_same_features_alone_and_in_a_batch_whatever_the_padding(lengths: list[int], seed: int) -> None:
+def test_a_waveform_has_the_same_features_alone_and_in_a_batch_whatever_the_padding(
+    lengths: list[int], seed: int
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     logmel = LogMel(FeatureSettings())
     batch = torch.randn(len(lengths), max(lengths), generator=generator)  # padding is noise, not zeros

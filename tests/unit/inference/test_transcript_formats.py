@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.inference.formats import FORMATS
@@ -22,9 +22,7 @@ times = st.floats(0, 1e5)
 shares = st.floats(0, 1)
 texts = st.text(min_size=1, max_size=12)
 words = st.builds(Word, texts, times, times, shares)
-transcripts = st.builds(
-    Transcript, texts, st.lists(words, max_size=8).map(tuple), times, shares, st.none() | st.text()
-)
+transcripts = st.builds(Transcript, texts, st.lists(words, max_size=8).map(tuple), times, shares, st.none() | st.text())
 
 
 def test_txt_is_the_text_and_a_line_end():
@@ -67,6 +65,7 @@ def test_json_refuses_what_other_readers_cannot_parse():
         Transcript("a", (), float("nan"), 0.0).to_json()
 
 
+@settings(deadline=None)
 @given(transcripts)
 def test_json_is_one_line_that_gives_the_transcript_back(transcript):
     line = transcript.to_json()

@@ -4,7 +4,7 @@ import itertools
 import re
 
 import pysubs2
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.inference.transcript import Transcript, Word
@@ -15,6 +15,7 @@ FASTEST_MS_PER_CHARACTER = 45  # about 22 characters a second; fast speech has 2
 letters = st.characters(categories=["L"])
 texts = st.text(letters, min_size=1, max_size=12) | st.text("mno", min_size=1, max_size=60)
 gaps_ms = st.just(0) | st.integers(0, 300) | st.integers(400, 6000)
+steady = st.tuples(st.text("mno", min_size=1, max_size=10), st.integers(0, 80), st.integers(450, 600))
 
 
 def transcript_of(spoken: list[tuple[str, int, int]]) -> Transcript:
@@ -37,6 +38,9 @@ def speech(draw, max_size=60):
     return transcript_of(spoken)
 
 
+# Running speech, which only the limits of size and time can break.
+monologue = st.lists(steady, min_size=20, max_size=60).map(transcript_of)
+# Anything at all, also faster than anybody speaks.
 gabble = st.lists(st.tuples(texts, gaps_ms, st.integers(1, 9000)), max_size=40).map(transcript_of)
 
 
@@ -50,7 +54,8 @@ def words_in(lines: list[str]) -> list[str]:
     return " ".join(lines).split(" ")
 
 
-@given(speech())
+@settings(deadline=None)
+@given(speech() | monologue)
 def test_speech_keeps_every_limit(transcript):
     for start_ms, end_ms, lines in cues_of(transcript):
         assert SHORTEST_MS <= end_ms - start_ms <= LONGEST_MS
@@ -58,17 +63,17 @@ def test_speech_keeps_every_limit(transcript):
         assert all(len(line) <= LINE_CHARACTERS or " " not in line for line in lines)
 
 
-@given(speech() | gabble)
+@settings(deadline=None)
+@given(speech() | monologue | gabble)
 def test_all_words_are_there_in_order_and_no_cues_overlap(transcript):
     cues = cues_of(transcript)
-    assert [text for _, _, lines in cues for text in words_in(lines)] == [
-        word.text for word in transcript.words
-    ]
+    assert [text for _, _, lines in cues for text in words_in(lines)] == [word.text for word in transcript.words]
     assert all(0 < end_ms - start_ms <= LONGEST_MS for start_ms, end_ms, _ in cues)
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(cues))
 
 
-@given(speech() | gabble)
+@settings(deadline=None)
+@given(speech() | monologue | gabble)
 def test_a_cue_starts_with_its_first_word_and_stays_until_its_last_or_seven_seconds(transcript):
     rest = iter(transcript.words)
     for start_ms, end_ms, lines in cues_of(transcript):
@@ -77,13 +82,15 @@ def test_a_cue_starts_with_its_first_word_and_stays_until_its_last_or_seven_seco
         assert end_ms >= min(round(1000 * inside[-1].end_s), start_ms + LONGEST_MS)
 
 
-@given(speech() | gabble)
+@settings(deadline=None)
+@given(speech() | monologue | gabble)
 def test_numbers_count_from_one_and_times_have_two_digit_fields(transcript):
     text = transcript.to_srt()
     heads = re.findall(r"(?:\A|\n\n)(\d+)\n(\d\d:\d\d:\d\d,\d{3} --> \d\d:\d\d:\d\d,\d{3})\n", text)
     assert [int(number) for number, _ in heads] == list(range(1, text.count(" --> ") + 1))
 
 
+@settings(deadline=None)
 @given(speech(max_size=7) | gabble.filter(lambda transcript: len(transcript.words) <= 7))
 def test_no_other_breaking_has_fewer_short_cues_or_bridged_pauses(transcript):
     words = transcript.words
@@ -110,12 +117,8 @@ def test_no_other_breaking_has_fewer_short_cues_or_bridged_pauses(transcript):
 
 def fits(texts_in_cue: list[str]) -> bool:
     """Say whether some split into at most two lines keeps the width; a line of one word may exceed it."""
-    splits = [
-        [part for part in (texts_in_cue[:i], texts_in_cue[i:]) if part] for i in range(len(texts_in_cue))
-    ]
-    return any(
-        all(len(part) == 1 or len(" ".join(part)) <= LINE_CHARACTERS for part in split) for split in splits
-    )
+    splits = [[part for part in (texts_in_cue[:i], texts_in_cue[i:]) if part] for i in range(len(texts_in_cue))]
+    return any(all(len(part) == 1 or len(" ".join(part)) <= LINE_CHARACTERS for part in split) for split in splits)
 
 
 def test_a_short_answer_stays_for_a_second():
@@ -132,6 +135,21 @@ def test_a_pause_separates_cues_and_the_file_reads_as_worked_by_hand():
 def test_words_too_close_for_a_second_each_share_a_cue_despite_the_pause():
     transcript = transcript_of([("no", 0, 200), ("wait", 600, 300)])
     assert transcript.to_srt() == "1\n00:00:00,000 --> 00:00:01,100\nno wait\n"
+
+
+def spoken_evenly(*gaps_before_ms: int) -> list[tuple[str, int, int]]:
+    """Words of ten letters, of which three fit in a line."""
+    return [("abcdefghij", gap_ms, 600) for gap_ms in gaps_before_ms]
+
+
+def test_running_speech_is_broken_at_its_longest_hesitation():
+    cues = cues_of(transcript_of(spoken_evenly(0, 0, 0, 300, 0, 0, 50, 0, 0)))
+    assert [len(words_in(lines)) for _, _, lines in cues] == [3, 6]
+
+
+def test_running_speech_without_hesitation_makes_few_and_equally_full_cues():
+    cues = cues_of(transcript_of(spoken_evenly(*[0] * 14)))
+    assert sorted(len(words_in(lines)) for _, _, lines in cues) == [4, 5, 5]
 
 
 def test_two_lines_are_about_equally_long():

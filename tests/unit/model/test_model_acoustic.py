@@ -69,7 +69,10 @@ def test_a_unidirectional_model_cannot_see_the_future_and_a_bidirectional_one_ca
     changed[:, 6000:] = 0
     for bidirectional in (False, True):
         config = Config.model_validate(
-            {"model": {"layers": 2, "hidden_size": 16, "bidirectional": bidirectional}, "features": {"cmvn": "global"}}
+            {
+                "model": {"layers": 2, "hidden_size": 16, "bidirectional": bidirectional},
+                "features": {"cmvn": "global"},
+            }
         )
         model = AcousticModel(config, 5).eval()
         with torch.inference_mode():

@@ -27,7 +27,11 @@ def test_ctc_equals_the_sum_over_all_paths(tokens: list[int]) -> None:
 
 def test_two_views_average_their_ctc_and_add_the_weighted_divergence() -> None:
     views = torch.randn(4, 6, 5).log_softmax(-1)  # two utterances, two views
-    lengths, tokens, token_lengths = torch.tensor([6, 4, 6, 4]), torch.tensor([[1, 2, 3], [4, 1, 0]]), torch.tensor([3, 2])
+    lengths, tokens, token_lengths = (
+        torch.tensor([6, 4, 6, 4]),
+        torch.tensor([[1, 2, 3], [4, 1, 0]]),
+        torch.tensor([3, 2]),
+    )
     both = ctc_loss(views, lengths, tokens, token_lengths, views=2, consistency_weight=0.3)
     single = [ctc_loss(part, lengths[:2], tokens, token_lengths).ctc for part in views.chunk(2)]
     torch.testing.assert_close(both.ctc, (single[0] + single[1]) / 2)

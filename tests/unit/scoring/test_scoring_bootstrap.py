@@ -12,8 +12,7 @@ from asr.scoring.errors_count import ErrorCounts
 def utterances(errors, lengths=None):
     lengths = lengths or [1] * len(errors)
     return [
-        ErrorCounts(e, 0, 0, n) if e <= n else ErrorCounts(n, 0, e - n, n)
-        for e, n in zip(errors, lengths, strict=True)
+        ErrorCounts(e, 0, 0, n) if e <= n else ErrorCounts(n, 0, e - n, n) for e, n in zip(errors, lengths, strict=True)
     ]
 
 
@@ -72,9 +71,7 @@ def test_swapping_the_systems_mirrors_the_comparison():
     forth, back = paired_bootstrap(a, b), paired_bootstrap(b, a)
     assert forth.probability_b_better == pytest.approx(1 - back.probability_b_better)
     assert forth.difference == -back.difference
-    assert (forth.interval.low, forth.interval.high) == pytest.approx(
-        (-back.interval.high, -back.interval.low)
-    )
+    assert (forth.interval.low, forth.interval.high) == pytest.approx((-back.interval.high, -back.interval.low))
 
 
 def test_identical_systems_are_even():
@@ -94,9 +91,7 @@ def test_pairing_finds_a_small_difference_that_the_single_intervals_hide():
 def test_the_seed_decides_the_draws():
     counts = utterances([3, 1, 0, 2, 5, 1, 0], [5, 7, 5, 6, 9, 3, 4])
     assert bootstrap_interval(counts, seed=3) == bootstrap_interval(counts, seed=3)
-    assert bootstrap_interval(counts, seed=3, replicates=101) != bootstrap_interval(
-        counts, seed=4, replicates=101
-    )
+    assert bootstrap_interval(counts, seed=3, replicates=101) != bootstrap_interval(counts, seed=4, replicates=101)
 
 
 def test_a_corpus_of_many_blocks_is_drawn_whole():

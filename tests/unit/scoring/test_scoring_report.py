@@ -180,8 +180,23 @@ def test_aligned_lines_fit_the_width_and_words_stand_one_above_the_other(referen
     assert shown == [(word.reference or "", word.hypothesis or "", word.mark) for word in alignment]
 
 
+def test_a_line_is_filled_to_the_last_column_and_not_beyond():
+    def lines(reference):
+        counts = count_errors(reference, "", unit="word")
+        return render_utterance(UtteranceErrors("id", counts, align_words(reference, ""))).splitlines()[1:]
+
+    assert [len(line) for line in lines(f"{'a' * 36} {'b' * 37}")[:2]] == [80, 80]
+    assert len(lines(f"{'a' * 36} {'b' * 37}")) == 3
+    assert len(lines(f"{'a' * 36} {'b' * 38}")) == 6
+
+
 def test_a_word_longer_than_the_line_still_stands_on_one_line():
     long = "x" * 100
-    alignment = align_words(f"a {long} b", f"a {long} c")
+    alignment = align_words(f"{long} b", f"{long} c")
     text = render_utterance(UtteranceErrors("id", count_errors("b", "c", unit="word"), alignment))
-    assert f"REF:  {long}\nHYP:  {long}\nEVAL:\nREF:  b" in text
+    assert text.splitlines()[1:5] == [f"REF:  {long}", f"HYP:  {long}", "EVAL:", "REF:  b"]
+
+
+def test_of_utterances_with_as_many_errors_the_shorter_comes_first():
+    score = score_texts({"long": "a b c", "short": "a b", "good": "a"}, {"long": "a b", "short": "a", "good": "a"})
+    assert [utterance.id for utterance in score.wrong] == ["short", "long"]

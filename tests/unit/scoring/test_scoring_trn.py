@@ -30,8 +30,8 @@ def test_the_format_is_that_of_sclite(tmp_path):
     assert (tmp_path / "hyp.trn").read_bytes() == "grüß gott (spk1-001)\n(spk1-002)\n".encode()
 
 
-def test_parentheses_in_the_text_and_blank_lines_are_read(tmp_path):
-    (tmp_path / "ref.trn").write_text("so (uh) it goes (a-1)\r\n\r\n  (a-2)\r\n", encoding="utf-8")
+def test_parentheses_unusual_white_space_and_blank_lines_are_read(tmp_path):
+    (tmp_path / "ref.trn").write_text("so (uh) it\u2028goes (a-1)\r\n\r\n  (a-2)\r\n", encoding="utf-8")
     assert read_trn(tmp_path / "ref.trn") == {"a-1": "so (uh) it goes", "a-2": ""}
 
 
@@ -46,8 +46,8 @@ def test_a_malformed_line_is_an_error_with_file_and_line(tmp_path, line):
 
 def test_a_repeated_id_is_an_error_that_names_both_lines(tmp_path):
     path = tmp_path / "ref.trn"
-    path.write_text("one (a)\ntwo (b)\nthree (a)\n", encoding="utf-8")
-    with pytest.raises(ScoringError, match=r"ref\.trn:3: utterance 'a' already stands on line 1"):
+    path.write_text("one (a)\ntwo (b)\nthree (b)\n", encoding="utf-8")
+    with pytest.raises(ScoringError, match=r"ref\.trn:3: utterance 'b' already stands on line 2"):
         read_trn(path)
 
 
@@ -62,7 +62,7 @@ def test_bytes_that_are_not_utf8_are_an_error_that_names_the_place(tmp_path):
         read_trn(tmp_path / "ref.trn")
 
 
-@pytest.mark.parametrize("name", ["", "take (2)", "two\nlines", " padded", "double  space"])
+@pytest.mark.parametrize("name", ["", "open (", "close )", "two\nlines", " padded", "double  space"])
 def test_an_id_that_the_format_cannot_hold_is_refused_and_nothing_is_written(tmp_path, name):
     with pytest.raises(ScoringError, match="cannot be written"):
         write_trn({name: "text"}, tmp_path / "ref.trn")

@@ -1,0 +1,43 @@
+"""`asr decode`: a manifest → references and hypotheses, ready to be scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def decode(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, e.g. exp/an4.")],
+    manifest: Annotated[Path, typer.Argument(help="A manifest, e.g. data/an4/test.jsonl.gz.")],
+    out: Annotated[Path, typer.Option(help="The decode folder to write, e.g. exp/an4/decode_test.")],
+    method: Annotated[
+        Literal["greedy", "beam"] | None, typer.Option(help="By default beam if the model has an LM.")
+    ] = None,
+    accelerator: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="auto takes a GPU if there is one.")
+    ] = "auto",
+) -> None:
+    """Recognise a manifest's utterances; `asr score` then counts the errors."""
+    import time
+
+    import asr
+    from asr.cli.console import progress
+    from asr.data.manifest import read_manifest
+    from asr.inference.evaluation import decode_cuts, write_decode_folder
+
+    cuts = read_manifest(manifest).to_eager()
+    recognizer = asr.load(model, accelerator=accelerator)
+    began = time.perf_counter()
+    utterances = []
+    with progress("decode", len(cuts)) as advance:
+        for utterance in decode_cuts(recognizer, cuts, method):
+            utterances.append(utterance)
+            advance(1)
+    seconds, audio_s = time.perf_counter() - began, sum(cut.duration for cut in cuts)
+    write_decode_folder(out, utterances, recognizer)
+    typer.echo(
+        f"{out}: {len(utterances)} utterances, {audio_s / 60:.1f} min of audio, "
+        f"{method or recognizer.default_method} search, {seconds:.1f} s, RTF {seconds / audio_s:.4f}"
+    )

@@ -1,0 +1,75 @@
+"""Decoding a manifest: the same way as transcribing files, with references kept beside the hypotheses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr.data.files import write_text
+from asr.data.manifest import cut_text
+from asr.data.text import normalise
+from asr.features.batching import evaluation_batches
+from asr.inference.recognizer import Decoded, Method, Recognizer
+from asr.scoring.trn import write_trn
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+
+@dataclass(frozen=True)
+class DecodedUtterance:
+    """An utterance of a manifest with its normalised reference and what was recognised."""
+
+    id: str
+    reference: str
+    decoded: Decoded
+
+
+def decode_cuts(recognizer: Recognizer, cuts: Iterable[Cut], method: Method | None) -> Iterator[DecodedUtterance]:
+    """Yield the utterances of a manifest in its order.
+
+    Raises:
+        AudioError: a recording cannot be read; a word error rate over the others would not be the corpus'.
+    """
+    config = recognizer.bundle.config
+    references = references_of(recognizer, cuts)
+    for batch in evaluation_batches(cuts, config):
+        for utterance_id, decoded in zip(batch.ids, recognizer.decode(batch, method), strict=True):
+            yield DecodedUtterance(utterance_id, references[utterance_id], decoded)
+
+
+def references_of(recognizer: Recognizer, cuts: Iterable[Cut]) -> dict[str, str]:
+    """Return each utterance's transcript, normalised as the model's training text was."""
+    return {cut.id: normalise(cut_text(cut), recognizer.bundle.config.text) for cut in cuts}
+
+
+def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], recognizer: Recognizer) -> None:
+    """Write `ref.trn`, `hyp.trn` and `hyp.jsonl` (word times, n-best hypotheses and their scores)."""
+    tokens, shift_s = recognizer.bundle.tokens, recognizer.model.frame_shift_s
+    references, hypotheses, records = {}, {}, []
+    for utterance in utterances:
+        best, *_ = nbest = utterance.decoded.hypotheses
+        text = tokens.decode(best.tokens)
+        references[utterance.id], hypotheses[utterance.id] = utterance.reference, text
+        record = {
+            "id": utterance.id,
+            "text": text,
+            "score": best.score,
+            "words": [asdict(word) for word in utterance.decoded.words(tokens, shift_s)],
+            "nbest": [
+                {
+                    "text": tokens.decode(hypothesis.tokens),
+                    "score": hypothesis.score,
+                    "acoustic_score": hypothesis.acoustic_score,
+                    "lm_score": hypothesis.lm_score,
+                }
+                for hypothesis in nbest
+            ],
+        }
+        records.append(json.dumps(record, ensure_ascii=False))
+    write_text(folder / "hyp.jsonl", "".join(f"{record}\n" for record in records))
+    write_trn(references, folder / "ref.trn")
+    write_trn(hypotheses, folder / "hyp.trn")

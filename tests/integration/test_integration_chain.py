@@ -1,0 +1,158 @@
+"""The whole chain through the command line: train → lm → tune → decode → score → transcribe, on tone speech."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import LEARNS_FAST, TINY, tone_speech
+from typer.testing import CliRunner
+
+import asr
+from asr.cli.main import app
+from asr.data.manifest import cut_text, read_manifest
+from asr.errors import AudioError, ModelError
+
+
+def invoke(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def model(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder made by `asr train`, `asr lm ngram` and `asr tune`."""
+    out = tmp_path_factory.mktemp("exp") / "tones"
+    settings = [part for item in (*TINY, *LEARNS_FAST) for part in ("--set", item)]
+    shown = invoke("train", "--data", tone_corpus, "--out", out, *settings)
+    assert "parameters" in shown
+    assert "dev WER" in shown
+    invoke("lm", "ngram", tone_corpus / "train.jsonl.gz", "--model", out, "--order", 3)
+    assert "lm_weight" in invoke("tune", out, tone_corpus / "dev.jsonl.gz")
+    return out
+
+
+@pytest.mark.parametrize("method", ["greedy", "beam"])
+def test_a_test_set_is_decoded_and_scored(model: Path, tone_corpus: Path, tmp_path: Path, method: str) -> None:
+    invoke("decode", model, tone_corpus / "test.jsonl.gz", "--method", method, "--out", tmp_path)
+    shown = invoke("score", tmp_path)
+    figures = json.loads((tmp_path / "wer.json").read_text())
+    assert figures["wer"] <= 0.1
+    assert figures["utterances"] == 12
+    assert "WER" in shown
+    records = [json.loads(line) for line in (tmp_path / "hyp.jsonl").read_text().splitlines()]
+    assert [record["id"] for record in records] == [f"test-{index:03d}" for index in range(12)]
+    assert all(record["text"] == " ".join(word["text"] for word in record["words"]) for record in records)
+    assert len(records[0]["nbest"]) == (1 if method == "greedy" else 16)
+
+
+def test_transcripts_of_files_are_those_of_the_manifest(model: Path, tone_corpus: Path, tmp_path: Path) -> None:
+    invoke("decode", model, tone_corpus / "test.jsonl.gz", "--out", tmp_path)
+    decoded = [json.loads(line)["text"] for line in (tmp_path / "hyp.jsonl").read_text().splitlines()]
+    files = sorted((tone_corpus / "audio").glob("test-*.wav"))
+    lines = invoke("transcribe", model, *files).splitlines()
+    assert [line.split("\t") for line in lines] == [
+        [str(path), text] for path, text in zip(files, decoded, strict=True)
+    ]
+
+
+def test_any_rate_channel_count_and_container_gives_the_same_text_as_a_waveform_does(
+    model: Path, tmp_path: Path
+) -> None:
+    recognizer = asr.load(model)
+    waveform = tone_speech("ab cd", np.random.default_rng(1))
+    expected = recognizer.transcribe(waveform, sample_rate=16000)
+    assert expected.text == "ab cd"
+    assert recognizer.transcribe(torch.from_numpy(waveform), sample_rate=16000) == expected
+    import librosa
+
+    for rate_hz in (8000, 22050, 44100, 48000):
+        resampled = librosa.resample(waveform, orig_sr=16000, target_sr=rate_hz)
+        for suffix in ("wav", "flac", "ogg", "mp3"):
+            path = tmp_path / f"{rate_hz}.{suffix}"
+            soundfile.write(path, np.stack([resampled, 0.8 * resampled], axis=1), rate_hz)
+            assert recognizer.transcribe(path).text == "ab cd", path.name
+
+
+def test_words_have_times_where_they_were_spoken(model: Path) -> None:
+    pause = np.zeros(16000, dtype=np.float32)
+    rng = np.random.default_rng(2)
+    first = tone_speech("ab", rng)
+    waveform = np.concatenate([first, tone_speech(" ", rng), tone_speech("dc", rng), pause])
+    transcript = asr.load(model).transcribe(waveform, sample_rate=16000)
+    assert transcript.text == "ab dc"
+    one, two = transcript.words
+    assert 0.0 <= one.start_s < 0.2
+    assert one.end_s <= len(first) / 16000 <= two.start_s
+    assert two.end_s < len(waveform) / 16000 - 0.8
+    assert 0 < two.confidence <= 1
+    assert transcript.duration_s == pytest.approx(len(waveform) / 16000)
+
+
+def test_a_recording_longer_than_a_segment_is_transcribed_whole(model: Path) -> None:
+    rng = np.random.default_rng(3)
+    pause = np.zeros(8000, dtype=np.float32)
+    texts = ["".join(rng.choice(list("abcd"), 2)) for _ in range(60)]
+    pieces = [piece for text in texts for piece in (tone_speech(text, rng), tone_speech(" ", rng), pause)]
+    waveform = np.concatenate(pieces)
+    assert len(waveform) > 2 * 30 * 16000
+    transcript = asr.load(model).transcribe(waveform, sample_rate=16000, method="greedy")
+    from asr.scoring.errors_count import count_errors
+
+    assert count_errors(" ".join(texts), transcript.text, unit="word").wer < 0.15
+    starts = [word.start_s for word in transcript.words]
+    assert starts == sorted(starts)
+
+
+def test_silence_gives_an_empty_transcript(model: Path) -> None:
+    transcript = asr.load(model).transcribe(np.zeros(16000), sample_rate=16000)
+    assert (transcript.text, transcript.words) == ("", ())
+
+
+@pytest.mark.parametrize(
+    ("waveform", "message"),
+    [
+        (np.zeros(0, dtype=np.float32), "not empty"),
+        (np.zeros(100, dtype=np.int16), "int16"),
+        (np.full(100, np.nan), "not finite"),
+        (np.zeros((1, 1, 10)), "shape"),
+    ],
+)
+def test_a_waveform_that_cannot_be_used_is_refused(model: Path, waveform: np.ndarray, message: str) -> None:
+    with pytest.raises(AudioError, match=message):
+        asr.load(model).transcribe(waveform, sample_rate=16000)
+    with pytest.raises(AudioError, match="sample_rate"):
+        asr.load(model).transcribe(waveform)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "tokens.json", "model.safetensors", "decoder.yaml"])
+def test_a_damaged_model_folder_is_named_with_the_file(model: Path, tmp_path: Path, name: str) -> None:
+    import shutil
+
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    (folder / name).write_bytes((folder / name).read_bytes()[:20])
+    with pytest.raises(ModelError, match=name.replace(".", r"\.")):
+        asr.load(folder)
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match=name.replace(".", r"\.")):
+        asr.load(folder)
+
+
+def test_an_utterance_is_recognised_alike_alone_and_in_a_batch(model: Path, tone_corpus: Path) -> None:
+    from asr.data.audio import load_cut
+    from asr.features.batching import collate
+
+    recognizer = asr.load(model)
+    cuts = list(read_manifest(tone_corpus / "test.jsonl.gz"))
+    waveforms = [torch.from_numpy(load_cut(cut, 16000)) for cut in cuts]
+    together = recognizer.decode(collate(waveforms, [[]] * 12, [cut.id for cut in cuts]))
+    for cut, waveform, decoded in zip(cuts, waveforms, together, strict=True):
+        alone = recognizer.decode(collate([waveform], [[]], [cut.id]))[0]
+        assert [h.tokens for h in alone.hypotheses][:3] == [h.tokens for h in decoded.hypotheses][:3], cut_text(cut)
+        assert alone.spans[0].start == decoded.spans[0].start

@@ -1,0 +1,126 @@
+"""`asr prepare`, `asr import` and `asr check`, as a user calls them."""
+
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr.cli.main import run
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run `asr` with arguments; return exit status, stdout and stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["asr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            run()
+        return exit_.value.code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def table(tmp_path, rng):
+    """A table of 20 utterances by 10 speakers."""
+    lines = ["path,sentence,speaker"]
+    for i in range(20):
+        soundfile.write(tmp_path / f"{i}.wav", rng.uniform(-0.5, 0.5, 16000), 16000)
+        lines.append(f"{i}.wav,say abc,s{i % 10}")
+    path = tmp_path / "mine.csv"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_a_table_is_imported_and_found_sound(call, table, tmp_path):
+    status, out, err = call("import", "csv", table, "--out", tmp_path / "data")
+    assert (status, err) == (0, "")
+    assert [line.split()[:2] for line in out.splitlines()[:3]] == [
+        ["train", "16"],
+        ["dev", "2"],
+        ["test", "2"],
+    ]
+    status, out, err = call("check", tmp_path / "data")
+    assert (status, err) == (0, "")
+    assert [line.split()[:4] for line in out.splitlines()[1:4]] == [
+        ["train", "16", "0.004", "8"],
+        ["dev", "2", "0.001", "1"],
+        ["test", "2", "0.001", "1"],
+    ]
+    assert "6 characters" in out
+    assert "No problems found." in out
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_faults_are_listed_and_the_status_says_so(call, table, tmp_path):
+    table.write_text(table.read_text() + "\ngone.wav,hello,s1")
+    status, out, err = call("import", "csv", table, "--out", tmp_path / "data")
+    assert status == 1
+    assert "1 of 21 utterances were left out" in err
+    assert "mine.csv:22: " in err
+    assert (tmp_path / "data" / "train.jsonl.gz").exists()
+    for path in tmp_path.glob("*.wav"):
+        soundfile.write(path, np.full(16000, 0.5), 16000)
+    (tmp_path / "3.wav").unlink()
+    status, out, err = call("check", tmp_path / "data")
+    assert status == 1
+    assert "1 problem\n" in out
+    assert f"3: {tmp_path}/3.wav: no such file" in out
+
+
+def test_settings_decide_what_a_fault_is(call, table, tmp_path):
+    call("import", "csv", table, "--out", tmp_path / "data")
+    status, out, _ = call("check", tmp_path / "data", "--set", "training.max_utterance_s=0.5")
+    assert status == 1
+    assert "20 problems\n" in out
+    status, out, _ = call("check", tmp_path / "data", "--set", "text.remove=abc")
+    assert status == 0
+    assert "\n2 characters" in out  # s and y: no word is left before which a space could stand
+
+
+def test_a_kaldi_folder_is_imported(call, table, tmp_path):
+    folder = tmp_path / "kaldi"
+    folder.mkdir()
+    (folder / "wav.scp").write_text("".join(f"u{i} {tmp_path}/{i}.wav\n" for i in range(20)))
+    (folder / "text").write_text("".join(f"u{i} hello\n" for i in range(20)))
+    status, out, _ = call("import", "kaldi", folder, "--out", tmp_path / "data", "--dev-share", "0.2")
+    assert status == 0
+    assert [line.split()[:2] for line in out.splitlines()[:3]] == [
+        ["train", "14"],
+        ["dev", "4"],
+        ["test", "2"],
+    ]
+    assert "note: 20 utterances name no speaker" in out
+
+
+def test_errors_name_file_line_and_reason(call, table, tmp_path):
+    table.write_text("path,sentence\na.wav\n")
+    status, out, err = call("import", "csv", table, "--out", tmp_path / "data")
+    assert (status, out) == (1, "")
+    assert err.startswith(f"error: {table}:2: 1 cells, but the header")
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_unknown_recipe_lists_the_known_ones(call, tmp_path):
+    status, _, err = call("prepare", "nothing", "--out", tmp_path / "data")
+    assert status == 1
+    assert err.startswith("error: no recipe 'nothing'; known: an4")
+
+
+def test_a_corpus_that_is_not_there_says_where_to_get_it(call, tmp_path, monkeypatch):
+    monkeypatch.setenv("ASR_CORPORA", str(tmp_path))
+    status, _, err = call("prepare", "an4", "--out", tmp_path / "data")
+    assert status == 1
+    assert f"no AN4 corpus at {tmp_path}/an4; get it with `git clone" in err
+
+
+@pytest.mark.corpus
+def test_a_real_corpus_is_prepared_and_sound(call, an4_dir, tmp_path):
+    status, out, _ = call("prepare", "an4", "--corpus-dir", an4_dir, "--out", tmp_path / "data")
+    assert status == 0
+    assert f"{tmp_path}/data/test.jsonl.gz" in out
+    status, out, _ = call("check", tmp_path / "data")
+    assert status == 0
+    assert "27 characters" in out

@@ -1,0 +1,95 @@
+"""`asr lm ngram`: words by default, a model's tokens with --model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from asr.cli.main import run
+from asr.config import parse_config, save_config
+from asr.data.tokens import TokenTable
+from asr.lm.arpa import read_arpa
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run `asr lm ngram` with arguments; return exit status, stdout and stderr."""
+
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["asr", "lm", "ngram", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            run()
+        status = exit_.value.code
+        assert isinstance(status, int)
+        return status, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text("One two\nTWO three\n\none one\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    config = parse_config({"text": {"case": "upper"}, "decode": {"lm_order": 4}}, "test")
+    save_config(config, folder / "config.yaml")
+    TokenTable.from_texts(["ONE TWO THREE"]).save(folder / "tokens.json")
+    return folder
+
+
+def test_without_a_model_it_counts_words_as_they_are(call: Call, text: Path, tmp_path: Path) -> None:
+    status, out, _ = call(text, text, "--order", "2", "--out", tmp_path / "lm.arpa")
+    assert status == 0
+    lm = read_arpa(tmp_path / "lm.arpa")
+    assert {unit for (unit,) in lm.ngrams[0]} == {"<s>", "</s>", "<unk>", "One", "two", "TWO", "three", "one"}
+    assert out.splitlines()[:2] == [f"1-grams  {len(lm.ngrams[0])}", f"2-grams  {len(lm.ngrams[1])}"]
+    assert "perplexity" not in out
+
+
+def test_with_a_model_it_counts_its_tokens_and_writes_into_its_folder(call: Call, text: Path, model: Path) -> None:
+    status, out, _ = call(text, "--model", model)
+    assert status == 0
+    lm = read_arpa(model / "lm.arpa.gz")
+    assert lm.order == 4
+    assert {unit for (unit,) in lm.ngrams[0]} == {"<s>", "</s>", "▁", *"ONETWHR"}
+    assert f"written  {model / 'lm.arpa.gz'}" in out
+
+
+def test_test_prints_the_perplexity_of_another_text(call: Call, text: Path, tmp_path: Path) -> None:
+    (tmp_path / "dev.txt").write_text("one four\n")
+    _, out, _ = call(text, "--out", tmp_path / "lm.arpa", "--test", tmp_path / "dev.txt")
+    lm = read_arpa(tmp_path / "lm.arpa")
+    expected = lm.perplexity([["one", "four"]]).perplexity
+    assert out.splitlines()[-1] == (
+        f"{tmp_path / 'dev.txt'}: perplexity {expected:.2f} on 2 words, 1 OOV"  # "one" and the end
+    )
+
+
+def test_without_a_model_out_is_needed(call: Call, text: Path) -> None:
+    status, _, err = call(text)
+    assert status == 2
+    assert "--out" in err
+
+
+def test_text_with_characters_the_model_lacks_is_refused(call: Call, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("one 2\n")
+    status, _, err = call(tmp_path / "text.txt", "--model", model)
+    assert status == 1
+    assert "no token for '2'" in err
+    assert not (model / "lm.arpa.gz").exists()
+
+
+def test_a_folder_that_is_no_model_is_named(call: Call, text: Path, tmp_path: Path) -> None:
+    status, _, err = call(text, "--model", tmp_path / "none")
+    assert status == 1
+    assert str(tmp_path / "none") in err

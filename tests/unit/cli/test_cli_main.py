@@ -1,0 +1,111 @@
+"""The door: what every command has in common — help, version, errors, exit statuses."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import asr
+from asr.cli.main import COMMANDS, run
+from asr.errors import ConfigError
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run `asr` with arguments; return exit status, stdout and stderr."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["asr", *arguments])
+        monkeypatch.setenv("COLUMNS", "80")
+        with pytest.raises(SystemExit) as exit_:
+            run()
+        return exit_.value.code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Make `asr transcribe` raise the given exception while it loads the model."""
+
+    def failing(error: BaseException) -> None:
+        def load(folder, *, accelerator):
+            raise error
+
+        monkeypatch.setitem(vars(asr), "load", load)
+
+    return failing
+
+
+def test_help_lists_every_command_in_the_order_of_work_and_says_what_each_does(call):
+    status, out, _ = call("--help")
+    listed = re.findall(r"^  (\w+) +(\S.*)$", out[out.index("Commands:") :], re.MULTILINE)
+    assert status == 0
+    assert [name for name, _ in listed] == list(COMMANDS)
+    assert all(len(line) <= 80 for line in out.splitlines())
+    assert all(summary.endswith(".") and not summary.endswith("...") for _, summary in listed)  # not cut off
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(call, command):
+    status, out, _ = call(command, "--help")
+    assert status == 0
+    assert out.startswith(f"Usage: asr {command} ")
+    assert "Show this message and exit" in out
+
+
+def test_help_loads_none_of_the_heavy_libraries():
+    code = (
+        "import sys\n"
+        "from asr.cli.main import app\n"
+        "app(['--help'], standalone_mode=False)\n"
+        "heavy = {'torch', 'torchaudio', 'lhotse', 'librosa', 'soundfile', 'numpy', 'scipy', 'jiwer'}\n"
+        "print('heavy:', *sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].rstrip() == "heavy:"
+
+
+def test_the_version_is_that_of_the_package(call):
+    declared = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert call("--version") == (0, f"asr {declared[1]}\n", "")
+
+
+def test_an_error_on_purpose_is_one_line_as_it_was_written_and_status_1(call, failing):
+    message = f"{'long/' * 40}conf[1].yaml: model.layers: [bold] is not a number :smile:"
+    failing(ConfigError(message))
+    assert call("transcribe", "model", "a.wav") == (1, "", f"error: {message}\n")
+
+
+def test_an_error_of_the_file_system_names_the_file(call, failing):
+    failing(PermissionError(13, "Permission denied", "out/a.txt"))
+    assert call("transcribe", "model", "a.wav") == (1, "", "error: out/a.txt: Permission denied\n")
+
+
+def test_an_interrupt_is_one_line_and_status_130(call, failing):
+    failing(KeyboardInterrupt())
+    assert call("transcribe", "model", "a.wav") == (130, "", "error: interrupted\n")
+
+
+def test_debug_lets_the_traceback_through(monkeypatch, failing):
+    failing(ConfigError("no"))
+    monkeypatch.setattr(sys, "argv", ["asr", "--debug", "transcribe", "model", "a.wav"])
+    with pytest.raises(ConfigError):
+        run()
+
+
+def test_a_mistake_in_this_package_is_not_dressed_up(monkeypatch, failing):
+    failing(ZeroDivisionError())
+    monkeypatch.setattr(sys, "argv", ["asr", "transcribe", "model", "a.wav"])
+    with pytest.raises(ZeroDivisionError):
+        run()
+
+
+def test_an_unknown_command_is_a_usage_error(call):
+    status, _, err = call("transcibe")
+    assert status == 2
+    assert "No such command 'transcibe'" in err

@@ -1,0 +1,263 @@
+"""Beam search against the enumeration of all paths, the CTC loss's forward algorithm and cases worked by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from asr.data.tokens import TokenTable
+from asr.decode.beam import WeightedScorer, beam_search
+from asr.decode.greedy import greedy_search
+from asr.decode.hypothesis import Hypothesis
+from asr.decode.scorers import TokenNgramScorer
+from asr.errors import ModelError, ShapeError
+from asr.lm.ngram import SENTENCE_END, SENTENCE_START, NgramLm
+from asr.lm.token_ngram import token_ngram
+
+Tokens = tuple[int, ...]
+
+
+@lru_cache
+def all_paths(frames: int, tokens: int) -> tuple[np.ndarray, list[Tokens]]:
+    """Return every path `(path, frame)`, and what each collapses to."""
+    paths = list(itertools.product(range(tokens), repeat=frames))
+    collapsed = [tuple(token for token, _ in itertools.groupby(path) if token != 0) for path in paths]
+    return np.array(paths, dtype=np.int64).reshape(len(paths), frames), collapsed
+
+
+def enumerate_sequences(log_posteriors: Tensor) -> dict[Tokens, float]:
+    """Return the log-probability of every token sequence that `(frame, token)` log-posteriors allow."""
+    table = log_posteriors.double().numpy()
+    paths, collapsed = all_paths(*table.shape)
+    totals: dict[Tokens, float] = {}
+    for tokens, log_probability in zip(collapsed, table[np.arange(len(table)), paths].sum(axis=1), strict=True):
+        totals[tokens] = np.logaddexp(totals.get(tokens, -math.inf), log_probability)
+    return totals
+
+
+def random_posteriors(seed: int, frames: int, tokens: int, batch: int = 1, scale: float = 2.0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return (scale * torch.randn(batch, frames, tokens, generator=generator)).log_softmax(-1)
+
+
+def random_lm(rng: random.Random, tokens: int, order: int) -> tuple[TokenTable, NgramLm]:
+    letters = "abcdefgh"[: tokens - 1]
+    texts = ["".join(rng.choices(letters, k=rng.randint(1, 6))) for _ in range(6)]
+    table = TokenTable.from_texts([letters])
+    return table, token_ngram(texts, table, order)
+
+
+def sentence_log_prob(lm: NgramLm, table: TokenTable, tokens: Tokens) -> float:
+    units = [SENTENCE_START, *(table.symbols[token] for token in tokens), SENTENCE_END]
+    return sum(lm.log_prob(units[:position], units[position]) for position in range(1, len(units)))
+
+
+def agrees(hypotheses: list[Hypothesis], expected: dict[Tokens, float]) -> bool:
+    """Whether the n-best list holds every sequence with its score, in order."""
+    best = max(expected, key=lambda tokens: expected[tokens])
+    scores = [hypothesis.score for hypothesis in hypotheses]
+    return (
+        hypotheses[0].tokens == best
+        and scores == sorted(scores, reverse=True)
+        and {h.tokens: pytest.approx(h.score, abs=1e-4) for h in hypotheses} == expected
+        and len(hypotheses) == len(expected)
+    )
+
+
+@pytest.mark.parametrize("tokens", [2, 3, 4])
+def test_a_beam_that_prunes_nothing_equals_enumeration(tokens: int) -> None:
+    for seed in range(80):
+        frames = seed % (6 if tokens == 4 else 7)
+        log_posteriors = random_posteriors(seed, frames, tokens)
+        expected = enumerate_sequences(log_posteriors[0])
+        [hypotheses] = beam_search(log_posteriors, torch.tensor([frames]), beam_size=len(expected))
+        assert agrees(hypotheses, expected), f"seed {seed}"
+        assert all(h.score == h.acoustic_score and h.lm_score == 0.0 for h in hypotheses)
+
+
+@pytest.mark.parametrize("tokens", [2, 3, 4])
+def test_with_a_language_model_and_a_bonus_it_equals_enumeration(tokens: int) -> None:
+    rng = random.Random(tokens)
+    for seed in range(80):
+        frames, order, bonus = seed % (6 if tokens == 4 else 7), rng.randint(1, 4), rng.uniform(-1, 2)
+        weights = [rng.uniform(0.1, 1.5) for _ in range(rng.randint(1, 2))]
+        models = [random_lm(rng, tokens, order) for _ in weights]
+        log_posteriors = random_posteriors(seed, frames, tokens)
+        acoustic = enumerate_sequences(log_posteriors[0])
+        language = {
+            sequence: sum(
+                weight * sentence_log_prob(lm, table, sequence)
+                for weight, (table, lm) in zip(weights, models, strict=True)
+            )
+            for sequence in acoustic
+        }
+        expected = {s: acoustic[s] + language[s] + bonus * len(s) for s in acoustic}
+        [hypotheses] = beam_search(
+            log_posteriors,
+            torch.tensor([frames]),
+            beam_size=len(expected),
+            scorers=[
+                WeightedScorer(TokenNgramScorer(lm, table), weight)
+                for weight, (table, lm) in zip(weights, models, strict=True)
+            ],
+            insertion_bonus=bonus,
+        )
+        assert agrees(hypotheses, expected), f"seed {seed}"
+        for hypothesis in hypotheses:
+            assert hypothesis.acoustic_score == pytest.approx(acoustic[hypothesis.tokens], abs=1e-4)
+            assert hypothesis.lm_score == pytest.approx(language[hypothesis.tokens], abs=1e-4)
+
+
+@pytest.mark.parametrize("beam_size", [1, 2, 5, 20])
+def test_a_narrow_beam_finds_at_most_the_mass_there_is_and_no_sequence_twice(beam_size: int) -> None:
+    for seed in range(30):
+        log_posteriors = random_posteriors(seed, 6, 4, scale=1.0)
+        expected = enumerate_sequences(log_posteriors[0])
+        [hypotheses] = beam_search(log_posteriors, torch.tensor([6]), beam_size=beam_size)
+        assert len(hypotheses) == beam_size
+        assert len({h.tokens for h in hypotheses}) == beam_size
+        assert all(h.score <= expected[h.tokens] + 1e-9 for h in hypotheses)
+
+
+def test_the_score_of_a_long_utterance_is_the_forward_algorithms() -> None:
+    frames, tokens = 400, 30
+    log_posteriors = random_posteriors(7, frames, tokens, scale=12.0)  # peaked, as trained models are
+    [[best, *_]] = beam_search(log_posteriors, torch.tensor([frames]), beam_size=64)
+    assert len(best.tokens) > 100
+    loss = F.ctc_loss(
+        log_posteriors.double().transpose(0, 1),
+        torch.tensor([best.tokens]),
+        torch.tensor([frames]),
+        torch.tensor([len(best.tokens)]),
+        reduction="sum",
+    )
+    assert best.acoustic_score <= -loss.item() + 1e-6
+    assert best.acoustic_score == pytest.approx(-loss.item(), rel=1e-3)
+
+
+def test_an_utterance_in_a_batch_gets_what_it_gets_alone() -> None:
+    rng = random.Random(3)
+    table, lm = random_lm(rng, 6, 3)
+    scorers = [WeightedScorer(TokenNgramScorer(lm, table), 0.5)]
+    lengths = torch.tensor([12, 0, 5, 40, 1, 39])
+    log_posteriors = random_posteriors(5, 40, 6, batch=len(lengths))
+    together = beam_search(log_posteriors, lengths, beam_size=8, scorers=scorers, insertion_bonus=0.3)
+    for utterance, length in enumerate(lengths.tolist()):
+        own = log_posteriors[utterance : utterance + 1, :length]
+        [alone] = beam_search(own, torch.tensor([length]), beam_size=8, scorers=scorers, insertion_bonus=0.3)
+        assert together[utterance] == alone
+
+
+def test_padding_may_hold_anything() -> None:
+    log_posteriors = random_posteriors(1, 8, 4, batch=2)
+    clean = beam_search(log_posteriors, torch.tensor([8, 5]), beam_size=6)
+    log_posteriors[1, 5:] = float("nan")
+    assert beam_search(log_posteriors, torch.tensor([8, 5]), beam_size=6) == clean
+
+
+def test_beam_1_sums_the_paths_of_a_prefix_where_greedy_takes_the_best_path() -> None:
+    # Frame 1: a 0.6, blank 0.4. Frame 2: b 0.4, a 0.3, blank 0.3. The best path is (a, b) with 0.24, yet "a" has
+    # (a, a) + (a, blank) = 0.36 within the beam of one prefix, and 0.48 with (blank, a), which that beam dropped.
+    log_posteriors = torch.tensor([[[0.4, 0.6, 0.0], [0.3, 0.3, 0.4]]]).log()
+    lengths = torch.tensor([2])
+    assert greedy_search(log_posteriors, lengths)[0].tokens == (1, 2)
+    [[narrow]] = beam_search(log_posteriors, lengths, beam_size=1)
+    assert narrow.tokens == (1,)
+    assert math.exp(narrow.score) == pytest.approx(0.36)
+    [[wide, *_]] = beam_search(log_posteriors, lengths, beam_size=4)
+    assert wide.tokens == (1,)
+    assert math.exp(wide.score) == pytest.approx(0.48)
+
+
+def test_where_each_frame_is_nearly_certain_beam_1_is_greedy() -> None:
+    # The best path outweighs all others together: each frame keeps 0.99, so 20 of them 0.8.
+    paths = torch.randint(0, 5, (50, 20), generator=torch.Generator().manual_seed(2))
+    log_posteriors = (0.99 * F.one_hot(paths, 5) + 0.01 / 4 * (1 - F.one_hot(paths, 5))).log()
+    lengths = torch.full((50,), 20)
+    greedy = greedy_search(log_posteriors, lengths)
+    beam = beam_search(log_posteriors, lengths, beam_size=1)
+    assert [h.tokens for h in greedy] == [h.tokens for [h] in beam]
+    assert [h.frames for h in greedy] == [h.frames for [h] in beam]
+
+
+def test_frames_rise_and_lie_within_the_utterance() -> None:
+    lengths = torch.tensor([30, 17])
+    for hypotheses, length in zip(
+        beam_search(random_posteriors(9, 30, 5, batch=2), lengths, beam_size=10), lengths.tolist(), strict=True
+    ):
+        for hypothesis in hypotheses:
+            assert len(hypothesis.frames) == len(hypothesis.tokens)
+            assert all(a < b for a, b in itertools.pairwise((-1, *hypothesis.frames, length)))
+
+
+def test_a_token_is_emitted_where_its_mass_comes_from_not_where_the_beam_first_tried_it() -> None:
+    # In the silence before frame 30 a wide beam keeps "a", "ab" … as improbable prefixes all along.
+    path = torch.zeros(40, dtype=torch.int64)
+    path[30], path[35] = 1, 2
+    log_posteriors = (0.998 * F.one_hot(path, 3) + 0.001 * (1 - F.one_hot(path, 3)))[None].log()
+    [[best, *_]] = beam_search(log_posteriors, torch.tensor([40]), beam_size=16)
+    assert (best.tokens, best.frames) == ((1, 2), (30, 35))
+
+
+def test_no_frames_leave_the_empty_sentence() -> None:
+    table, lm = random_lm(random.Random(0), 4, 2)
+    [[hypothesis]] = beam_search(
+        torch.zeros(1, 0, 4),
+        torch.tensor([0]),
+        beam_size=5,
+        scorers=[WeightedScorer(TokenNgramScorer(lm, table), 0.5)],
+    )
+    assert (hypothesis.tokens, hypothesis.frames, hypothesis.acoustic_score) == ((), (), 0.0)
+    expected = 0.5 * lm.log_prob([SENTENCE_START], SENTENCE_END)
+    assert hypothesis.score == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_scorer_of_weight_0_changes_nothing() -> None:
+    table, lm = random_lm(random.Random(0), 4, 2)
+    log_posteriors, lengths = random_posteriors(4, 10, 4), torch.tensor([10])
+    without = beam_search(log_posteriors, lengths, beam_size=5)
+    scorers = [WeightedScorer(TokenNgramScorer(lm, table), 0.0)]
+    assert beam_search(log_posteriors, lengths, beam_size=5, scorers=scorers) == without
+
+
+def test_lengths_and_beams_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ShapeError, match="do not lie between 0 and the 3 frames"):
+        beam_search(torch.zeros(1, 3, 4), torch.tensor([4]), beam_size=2)
+    with pytest.raises(ShapeError, match="at least one prefix, not 0"):
+        beam_search(torch.zeros(1, 3, 4), torch.tensor([3]), beam_size=0)
+
+
+def test_log_posteriors_that_are_not_numbers_are_an_error() -> None:
+    log_posteriors = random_posteriors(4, 10, 4, batch=2)
+    log_posteriors[1, 3] = float("nan")
+    with pytest.raises(ModelError, match="utterance 1 of the batch"):
+        beam_search(log_posteriors, torch.tensor([10, 10]), beam_size=3)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_gpu_gives_the_hypotheses_of_the_cpu() -> None:
+    table, lm = random_lm(random.Random(8), 6, 3)
+    log_posteriors, lengths = random_posteriors(8, 60, 6, batch=4), torch.tensor([60, 3, 41, 0])
+    results = [
+        beam_search(
+            log_posteriors.to(device),
+            lengths.to(device),
+            beam_size=16,
+            scorers=[WeightedScorer(TokenNgramScorer(lm, table), 0.4)],
+            insertion_bonus=0.2,
+        )
+        for device in ("cpu", "cuda")
+    ]
+    for on_cpu, on_gpu in zip(*results, strict=True):
+        assert [h.tokens for h in on_cpu] == [h.tokens for h in on_gpu]
+        assert [h.frames for h in on_cpu] == [h.frames for h in on_gpu]
+        assert [h.score for h in on_cpu] == pytest.approx([h.score for h in on_gpu], abs=1e-5)

@@ -1,0 +1,138 @@
+"""ARPA files: what is written is read back, other toolkits' files are read, damaged ones named by line."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from asr.data.tokens import TokenTable
+from asr.errors import LanguageModelError
+from asr.lm.arpa import read_arpa, write_arpa
+from asr.lm.kneser_ney import kneser_ney
+from asr.lm.ngram import LN_10, NgramEntry, NgramLm
+from asr.lm.token_ngram import token_ngram
+
+# As SRILM writes it: text before \data\, spaces after "ngram", no back-off weight where it is 0, -99 for <s>.
+SRILM = """
+written by hand
+
+\\data\\
+ngram  1=5
+ngram  2=4
+ngram  3=1
+
+\\1-grams:
+-0.5\t</s>
+-99\t<s>\t-0.301030
+-0.7\ta\t-0.1
+-0.8\tb\t0.05
+-1.5\t<unk>
+
+\\2-grams:
+-0.2\t<s> a\t-0.4
+-0.3\ta b
+-0.4\tb </s>
+-0.9\ta a
+
+\\3-grams:
+-0.05\t<s> a b
+
+\\end\\
+"""
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", ["lm.arpa", "lm.arpa.gz"])
+@pytest.mark.parametrize("order", [1, 2, 5])
+def test_a_model_written_and_read_back_is_the_same(tmp_path: Path, name: str, order: int) -> None:
+    texts = ["one two", "two  three", "née\u00a0o'clock", "one"]
+    lm = token_ngram(texts, TokenTable.from_texts(texts), order)
+    write_arpa(lm, tmp_path / name)
+    again = read_arpa(tmp_path / name)
+    assert again.order == lm.order
+    for ngrams, read in zip(lm.ngrams, again.ngrams, strict=True):
+        assert list(read) == list(ngrams)
+        for ngram in ngrams:
+            assert read[ngram] == pytest.approx(ngrams[ngram], abs=1e-6)
+
+
+def test_equal_models_give_equal_files_and_gz_means_compressed(tmp_path: Path) -> None:
+    lm = kneser_ney([["a", "b"], ["b"]], 3)
+    write_arpa(lm, tmp_path / "one.arpa.gz")
+    write_arpa(lm, tmp_path / "two.arpa.gz")
+    write_arpa(lm, tmp_path / "plain.arpa")
+    compressed = (tmp_path / "one.arpa.gz").read_bytes()
+    assert compressed == (tmp_path / "two.arpa.gz").read_bytes()
+    assert gzip.decompress(compressed) == (tmp_path / "plain.arpa").read_bytes()
+
+
+def test_a_file_in_srilms_style_is_read(tmp_path: Path) -> None:
+    lm = read_arpa(write(tmp_path / "srilm.arpa", SRILM))
+    assert lm.order == 3
+    assert [len(ngrams) for ngrams in lm.ngrams] == [5, 4, 1]
+    assert lm.ngrams[0]["b",] == NgramEntry(-0.8, 0.05)
+    assert lm.log_prob(["<s>", "a"], "b") == pytest.approx(LN_10 * -0.05)
+    assert lm.log_prob(["<s>", "a"], "a") == pytest.approx(LN_10 * (-0.4 - 0.9))
+    assert lm.log_prob(["a", "b"], "a") == pytest.approx(LN_10 * (0.0 + 0.05 - 0.7))
+
+
+def test_fields_may_be_separated_by_spaces_and_lines_end_as_on_windows(tmp_path: Path) -> None:
+    text = SRILM.replace("\t", "  ")
+    path = tmp_path / "windows.arpa"
+    path.write_bytes(text.replace("\n", "\r\n").encode())
+    assert read_arpa(path) == read_arpa(write(tmp_path / "srilm.arpa", SRILM))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("\\data\\", "data", r"lm\.arpa:25: the file ends too early"),
+        ("\\end\\", "", r"lm\.arpa:25: the file ends too early"),
+        ("ngram  2=4", "ngram  2=5", r"lm\.arpa:22: 4 different 2-grams, but the header says 5"),
+        ("ngram  2=4", "ngram two=4", r"lm\.arpa:6: expected 'ngram 2=<count>', found 'ngram two=4'"),
+        ("\\2-grams:", "\\3-grams:", r"lm\.arpa:16: expected '\\\\2-grams:', found '\\\\3-grams:'"),
+        ("-0.3\ta b", "-0.3\ta", r"lm\.arpa:18: expected a number, 2 units"),
+        ("-0.3\ta b", "-0.3\ta b c d", r"lm\.arpa:18: expected a number, 2 units"),
+        ("-0.3\ta b", "-0.3\ta b c", r"lm\.arpa:18: '-0.3 c' should be numbers"),
+        ("-0.3\ta b", "x\ta b", r"lm\.arpa:18: 'x' should be numbers"),
+        ("-0.3\ta b", "0.3\ta b", r"lm\.arpa:18: .* a probability is at most 1"),
+        ("-0.3\ta b", "nan\ta b", r"lm\.arpa:18: .* a probability is at most 1"),
+        ("-0.1\n", "-inf\n", r"lm\.arpa:12: .* a back-off weight finite"),
+        ("-0.9\ta a", "-0.9\tc a", r"lm\.arpa:20: the history of 'c a' is not among the 1-grams"),
+        ("ngram  1=5\nngram  2=4\nngram  3=1\n", "", r"lm\.arpa:6: the header names no n-grams"),
+    ],
+)
+def test_a_damaged_file_is_named_with_the_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in SRILM
+    path = write(tmp_path / "lm.arpa", SRILM.replace(old, new, 1))
+    with pytest.raises(LanguageModelError, match=message):
+        read_arpa(path)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(LanguageModelError, match=r"none\.arpa: cannot read the language model"):
+        read_arpa(tmp_path / "none.arpa")
+    with pytest.raises(LanguageModelError, match=r"text\.arpa\.gz: cannot read the language model"):
+        read_arpa(write(tmp_path / "text.arpa.gz", SRILM))
+    write_arpa(kneser_ney([["a", "b"]], 2), tmp_path / "cut.arpa.gz")
+    whole = (tmp_path / "cut.arpa.gz").read_bytes()
+    (tmp_path / "cut.arpa.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(LanguageModelError, match=r"cut\.arpa\.gz: cannot read the language model"):
+        read_arpa(tmp_path / "cut.arpa.gz")
+    (tmp_path / "latin.arpa").write_bytes(SRILM.replace("\ta", "\té").encode("latin-1"))
+    with pytest.raises(LanguageModelError, match=r"latin\.arpa: cannot read the language model"):
+        read_arpa(tmp_path / "latin.arpa")
+
+
+@pytest.mark.parametrize("unit", ["a b", "", "a\tb", "a\n"])
+def test_a_unit_that_would_not_be_read_back_is_not_written(tmp_path: Path, unit: str) -> None:
+    lm = NgramLm(({(unit,): NgramEntry(-1.0)},))
+    with pytest.raises(LanguageModelError, match="cannot hold the unit"):
+        write_arpa(lm, tmp_path / "lm.arpa")
+    assert list(tmp_path.iterdir()) == []

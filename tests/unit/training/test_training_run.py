@@ -1,0 +1,122 @@
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import LEARNS_FAST, TINY
+from safetensors.torch import load_file
+
+from asr.config import load_config
+from asr.data.manifest import read_manifest, write_manifest
+from asr.errors import ConfigError, ModelError, TrainingError
+from asr.training.checkpoint import read_facts
+from asr.training.survey import survey_training_cuts
+from asr.training.trainer import EpochReport, RunStart, StepReport, train
+
+
+def run(config, corpus: Path, out: Path, *, resume: bool = False) -> list:
+    return list(train(config, corpus, out, resume=resume))
+
+
+def saved(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "model.safetensors") | load_file(out / "checkpoints" / "last.safetensors")
+
+
+def test_training_learns_and_leaves_a_model_a_checkpoint_and_a_log(tone_corpus: Path, tmp_path: Path) -> None:
+    config = load_config(None, [*TINY, *LEARNS_FAST, "training.epochs=5"])
+    reports = run(config, tone_corpus, tmp_path)
+    start, *rest = reports
+    assert isinstance(start, RunStart)
+    assert start.survey.utterances == 96
+    losses = [report.ctc for report in rest if isinstance(report, StepReport)]
+    steps = len(losses) // 5
+    assert sum(losses[-steps:]) < 0.75 * sum(losses[:steps])
+    epochs = [report for report in rest if isinstance(report, EpochReport)]
+    assert [epoch.epoch for epoch in epochs] == [0, 1, 2, 3, 4]
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["dev_wer"] for line in lines] == [epoch.dev.wer for epoch in epochs]
+    assert {path.name for path in tmp_path.iterdir()} >= {
+        "config.yaml",
+        "tokens.json",
+        "model.safetensors",
+        "decoder.yaml",
+        "README.md",
+        "checkpoints",
+        "tensorboard",
+    }
+
+
+@pytest.mark.parametrize("stop_after", [1, 13, 14, 20])
+def test_a_run_that_was_stopped_resumes_to_the_same_weights_bit_for_bit(
+    tone_corpus: Path, tmp_path: Path, stop_after: int
+) -> None:
+    config = load_config(None, [*TINY, "training.epochs=2"])
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(config, tone_corpus, whole)
+    list(itertools.islice(train(config, tone_corpus, parts), 1 + stop_after))
+    run(config, tone_corpus, parts, resume=True)
+    expected, actual = saved(whole), saved(parts)
+    assert expected.keys() == actual.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(tensor, actual[name]), name
+
+    def without_times(out: Path) -> list[dict]:
+        lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+        return [{key: value for key, value in line.items() if not key.endswith("_s")} for line in lines]
+
+    assert without_times(whole) == without_times(parts)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tone_corpus: Path, tmp_path: Path) -> None:
+    config = load_config(None, [*TINY, "training.epochs=1"])
+    run(config, tone_corpus, tmp_path)
+    with pytest.raises(TrainingError, match=r"--resume"):
+        next(train(config, tone_corpus, tmp_path))
+    other = load_config(None, [*TINY, "training.epochs=2"])
+    with pytest.raises(ConfigError, match=r"training\.epochs"):
+        next(train(other, tone_corpus, tmp_path, resume=True))
+
+
+def test_a_truncated_checkpoint_is_named(tone_corpus: Path, tmp_path: Path) -> None:
+    config = load_config(None, [*TINY, "training.epochs=1"])
+    run(config, tone_corpus, tmp_path)
+    checkpoint = tmp_path / "checkpoints" / "last.safetensors"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(ModelError, match=r"last\.safetensors: not a readable checkpoint"):
+        read_facts(checkpoint)
+    with pytest.raises(ModelError, match=r"last\.safetensors"):
+        next(train(config, tone_corpus, tmp_path, resume=True))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, so asking for one is no error")
+def test_asking_for_a_gpu_that_is_not_there_is_an_error(tone_corpus: Path, tmp_path: Path) -> None:
+    config = load_config(None, [*TINY, "training.accelerator=cuda"])
+    with pytest.raises(TrainingError, match="no CUDA device"):
+        next(train(config, tone_corpus, tmp_path))
+
+
+def test_the_survey_leaves_out_what_cannot_be_trained_on_and_says_why(tone_corpus: Path, tmp_path: Path) -> None:
+    cuts = list(read_manifest(tone_corpus / "train.jsonl.gz"))[:4]
+    cuts[0].supervisions[0].text = "  "
+    cuts[1].supervisions[0].text = "abcd" * 50
+    config = load_config(None, ["training.max_utterance_s=1.2"])
+    long = [cut.id for cut in cuts[2:] if cut.duration > 1.2]
+    survey = survey_training_cuts(cuts, config)
+    assert survey.skipped[cuts[0].id] == "its transcript is empty"
+    assert "too few" in survey.skipped[cuts[1].id] or "max_utterance_s" in survey.skipped[cuts[1].id]
+    assert all("max_utterance_s" in survey.skipped[name] for name in long)
+    assert survey.utterances == 4 - len(survey.skipped)
+    with pytest.raises(TrainingError, match="no usable training utterance"):
+        survey_training_cuts(cuts[:2], config)
+
+
+def test_a_manifest_whose_audio_is_missing_stops_the_run_with_its_name(tone_corpus: Path, tmp_path: Path) -> None:
+    from asr.errors import AudioError
+
+    cuts = list(read_manifest(tone_corpus / "train.jsonl.gz"))
+    cuts[5].recording.sources[0].source = str(tmp_path / "gone.wav")
+    write_manifest(cuts, tmp_path / "train.jsonl.gz")
+    write_manifest(read_manifest(tone_corpus / "dev.jsonl.gz"), tmp_path / "dev.jsonl.gz")
+    with pytest.raises(AudioError, match=r"gone\.wav"):
+        run(load_config(None, [*TINY, "training.epochs=1"]), tmp_path, tmp_path / "out")
