@@ -108,11 +108,12 @@ class Cmvn(nn.Module):
         """Normalise `(batch, frame, mel)`; `lengths` are `(batch,)` frames."""
         valid = valid_frames(lengths, features.shape[1])[..., None]
         if self.mode == "utterance":
-            count = lengths[:, None, None].to(features.dtype)
-            mean = features.where(valid, 0.0).sum(1, keepdim=True) / count
+            # float64: the order of a float32 sum depends on the padding, and its last digits would reach the result.
+            count = lengths[:, None, None]
+            mean = features.double().where(valid, 0.0).sum(1, keepdim=True) / count
             centred = (features - mean).where(valid, 0.0)
             std = (centred.square().sum(1, keepdim=True) / count).sqrt()
-            return centred / std.clamp_min(1e-3)
+            return (centred / std.clamp_min(1e-3)).float()
         return ((features - self.mean) / self.std).where(valid, 0.0)
 
 

@@ -17,7 +17,7 @@ from lhotse.supervision import AlignmentItem
 from asr.cli.console import out as console
 from asr.cli.console import progress
 from asr.data.audio import resample
-from asr.data.files import write_text
+from asr.data.files import atomic_path, write_text
 from asr.data.manifest import SPLITS, make_cut, write_manifest
 
 # A recipe is loaded by its path, not as part of a package: its own folder must be named to find its siblings.
@@ -66,7 +66,6 @@ def prepare(corpus_dir: Path | None, out: Path, seed: int = 0, utterances: Mappi
             engine = SpeechEngine(seed * len(SPLITS) + number)
             voices = usable_voices(variants[split])
             folder = out / "audio" / split
-            folder.mkdir(parents=True, exist_ok=True)
             cuts = []
             for index in range(utterances[split]):
                 rng = np.random.default_rng((seed, number, index))
@@ -94,8 +93,8 @@ def _utterance(
     waveform = resample(speech.waveform, speech.sample_rate_hz, SAMPLE_RATE_HZ)
     recording = record(waveform, SAMPLE_RATE_HZ, rng)
     path = folder / f"{name}.wav"
-    # Written in place: until the stamp is there nothing counts as done, and syncing each file would take longest.
-    soundfile.write(path, recording.waveform, SAMPLE_RATE_HZ, subtype="PCM_16")
+    with atomic_path(path) as temporary:
+        soundfile.write(temporary, recording.waveform, SAMPLE_RATE_HZ, subtype="PCM_16")
     cut = make_cut(name, path, " ".join(words), voice, language="en")
     cut.supervisions[0].alignment = {"word": _word_times(words, speech, recording.speech_start_s)}
     return cut

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections import defaultdict
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -125,6 +127,59 @@ def test_a_narrow_beam_finds_at_most_the_mass_there_is_and_no_sequence_twice(bea
         assert len(hypotheses) == beam_size
         assert len({h.tokens for h in hypotheses}) == beam_size
         assert all(h.score <= expected[h.tokens] + 1e-9 for h in hypotheses)
+
+
+def plain_beam_search(
+    log_posteriors: Tensor, beam_size: int, lm: Callable[[Tokens], float], bonus: float
+) -> dict[Tokens, float]:
+    """The search of Hannun et al. with dictionaries, one prefix at a time; `lm` scores a prefix, its end apart."""
+    beam: dict[Tokens, tuple[float, float]] = {(): (0.0, -math.inf)}  # log-mass that ends in blank, in token
+    for frame in log_posteriors.double().tolist():
+        moved: defaultdict[Tokens, tuple[float, float]] = defaultdict(lambda: (-math.inf, -math.inf))
+
+        def arrive(
+            prefix: Tokens, in_blank: float, in_token: float, moved: dict[Tokens, tuple[float, float]] = moved
+        ) -> None:
+            before = moved[prefix]
+            moved[prefix] = (np.logaddexp(before[0], in_blank), np.logaddexp(before[1], in_token))
+
+        for prefix, (in_blank, in_token) in beam.items():
+            mass = np.logaddexp(in_blank, in_token)
+            arrive(prefix, mass + frame[0], -math.inf)
+            for token in range(1, len(frame)):
+                repeats = prefix[-1:] == (token,)
+                if repeats:
+                    arrive(prefix, -math.inf, in_token + frame[token])
+                arrive((*prefix, token), -math.inf, (in_blank if repeats else mass) + frame[token])
+
+        def rank(prefix: Tokens, moved: dict[Tokens, tuple[float, float]] = moved) -> float:
+            return float(np.logaddexp(*moved[prefix])) + lm(prefix) + bonus * len(prefix)
+
+        beam = {prefix: moved[prefix] for prefix in sorted(moved, key=rank, reverse=True)[:beam_size]}
+    return {prefix: float(np.logaddexp(*masses)) for prefix, masses in beam.items()}
+
+
+@pytest.mark.parametrize("beam_size", [1, 2, 3, 8])
+@pytest.mark.parametrize("bonus", [-1.0, 0.0, 1.5])
+def test_a_narrow_beam_keeps_the_prefixes_that_a_plain_search_keeps(beam_size: int, bonus: float) -> None:
+    rng = random.Random(beam_size)
+    for seed in range(8):
+        table, model = random_lm(rng, 5, 3)
+
+        def lm(prefix: Tokens, table: TokenTable = table, model: NgramLm = model) -> float:
+            units = [SENTENCE_START, *(table.symbols[token] for token in prefix)]
+            return 0.7 * sum(model.log_prob(units[:place], units[place]) for place in range(1, len(units)))
+
+        log_posteriors = random_posteriors(seed, 12, 5)
+        [hypotheses] = beam_search(
+            log_posteriors,
+            torch.tensor([12]),
+            beam_size=beam_size,
+            scorers=[WeightedScorer(TokenNgramScorer(model, table), 0.7)],
+            insertion_bonus=bonus,
+        )
+        expected = plain_beam_search(log_posteriors[0], beam_size, lm, bonus)
+        assert {h.tokens: pytest.approx(h.acoustic_score, abs=1e-4) for h in hypotheses} == expected
 
 
 def test_the_score_of_a_long_utterance_is_the_forward_algorithms() -> None:
