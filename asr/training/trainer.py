@@ -19,7 +19,7 @@ from asr.config import Config
 from asr.data.manifest import read_manifest
 from asr.errors import ConfigError, TrainingError
 from asr.features.augment import apply_masks, draw_masks
-from asr.features.batching import Batch, evaluation_batches, training_batches
+from asr.features.batching import Batch, evaluation_batches, prefetch, training_batches
 from asr.model.acoustic import AcousticModel
 from asr.model.bundle import ModelBundle
 from asr.model.ctc import CtcLoss, ctc_loss
@@ -129,7 +129,8 @@ def train(
         losses: list[float] = []
         audio_s = 0.0
         model.train()
-        for batch in training_batches(cuts, tokens, config, epoch=epoch, skip=state.batch):
+        batches = training_batches(cuts, tokens, config, epoch=epoch, skip=state.batch)
+        for batch in prefetch(batches) if fabric.device.type == "cuda" else batches:
             progress = (epoch + state.utterances / survey.utterances) / settings.epochs
             rate = learning_rate(settings, progress, state.dev_wers)
             for group in optimizer.param_groups:

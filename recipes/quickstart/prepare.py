@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,7 +105,7 @@ def _word_times(words: Sequence[str], speech: Speech, speech_start_s: float) -> 
     edges_s = [round(speech_start_s + edge_s, 3) for edge_s in (*speech.word_starts_s, speech.end_s)]
     return [
         AlignmentItem(word, start_s, round(end_s - start_s, 3))
-        for word, start_s, end_s in zip(words, edges_s, edges_s[1:], strict=False)
+        for word, (start_s, end_s) in zip(words, pairwise(edges_s), strict=True)
     ]
 
 

@@ -27,7 +27,7 @@ _END_OF_LIST, _WORD, _END = 0, 1, 5  # espeak_EVENT_TYPE
 
 # Two words are given as phonemes: a lone "a" would be spoken as the article instead of the letter, and the engine's
 # dictionary fuses "in the", "on the" and the like into one word, with one word event.
-_PHONEMES_OF = {"a": "[[eI]]", "the": "[[D@2]]"}
+_PHONEMES_OF = {"a": "[['eI]]", "the": "[[D@2]]"}
 
 
 @dataclass(frozen=True)
@@ -161,17 +161,17 @@ def _installed() -> tuple[Path, Path]:
 
 
 def _load_private_copy(library: Path) -> ctypes.CDLL:
-    """Load a copy of the library under a name of its own.
+    """Load a copy of the library.
 
     The engine keeps the state of its oscillators in static variables that no call resets, so a second run in one
-    process would begin where the first ended. The system gives a library under a new name fresh static variables.
+    process would begin where the first ended. The system gives another file fresh static variables.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
             loaded = ctypes.CDLL(shutil.copy(library, folder))
         except OSError as error:
             raise AsrError(
-                f"{library}: the speech engine cannot be loaded from a copy in {folder} ({error}); "
+                f"{library}: a copy of the speech engine cannot be loaded from {folder} ({error}); "
                 "set TMPDIR to a folder from which programs may run"
             ) from None
     pointer = ctypes.c_void_p

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,7 @@ def test_word_times_increase_and_lie_inside_the_audio_between_the_pads(cuts):
         assert times[0].start >= 0.1
         assert times[-1].end <= cut.duration - 0.1 + 0.002
         assert all(item.duration > 0.02 for item in times)
-        for item, following in zip(times, times[1:], strict=False):
+        for item, following in pairwise(times):
             assert item.end == pytest.approx(following.start)
 
 
@@ -133,7 +134,7 @@ def test_every_word_is_louder_than_the_silence_around_the_speech(cuts):
         edges = [round(item.start * 16000) for item in word_times(cut)]
         edges.append(round(word_times(cut)[-1].end * 16000))
         silence = max(rms(waveform[: edges[0]]), rms(waveform[edges[-1] + 160 :]))
-        for start, end in zip(edges, edges[1:], strict=False):
+        for start, end in pairwise(edges):
             assert rms(waveform[start:end]) > 1.2 * silence, cut.id
 
 

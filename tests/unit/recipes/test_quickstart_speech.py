@@ -73,8 +73,8 @@ def test_the_engine_times_each_word_of_every_pair_of_words(engine, accent):
 
 
 def test_the_letter_a_is_spoken_as_a_letter(engine):
-    """The letter is a diphthong of well over 0.1 s, the article "a" a short vowel of about 0.07 s."""
-    starts_s = engine.speak(["spell", "a", "t"], "en-us+m3", **NORMAL).word_starts_s
+    """The letter is a diphthong of about 0.13 s here, the article "a" a short vowel of less than 0.08 s."""
+    starts_s = engine.speak(["b", "a", "t"], "en-us+m3", **NORMAL).word_starts_s
     assert starts_s[2] - starts_s[1] > 0.1
 
 
@@ -100,13 +100,15 @@ def test_a_voice_that_cannot_be_set_is_an_error_that_names_it(engine):
         engine.speak(["one"], "en-nowhere", **NORMAL)
 
 
-def test_two_engines_of_one_seed_agree_and_of_two_seeds_do_not():
+def test_two_engines_of_one_seed_agree_in_every_variant_and_of_two_seeds_do_not():
     def session(seed):
         engine = speech.SpeechEngine(seed)
-        return [engine.speak(["stop"], f"en-us+{v}", **NORMAL).waveform.tobytes() for v in ("f3", "m1", "klatt2")]
+        return {v: engine.speak(["stop", "six"], f"en-us+{v}", **NORMAL).waveform.tobytes() for v in variants}
 
-    assert session(1) == session(1)
-    assert session(1) != session(2)
+    variants = voices.usable_variants()
+    first, again = session(1), session(1)
+    assert [v for v in variants if first[v] != again[v]] == []
+    assert session(2) != first
 
 
 def test_noise_is_as_loud_against_the_speech_as_the_ratio_says(monkeypatch):
@@ -123,9 +125,9 @@ def test_noise_is_as_loud_against_the_speech_as_the_ratio_says(monkeypatch):
 
 def test_pink_noise_loses_3_db_an_octave():
     power = np.abs(np.fft.rfft(sound._pink(2**18, np.random.default_rng(0)))) ** 2
-    octaves = [power[2**k : 2 ** (k + 1)].mean() for k in range(8, 17)]
+    octaves = [power[2**k : 2 ** (k + 1)].mean() for k in range(10, 17)]
     slopes_db = np.diff(10 * np.log10(octaves))
-    assert slopes_db == pytest.approx(-3.01, abs=0.6)
+    assert slopes_db == pytest.approx(-3.01, abs=0.3)
 
 
 def test_a_recording_never_clips():

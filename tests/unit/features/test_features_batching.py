@@ -1,0 +1,99 @@
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asr.config import load_config
+from asr.data.manifest import cut_text, read_manifest
+from asr.data.tokens import TokenTable
+from asr.features.batching import (
+    Batch,
+    collate,
+    evaluation_batches,
+    group_by_padded_size,
+    prefetch,
+    training_batches,
+)
+
+TOKENS = TokenTable.from_texts([" abcd"])
+
+
+def epoch_of(corpus: Path, epoch: int, **options: int) -> list[Batch]:
+    config = load_config(None, ["training.batch_s=6"])
+    return list(training_batches(read_manifest(corpus / "train.jsonl.gz"), TOKENS, config, epoch=epoch, **options))
+
+
+def test_an_epoch_holds_every_utterance_once_with_its_tokens(tone_corpus: Path) -> None:
+    texts = {cut.id: cut_text(cut) for cut in read_manifest(tone_corpus / "train.jsonl.gz")}
+    for epoch in range(3):
+        batches = epoch_of(tone_corpus, epoch)
+        assert Counter(name for batch in batches for name in batch.ids) == Counter(list(texts))
+        for batch in batches:
+            for name, row, length in zip(batch.ids, batch.tokens, batch.token_lengths, strict=True):
+                assert TOKENS.decode(row[:length].tolist()) == texts[name]
+                assert row[length:].count_nonzero() == 0
+
+
+def test_an_epoch_is_the_same_each_time_and_another_epoch_is_another(tone_corpus: Path) -> None:
+    first, again, other = (epoch_of(tone_corpus, epoch) for epoch in (0, 0, 1))
+    assert [batch.ids for batch in first] == [batch.ids for batch in again]
+    assert all(torch.equal(a.waveforms, b.waveforms) for a, b in zip(first, again, strict=True))
+    assert [batch.ids for batch in first] != [batch.ids for batch in other]
+
+
+def test_skipping_leaves_the_other_batches_as_they_are(tone_corpus: Path) -> None:
+    whole, rest = epoch_of(tone_corpus, 2), epoch_of(tone_corpus, 2, skip=5)
+    assert [batch.ids for batch in whole[5:]] == [batch.ids for batch in rest]
+    assert all(torch.equal(a.waveforms, b.waveforms) for a, b in zip(whole[5:], rest, strict=True))
+
+
+def test_evaluation_keeps_the_manifests_order_and_the_recordings_length(tone_corpus: Path) -> None:
+    cuts = list(read_manifest(tone_corpus / "dev.jsonl.gz"))
+    batches = list(evaluation_batches(cuts, load_config(None), batch_s=5))
+    assert [name for batch in batches for name in batch.ids] == [cut.id for cut in cuts]
+    assert [length for batch in batches for length in batch.lengths.tolist()] == [
+        round(cut.duration * 16000) for cut in cuts
+    ]
+    assert all(batch.waveforms.shape[0] * batch.waveforms.shape[1] <= 5 * 16000 for batch in batches)
+
+
+@given(st.lists(st.floats(0.1, 40), max_size=40))
+def test_groups_keep_the_order_and_the_limit_unless_one_item_exceeds_it(sizes: list[float]) -> None:
+    groups = list(group_by_padded_size(sizes, lambda size: size, 30))
+    assert [size for group in groups for size in group] == sizes
+    assert all(len(group) == 1 or max(group) * len(group) <= 30 for group in groups)
+    for group, following in zip(groups, groups[1:], strict=False):
+        assert max([*group, following[0]]) * (len(group) + 1) > 30  # it would not have fitted
+
+
+def test_collate_pads_with_zeros() -> None:
+    batch = collate([torch.ones(2), torch.ones(3)], [[1], [2, 3]], ["a", "b"])
+    assert batch.waveforms.tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert batch.tokens.tolist() == [[1, 0], [2, 3]]
+    assert (batch.lengths.tolist(), batch.token_lengths.tolist()) == ([2, 3], [1, 2])
+
+
+def test_prefetch_keeps_order_and_passes_errors_on() -> None:
+    def numbers():
+        yield from range(10)
+        raise ValueError("broken")
+
+    stream = prefetch(numbers(), ahead=2)
+    assert [next(stream) for _ in range(10)] == list(range(10))
+    with pytest.raises(ValueError, match="broken"):
+        next(stream)
+
+
+def test_a_prefetch_that_is_left_early_stops_its_thread() -> None:
+    stream = prefetch(iter(range(1000)), ahead=2)
+    next(stream)
+    stream.close()
+    deadline = time.monotonic() + 5
+    while any(thread.name == "prefetch" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
