@@ -44,7 +44,10 @@ def import_csv(
     seed: Seed = 0,
     language: Language = None,
 ) -> None:
-    """Import a table with a row per utterance; columns that are not named are found by their usual names."""
+    """Import a table with a row per utterance.
+
+    Columns that are not named are found by their usual names.
+    """
     from asr.data.importers.table import Columns, read_table
 
     columns = Columns(audio_column, text_column, speaker_column, split_column, id_column)
@@ -63,7 +66,10 @@ def import_kaldi(
     seed: Seed = 0,
     language: Language = None,
 ) -> None:
-    """Import a Kaldi data folder whose wav.scp holds plain paths; utt2spk and segments are used if there."""
+    """Import a Kaldi data folder whose wav.scp holds plain paths.
+
+    utt2spk and segments are used if they are there.
+    """
     from asr.data.importers.kaldi import read_kaldi
 
     _write(read_kaldi(source), out, split_by, dev_share, test_share, seed, language)

@@ -33,7 +33,9 @@ def ngram(
         Path | None, typer.Option(metavar="FILE", help="Text or manifest whose perplexity to print.")
     ] = None,
 ) -> None:
-    """Estimate an n-gram with interpolated modified Kneser-Ney smoothing and write it as an ARPA file.
+    """Estimate a Kneser-Ney n-gram and write it as an ARPA file.
+
+    The smoothing is interpolated modified Kneser-Ney.
 
     With --model, texts are normalised as the model's transcripts were, and its beam search uses the result.
     """

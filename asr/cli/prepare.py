@@ -14,7 +14,7 @@ def prepare(
     corpus_dir: Annotated[
         Path | None, typer.Option(help="Folder of the corpus; without it, $ASR_CORPORA/RECIPE.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of what the recipe draws, e.g. dev speakers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of what the recipe draws, e.g. dev speakers.")] = 0,
 ) -> None:
     """Write the manifests of a corpus's train, dev and test splits."""
     from asr.cli.console import out as console

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from lightning_fabric import Fabric
 
@@ -15,6 +17,7 @@ def make_fabric(settings: TrainingSettings) -> Fabric:
     Raises:
         TrainingError: `cuda` is asked for and there is none.
     """
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it would say, the start report says
     cuda = torch.cuda.is_available()
     if settings.accelerator == "cuda" and not cuda:
         raise TrainingError(

@@ -26,6 +26,11 @@ class Survey:
     skipped: dict[str, str]  # utterance id → reason
 
 
+def is_usable(survey: Survey, cut: Cut) -> bool:
+    """Return whether the survey kept the utterance."""
+    return cut.id not in survey.skipped
+
+
 def survey_training_cuts(cuts: Iterable[Cut], config: Config) -> Survey:
     """Read a manifest once, without its audio.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from asr.training.device import make_fabric
 from asr.training.evaluate import greedy_errors
 from asr.training.log import TrainingLog
 from asr.training.schedule import learning_rate
-from asr.training.survey import Survey, survey_training_cuts
+from asr.training.survey import Survey, is_usable, survey_training_cuts
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def train(
     dev_cuts = read_manifest(data / "dev.jsonl.gz").to_eager()
     all_cuts = read_manifest(data / "train.jsonl.gz")
     survey = survey_training_cuts(all_cuts, config)
-    cuts = all_cuts.filter(lambda cut: cut.id not in survey.skipped) if survey.skipped else all_cuts
+    cuts = all_cuts.filter(partial(is_usable, survey)) if survey.skipped else all_cuts
     tokens = survey.tokens
 
     torch.manual_seed(settings.seed)

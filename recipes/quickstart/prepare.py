@@ -32,7 +32,7 @@ from quickstart_voices import split_variants, usable_variants, usable_voices  # 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
 
-UTTERANCES = {"train": 2000, "dev": 100, "test": 150}
+UTTERANCES = {"train": 3000, "dev": 100, "test": 150}
 SAMPLE_RATE_HZ = 16000
 WORDS_PER_MINUTE = (140, 200)
 PITCH = (30, 70)

@@ -112,12 +112,12 @@ def _several(rng: np.random.Generator, words: Sequence[str], least: int, most: i
 
 # Shares of the corpus. Letters and digits get the most: their words are the shortest and the most alike.
 _SENTENCES: tuple[tuple[float, Callable[[np.random.Generator], list[str]]], ...] = (
-    (0.22, _spelling),
-    (0.14, _code),
-    (0.12, _dialling),
-    (0.06, _calling),
+    (0.14, _spelling),
+    (0.12, _code),
+    (0.16, _dialling),
+    (0.08, _calling),
     (0.20, _reminder),
-    (0.10, _switching),
+    (0.14, _switching),
     (0.02, _volume),
     (0.10, _timer),
     (0.04, _music),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 PAD_S = (0.1, 0.4)
 LEVEL_DB = (-32.0, -18.0)  # RMS of the speech, against full scale
-SNR_DB = (10.0, 30.0)
+SNR_DB = (15.0, 35.0)
 _PEAK = 0.99
 
 

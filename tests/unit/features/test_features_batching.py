@@ -1,6 +1,7 @@
 import threading
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_groups_keep_the_order_and_the_limit_unless_one_item_exceeds_it(sizes: l
     groups = list(group_by_padded_size(sizes, lambda size: size, 30))
     assert [size for group in groups for size in group] == sizes
     assert all(len(group) == 1 or max(group) * len(group) <= 30 for group in groups)
-    for group, following in zip(groups, groups[1:], strict=False):
+    for group, following in pairwise(groups):
         assert max([*group, following[0]]) * (len(group) + 1) > 30  # it would not have fitted
 
 
