@@ -39,3 +39,7 @@ class TrainingError(AsrError):
 
 class ScoringError(AsrError):
     """References and hypotheses cannot be compared: missing utterances, malformed lines."""
+
+
+class DependencyError(AsrError):
+    """A package that this one stands on is missing or does not load."""

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torchaudio.functional as AF
 from torch import Tensor
 
 from asr.data.tokens import BLANK, min_frames
 from asr.errors import ShapeError
+from asr.features.torchaudio_functional import forced_align
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def align(log_posteriors: Tensor, tokens: Sequence[int]) -> list[TokenSpan]:
         raise ShapeError(f"{len(log_posteriors)} frames are too few for {len(tokens)} tokens")
     log_posteriors = log_posteriors.detach().float().cpu()
     targets = torch.tensor([list(tokens)], dtype=torch.int32)
-    path = AF.forced_align(log_posteriors[None].contiguous(), targets, blank=BLANK)[0][0].tolist()
+    path = forced_align(log_posteriors[None].contiguous(), targets, blank=BLANK)[0][0].tolist()
     spans: list[TokenSpan] = []
     start = 0
     for frame in range(1, len(path) + 1):

@@ -13,10 +13,10 @@ from fractions import Fraction
 
 import numpy as np
 import torch
-import torchaudio.functional as AF
 from torch import Tensor
 
 from asr.config import AugmentSettings
+from asr.features.torchaudio_functional import resample
 
 
 def utterance_rng(purpose: str, seed: int, epoch: int, utterance_id: str) -> np.random.Generator:
@@ -33,7 +33,7 @@ def perturb_speed(waveform: Tensor, speed: float) -> Tensor:
     if speed == 1.0:
         return waveform
     ratio = Fraction(speed).limit_denominator(100)
-    faster: Tensor = AF.resample(waveform, ratio.numerator, ratio.denominator)
+    faster: Tensor = resample(waveform, ratio.numerator, ratio.denominator)
     return faster
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torchaudio.functional as AF
 from torch import Tensor, nn
 
 from asr.config import FeatureSettings
+from asr.features.torchaudio_functional import melscale_fbanks
 
 # Energies below this are silence: log(1e-6) ≈ -13.8, about -60 dB below quiet speech of a full-scale recording.
 LOG_FLOOR = 1e-6
@@ -40,7 +40,7 @@ class LogMel(nn.Module):
         window = torch.zeros(self.fft_samples)
         left = (self.fft_samples - window_samples) // 2
         window[left : left + window_samples] = torch.hann_window(window_samples)
-        filters = AF.melscale_fbanks(
+        filters = melscale_fbanks(
             self.fft_samples // 2 + 1,
             f_min=0.0,
             f_max=rate_hz / 2,
