@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from asr.training.trainer import EpochReport, RunStart, StepReport
+from asr.training.reports import EpochReport, RunStart, StepReport
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch.utils.tensorboard import SummaryWriter
 
 from asr.data.files import write_text
-
-if TYPE_CHECKING:
-    from asr.training.trainer import EpochReport, StepReport
+from asr.training.reports import EpochReport, StepReport
 
 
 class TrainingLog:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,53 +23,14 @@ from asr.features.batching import Batch, evaluation_batches, prefetch, training_
 from asr.model.acoustic import AcousticModel
 from asr.model.bundle import ModelBundle
 from asr.model.ctc import CtcLoss, ctc_loss
-from asr.scoring.errors_count import ErrorCounts
 from asr.training.average import WeightAverage
 from asr.training.checkpoint import RunState, load_checkpoint, read_facts, save_checkpoint
 from asr.training.device import make_fabric
 from asr.training.evaluate import greedy_errors
 from asr.training.log import TrainingLog
+from asr.training.reports import EpochReport, RunStart, StepReport
 from asr.training.schedule import learning_rate
-from asr.training.survey import Survey, is_usable, survey_training_cuts
-
-
-@dataclass(frozen=True)
-class RunStart:
-    """What is about to be trained, on what and where."""
-
-    survey: Survey
-    parameter_count: int
-    receptive_field_s: float
-    device: str
-    precision: str
-    resumed_at_epoch: int
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """One optimiser step. Losses are nats per token; `progress` is the share of the run that is done."""
-
-    step: int
-    epoch: int
-    progress: float
-    loss: float
-    ctc: float
-    consistency: float
-    gradient_norm: float
-    learning_rate: float
-
-
-@dataclass(frozen=True)
-class EpochReport:
-    """One epoch; `loss` is the mean over its steps, `train_s` the wall time of training it, `dev_s` of evaluating."""
-
-    epoch: int
-    loss: float
-    dev: ErrorCounts
-    best: bool
-    audio_s: float
-    train_s: float
-    dev_s: float
+from asr.training.survey import is_usable, survey_training_cuts
 
 
 def train(

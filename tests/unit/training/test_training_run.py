@@ -11,8 +11,9 @@ from asr.config import load_config
 from asr.data.manifest import read_manifest, write_manifest
 from asr.errors import ConfigError, ModelError, TrainingError
 from asr.training.checkpoint import read_facts
+from asr.training.reports import EpochReport, RunStart, StepReport
 from asr.training.survey import survey_training_cuts
-from asr.training.trainer import EpochReport, RunStart, StepReport, train
+from asr.training.trainer import train
 
 
 def run(config, corpus: Path, out: Path, *, resume: bool = False) -> list:
