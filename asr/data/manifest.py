@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -102,7 +103,7 @@ def make_cut(
         AudioError: the file's header cannot be read.
         ManifestError: the part does not lie within the file.
     """
-    path = Path(audio_path).absolute()
+    path = Path(os.path.abspath(audio_path))
     info = audio_info(path)
     duration = info.duration_s - start_s if duration_s is None else duration_s
     if start_s < 0 or duration <= 0 or start_s + duration > info.duration_s + _OVERRUN_S:
