@@ -119,3 +119,23 @@ def test_recurrent_matrices_start_orthogonal_and_forget_gates_open() -> None:
     assert lstm.bias_ih_l0[:16].eq(0).all()
     assert torch.equal(make_rnn("relu", 8, 16, bidirectional=False).weight_hh_l0, torch.eye(16))
     assert isinstance(lstm, nn.LSTM)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_gpu_gives_the_log_posteriors_and_gradients_of_the_cpu(cell: str) -> None:
+    model = small_model(rnn=cell).train()
+    for dropout in (module for module in model.modules() if isinstance(module, nn.Dropout)):
+        dropout.p = 0.0
+    waveforms, lengths = torch.randn(3, 16000), torch.tensor([16000, 9000, 3000])
+
+    def run(device: str) -> list[torch.Tensor]:
+        model.to(device)
+        log_posteriors, frames = model(waveforms.to(device), lengths.to(device))
+        valid = torch.arange(log_posteriors.shape[1], device=device) < frames[:, None]
+        loss = (log_posteriors[..., 1] * valid).sum()
+        return [tensor.cpu() for tensor in (loss, *torch.autograd.grad(loss, list(model.parameters())))]
+
+    for on_gpu, on_cpu in zip(run("cuda"), run("cpu"), strict=True):
+        torch.testing.assert_close(on_gpu, on_cpu, rtol=1e-2, atol=1e-2)
