@@ -19,6 +19,8 @@ err = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, stderr
 # Work that takes less than this shows no progress; without a terminal a line is printed this often.
 QUIET_S = 2.0
 LINE_EVERY_S = 10.0
+# Of less than this, the time left cannot be told: the first item often waits for a model or an engine to start.
+TELLING_SHARE = 0.05
 
 
 @contextmanager
@@ -76,8 +78,9 @@ def _lines(description: str, total: int) -> Iterator[Callable[[int], None]]:
         now = monotonic()
         if now - last_line >= LINE_EVERY_S and 0 < done < total:
             last_line = now
-            left_s = (now - start) / done * (total - done)
-            times = f"{_clock(now - start)}, {_clock(left_s)} left"
+            times = _clock(now - start)
+            if done >= TELLING_SHARE * total:
+                times += f", {_clock((now - start) / done * (total - done))} left"
             err.print(f"{description}: {done}/{total} ({100 * done // total} %), {times}")
 
     try:
