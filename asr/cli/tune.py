@@ -19,11 +19,10 @@ def tune(
     import asr
     from asr.cli.console import progress
     from asr.config import DecodeSettings
-    from asr.data.manifest import read_manifest
+    from asr.data.manifest import read_manifest, transcripts
     from asr.decode.tune import MOST_TRIALS, tune
     from asr.errors import ModelError
     from asr.features.batching import evaluation_batches
-    from asr.inference.evaluation import references_of
     from asr.model.bundle import save_decoder
     from asr.scoring.errors_count import count_errors
 
@@ -32,7 +31,7 @@ def tune(
     if bundle.lm_path is None:
         raise ModelError(f"{model}: no language model to weigh; `asr lm ngram TEXT --model {model}` estimates one")
     cuts = read_manifest(manifest).to_eager()
-    references = references_of(recognizer, cuts)
+    references = transcripts(cuts, bundle.config.text)
     posteriors = []
     with progress("log-posteriors", len(cuts)) as advance:
         for batch in evaluation_batches(cuts, bundle.config):

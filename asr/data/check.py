@@ -164,8 +164,15 @@ def _audio_faults(cut: Cut, limits: Limits) -> list[str]:
 def _text_faults(duration_s: float, transcript: str, limits: Limits) -> list[str]:
     if not transcript:
         return ["its transcript is empty"]
-    needed = min_frames([ord(character) for character in transcript])
-    frames = int(duration_s / limits.frame_shift_s)
+    frames, needed = frames_and_need(duration_s, transcript, limits.frame_shift_s)
     if frames < needed:
         return [f"too short for its transcript: {frames} output frames, CTC needs {needed}"]
     return []
+
+
+def frames_and_need(duration_s: float, transcript: str, frame_shift_s: float) -> tuple[int, int]:
+    """Return an utterance's output frames and the fewest that CTC needs for its transcript, characters as tokens.
+
+    With fewer than it needs, no path spells the transcript: the loss is infinite and its gradient not a number.
+    """
+    return int(duration_s / frame_shift_s), min_frames([ord(character) for character in transcript])

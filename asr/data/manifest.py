@@ -15,8 +15,10 @@ from lhotse.audio import AudioSource
 from lhotse.cut import Cut, MultiCut
 from lhotse.serialization import deserialize_item
 
+from asr.config import TextSettings
 from asr.data.audio import audio_info
 from asr.data.files import atomic_path
+from asr.data.text import normalise
 from asr.errors import ManifestError
 
 SPLITS = ("train", "dev", "test")
@@ -146,6 +148,11 @@ def cut_text(cut: Cut) -> str:
     """Return a cut's transcript: its supervisions' texts in order of time; "" if there is none."""
     ordered = sorted(cut.supervisions, key=lambda supervision: supervision.start)
     return " ".join(supervision.text for supervision in ordered if supervision.text)
+
+
+def transcripts(cuts: Iterable[Cut], settings: TextSettings) -> dict[str, str]:
+    """Return each utterance's normalised transcript, by utterance id."""
+    return {cut.id: normalise(cut_text(cut), settings) for cut in cuts}
 
 
 def cut_speaker(cut: Cut) -> str:

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.data.files import write_text
-from asr.data.manifest import cut_text
-from asr.data.text import normalise
+from asr.data.manifest import transcripts
 from asr.features.batching import evaluation_batches
 from asr.inference.recognizer import Decoded, Method, Recognizer
 from asr.scoring.trn import write_trn
@@ -35,15 +34,10 @@ def decode_cuts(recognizer: Recognizer, cuts: Iterable[Cut], method: Method | No
         AudioError: a recording cannot be read; a word error rate over the others would not be the corpus'.
     """
     config = recognizer.bundle.config
-    references = references_of(recognizer, cuts)
+    references = transcripts(cuts, config.text)
     for batch in evaluation_batches(cuts, config):
         for utterance_id, decoded in zip(batch.ids, recognizer.decode(batch, method), strict=True):
             yield DecodedUtterance(utterance_id, references[utterance_id], decoded)
-
-
-def references_of(recognizer: Recognizer, cuts: Iterable[Cut]) -> dict[str, str]:
-    """Return each utterance's transcript, normalised as the model's training text was."""
-    return {cut.id: normalise(cut_text(cut), recognizer.bundle.config.text) for cut in cuts}
 
 
 def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], recognizer: Recognizer) -> None:

@@ -168,7 +168,7 @@ class Decoded:
     spans: tuple[TokenSpan, ...]
 
     def words(self, tokens: TokenTable, frame_shift_s: float, offset_s: float = 0.0) -> list[Word]:
-        """Return the best hypothesis as words; times count from `offset_s` before the utterance's start."""
+        """Return the best hypothesis as words; `offset_s` is where the utterance starts in its recording."""
         words: list[Word] = []
         current: list[TokenSpan] = []
         for span in (*self.spans, None):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.features.logmel import valid_frames
+
+Size = TypeVar("Size", int, Tensor)
 
 
 class Subsampling(nn.Module):
@@ -38,7 +41,7 @@ class Subsampling(nn.Module):
     def frame_count(self, lengths: Tensor) -> Tensor:
         """Return output frames of inputs of `lengths` frames."""
         for _ in self.convolutions:
-            lengths = (lengths - 1) // 2 + 1
+            lengths = _halved(lengths)
         return lengths
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,10 +49,11 @@ class Subsampling(nn.Module):
         x = features[:, None]
         for convolution in self.convolutions:
             x = F.relu(convolution(x))
-            lengths = (lengths - 1) // 2 + 1
+            lengths = _halved(lengths)
             x = x * valid_frames(lengths, x.shape[2])[:, None, :, None]
         return self.projection(x.transpose(1, 2).flatten(2)), lengths
 
 
-def _halved(size: int) -> int:
+def _halved(size: Size) -> Size:
+    """Return the output size of a convolution of kernel 3, stride 2 and padding 1."""
     return (size - 1) // 2 + 1

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from asr.config import Config
-from asr.data.manifest import cut_text
-from asr.data.text import normalise
+from asr.data.manifest import transcripts
 from asr.data.tokens import TokenTable
 from asr.decode.greedy import greedy_search
 from asr.features.batching import evaluation_batches
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 def greedy_errors(model: AcousticModel, cuts: Iterable[Cut], tokens: TokenTable, config: Config) -> ErrorCounts:
     """Return the word errors of `model` over `cuts`, summed."""
     device = next(model.parameters()).device
-    references = {cut.id: normalise(cut_text(cut), config.text) for cut in cuts}
+    references = transcripts(cuts, config.text)
     total = ErrorCounts()
     for batch in evaluation_batches(cuts, config):
         log_posteriors, lengths = model(batch.waveforms.to(device), batch.lengths.to(device))

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from asr.config import Config
+from asr.data.check import frames_and_need
 from asr.data.manifest import cut_text
 from asr.data.text import normalise
-from asr.data.tokens import TokenTable, min_frames
+from asr.data.tokens import TokenTable
 from asr.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ def survey_training_cuts(cuts: Iterable[Cut], config: Config) -> Survey:
     utterances, audio_s = 0, 0.0
     for cut in cuts:
         text = normalise(cut_text(cut), config.text)
-        frames = int(cut.duration / fastest / frame_shift_s)
-        needed = min_frames([ord(character) for character in text])
+        frames, needed = frames_and_need(cut.duration / fastest, text, frame_shift_s)
         if not text:
             skipped[cut.id] = "its transcript is empty"
         elif cut.duration > config.training.max_utterance_s:
