@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from asr.cli.options import Accelerator, Method
 
 
 def decode(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, e.g. exp/an4.")],
     manifest: Annotated[Path, typer.Argument(help="A manifest, e.g. data/an4/test.jsonl.gz.")],
     out: Annotated[Path, typer.Option(help="The decode folder to write, e.g. exp/an4/decode_test.")],
-    method: Annotated[
-        Literal["greedy", "beam"] | None, typer.Option(help="By default beam if the model has an LM.")
-    ] = None,
-    accelerator: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="auto takes a GPU if there is one.")
-    ] = "auto",
+    method: Method = None,
+    accelerator: Accelerator = "auto",
 ) -> None:
     """Recognise a manifest's utterances; `asr score` then counts the errors."""
     import time

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from asr.cli.options import Accelerator, Method
 from asr.inference.formats import FORMATS
 
 # Formats of which several may follow each other on stdout; a subtitle file stands alone.
@@ -31,12 +32,8 @@ def transcribe(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write one file for each here instead of to stdout.")
     ] = None,
-    method: Annotated[
-        Literal["greedy", "beam"] | None, typer.Option(help="By default beam if the model has an LM.")
-    ] = None,
-    accelerator: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="auto takes a GPU if there is one.")
-    ] = "auto",
+    method: Method = None,
+    accelerator: Accelerator = "auto",
 ) -> None:
     """Turn audio files into text.
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from asr.cli.options import Accelerator
 
 
 def tune(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder with a language model.")],
     manifest: Annotated[Path, typer.Argument(help="The dev manifest, e.g. data/an4/dev.jsonl.gz.")],
-    accelerator: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="auto takes a GPU if there is one.")
-    ] = "auto",
+    accelerator: Accelerator = "auto",
 ) -> None:
     """Choose the language model's weight and the insertion bonus with the fewest word errors on dev."""
     import asr
