@@ -25,6 +25,10 @@ class TextSettings(_Settings):
 
     case: Literal["lower", "upper", "keep"] = Field("lower", description="case folding before anything else")
     remove: str = Field("", description="characters deleted from every transcript, e.g. punctuation")
+    tokens: Literal["characters", "bpe", "unigram"] = Field(
+        "characters", description="what the model emits; bpe and unigram are sub-word pieces for larger corpora"
+    )
+    pieces: int = Field(500, ge=8, le=20000, description="size of the vocabulary of bpe or unigram pieces")
 
 
 class FeatureSettings(_Settings):
@@ -51,11 +55,20 @@ class AugmentSettings(_Settings):
     time_mask_share: float = Field(
         0.1, ge=0, le=1, description="largest width of one mask, as a share of the utterance"
     )
+    noise_share: float = Field(0.0, ge=0, le=1, description="share of utterances to which noise is added")
+    noise_dir: str = Field("", description="folder of noise recordings; generated coloured noise without it")
+    noise_snr_db: tuple[float, float] = Field((0.0, 30.0), description="signal-to-noise ratio, drawn from this range")
+    reverb_share: float = Field(0.0, ge=0, le=1, description="share of utterances that are reverberated")
+    reverb_dir: str = Field("", description="folder of impulse responses; synthetic rooms without it")
+    gain_db: tuple[float, float] = Field((0.0, 0.0), description="level change, drawn from this range")
 
 
 class ModelSettings(_Settings):
     """Subsampling convolutions and the recurrent layers."""
 
+    encoder: Literal["recurrent", "conformer"] = Field(
+        "recurrent", description="conformer is the yardstick: attention and convolution in place of recurrence"
+    )
     rnn: Literal["lstm", "gru", "tanh", "relu"] = Field("lstm", description="tanh and relu are the vanilla RNN")
     bidirectional: bool = True
     layers: int = Field(3, ge=1, le=20)
@@ -70,7 +83,12 @@ class TrainingSettings(_Settings):
 
     epochs: int = Field(50, ge=1)
     seed: int = Field(1, ge=0, lt=2**31)
-    batch_s: float = Field(45.0, gt=0, description="audio seconds in a batch, before augmentation doubles it")
+    batch_s: float = Field(
+        45.0, gt=0, description="audio seconds in a step's batch, over all devices and before augmentation doubles it"
+    )
+    micro_batch_s: float | None = Field(
+        None, gt=0, description="most audio seconds in one forward pass; a larger batch is accumulated in pieces"
+    )
     max_utterance_s: float = Field(30.0, gt=0, description="longer utterances are left out and named")
     learning_rate: float = Field(2e-3, gt=0, description="the peak of the schedule")
     schedule: Literal["one-cycle", "plateau"] = Field(
@@ -81,6 +99,16 @@ class TrainingSettings(_Settings):
     plateau_patience: int = Field(3, ge=1, description="epochs without a better dev WER before the rate is halved")
     weight_decay: float = Field(1e-2, ge=0)
     clip_norm: float = Field(5.0, gt=0, description="gradient norm above which gradients are scaled down")
+    bptt_frames: int | None = Field(
+        None,
+        ge=1,
+        description="truncated backpropagation: output frames in a window; whole utterances without it",
+    )
+    freeze: tuple[Literal["subsampling", "layers", "output"], ...] = Field(
+        (), description="parts of the network that stay as they are for the first freeze_steps"
+    )
+    freeze_steps: int = Field(0, ge=0)
+    checkpoint_every_s: float = Field(300.0, ge=0, description="wall time between checkpoints within an epoch")
     consistency_weight: float = Field(
         0.2,
         ge=0,
