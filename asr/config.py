@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from asr.errors import ConfigError
 
@@ -61,6 +61,13 @@ class AugmentSettings(_Settings):
     reverb_share: float = Field(0.0, ge=0, le=1, description="share of utterances that are reverberated")
     reverb_dir: str = Field("", description="folder of impulse responses; synthetic rooms without it")
     gain_db: tuple[float, float] = Field((0.0, 0.0), description="level change, drawn from this range")
+
+    @field_validator("noise_snr_db", "gain_db")
+    @classmethod
+    def _in_order(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("the lower end of the range comes first")
+        return value
 
 
 class ModelSettings(_Settings):

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+STOPPED = 75  # EX_TEMPFAIL of sysexits.h: not a failure, try again later
+
 
 def train(
     data: Annotated[Path, typer.Option(help="Folder with train.jsonl.gz and dev.jsonl.gz.")],
@@ -16,19 +18,32 @@ def train(
         list[str] | None, typer.Option("--set", help="A setting, e.g. model.hidden_size=320; repeatable.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
+    init_from: Annotated[
+        Path | None, typer.Option(help="A model folder whose weights are taken over where they fit (fine-tuning).")
+    ] = None,
     accelerator: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
 ) -> None:
-    """Train an acoustic model; the best by dev WER is kept."""
+    """Train an acoustic model; the best by dev WER is kept.
+
+    SIGTERM or Ctrl-C finishes the step, writes a checkpoint and leaves with status 75: --resume continues the run. With
+    several processes: torchrun --nproc-per-node 2 -m asr train … or srun python -m asr train …
+    """
     from asr.cli.console import out as console
     from asr.cli.training_display import TrainingDisplay
     from asr.config import load_config
+    from asr.training.reports import RunStopped
     from asr.training.trainer import train as train_model
 
     given = list(overrides or [])
     if accelerator is not None:
         given.append(f"training.accelerator={accelerator}")
     settings = load_config(config, given)
+    reported = False
     with TrainingDisplay(console, settings) as display:
-        for report in train_model(settings, data, out, resume=resume):
+        for report in train_model(settings, data, out, resume=resume, init_from=init_from):
             display.show(report)
-    console.print(f"model   {out}")
+            if isinstance(report, RunStopped):
+                raise typer.Exit(STOPPED)
+            reported = True
+    if reported:  # not so in the second process and all further ones
+        console.print(f"model   {out}")

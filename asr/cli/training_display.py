@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from asr.training.reports import EpochReport, RunStart, StepReport
+from asr.training.reports import EpochReport, Report, RunStart, RunStopped, StepReport, StepSkipped
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from asr.config import Config
+    from asr.training.transfer import Transfer
 
 
 class TrainingDisplay:
@@ -43,14 +44,29 @@ class TrainingDisplay:
     ) -> None:
         self._progress.stop()
 
-    def show(self, report: RunStart | StepReport | EpochReport) -> None:
+    def show(self, report: Report) -> None:
         """Show one report."""
         if isinstance(report, StepReport):
             self._progress.update(self._task, completed=report.progress, loss=report.loss)
         elif isinstance(report, EpochReport):
             self._epoch(report)
-        else:
+        elif isinstance(report, RunStart):
             self._start(report)
+        elif isinstance(report, StepSkipped):
+            named = f"; bad: {', '.join(report.bad_ids)}" if report.bad_ids else ""
+            self._console.print(
+                f"skipped   step {report.step}: loss {report.loss}, gradient norm {report.gradient_norm}{named}",
+                markup=False,
+            )
+        else:
+            self._stopped(report)
+
+    def _stopped(self, report: RunStopped) -> None:
+        self._console.print(
+            f"stopped   by {report.signal} after step {report.step}; --resume continues from {report.checkpoint}",
+            markup=False,
+            soft_wrap=True,
+        )
 
     def _start(self, start: RunStart) -> None:
         model, survey = self._config.model, start.survey
@@ -62,12 +78,29 @@ class TrainingDisplay:
         line(f"sees      {1000 * start.receptive_field_s:.0f} ms a frame; with the recurrent layers {context}")
         line(f"data      {survey.utterances} utterances, {survey.audio_s / 3600:.2f} h, {len(survey.tokens)} tokens")
         line(f"device    {start.device}, {start.precision}" + (" (no GPU found)" if self._fell_back(start) else ""))
-        if start.resumed_at_epoch:
-            line(f"resumed   after epoch {start.resumed_at_epoch}")
+        if start.processes > 1:
+            line(f"shared    by {start.processes} processes")
+        if start.transfer:
+            self._transfer(start.transfer)
+        if start.damaged_checkpoint:
+            line(f"damaged   {start.damaged_checkpoint}; the checkpoint before it is used", markup=False)
+        if start.resumed_at_step:
+            line(f"resumed   after step {start.resumed_at_step}, in epoch {start.resumed_at_epoch + 1}")
         for utterance_id, reason in list(survey.skipped.items())[:10]:
             line(f"left out  {utterance_id}: {reason}", markup=False)
         if len(survey.skipped) > 10:
             line(f"left out  {len(survey.skipped) - 10} more; `asr check` names them all", markup=False)
+
+    def _transfer(self, transfer: Transfer) -> None:
+        line = self._console.print
+        line(
+            f"taken     {len(transfer.taken)} tensors of {transfer.source}; "
+            f"{transfer.shared_tokens} of {transfer.tokens} tokens are known there",
+            markup=False,
+            soft_wrap=True,
+        )
+        for name, reason in transfer.left.items():
+            line(f"left      {name}: {reason}", markup=False, soft_wrap=True)
 
     def _fell_back(self, start: RunStart) -> bool:
         return start.device == "cpu" and self._config.training.accelerator == "auto"
@@ -79,3 +112,5 @@ class TrainingDisplay:
             f"   {report.train_s + report.dev_s:5.1f} s",
             highlight=False,
         )
+        if report.spikes or report.skipped:
+            self._console.print(f"          {report.spikes} loss spikes, {report.skipped} steps skipped")

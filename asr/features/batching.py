@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from asr.data.manifest import cut_text
 from asr.data.text import normalise
 from asr.data.tokens import TokenTable
 from asr.features.augment import perturb_speed, utterance_rng
+from asr.features.conditions import conditions_of, perturb_conditions
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -46,6 +48,33 @@ class Batch:
 
         return Batch(move(self.waveforms), move(self.lengths), move(self.tokens), move(self.token_lengths), self.ids)
 
+    def only(self, row: int) -> Batch:
+        """Return the batch of one utterance, without padding."""
+        samples, tokens = int(self.lengths[row]), int(self.token_lengths[row])
+        return Batch(
+            self.waveforms[row : row + 1, :samples],
+            self.lengths[row : row + 1],
+            self.tokens[row : row + 1, :tokens],
+            self.token_lengths[row : row + 1],
+            [self.ids[row]],
+        )
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """What one process computes of one optimiser step: `pieces`, and the size of the whole step over all processes.
+
+    The losses of all pieces of all processes are divided by `token_count`, so the step does not depend on how it was
+    shared out. A process for which no utterance was left has one piece all the same, since all must take part in the
+    exchange of gradients; `idle` says that it counts nothing.
+    """
+
+    pieces: list[Batch]
+    idle: bool
+    token_count: int
+    utterances: int
+    audio_s: float
+
 
 def collate(waveforms: Sequence[Tensor], tokens: Sequence[Sequence[int]], ids: Sequence[str]) -> Batch:
     """Pad 1-D waveforms and token lists into a batch."""
@@ -60,29 +89,46 @@ def collate(waveforms: Sequence[Tensor], tokens: Sequence[Sequence[int]], ids: S
     )
 
 
-def training_batches(cuts: CutSet, tokens: TokenTable, config: Config, *, epoch: int, skip: int = 0) -> Iterator[Batch]:
-    """Yield one epoch's batches, in an order and with speed perturbations fixed by (seed, epoch, utterance).
+def training_batches(
+    cuts: CutSet,
+    tokens: TokenTable,
+    config: Config,
+    *,
+    epoch: int,
+    skip: int = 0,
+    process: int = 0,
+    processes: int = 1,
+) -> Iterator[StepBatch]:
+    """Yield one epoch's steps, in an order and with perturbations fixed by (seed, epoch, utterance).
+
+    Every process sees the same steps and loads the audio of its own share alone.
 
     Args:
         cuts: utterances that are fit for training; may be lazy.
         tokens: the token table of the transcripts.
         config: text, feature, augmentation and training settings.
         epoch: counted from 0.
-        skip: leading batches left out, without their audio being read (to resume within an epoch).
+        skip: leading steps left out, without their audio being read (to resume within an epoch).
+        process: number of this process, from 0.
+        processes: how many share a step.
 
     Raises:
-        AudioError: a recording cannot be read.
+        AudioError: a recording, also one of noise or of a room, cannot be read.
+        ConfigError: a folder of noise or of rooms holds no audio.
         TokenError: a transcript has an unknown character.
     """
     from lhotse.dataset import DynamicBucketingSampler
 
     seed = config.training.seed
+    conditions = conditions_of(config)
     sampler = DynamicBucketingSampler(
         cuts,
         max_duration=config.training.batch_s,
         shuffle=True,
         seed=seed,
         num_buckets=10,
+        rank=0,  # every process draws the same steps, else lhotse would deal out whole steps by itself
+        world_size=1,
     )
     sampler.set_epoch(epoch)
 
@@ -91,13 +137,31 @@ def training_batches(cuts: CutSet, tokens: TokenTable, config: Config, *, epoch:
         for cut in batch:
             waveform = torch.from_numpy(load_cut(cut, config.features.sample_rate_hz))
             speed = float(utterance_rng("speed", seed, epoch, cut.id).choice(config.augment.speeds))
-            waveforms.append(perturb_speed(waveform, speed))
+            faster = perturb_speed(waveform, speed).numpy()
+            waveforms.append(torch.from_numpy(perturb_conditions(faster, conditions, epoch=epoch, utterance_id=cut.id)))
             token_lists.append(tokens.encode(normalise(cut_text(cut), config.text)))
             ids.append(cut.id)
         return collate(waveforms, token_lists, ids)
 
-    batches = (batch for index, batch in enumerate(sampler) if index >= skip)
-    return (load(batch) for batch in batches)
+    def share(batch: CutSet) -> StepBatch:
+        step = list(batch)
+        mine = step[process::processes]
+        pieces = max(1, min(_pieces(config, processes), len(step) // processes))
+        return StepBatch(
+            pieces=[load(mine[piece::pieces] or step[:1]) for piece in range(pieces)],
+            idle=not mine,
+            token_count=sum(len(tokens.encode(normalise(cut_text(cut), config.text))) for cut in step),
+            utterances=len(step),
+            audio_s=sum(cut.duration for cut in step),
+        )
+
+    return (share(batch) for index, batch in enumerate(sampler) if index >= skip)
+
+
+def _pieces(config: Config, processes: int) -> int:
+    """Return the forward passes of one process in one step."""
+    most_s = config.training.micro_batch_s
+    return 1 if most_s is None else math.ceil(config.training.batch_s / (most_s * processes))
 
 
 def evaluation_batches(cuts: Iterable[Cut], config: Config, *, batch_s: float = 60.0) -> Iterator[Batch]:

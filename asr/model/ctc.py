@@ -33,6 +33,7 @@ def ctc_loss(
     tokens: Tensor,
     token_lengths: Tensor,
     *,
+    token_count: int | None = None,
     views: int = 1,
     consistency_weight: float = 0.0,
 ) -> CtcLoss:
@@ -43,13 +44,15 @@ def ctc_loss(
         lengths: `(view·batch,)` frames.
         tokens: `(batch, token)`, padded; the same for every view.
         token_lengths: `(batch,)`.
+        token_count: what the sums over utterances are divided by; the batch's own tokens without it. A batch that is
+            shared out gives every part the count of the whole, so that the parts' losses add up to the whole's.
         views: 1, or 2 for consistency.
         consistency_weight: weight of the divergence between the two views.
 
     Returns:
-        Means over the batch's tokens. An utterance with more tokens than frames counts as 0 (`zero_infinity`).
+        Sums over utterances, divided by the tokens. An utterance with more tokens than frames counts as 0 (`zero_infinity`).
     """
-    token_count = token_lengths.sum().clamp_min(1)
+    count = max(1, int(token_lengths.sum()) if token_count is None else token_count)
     ctc = F.ctc_loss(
         log_posteriors.transpose(0, 1),
         tokens.repeat(views, 1),
@@ -58,10 +61,10 @@ def ctc_loss(
         blank=BLANK,
         reduction="sum",
         zero_infinity=True,
-    ) / (views * token_count)
+    ) / (views * count)
     if views == 1 or consistency_weight == 0:
         return CtcLoss(ctc, ctc, ctc.new_zeros(()))
-    consistency = view_divergence(log_posteriors, lengths) / token_count
+    consistency = view_divergence(log_posteriors, lengths) / count
     return CtcLoss(ctc + consistency_weight * consistency, ctc, consistency)
 
 

@@ -1,11 +1,13 @@
 """A run's whole state in one safetensors file: tensors by name, everything else as JSON in its header.
 
-Written to a temporary name and renamed, so a run killed at any moment leaves the previous checkpoint or the new one.
+A new file is written under a temporary name, the one before it becomes `previous.safetensors`, and the new one takes
+its name. A run killed at any moment, or a disk that is full, leaves at least one whole checkpoint.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +19,23 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from asr.data.files import atomic_path
-from asr.errors import ModelError
+from asr.errors import ModelError, TrainingError
+
+LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
+
+
+@dataclass
+class Tally:
+    """Sums over the steps of the epoch that is under way; its report is made of them."""
+
+    steps: int = 0
+    loss: float = 0.0
+    gradient_norms: dict[str, float] = field(default_factory=dict)
+    clipped: int = 0
+    spikes: int = 0
+    skipped: int = 0
+    audio_s: float = 0.0
+    train_s: float = 0.0
 
 
 @dataclass
@@ -25,6 +43,8 @@ class RunState:
     """How far a run has come; the next batch to train on is number `batch` of `epoch`, both counted from 0.
 
     `utterances` of this epoch have been trained on; `dev_wers` holds one figure for each finished epoch.
+    `loss_level` is a moving average of the loss (0 before the first step), `bad_steps` the number of steps in a row
+    that were skipped.
     """
 
     step: int = 0
@@ -32,32 +52,68 @@ class RunState:
     batch: int = 0
     utterances: int = 0
     dev_wers: list[float] = field(default_factory=list)
+    loss_level: float = 0.0
+    bad_steps: int = 0
+    tally: Tally = field(default_factory=Tally)
+
+
+def find_checkpoint(folder: Path) -> tuple[Path | None, str | None]:
+    """Return the newest usable checkpoint of `folder`, and why the newest of all could not be used if that is another.
+
+    Raises:
+        ModelError: there are checkpoints and none can be read.
+    """
+    damage: list[str] = []
+    for path in (folder / LAST, folder / PREVIOUS):
+        if path.exists():
+            try:
+                read_facts(path)
+            except ModelError as error:
+                damage.append(str(error))
+            else:
+                return path, damage[0] if damage else None
+    if damage:
+        raise ModelError(f"{'; '.join(damage)}; remove {folder} to start anew")
+    return None, None
 
 
 def save_checkpoint(
-    path: Path,
+    folder: Path,
     state: RunState,
     modules: Mapping[str, nn.Module],
     optimizer: torch.optim.Optimizer,
     facts: dict[str, Any],
 ) -> None:
-    """Write modules, optimiser and state.
+    """Write modules, optimiser and state to `last.safetensors`; the one before it becomes `previous.safetensors`.
 
     Args:
-        path: the file, ending in `.safetensors`.
+        folder: where the checkpoints lie.
         state: the run's position.
         modules: prefix → module.
         optimizer: its per-parameter tensors are saved by index.
-        facts: JSON values kept beside (settings, tokens), returned by `load_checkpoint`.
+        facts: JSON values kept beside (settings, tokens), returned by `read_facts`.
+
+    Raises:
+        TrainingError: it cannot be written, for instance because the disk is full; the previous one is intact.
     """
+    path = folder / LAST
     tensors = {
         f"{prefix}.{name}": tensor for prefix, module in modules.items() for name, tensor in module.state_dict().items()
     }
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"run": json.dumps({"state": asdict(state), "facts": facts})})
+    header = {"run": json.dumps({"state": asdict(state), "facts": facts})}
+    try:
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, metadata=header)
+            if path.exists():
+                os.replace(path, folder / PREVIOUS)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"{path}: cannot write the checkpoint ({error}); the one before it is intact. "
+            "Make room or permission, then go on with --resume"
+        ) from None
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -87,7 +143,7 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: tor
         index, key = name.split(".")
         values["state"].setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict(values)
-    return RunState(**run["state"])
+    return RunState(**run["state"] | {"tally": Tally(**run["state"]["tally"])})
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -100,4 +156,4 @@ def _read(path: Path, *, with_tensors: bool = False) -> tuple[dict[str, Tensor],
             run = json.loads((file.metadata() or {})["run"])
             return ({name: file.get_tensor(name) for name in file.keys()} if with_tensors else {}), run  # noqa: SIM118
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise ModelError(f"{path}: not a readable checkpoint ({error}); remove it to start anew") from None
+        raise ModelError(f"{path}: not a readable checkpoint ({error})") from None

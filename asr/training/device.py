@@ -1,8 +1,14 @@
-"""Where training runs: the lightning-fabric engine for the wished accelerator and precision."""
+"""Where training runs: the lightning-fabric engine for the wished accelerator, precision and processes.
+
+One process unless torchrun or Slurm has started several: then each takes one device, and gradients are averaged over
+them (DistributedDataParallel).
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Mapping
 
 import torch
 from lightning_fabric import Fabric
@@ -25,7 +31,23 @@ def make_fabric(settings: TrainingSettings) -> Fabric:
         )
     accelerator = "cuda" if cuda and settings.accelerator != "cpu" else "cpu"
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and has_bf16(accelerator))
-    return Fabric(accelerator=accelerator, devices=1, precision="bf16-mixed" if bf16 else "32-true")
+    devices, nodes = launched_processes(os.environ)
+    fabric = Fabric(
+        accelerator=accelerator, devices=devices, num_nodes=nodes, precision="bf16-mixed" if bf16 else "32-true"
+    )
+    fabric.launch()
+    return fabric
+
+
+def launched_processes(environment: Mapping[str, str]) -> tuple[int, int]:
+    """Return (processes per machine, machines) as torchrun or `srun` tell them; (1, 1) when neither started us."""
+    if "TORCHELASTIC_RUN_ID" in environment:
+        processes, per_machine = int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"])
+        return per_machine, processes // per_machine
+    if "SLURM_STEP_ID" in environment and int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        processes, nodes = int(environment["SLURM_STEP_NUM_TASKS"]), int(environment.get("SLURM_STEP_NUM_NODES", "1"))
+        return processes // nodes, nodes
+    return 1, 1
 
 
 def has_bf16(accelerator: str) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import torch
+from lightning_fabric import Fabric
 
 from asr.config import Config
 from asr.data.manifest import transcripts
@@ -20,13 +22,17 @@ if TYPE_CHECKING:
 
 
 @torch.inference_mode()
-def greedy_errors(model: AcousticModel, cuts: Iterable[Cut], tokens: TokenTable, config: Config) -> ErrorCounts:
-    """Return the word errors of `model` over `cuts`, summed."""
-    device = next(model.parameters()).device
-    references = transcripts(cuts, config.text)
+def greedy_errors(
+    model: AcousticModel, cuts: Sequence[Cut], tokens: TokenTable, config: Config, fabric: Fabric
+) -> ErrorCounts:
+    """Return the word errors of `model` over `cuts`, summed; processes share the work and all get the result."""
+    mine = cuts[fabric.global_rank :: fabric.world_size]
+    references = transcripts(mine, config.text)
     total = ErrorCounts()
-    for batch in evaluation_batches(cuts, config):
-        log_posteriors, lengths = model(batch.waveforms.to(device), batch.lengths.to(device))
+    for batch in evaluation_batches(mine, config):
+        with fabric.autocast():
+            log_posteriors, lengths = model(batch.waveforms.to(fabric.device), batch.lengths.to(fabric.device))
         for utterance_id, hypothesis in zip(batch.ids, greedy_search(log_posteriors, lengths), strict=True):
             total += count_errors(references[utterance_id], tokens.decode(hypothesis.tokens), unit="word")
-    return total
+    counts = torch.tensor([getattr(total, field.name) for field in fields(total)], device=fabric.device)
+    return ErrorCounts(*fabric.all_reduce(counts, reduce_op="sum").tolist())  # type: ignore[union-attr]

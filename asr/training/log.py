@@ -9,7 +9,7 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from asr.data.files import write_text
-from asr.training.reports import EpochReport, StepReport
+from asr.training.reports import EpochReport, StepReport, StepSkipped
 
 
 class TrainingLog:
@@ -23,10 +23,14 @@ class TrainingLog:
         write_text(self._path, "".join(f"{line}\n" for line in kept))
         self._curves = SummaryWriter(str(out / "tensorboard"), purge_step=first_step + 1)
 
-    def step(self, report: StepReport) -> None:
-        """Add a point to each curve."""
+    def step(self, report: StepReport | StepSkipped) -> None:
+        """Add a point to each curve; a skipped step has none."""
+        if isinstance(report, StepSkipped):
+            return
         for name in ("loss", "ctc", "consistency", "gradient_norm", "learning_rate"):
             self._curves.add_scalar(f"train/{name}", getattr(report, name), report.step)
+        for part, norm in report.gradient_norms.items():
+            self._curves.add_scalar(f"gradient_norm/{part}", norm, report.step)
 
     def epoch(self, report: EpochReport) -> None:
         """Add a line to `log.jsonl` and a point to the dev curve."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from asr.scoring.errors_count import ErrorCounts
 from asr.training.survey import Survey
+from asr.training.transfer import Transfer
 
 
 @dataclass(frozen=True)
@@ -16,13 +18,20 @@ class RunStart:
     parameter_count: int
     receptive_field_s: float
     device: str
+    processes: int
     precision: str
     resumed_at_epoch: int
+    resumed_at_step: int
+    damaged_checkpoint: str | None  # why the newest checkpoint could not be used and the one before it was
+    transfer: Transfer | None  # what came from the model of `--init-from`
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """One optimiser step. Losses are nats per token; `progress` is the share of the run that is done."""
+    """One optimiser step. Losses are nats per token; `progress` is the share of the run that is done.
+
+    `gradient_norms` names the parts of the network; `gradient_norm` is that of all of them, before clipping.
+    """
 
     step: int
     epoch: int
@@ -31,17 +40,55 @@ class StepReport:
     ctc: float
     consistency: float
     gradient_norm: float
+    gradient_norms: dict[str, float]
+    clipped: bool
+    spike: bool
     learning_rate: float
 
 
 @dataclass(frozen=True)
+class StepSkipped:
+    """A step whose loss or gradient was not finite: the weights stayed as they were.
+
+    `bad_ids` names the utterances that give no finite loss by themselves; it may be empty.
+    """
+
+    step: int
+    epoch: int
+    loss: float
+    gradient_norm: float
+    ids: list[str]
+    bad_ids: list[str]
+
+
+@dataclass(frozen=True)
 class EpochReport:
-    """One epoch; `loss` is the mean over its steps, `train_s` the wall time of training it, `dev_s` of evaluating."""
+    """One epoch; means are over its steps, `train_s` is the wall time of training it, `dev_s` of evaluating.
+
+    `clipped_share` is the share of steps whose gradient was scaled down, `spikes` the number of steps whose loss
+    rose far above the level before, `skipped` that of steps without a finite gradient.
+    """
 
     epoch: int
     loss: float
     dev: ErrorCounts
     best: bool
+    gradient_norms: dict[str, float]
+    clipped_share: float
+    spikes: int
+    skipped: int
     audio_s: float
     train_s: float
     dev_s: float
+
+
+@dataclass(frozen=True)
+class RunStopped:
+    """The run was asked to stop by `signal`; `checkpoint` holds all of it."""
+
+    signal: str
+    step: int
+    checkpoint: Path
+
+
+Report = RunStart | StepReport | StepSkipped | EpochReport | RunStopped

@@ -10,204 +10,216 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from asr.config import Config
 from asr.data.manifest import read_manifest
-from asr.errors import ConfigError, TrainingError
-from asr.features.augment import apply_masks, draw_masks
-from asr.features.batching import Batch, evaluation_batches, prefetch, training_batches
+from asr.errors import TrainingError
+from asr.features.batching import StepBatch, evaluation_batches, prefetch, training_batches
 from asr.model.acoustic import AcousticModel
 from asr.model.bundle import ModelBundle
-from asr.model.ctc import CtcLoss, ctc_loss
-from asr.training.average import WeightAverage
-from asr.training.checkpoint import RunState, load_checkpoint, read_facts, save_checkpoint
+from asr.training.checkpoint import LAST, Tally, find_checkpoint
 from asr.training.device import make_fabric
 from asr.training.evaluate import greedy_errors
+from asr.training.failure import bad_utterances, write_failed_step
 from asr.training.log import TrainingLog
-from asr.training.reports import EpochReport, RunStart, StepReport
+from asr.training.moments import feature_moments
+from asr.training.reports import EpochReport, Report, RunStart, RunStopped, StepReport, StepSkipped
+from asr.training.run import Run, start_run
 from asr.training.schedule import learning_rate
+from asr.training.step import StepGradient, compute_gradient, drop_gradients
+from asr.training.stop import StopRequest
 from asr.training.survey import is_usable, survey_training_cuts
+from asr.training.transfer import transfer_weights
+
+MOST_BAD_STEPS = 5  # in a row: more is no accident of one batch
+SPIKE = 1.5  # a loss this many times the level before it
 
 
 def train(
-    config: Config, data: Path, out: Path, *, resume: bool = False
-) -> Iterator[RunStart | StepReport | EpochReport]:
+    config: Config, data: Path, out: Path, *, resume: bool = False, init_from: Path | None = None
+) -> Iterator[Report]:
     """Train on `data/train.jsonl.gz`, choose by the greedy WER on `data/dev.jsonl.gz`, leave the best model in `out`.
+
+    Where several processes train together, each calls this; the first alone writes files and yields reports.
 
     Args:
         config: all settings; they are saved with the model.
         data: folder of the manifests.
-        out: the model folder; `out/checkpoints/last.safetensors` is the run's state after each epoch.
+        out: the model folder; the run's state lies in `out/checkpoints`.
         resume: continue from that state if it is there.
+        init_from: a model folder whose weights are taken over where they fit.
 
     Raises:
-        TrainingError: `out` holds a run and `resume` is not set; no usable data; the loss is not finite.
+        TrainingError: `out` holds a run and `resume` is not set; no usable data; several steps in a row gave no finite
+            gradient; a checkpoint cannot be written.
         ConfigError: a run is resumed with other settings.
+        ModelError: no checkpoint can be read, or `init_from` cannot be used.
     """
     settings = config.training
-    checkpoint = out / "checkpoints" / "last.safetensors"
-    if checkpoint.exists() and not resume:
+    checkpoint, damage = find_checkpoint(out / "checkpoints")
+    if checkpoint and not resume:
         raise TrainingError(f"{out}: holds a training run already; use --resume to continue it, or another --out")
     fabric = make_fabric(settings)
     dev_cuts = read_manifest(data / "dev.jsonl.gz").to_eager()
     all_cuts = read_manifest(data / "train.jsonl.gz")
     survey = survey_training_cuts(all_cuts, config)
     cuts = all_cuts.filter(partial(is_usable, survey)) if survey.skipped else all_cuts
-    tokens = survey.tokens
 
     torch.manual_seed(settings.seed)
-    model = AcousticModel(config, len(tokens))
+    model = AcousticModel(config, len(survey.tokens))
     if config.features.cmvn == "global":
         model.cmvn.set_moments(*feature_moments(model, evaluation_batches(cuts, config)))
-    average = WeightAverage(model, settings.ema_decay)
-    optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), lr=0.0, betas=(0.9, 0.98))
-    wrapped, optimizer = fabric.setup(model, optimizer)
-    average.model.to(fabric.device)
+    transfer = transfer_weights(init_from, model, survey.tokens) if init_from else None
+    run = start_run(fabric, config, survey.tokens, model, out / "checkpoints", checkpoint)
+    state = run.state
+    log = TrainingLog(out, first_epoch=state.epoch, first_step=state.step) if run.first else None
+    if run.first:
+        yield RunStart(
+            survey=survey,
+            parameter_count=model.parameter_count,
+            receptive_field_s=model.receptive_field_s,
+            device=str(fabric.device),
+            processes=fabric.world_size,
+            precision=str(fabric._precision.precision),
+            resumed_at_epoch=state.epoch,
+            resumed_at_step=state.step,
+            damaged_checkpoint=damage,
+            transfer=transfer,
+        )
 
-    modules = {"model": model, "average": average.model}
-    kept_settings = config.model_dump(mode="json", exclude={"training": {"accelerator"}})
-    facts = {"settings": kept_settings, "tokens": list(tokens.symbols)}
-    state = RunState()
-    if checkpoint.exists():
-        require_same(read_facts(checkpoint), facts, checkpoint)
-        state = load_checkpoint(checkpoint, modules, optimizer)
-    log = TrainingLog(out, first_epoch=state.epoch, first_step=state.step)
-    yield RunStart(
-        survey,
-        model.parameter_count,
-        model.receptive_field_s,
-        str(fabric.device),
-        str(fabric._precision.precision),
-        state.epoch,
-    )
-
-    for epoch in range(state.epoch, settings.epochs):
-        began = time.perf_counter()
-        losses: list[float] = []
-        audio_s = 0.0
-        model.train()
-        batches = training_batches(cuts, tokens, config, epoch=epoch, skip=state.batch)
-        for batch in prefetch(batches) if fabric.device.type == "cuda" else batches:
-            progress = (epoch + state.utterances / survey.utterances) / settings.epochs
-            rate = learning_rate(settings, progress, state.dev_wers)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            torch.manual_seed(settings.seed + 7919 * (state.step + 1))  # dropout depends on the step, not on the past
-            loss = batch_loss(wrapped, batch.to(fabric.device), config, epoch)
-            if not torch.isfinite(loss.total):
-                raise TrainingError(f"the loss is {loss.total.item()} at step {state.step + 1}, batch {batch.ids}")
-            optimizer.zero_grad(set_to_none=True)
-            fabric.backward(loss.total)
-            gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-            optimizer.step()
-            state.step, state.batch = state.step + 1, state.batch + 1
-            state.utterances += len(batch.ids)
-            average.update(model, state.step)
-            audio_s += batch.lengths.sum().item() / config.features.sample_rate_hz
-            report = StepReport(
-                state.step,
-                epoch,
-                progress,
-                loss.total.item(),
-                loss.ctc.item(),
-                loss.consistency.item(),
-                gradient_norm.item(),
-                rate,
+    saved_at = time.perf_counter()
+    with StopRequest() as stop:
+        for epoch in range(state.epoch, settings.epochs):
+            model.train()
+            began = time.perf_counter()
+            steps = training_batches(
+                cuts,
+                survey.tokens,
+                config,
+                epoch=epoch,
+                skip=state.batch,
+                process=fabric.global_rank,
+                processes=fabric.world_size,
             )
-            losses.append(report.loss)
-            log.step(report)
-            yield report
-        trained = time.perf_counter()
-        with fabric.autocast():
-            dev = greedy_errors(average.model, dev_cuts, tokens, config)
-        best = dev.wer <= min(state.dev_wers, default=float("inf"))
-        if best:
-            ModelBundle(config, tokens, average.model, config.decode).save(out)
-        state.epoch, state.batch, state.utterances = epoch + 1, 0, 0
-        state.dev_wers.append(dev.wer)
-        save_checkpoint(checkpoint, state, modules, optimizer, facts)
-        summary = EpochReport(
-            epoch,
-            sum(losses) / len(losses),
-            dev,
-            best,
-            audio_s,
-            trained - began,
-            time.perf_counter() - trained,
-        )
-        log.epoch(summary)
-        yield summary
-    log.close()
+            for batch in prefetch(steps) if fabric.device.type == "cuda" else steps:
+                progress = (epoch + state.utterances / survey.utterances) / settings.epochs
+                # Dropout depends on the step, not on the past.
+                torch.manual_seed(settings.seed + 7919 * (state.step + 1) + 104729 * fabric.global_rank)
+                run.optimizer.zero_grad(set_to_none=True)
+                due = time.perf_counter() - saved_at >= settings.checkpoint_every_s
+                gradient = compute_gradient(
+                    fabric, run.wrapped, batch, config, epoch=epoch, stop=bool(stop.signal_name), save=due
+                )
+                report: StepReport | StepSkipped
+                if gradient.finite:
+                    rate = learning_rate(settings, progress, state.dev_wers)
+                    report = take_step(run, config, gradient, rate, epoch=epoch, progress=progress)
+                else:
+                    report = skip_step(run, config, gradient, batch, epoch=epoch, failures=out / "failed")
+                state.step, state.batch = state.step + 1, state.batch + 1
+                state.utterances += batch.utterances
+                state.tally.audio_s += batch.audio_s
+                now = time.perf_counter()
+                state.tally.train_s, began = state.tally.train_s + now - began, now
+                if log:
+                    log.step(report)
+                    yield report
+                if gradient.stop or gradient.save:
+                    run.save()
+                    saved_at = time.perf_counter()
+                if gradient.stop:
+                    if log:
+                        log.close()
+                        yield RunStopped(stop.signal_name, state.step, run.checkpoints / LAST)
+                    return
+
+            began = time.perf_counter()
+            dev = greedy_errors(run.average.model, dev_cuts, survey.tokens, config, fabric)
+            best = dev.wer <= min(state.dev_wers, default=float("inf"))
+            if best and run.first:
+                ModelBundle(config, survey.tokens, run.average.model, config.decode).save(out)
+            tally, state.tally = state.tally, Tally()
+            state.epoch, state.batch, state.utterances = epoch + 1, 0, 0
+            state.dev_wers.append(dev.wer)
+            run.save()
+            saved_at = time.perf_counter()
+            if log:
+                summary = EpochReport(
+                    epoch=epoch,
+                    loss=tally.loss / max(1, tally.steps),
+                    dev=dev,
+                    best=best,
+                    gradient_norms={part: norm / tally.steps for part, norm in tally.gradient_norms.items()},
+                    clipped_share=tally.clipped / max(1, tally.steps),
+                    spikes=tally.spikes,
+                    skipped=tally.skipped,
+                    audio_s=tally.audio_s,
+                    train_s=tally.train_s,
+                    dev_s=time.perf_counter() - began,
+                )
+                log.epoch(summary)
+                yield summary
+    if log:
+        log.close()
 
 
-def require_same(saved: dict[str, Any], wanted: dict[str, Any], checkpoint: Path) -> None:
-    """Refuse to resume a run with other settings or another token table; the message names what differs."""
-    differing = [
-        f"{section}.{key} was {saved['settings'].get(section, {}).get(key)!r}, is {value!r}"
-        for section, values in wanted["settings"].items()
-        for key, value in values.items()
-        if saved["settings"].get(section, {}).get(key) != value
-    ]
-    if saved["tokens"] != wanted["tokens"]:
-        differing.append("the characters of the training text")
-    if differing:
-        raise ConfigError(
-            f"{checkpoint}: cannot resume with other settings ({'; '.join(differing)}); choose another --out"
-        )
+def take_step(
+    run: Run, config: Config, gradient: StepGradient, rate: float, *, epoch: int, progress: float
+) -> StepReport:
+    """Clip the gradient, let the optimiser make the step, average the weights, and count."""
+    settings, state, tally = config.training, run.state, run.state.tally
+    if state.step < settings.freeze_steps:
+        drop_gradients(run.model, settings.freeze)
+    clipped = gradient.norm > settings.clip_norm
+    if clipped:
+        norm = torch.tensor(gradient.norm, device=run.fabric.device)
+        torch.nn.utils.clip_grads_with_norm_(run.model.parameters(), settings.clip_norm, norm)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    run.optimizer.step()
+    run.average.update(run.model, state.step + 1)
 
-
-def batch_loss(model: torch.nn.Module, batch: Batch, config: Config, epoch: int) -> CtcLoss:
-    """Return the criterion of a batch: one masked view of each utterance, or two with consistency between them."""
-    settings = config.training
-    views = 2 if settings.consistency_weight > 0 else 1
-
-    def augment(features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        masks = draw_masks(
-            batch.ids,
-            lengths.tolist(),
-            features.shape[2],
-            config.augment,
-            hop_ms=config.features.hop_ms,
-            views=views,
-            seed=settings.seed,
-            epoch=epoch,
-        )
-        return apply_masks(features, lengths, masks)
-
-    log_posteriors, lengths = model(batch.waveforms, batch.lengths, augment)
-    return ctc_loss(
-        log_posteriors,
-        lengths,
-        batch.tokens,
-        batch.token_lengths,
-        views=views,
-        consistency_weight=settings.consistency_weight,
+    spike = 0 < SPIKE * state.loss_level < gradient.loss
+    state.loss_level = 0.98 * state.loss_level + 0.02 * gradient.loss if state.loss_level else gradient.loss
+    state.bad_steps = 0
+    tally.steps, tally.loss = tally.steps + 1, tally.loss + gradient.loss
+    tally.clipped, tally.spikes = tally.clipped + clipped, tally.spikes + spike
+    for part, part_norm in gradient.norms.items():
+        tally.gradient_norms[part] = tally.gradient_norms.get(part, 0.0) + part_norm
+    return StepReport(
+        step=state.step + 1,
+        epoch=epoch,
+        progress=progress,
+        loss=gradient.loss,
+        ctc=gradient.ctc,
+        consistency=gradient.consistency,
+        gradient_norm=gradient.norm,
+        gradient_norms=gradient.norms,
+        clipped=clipped,
+        spike=spike,
+        learning_rate=rate,
     )
 
 
-def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Split parameters into matrices, which decay, and biases and gains, which do not."""
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+def skip_step(
+    run: Run, config: Config, gradient: StepGradient, batch: StepBatch, *, epoch: int, failures: Path
+) -> StepSkipped:
+    """Leave the weights alone; stop the run, with the batch on disk, if this happens again and again.
 
-
-@torch.inference_mode()
-def feature_moments(
-    model: AcousticModel, batches: Iterator[Batch], *, at_most_s: float = 3600
-) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation of each mel band, `(mel,)` float32, over at most `at_most_s` seconds of audio."""
-    count, total, squares = 0, torch.zeros(()), torch.zeros(())
-    for batch in batches:
-        features, lengths = model.logmel(batch.waveforms, batch.lengths)
-        frames = torch.cat([utterance[:n] for utterance, n in zip(features, lengths.tolist(), strict=True)]).double()
-        count += len(frames)
-        total, squares = total + frames.sum(0), squares + frames.square().sum(0)
-        if count * model.logmel.hop_samples / model.sample_rate_hz > at_most_s:
-            break
-    mean = total / count
-    return mean.float(), (squares / count - mean.square()).clamp_min(0).sqrt().float()
+    Raises:
+        TrainingError: it was the last of `MOST_BAD_STEPS` in a row.
+    """
+    state = run.state
+    bad = bad_utterances(run.model, batch, config, epoch=epoch)
+    state.bad_steps += 1
+    state.tally.skipped += 1
+    if state.bad_steps >= MOST_BAD_STEPS:
+        path = write_failed_step(failures, state.step + 1, batch, gradient, bad, process=run.fabric.global_rank)
+        raise TrainingError(
+            f"{state.bad_steps} steps in a row gave no finite gradient (loss {gradient.loss}, norm {gradient.norm}); "
+            f"bad utterances: {', '.join(bad) or 'none by itself'}; the last batch and its figures are in {path}"
+        )
+    ids = [name for piece in batch.pieces for name in piece.ids]
+    return StepSkipped(state.step + 1, epoch, gradient.loss, gradient.norm, ids, bad)

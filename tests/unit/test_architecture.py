@@ -23,6 +23,7 @@ MAY_IMPORT = {room: {*BASE, room, *FLOW[:place]} for place, room in enumerate(FL
     "cli": {*BASE, *FLOW, "training", "cli", "__init__"},
     "config": {"errors"},
     "errors": set(),
+    "__main__": {"cli"},
     "__init__": {*BASE, *FLOW, "training"},
 }
 MOST_LINES = 330

@@ -42,7 +42,7 @@ def test_every_file_in_conf_is_valid(path: Path) -> None:
     [
         (
             "model:\n  hiden_size: 3\n",
-            r"settings\.yaml:\n  model\.hiden_size: unknown key; known here: rnn, .*hidden_size",
+            r"settings\.yaml:\n  model\.hiden_size: unknown key; known here: encoder, rnn, .*hidden_size",
         ),
         ("modle: {}\n", r"modle: unknown key; known here: text, features"),
         ("training:\n  epochs: many\n", r"training\.epochs: .*integer.*'many'"),

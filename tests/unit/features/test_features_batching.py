@@ -9,11 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.config import load_config
+from asr.config import Config, load_config
 from asr.data.manifest import cut_text, read_manifest
 from asr.data.tokens import TokenTable
 from asr.features.batching import (
     Batch,
+    StepBatch,
     collate,
     evaluation_batches,
     group_by_padded_size,
@@ -26,6 +27,10 @@ TOKENS = TokenTable.from_texts([" abcd"])
 
 def epoch_of(corpus: Path, epoch: int, **options: int) -> list[Batch]:
     config = load_config(None, ["training.batch_s=6"])
+    return [piece for step in steps_of(corpus, config, epoch, **options) for piece in step.pieces]
+
+
+def steps_of(corpus: Path, config: Config, epoch: int, **options: int) -> list[StepBatch]:
     return list(training_batches(read_manifest(corpus / "train.jsonl.gz"), TOKENS, config, epoch=epoch, **options))
 
 
@@ -51,6 +56,34 @@ def test_skipping_leaves_the_other_batches_as_they_are(tone_corpus: Path) -> Non
     whole, rest = epoch_of(tone_corpus, 2), epoch_of(tone_corpus, 2, skip=5)
     assert [batch.ids for batch in whole[5:]] == [batch.ids for batch in rest]
     assert all(torch.equal(a.waveforms, b.waveforms) for a, b in zip(whole[5:], rest, strict=True))
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("micro_batch_s", [None, 2.5])
+def test_shares_and_pieces_of_a_step_make_up_the_step(
+    tone_corpus: Path, processes: int, micro_batch_s: float | None
+) -> None:
+    whole = steps_of(tone_corpus, load_config(None, ["training.batch_s=6"]), 0)
+    config = load_config(None, ["training.batch_s=6", f"training.micro_batch_s={micro_batch_s or 'null'}"])
+    shares = [steps_of(tone_corpus, config, 0, process=process, processes=processes) for process in range(processes)]
+    for step, *parts in zip(whole, *shares, strict=True):
+        (batch,) = step.pieces
+        assert len({len(part.pieces) for part in parts}) == 1  # or some process would wait for another forever
+        pieces = [piece for part in parts for piece in part.pieces if not part.idle]
+        assert sorted(name for piece in pieces for name in piece.ids) == sorted(batch.ids)
+        assert {part.token_count for part in parts} == {int(batch.token_lengths.sum())}
+        assert {part.utterances for part in parts} == {len(batch.ids)}
+        if micro_batch_s:
+            assert len(pieces) > 1 or len(batch.ids) == 1
+
+
+def test_a_process_without_an_utterance_takes_part_and_counts_nothing(tone_corpus: Path) -> None:
+    config = load_config(None, ["training.batch_s=2"])
+    shares = [steps_of(tone_corpus, config, 0, process=process, processes=9) for process in range(9)]
+    assert any(part.idle for part in shares[8])
+    for step in zip(*shares, strict=True):
+        assert sum(len(piece.ids) for part in step if not part.idle for piece in part.pieces) == step[0].utterances
+        assert all(len(part.pieces) == 1 for part in step)
 
 
 def test_evaluation_keeps_the_manifests_order_and_the_recordings_length(tone_corpus: Path) -> None:

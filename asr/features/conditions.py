@@ -1,0 +1,132 @@
+"""The conditions of a recording, room, noise and level, drawn anew for each training utterance in each epoch."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.config import AugmentSettings, Config
+from asr.data.audio import AUDIO_SUFFIXES
+from asr.errors import AudioError, ConfigError
+from asr.features.augment import utterance_rng
+from asr.features.noise import add_noise, generated_noise, recorded_noise
+from asr.features.reverb import generated_room, recorded_room, reverberate
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """From what the conditions are drawn. Without recordings, noise and rooms are generated."""
+
+    settings: AugmentSettings
+    rate_hz: int
+    seed: int
+    noises: tuple[Path, ...]
+    rooms: tuple[Path, ...]
+
+
+def conditions_of(config: Config) -> Conditions:
+    """Return the training conditions of the settings, with the folders they name searched.
+
+    Raises:
+        ConfigError: a folder that is needed cannot be searched or holds no audio.
+    """
+    augment = config.augment
+    return Conditions(
+        augment,
+        config.features.sample_rate_hz,
+        config.training.seed,
+        recordings_in(augment.noise_dir, "augment.noise_dir") if augment.noise_share and augment.noise_dir else (),
+        recordings_in(augment.reverb_dir, "augment.reverb_dir") if augment.reverb_share and augment.reverb_dir else (),
+    )
+
+
+def perturb_conditions(
+    waveform: NDArray[np.float32], conditions: Conditions, *, epoch: int, utterance_id: str
+) -> NDArray[np.float32]:
+    """Return a waveform, `(sample,)`, in another room, then with noise, then at another level; its length stays.
+
+    Samples may leave [-1, 1]: they are floats, and clipping would be a distortion of its own.
+
+    Raises:
+        AudioError: a recording of noise or of a room cannot be used.
+    """
+    settings, seed = conditions.settings, conditions.seed
+    rng = utterance_rng("reverb", seed, epoch, utterance_id)
+    if rng.random() < settings.reverb_share:
+        waveform = reverberate(waveform, _draw_room(conditions, rng))
+    rng = utterance_rng("noise", seed, epoch, utterance_id)
+    if rng.random() < settings.noise_share:
+        snr_db = rng.uniform(*settings.noise_snr_db)
+        waveform = add_noise(waveform, _draw_noise(conditions, len(waveform), rng), snr_db)
+    if any(settings.gain_db):
+        gain_db = utterance_rng("gain", seed, epoch, utterance_id).uniform(*settings.gain_db)
+        waveform = waveform * np.float32(10 ** (gain_db / 20))
+    return waveform
+
+
+def add_evaluation_noise(
+    waveform: NDArray[np.float32], utterance_id: str, *, snr_db: float, rate_hz: int
+) -> NDArray[np.float32]:
+    """Return a waveform, `(sample,)`, with the generated noise that always belongs to this utterance."""
+    rng = utterance_rng("evaluation noise", 0, 0, utterance_id)
+    return add_noise(waveform, generated_noise(len(waveform), rate_hz, rng), snr_db)
+
+
+def add_evaluation_reverb(waveform: NDArray[np.float32], utterance_id: str, *, rate_hz: int) -> NDArray[np.float32]:
+    """Return a waveform, `(sample,)`, in the synthetic room that always belongs to this utterance."""
+    return reverberate(waveform, generated_room(rate_hz, utterance_rng("evaluation reverb", 0, 0, utterance_id)))
+
+
+@cache  # once a process: a file that appears during a run must not change the run's later epochs
+def recordings_in(folder: str, setting: str) -> tuple[Path, ...]:
+    """Return the audio files of a folder and its sub-folders, sorted; hidden ones are passed over.
+
+    Args:
+        folder: where to search.
+        setting: the key that names the folder, for errors.
+
+    Raises:
+        ConfigError: the folder cannot be searched or holds no audio.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise ConfigError(f"{setting}: {error.filename}: the folder cannot be searched ({error.strerror})") from error
+
+    files: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [
+            Path(parent, name)
+            for name in names
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES
+        ]
+    if not files:
+        known = " ".join(sorted(AUDIO_SUFFIXES))
+        raise ConfigError(
+            f"{setting}: {folder}: no audio files in this folder ({known}); name another, or none for generated ones"
+        )
+    return tuple(sorted(files))
+
+
+def _draw_room(conditions: Conditions, rng: np.random.Generator) -> NDArray[np.float32]:
+    if not conditions.rooms:
+        return generated_room(conditions.rate_hz, rng)
+    try:
+        return recorded_room(conditions.rooms[rng.integers(len(conditions.rooms))], conditions.rate_hz)
+    except AudioError as error:
+        raise AudioError(f"augment.reverb_dir: {error}") from None
+
+
+def _draw_noise(conditions: Conditions, samples: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    if not conditions.noises:
+        return generated_noise(samples, conditions.rate_hz, rng)
+    try:
+        path = conditions.noises[rng.integers(len(conditions.noises))]
+        return recorded_noise(path, samples, conditions.rate_hz, rng)
+    except AudioError as error:
+        raise AudioError(f"augment.noise_dir: {error}") from None

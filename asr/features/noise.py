@@ -1,0 +1,103 @@
+"""Noise for waveforms: excerpts of recordings, or generated coloured noise, mixed in at a signal-to-noise ratio."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.data.audio import audio_info, mix_down, read_audio, resample
+
+# Below this power, that of the smallest step of a 24-bit recording, there is nothing that a ratio could refer to.
+SILENT_POWER = 1e-14
+# Below this frequency generated noise is flat: speech has nothing there, and a spectrum that goes on rising towards
+# 0 Hz would spend nearly all of its power where nobody hears it.
+_FLAT_BELOW_HZ = 50.0
+# The level of generated noise wanders between independent values this far apart: four in a second, as of syllables.
+_LEVEL_EVERY_S = 0.25
+# Ranges from which `generated_noise` draws: white to brown, steady to wavering.
+_EXPONENTS = (0.0, 2.0)
+_WAVERING_DB = (0.0, 6.0)
+
+
+def add_noise(waveform: NDArray[np.float32], noise: NDArray[np.float32], snr_db: float) -> NDArray[np.float32]:
+    """Return the waveform with noise at a signal-to-noise ratio.
+
+    The ratio is that of the powers over the whole utterance, its pauses included. Power is the variance of the samples,
+    so that a constant offset, which nobody hears, counts on neither side. Nothing is clipped.
+
+    Args:
+        waveform: `(sample,)`; returned as it is if it, or the noise, is silent.
+        noise: `(sample,)`, as long as the waveform; its level does not matter.
+        snr_db: 0 is as loud as the speech.
+    """
+    signal_power = float(waveform.var(dtype=np.float64))
+    noise_power = float(noise.var(dtype=np.float64))
+    if signal_power < SILENT_POWER or noise_power < SILENT_POWER:
+        return waveform
+    factor = math.sqrt(signal_power / noise_power / 10 ** (snr_db / 10))
+    noisy: NDArray[np.float32] = waveform + np.float32(factor) * (noise - noise.mean())
+    return noisy
+
+
+def coloured_noise(
+    samples: int, rate_hz: int, *, exponent: float, wavering_db: float, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Return `(sample,)` Gaussian noise whose power density falls as 1 / frequency^exponent; its level is arbitrary.
+
+    Args:
+        samples: its length.
+        rate_hz: its sample rate.
+        exponent: 0 is white, 1 pink, 2 brown noise; the spectrum is flat below 50 Hz.
+        wavering_db: standard deviation of the level, which changes within a quarter of a second; 0 is steady.
+        rng: decides on everything.
+
+    Source: Timmer & König 1995, On generating power law noise (independent Gaussian Fourier coefficients).
+    """
+    size = fft_size(samples)  # longer than wanted, so that the end does not run on into the beginning
+    bins = size // 2 + 1
+    frequency_hz = np.arange(bins, dtype=np.float32) * (rate_hz / size)
+    amplitude = np.maximum(frequency_hz / _FLAT_BELOW_HZ, 1.0) ** np.float32(-exponent / 2)
+    amplitude[0] = 0.0  # no offset
+    spectrum = rng.standard_normal((bins, 2), dtype=np.float32).view(np.complex64)[:, 0]
+    noise: NDArray[np.float32] = np.fft.irfft(amplitude * spectrum, size)[:samples].astype(np.float32, copy=False)
+    if wavering_db:
+        knot_samples = _LEVEL_EVERY_S * rate_hz
+        levels_db = wavering_db * rng.standard_normal(int(samples / knot_samples) + 2)
+        level_db = np.interp(np.arange(samples) / knot_samples, np.arange(len(levels_db)), levels_db)
+        noise *= np.exp(level_db.astype(np.float32) * np.float32(math.log(10) / 20))
+    return noise
+
+
+def generated_noise(samples: int, rate_hz: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return `(sample,)` coloured noise between white and brown and between steady and wavering, as drawn."""
+    exponent, wavering_db = rng.uniform(*_EXPONENTS), rng.uniform(*_WAVERING_DB)
+    return coloured_noise(samples, rate_hz, exponent=exponent, wavering_db=wavering_db, rng=rng)
+
+
+def recorded_noise(path: Path, samples: int, rate_hz: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return `(sample,)` of a recording from a random place on, mono, resampled to `rate_hz`.
+
+    Of a recording that is long enough only the excerpt is read; a shorter one is repeated.
+
+    Raises:
+        AudioError: as `read_audio`.
+    """
+    info = audio_info(path)
+    needed = math.ceil(samples * info.sample_rate_hz / rate_hz)
+    longer = needed < info.samples
+    place = int(rng.integers(info.samples - needed + 1 if longer else info.samples))
+    if longer:
+        start_s, duration_s = place / info.sample_rate_hz, needed / info.sample_rate_hz
+        channels, file_hz = read_audio(path, start_s=start_s, duration_s=duration_s)
+    else:
+        channels, file_hz = read_audio(path)
+        channels = np.roll(channels, -place, axis=-1)
+    return np.resize(resample(mix_down(channels), file_hz, rate_hz), samples)
+
+
+def fft_size(samples: int) -> int:
+    """Return the power of two from `samples` on: for other lengths a Fourier transform can take many times as long."""
+    return 1 << (samples - 1).bit_length()

@@ -1,0 +1,103 @@
+"""One training run: the model, its average, the optimiser and how far they have come, in memory and on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from asr.config import Config
+from asr.data.tokens import TokenTable
+from asr.errors import ConfigError
+from asr.model.acoustic import AcousticModel
+from asr.training.average import WeightAverage
+from asr.training.checkpoint import RunState, load_checkpoint, read_facts, save_checkpoint
+
+# Settings by which the result does not change: a run may be resumed with others.
+WITHOUT_INFLUENCE = {"training": {"accelerator", "micro_batch_s", "checkpoint_every_s"}}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained. `wrapped` is `model` as the engine runs it; `first` is true in one process only."""
+
+    fabric: Fabric
+    model: AcousticModel
+    wrapped: nn.Module
+    average: WeightAverage
+    optimizer: torch.optim.Optimizer
+    state: RunState
+    facts: dict[str, Any]
+    checkpoints: Path
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes files and reports."""
+        return self.fabric.is_global_zero
+
+    def save(self) -> None:
+        """Write a checkpoint; every process calls this.
+
+        Raises:
+            TrainingError: it cannot be written.
+        """
+        if self.first:
+            modules = {"model": self.model, "average": self.average.model}
+            save_checkpoint(self.checkpoints, self.state, modules, self.optimizer, self.facts)
+        self.fabric.barrier()
+
+
+def start_run(
+    fabric: Fabric,
+    config: Config,
+    tokens: TokenTable,
+    model: AcousticModel,
+    checkpoints: Path,
+    resume_from: Path | None,
+) -> Run:
+    """Set up the run of a fresh model, or load the checkpoint `resume_from` into it.
+
+    Raises:
+        ConfigError: the checkpoint is of a run with other settings or tokens.
+        ModelError: it cannot be read.
+    """
+    settings = config.training
+    average = WeightAverage(model, settings.ema_decay)
+    optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), lr=0.0, betas=(0.9, 0.98))
+    wrapped, optimizer = fabric.setup(model, optimizer)
+    average.model.to(fabric.device)
+    facts = {"settings": config.model_dump(mode="json", exclude=WITHOUT_INFLUENCE), "tokens": list(tokens.symbols)}
+    state = RunState()
+    if resume_from:
+        require_same(resume_from, facts)
+        state = load_checkpoint(resume_from, {"model": model, "average": average.model}, optimizer)
+    fabric.barrier()  # all have read the checkpoint before one writes the next
+    return Run(fabric, model, wrapped, average, optimizer, state, facts, checkpoints)
+
+
+def require_same(checkpoint: Path, wanted: dict[str, Any]) -> None:
+    """Refuse to resume a run with other settings or another token table; the message names what differs."""
+    saved = read_facts(checkpoint)
+    differing = [
+        f"{section}.{key} was {saved['settings'].get(section, {}).get(key)!r}, is {value!r}"
+        for section, values in wanted["settings"].items()
+        for key, value in values.items()
+        if saved["settings"].get(section, {}).get(key) != value
+    ]
+    if saved["tokens"] != wanted["tokens"]:
+        differing.append("the tokens of the training text")
+    if differing:
+        raise ConfigError(
+            f"{checkpoint}: cannot resume with other settings ({'; '.join(differing)}); choose another --out"
+        )
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+    """Split parameters into matrices, which decay, and biases and gains, which do not."""
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]

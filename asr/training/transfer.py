@@ -1,0 +1,68 @@
+"""Start from another model: take over every weight that fits, and say what was taken and what was left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from asr.data.tokens import TokenTable
+from asr.errors import ModelError
+from asr.model.acoustic import AcousticModel
+from asr.model.bundle import ModelBundle
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What a new model took from the one in `source`: names of tensors, and those left with the reason."""
+
+    source: Path
+    taken: tuple[str, ...]
+    left: dict[str, str]
+    shared_tokens: int  # rows of the output layer that were taken over, blank included
+    tokens: int
+
+
+@torch.no_grad()
+def transfer_weights(source: Path, model: AcousticModel, tokens: TokenTable) -> Transfer:
+    """Copy into `model` what fits of the model folder `source`.
+
+    A tensor fits when name and shape agree. The output layer is taken row by row, by token, since another language or
+    another training text has another token table; rows of new tokens keep their random start.
+
+    Raises:
+        ModelError: `source` is no model folder, or nothing of it fits.
+    """
+    bundle = ModelBundle.load(source)
+    old, new = bundle.model.state_dict(), model.state_dict()
+    taken: list[str] = []
+    left = dict.fromkeys(sorted(old.keys() - new.keys()), "the new model has no such tensor")
+    shared = [symbol for symbol in tokens.symbols if symbol in set(bundle.tokens.symbols)]
+    for name, tensor in new.items():
+        if name not in old:
+            left[name] = f"{source} has no such tensor"
+        elif name.startswith("output."):
+            reason = _copy_rows(tensor, old[name], tokens, bundle.tokens, shared)
+            if reason:
+                left[name] = reason
+            else:
+                taken.append(name)
+        elif tensor.shape != old[name].shape:
+            left[name] = f"its shape is {tuple(tensor.shape)}, that of {source} {tuple(old[name].shape)}"
+        else:
+            tensor.copy_(old[name])
+            taken.append(name)
+    if not taken:
+        raise ModelError(f"{source}: no weight fits a model of these settings; see its config.yaml")
+    return Transfer(source, tuple(taken), left, len(shared), len(tokens))
+
+
+def _copy_rows(new: Tensor, old: Tensor, new_tokens: TokenTable, old_tokens: TokenTable, shared: list[str]) -> str:
+    """Copy the rows of shared tokens; return the reason if that cannot be."""
+    if new.shape[1:] != old.shape[1:]:
+        return f"a row is {tuple(new.shape[1:])} wide, there {tuple(old.shape[1:])}"
+    to = [new_tokens.symbols.index(symbol) for symbol in shared]
+    new[to] = old[[old_tokens.symbols.index(symbol) for symbol in shared]]
+    return ""

@@ -1,0 +1,69 @@
+"""How far do noise and a room set a model back? Greedy word error rates, clean and with each added.
+
+    python benchmarks/noise.py exp/an4 data/an4/dev.jsonl.gz --snr-db 5
+
+Noise and rooms are generated and belong to the utterance: every model, on every run, hears the same. They are of the
+kind that training generates without `noise_dir` and `reverb_dir`: a model trained with those has met the kind before,
+and what it gains here it need not gain with noise of other kinds.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import asr
+from asr.data.audio import load_cut
+from asr.data.manifest import read_manifest, transcripts
+from asr.features.batching import collate
+from asr.features.conditions import add_evaluation_noise, add_evaluation_reverb
+from asr.scoring.errors_count import ErrorCounts, count_errors
+
+BATCH = 16
+
+Waveform = NDArray[np.float32]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--snr-db", type=float, default=5.0, help="signal-to-noise ratio over the whole utterance")
+    arguments = parser.parse_args()
+    recognizer = asr.load(arguments.model, accelerator="cpu")
+    rate_hz = recognizer.sample_rate_hz
+    cuts = list(read_manifest(arguments.manifest))
+    references = transcripts(cuts, recognizer.bundle.config.text)
+
+    def errors(condition: Callable[[Waveform, str], Waveform]) -> ErrorCounts:
+        total = ErrorCounts()
+        for start in range(0, len(cuts), BATCH):
+            group = cuts[start : start + BATCH]
+            waveforms = [torch.from_numpy(condition(load_cut(cut, rate_hz), cut.id)) for cut in group]
+            batch = collate(waveforms, [[]] * len(group), [cut.id for cut in group])
+            for name, (best, *_) in zip(
+                batch.ids, recognizer.search(*recognizer.log_posteriors(batch), "greedy"), strict=True
+            ):
+                hypothesis = recognizer.bundle.tokens.decode(best.tokens)
+                total += count_errors(references[name], hypothesis, unit="word")
+        return total
+
+    conditions: dict[str, Callable[[Waveform, str], Waveform]] = {
+        "clean": lambda waveform, _: waveform,
+        f"noise at {arguments.snr_db:g} dB": lambda waveform, name: add_evaluation_noise(
+            waveform, name, snr_db=arguments.snr_db, rate_hz=rate_hz
+        ),
+        "synthetic room": lambda waveform, name: add_evaluation_reverb(waveform, name, rate_hz=rate_hz),
+    }
+    for name, condition in conditions.items():
+        counts = errors(condition)
+        print(f"{name:>16}: {100 * counts.wer:5.2f} % WER greedy, {counts.errors} of {counts.reference_length} words")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Steps without a finite gradient are skipped, named, and in a row they stop the run with the batch on disk."""
+
+import collections
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import TINY
+from safetensors.torch import load_file
+
+from asr.config import load_config
+from asr.data.manifest import cut_text, make_cut, read_manifest, write_manifest
+from asr.errors import TrainingError
+from asr.training.reports import EpochReport, StepReport, StepSkipped
+from asr.training.trainer import train
+
+
+def corpus_with_loud_utterances(corpus: Path, folder: Path, loud: set[int]) -> Path:
+    """Copy the manifests; the numbered training utterances are so loud that their power overflows float32."""
+    cuts = []
+    for index, cut in enumerate(read_manifest(corpus / "train.jsonl.gz")):
+        if index in loud:
+            path = folder / f"loud-{index}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, 1e30 * np.random.default_rng(index).standard_normal(12000), 16000, "FLOAT")
+            cut = make_cut(f"loud-{index}", path, cut_text(cut)[:2], "speaker")
+        cuts.append(cut)
+    write_manifest(cuts, folder / "train.jsonl.gz")
+    write_manifest(read_manifest(corpus / "dev.jsonl.gz"), folder / "dev.jsonl.gz")
+    return folder
+
+
+def test_a_step_without_a_finite_gradient_is_skipped_counted_and_its_utterance_named(
+    tone_corpus: Path, tmp_path: Path
+) -> None:
+    data = corpus_with_loud_utterances(tone_corpus, tmp_path / "data", {17})
+    reports = list(train(load_config(None, [*TINY, "training.epochs=2"]), data, tmp_path / "out"))
+    skipped = [report for report in reports if isinstance(report, StepSkipped)]
+    assert [report.bad_ids for report in skipped] == [["loud-17"], ["loud-17"]]
+    assert all("loud-17" in report.ids and len(report.ids) > 1 for report in skipped)
+    epochs = [report for report in reports if isinstance(report, EpochReport)]
+    assert [report.skipped for report in epochs] == [1, 1]
+    taken = [report for report in reports if isinstance(report, StepReport)]
+    assert {report.step for report in taken} | {report.step for report in skipped} == set(
+        range(1, len(taken) + len(skipped) + 1)
+    )
+    weights = load_file(tmp_path / "out" / "model.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+    assert [json.loads(line)["skipped"] for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()] == [1, 1]
+
+
+def test_several_such_steps_in_a_row_stop_the_run_with_the_batch_on_disk(tone_corpus: Path, tmp_path: Path) -> None:
+    data = corpus_with_loud_utterances(tone_corpus, tmp_path / "data", set(range(96)))
+    reports = []
+    with pytest.raises(TrainingError, match=r"5 steps in a row gave no finite gradient .*loud-.*failed.step-5"):
+        collections.deque(map(reports.append, train(load_config(None, TINY), data, tmp_path / "out")), maxlen=0)
+    assert sum(isinstance(report, StepSkipped) for report in reports) == 4
+    (facts_path,) = (tmp_path / "out" / "failed").glob("*.json")
+    facts = json.loads(facts_path.read_text())
+    assert facts["step"] == 5
+    assert facts["loss"] == "nan"
+    tensors = load_file(facts_path.with_suffix(".safetensors"))
+    for row, utterance in enumerate(facts["utterances"]):
+        assert utterance["bad"]
+        samples = tensors["0.waveforms"][row, : utterance["samples"]]
+        assert samples.abs().max().item() == pytest.approx(utterance["peak"])
+        assert utterance["peak"] > 1e30
+
+
+def test_norms_by_part_make_up_the_norm_and_the_log_tells_clipping(tone_corpus: Path, tmp_path: Path) -> None:
+    settings = [*TINY, "model.layers=2", "training.epochs=1", "training.clip_norm=0.5"]
+    reports = list(train(load_config(None, settings), tone_corpus, tmp_path))
+    steps = [report for report in reports if isinstance(report, StepReport)]
+    for report in steps:
+        assert set(report.gradient_norms) == {"subsampling", "layers.0", "layers.1", "norm", "output"}
+        assert np.linalg.norm(list(report.gradient_norms.values())) == pytest.approx(report.gradient_norm, rel=1e-5)
+        assert report.clipped == (report.gradient_norm > 0.5)
+    line = json.loads((tmp_path / "log.jsonl").read_text())
+    assert line["clipped_share"] == pytest.approx(np.mean([report.clipped for report in steps]))
+    assert line["gradient_norms"]["output"] == pytest.approx(
+        np.mean([report.gradient_norms["output"] for report in steps])
+    )
+
+
+def test_a_frozen_part_stays_as_it_is_until_its_steps_are_over(tone_corpus: Path, tmp_path: Path) -> None:
+    settings = [*TINY, "training.epochs=1", "training.checkpoint_every_s=0", "training.freeze=[subsampling,layers]"]
+    weights = []
+    for freeze_steps in (0, 3, 100):
+        out = tmp_path / str(freeze_steps)
+        reports = train(load_config(None, [*settings, f"training.freeze_steps={freeze_steps}"]), tone_corpus, out)
+        steps = (report.step for report in reports if isinstance(report, StepReport))
+        weights.append([load_file(out / "checkpoints" / "last.safetensors") for step in steps if step in (2, 4, 6)])
+
+    def moved(a: dict, b: dict, part: str) -> bool:
+        return any(not torch.equal(a[name], b[name]) for name in a if name.startswith(f"model.{part}"))
+
+    free, three, always = weights
+    assert all(moved(*free[i : i + 2], part) for i in (0, 1) for part in ("subsampling", "layers", "output"))
+    assert not moved(always[0], always[2], "subsampling")
+    assert not moved(always[0], always[2], "layers")
+    assert moved(always[0], always[2], "output")
+    assert moved(three[1], three[2], "layers")

@@ -1,0 +1,82 @@
+"""Several processes and accumulated pieces make the same steps as one process with the whole batch."""
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY
+from safetensors.torch import load_file
+
+from asr.config import load_config
+from asr.training.device import launched_processes
+from asr.training.trainer import train
+
+# Without dropout: its draws depend on how the batch is shared out.
+SETTINGS = [*TINY, "training.epochs=2", "model.dropout=0", "training.learning_rate=1e-3"]
+
+
+def run(overrides: list[str], corpus: Path, out: Path, *, resume: bool = False) -> None:
+    for _ in train(load_config(None, overrides), corpus, out, resume=resume):
+        pass
+
+
+def torchrun(overrides: list[str], corpus: Path, out: Path, *, resume: bool = False) -> str:
+    options = [part for override in overrides for part in ("--set", override)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "asr"]
+    command += ["train", "--data", str(corpus), "--out", str(out), *options, *(["--resume"] if resume else [])]
+    child = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80", "OMP_NUM_THREADS": "1"}, timeout=300
+    )
+    assert child.returncode == 0, child.stderr[-3000:]
+    return child.stdout
+
+
+def assert_close(expected: Path, actual: Path) -> None:
+    wanted, found = (load_file(out / "checkpoints" / "last.safetensors") for out in (expected, actual))
+    assert wanted.keys() == found.keys()
+    for name, tensor in wanted.items():
+        if not name.startswith("optimizer."):
+            torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-5, msg=lambda text, name=name: name + text)
+
+
+def test_two_processes_make_the_weights_of_one_and_resume_each_others_runs(tone_corpus: Path, tmp_path: Path) -> None:
+    run(SETTINGS, tone_corpus, tmp_path / "one")
+    shown = torchrun(SETTINGS, tone_corpus, tmp_path / "two")
+    assert "shared    by 2 processes" in shown
+    assert shown.count("epoch   1/2") == 1, "one process speaks"
+    assert_close(tmp_path / "one", tmp_path / "two")
+
+    list(
+        itertools.islice(
+            train(load_config(None, [*SETTINGS, "training.checkpoint_every_s=0"]), tone_corpus, tmp_path / "begun"), 8
+        )
+    )
+    shown = torchrun(SETTINGS, tone_corpus, tmp_path / "begun", resume=True)
+    assert "resumed   after step 6, in epoch 1" in shown
+    assert_close(tmp_path / "one", tmp_path / "begun")
+
+
+def test_accumulated_pieces_make_the_weights_of_the_whole_batch(tone_corpus: Path, tmp_path: Path) -> None:
+    run(SETTINGS, tone_corpus, tmp_path / "whole")
+    run([*SETTINGS, "training.micro_batch_s=3"], tone_corpus, tmp_path / "pieces")
+    assert_close(tmp_path / "whole", tmp_path / "pieces")
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (1, 1)),
+        ({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "2"}, (2, 3)),
+        ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NUM_NODES": "2"}, (4, 2)),
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8"}, (1, 1)),  # inside an allocation, but not started by srun
+        ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1"}, (1, 1)),
+    ],
+)
+def test_the_launchers_variables_tell_processes_and_machines(
+    environment: dict[str, str], expected: tuple[int, int]
+) -> None:
+    assert launched_processes(environment) == expected

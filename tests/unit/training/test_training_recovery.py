@@ -1,0 +1,184 @@
+"""A run that is killed, told to stop, or finds its disk full loses nothing."""
+
+import itertools
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY
+from safetensors.torch import load_file
+
+from asr.config import load_config
+from asr.errors import ModelError, TrainingError
+from asr.training import checkpoint
+from asr.training.checkpoint import find_checkpoint
+from asr.training.reports import EpochReport, RunStart, RunStopped, StepReport
+from asr.training.trainer import train
+
+SETTINGS = [*TINY, "training.epochs=3", "model.layers=2"]
+
+
+def run(overrides: list[str], corpus: Path, out: Path, *, resume: bool = False) -> list:
+    return list(train(load_config(None, overrides), corpus, out, resume=resume))
+
+
+def assert_same_run(expected: Path, actual: Path) -> None:
+    for name in ("model.safetensors", "checkpoints/last.safetensors"):
+        wanted, found = load_file(expected / name), load_file(actual / name)
+        assert wanted.keys() == found.keys()
+        for key, tensor in wanted.items():
+            assert torch.equal(tensor, found[key]), key
+    assert log_without_times(expected) == log_without_times(actual)
+
+
+def log_without_times(out: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in ("train_s", "dev_s")} for line in lines]
+
+
+def train_until_killed(corpus: Path, out: Path, overrides: list[str], kill_at: int, how: str) -> None:
+    """Resume the run and die of SIGKILL at a step, or while the first checkpoint after it is half written."""
+    torch.set_num_threads(1)
+    step = 0
+    whole_file = checkpoint.save_file
+
+    def half_a_file(tensors: dict, path: Path, metadata: dict) -> None:
+        whole_file(tensors, path, metadata=metadata)
+        if how == "writing" and step >= kill_at:
+            os.truncate(path, os.path.getsize(path) // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoint.save_file = half_a_file
+    for report in train(load_config(None, overrides), corpus, out, resume=True):
+        if isinstance(report, StepReport):
+            step = report.step
+            if how == "stepping" and step >= kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_run_killed_at_ten_random_steps_ends_as_if_it_had_not_been(tone_corpus: Path, tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    steps = [r for r in run(SETTINGS, tone_corpus, tmp_path / "whole") if isinstance(r, StepReport)]
+    choice = random.Random(5)
+    kills = sorted(choice.sample(range(1, len(steps)), 10))
+    context = multiprocessing.get_context("forkserver")  # a fresh process each time that need not import everything
+    context.set_forkserver_preload(["asr.training.trainer", "torch.utils.tensorboard", "lhotse.dataset"])
+    for number, kill_at in enumerate(kills):
+        how = "writing" if number % 3 == 1 else "stepping"
+        # Some checkpoints lie right before the kill, some many steps back.
+        every_s = 0 if how == "writing" else choice.choice([0, 1e9])
+        overrides = [*SETTINGS, f"training.checkpoint_every_s={every_s}"]
+        child = context.Process(
+            target=train_until_killed, args=(tone_corpus, tmp_path / "killed", overrides, kill_at, how)
+        )
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+    reports = run(SETTINGS, tone_corpus, tmp_path / "killed", resume=True)
+    assert reports[0].resumed_at_step > 0
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_the_step_writes_a_checkpoint_and_leaves_with_status_75(
+    tone_corpus: Path, tmp_path: Path, number: int
+) -> None:
+    out = tmp_path / "out"
+    options = [part for override in SETTINGS for part in ("--set", override)]
+    command = [sys.executable, "-m", "asr", "train", "--data", str(tone_corpus), "--out", str(out), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"COLUMNS": "80"})
+    assert process.stdout is not None
+    shown = list(itertools.takewhile(lambda line: not line.startswith("epoch"), process.stdout))
+    process.send_signal(number)
+    rest = process.communicate(timeout=60)[0]
+    assert process.returncode == 75, (shown, rest)
+    assert f"stopped   by {signal.Signals(number).name}" in rest
+    assert find_checkpoint(out / "checkpoints") == (out / "checkpoints" / "last.safetensors", None)
+
+
+def test_a_stopped_run_goes_on_in_the_middle_of_the_epoch(tone_corpus: Path, tmp_path: Path) -> None:
+    run(SETTINGS, tone_corpus, tmp_path / "whole")
+    before = signal.getsignal(signal.SIGTERM)
+    seen = []
+    for report in train(load_config(None, SETTINGS), tone_corpus, tmp_path / "parts"):
+        seen.append(report)
+        if isinstance(report, StepReport) and report.step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert isinstance(seen[-1], RunStopped)
+    assert (seen[-1].signal, seen[-1].step) == ("SIGTERM", 6)
+    assert signal.getsignal(signal.SIGTERM) == before
+    start, *rest = run(SETTINGS, tone_corpus, tmp_path / "parts", resume=True)
+    assert (start.resumed_at_epoch, start.resumed_at_step) == (0, 6)
+    assert rest[0].step == 7
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_a_truncated_checkpoint_is_told_and_the_one_before_it_used(tone_corpus: Path, tmp_path: Path) -> None:
+    run(SETTINGS, tone_corpus, tmp_path / "whole")
+    run(SETTINGS, tone_corpus, tmp_path / "cut")
+    last = tmp_path / "cut" / "checkpoints" / "last.safetensors"
+    last.write_bytes(last.read_bytes()[:5000])
+    start, *_ = reports = run(SETTINGS, tone_corpus, tmp_path / "cut", resume=True)
+    assert isinstance(start, RunStart)
+    assert "last.safetensors: not a readable checkpoint" in str(start.damaged_checkpoint)
+    assert [report.epoch for report in reports if isinstance(report, EpochReport)] == [2]
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_without_a_readable_checkpoint_the_run_is_not_silently_started_anew(tone_corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for name in ("last.safetensors", "previous.safetensors"):
+        (folder / name).write_bytes(b"no checkpoint")
+    with pytest.raises(ModelError, match=r"last\.safetensors.*previous\.safetensors.*to start anew"):
+        run(SETTINGS, tone_corpus, tmp_path, resume=True)
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from asr.config import load_config
+from asr.errors import TrainingError
+from asr.training.reports import StepReport
+from asr.training.trainer import train
+
+corpus, out, *overrides = sys.argv[1:]
+try:
+    for report in train(load_config(None, overrides), Path(corpus), Path(out), resume=True):
+        if isinstance(report, StepReport) and report.step == 3:  # from now on no file can grow beyond 20 kB
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+except TrainingError as error:
+    print(error)
+    sys.exit(9)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX's")
+def test_a_full_disk_is_a_clear_error_and_leaves_the_checkpoint_before_it(tone_corpus: Path, tmp_path: Path) -> None:
+    whole, full = tmp_path / "whole", tmp_path / "full"
+    settings = [*SETTINGS, "training.checkpoint_every_s=0"]
+    run(SETTINGS, tone_corpus, whole)
+    child = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tone_corpus), str(full), *settings], capture_output=True, text=True
+    )
+    assert child.returncode == 9, child.stderr
+    assert "last.safetensors: cannot write the checkpoint" in child.stdout
+    assert "--resume" in child.stdout
+    assert not list((full / "checkpoints").glob(".*")), "no half-written file stays behind"
+    start, *_ = run(settings, tone_corpus, full, resume=True)
+    assert (start.resumed_at_step, start.damaged_checkpoint) == (2, None)
+    assert_same_run(whole, full)
+
+
+def test_a_folder_that_cannot_be_written_is_a_clear_error(tone_corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "checkpoints").write_text("a file where the folder should be")
+    with pytest.raises((TrainingError, OSError), match="checkpoints"):
+        run([*SETTINGS, "training.checkpoint_every_s=0"], tone_corpus, tmp_path / "out")

@@ -1,0 +1,74 @@
+"""Fine-tuning starts from what fits of another model."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import LEARNS_FAST, TINY
+
+from asr.config import Config, load_config
+from asr.data.tokens import TokenTable
+from asr.errors import ModelError
+from asr.model.acoustic import AcousticModel
+from asr.model.bundle import ModelBundle
+from asr.training.reports import EpochReport, RunStart
+from asr.training.trainer import train
+from asr.training.transfer import transfer_weights
+
+OLD, NEW = TokenTable.from_texts([" abc"]), TokenTable.from_texts([" bcz"])
+
+
+def saved_model(folder: Path, *overrides: str) -> AcousticModel:
+    config = load_config(None, [*TINY, *overrides])
+    model = AcousticModel(config, len(OLD))
+    ModelBundle(config, OLD, model, config.decode).save(folder)
+    return model
+
+
+def config_with(*overrides: str) -> Config:
+    return load_config(None, [*TINY, *overrides])
+
+
+def test_everything_fits_and_the_output_layer_follows_the_tokens(tmp_path: Path) -> None:
+    old = saved_model(tmp_path)
+    new = AcousticModel(config_with(), len(NEW))
+    fresh = new.output.weight.detach().clone()
+    transfer = transfer_weights(tmp_path, new, NEW)
+    assert not transfer.left
+    assert (transfer.shared_tokens, transfer.tokens) == (4, 5)  # blank, space, b, c; not z
+    for name, tensor in old.state_dict().items():
+        if not name.startswith("output."):
+            assert torch.equal(new.state_dict()[name], tensor)
+    for index, symbol in enumerate(NEW.symbols):
+        expected = fresh[index] if symbol == "z" else old.output.weight[OLD.symbols.index(symbol)]
+        assert torch.equal(new.output.weight[index], expected)
+
+
+def test_what_does_not_fit_is_left_and_named(tmp_path: Path) -> None:
+    old = saved_model(tmp_path, "model.layers=2")
+    new = AcousticModel(config_with("features.mel_bins=80"), len(OLD))
+    transfer = transfer_weights(tmp_path, new, OLD)
+    assert "its shape is" in transfer.left["subsampling.projection.weight"]
+    assert "no such tensor" in transfer.left["layers.1.norm.weight"]
+    assert "layers.0.norm.weight" in transfer.taken
+    assert torch.equal(new.layers[0].rnn.weight_hh_l0, old.layers[0].rnn.weight_hh_l0)
+    assert set(transfer.taken).isdisjoint(transfer.left)
+    assert set(transfer.taken) | set(transfer.left) == set(new.state_dict()) | set(old.state_dict())
+
+
+def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"not a model folder"):
+        transfer_weights(tmp_path, AcousticModel(config_with(), len(OLD)), OLD)
+
+
+def test_fine_tuning_starts_where_the_other_model_stood(tone_corpus: Path, tmp_path: Path) -> None:
+    base = config_with(*LEARNS_FAST)
+    *_, last = (r for r in train(base, tone_corpus, tmp_path / "base") if isinstance(r, EpochReport))
+    tuned = config_with(*LEARNS_FAST, "training.epochs=1", "training.learning_rate=1e-4", "training.seed=9")
+    start, *rest = train(tuned, tone_corpus, tmp_path / "tuned", init_from=tmp_path / "base")
+    assert isinstance(start, RunStart)
+    assert start.transfer is not None
+    assert start.transfer.source == tmp_path / "base"
+    (epoch,) = (r for r in rest if isinstance(r, EpochReport))
+    assert epoch.loss < 1.5 * last.loss
+    assert epoch.dev.wer <= last.dev.wer + 0.1
