@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from asr.errors import ConfigError
 
@@ -147,6 +147,15 @@ class Config(_Settings):
     training: TrainingSettings = TrainingSettings()
     decode: DecodeSettings = DecodeSettings()
 
+    @model_validator(mode="after")
+    def _windows_need_one_direction(self) -> Config:
+        if self.training.bptt_frames is not None and (self.model.encoder != "recurrent" or self.model.bidirectional):
+            raise ValueError(
+                "training.bptt_frames needs a recurrent network with one direction, for no other can hand its state on: "
+                "set model.encoder=recurrent and model.bidirectional=false, or training.bptt_frames=null"
+            )
+        return self
+
 
 def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML settings file and apply `key=value` overrides with dotted keys, e.g. `model.hidden_size=320`.
@@ -219,6 +228,8 @@ def _explain(error: ValidationError, source: str) -> str:
         if item["type"] == "extra_forbidden":
             known = ", ".join(_fields_beside(item["loc"]))
             lines.append(f"  {key}: unknown key; known here: {known}")
+        elif not item["loc"]:
+            lines.append(f"  {item['ctx']['error']}")
         else:
             lines.append(f"  {key}: {item['msg']} (got {item['input']!r})")
     return f"{source}:\n" + "\n".join(lines)

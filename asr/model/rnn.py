@@ -10,6 +10,8 @@ arranged decides the speed, and it differs by device:
 * CUDA: one packed bidirectional call, cuDNN's native way to treat varying lengths.
 
 Both use the same parameters (those of a bidirectional `nn.LSTM`), so a checkpoint moves freely between devices.
+A layer with one direction needs neither: padding comes after every valid frame. It can also go through an utterance
+window by window, handing its state on (`RecurrentLayer.window`).
 `benchmarks/rnn_layouts.py` times the layouts side by side.
 """
 
@@ -24,6 +26,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from asr.features.logmel import valid_frames
 
 Cell = Literal["lstm", "gru", "tanh", "relu"]
+# What a layer with one direction knows of the frames so far: an LSTM (h, c), others (h,); `(1, batch, unit)` each.
+State = tuple[Tensor, ...]
 
 
 class RecurrentLayer(nn.Module):
@@ -50,12 +54,29 @@ class RecurrentLayer(nn.Module):
             reversal: `reversal_index(lengths, frame)`.
         """
         y = self.norm(x)
-        if x.is_cuda:
+        if not self.bidirectional:
+            y, _ = _one_direction(self.rnn, self.cell, y, "")
+        elif x.is_cuda:
             y = _packed(self.rnn, y, lengths)
-        elif self.bidirectional:
-            y = both_directions(self.rnn, self.cell, y, reversal)
         else:
-            y = _one_direction(self.rnn, self.cell, y, "")
+            y = both_directions(self.rnn, self.cell, y, reversal)
+        return self._residual(x, y, lengths)
+
+    def window(self, x: Tensor, lengths: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Go on from where the last window ended; for layers with one direction.
+
+        Args:
+            x: `(batch, frame, width)`, some consecutive frames.
+            lengths: `(batch,)` frames from the window's first one to the utterance's end; below 1 if it is past.
+            state: what the previous window returned; None at the start of the utterances.
+
+        Returns:
+            `(batch, frame, width)`, zero beyond each length, and the state after the window.
+        """
+        y, state = _one_direction(self.rnn, self.cell, self.norm(x), "", state)
+        return self._residual(x, y, lengths), state
+
+    def _residual(self, x: Tensor, y: Tensor, lengths: Tensor) -> Tensor:
         result: Tensor = (x + self.dropout(y)) * valid_frames(lengths, y.shape[1])[..., None]
         return result
 
@@ -119,20 +140,25 @@ class _Reverse(torch.autograd.Function):
 
 def both_directions(rnn: nn.RNNBase, cell: Cell, x: Tensor, reversal: Tensor) -> Tensor:
     """Run a bidirectional module's weights in the flipped layout: `(batch, frame, feature)` → `(…, 2 · hidden)`."""
-    forward = _one_direction(rnn, cell, x, "")
-    backward = reverse(_one_direction(rnn, cell, reverse(x, reversal), "_reverse"), reversal)
-    return torch.cat([forward, backward], dim=-1)
+    forward, _ = _one_direction(rnn, cell, x, "")
+    backward, _ = _one_direction(rnn, cell, reverse(x, reversal), "_reverse")
+    return torch.cat([forward, reverse(backward, reversal)], dim=-1)
 
 
-def _one_direction(rnn: nn.RNNBase, cell: Cell, x: Tensor, suffix: str) -> Tensor:
-    """Run one direction's weights over `(batch, frame, feature)` from the first frame on, starting at state 0."""
+def _one_direction(
+    rnn: nn.RNNBase, cell: Cell, x: Tensor, suffix: str, state: State | None = None
+) -> tuple[Tensor, State]:
+    """Run one direction's weights over `(batch, frame, feature)` from the first frame on; without a state, from 0."""
     weights = [getattr(rnn, f"{name}_l0{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-    state = x.new_zeros(1, x.shape[0], rnn.hidden_size)
+    if state is None:
+        state = (x.new_zeros(1, x.shape[0], rnn.hidden_size),) * (2 if cell == "lstm" else 1)
     options = (weights, True, 1, 0.0, rnn.training, False, True)
     if cell == "lstm":
-        return torch.lstm(x, (state, state), *options)[0]
-    kernel = {"gru": torch.gru, "tanh": torch.rnn_tanh, "relu": torch.rnn_relu}[cell]
-    return kernel(x, state, *options)[0]
+        y, *state_after = torch.lstm(x, state, *options)
+    else:
+        kernel = {"gru": torch.gru, "tanh": torch.rnn_tanh, "relu": torch.rnn_relu}[cell]
+        y, *state_after = kernel(x, state[0], *options)
+    return y, tuple(state_after)
 
 
 def _packed(rnn: nn.RNNBase, x: Tensor, lengths: Tensor) -> Tensor:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import TypeVar, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -38,7 +39,7 @@ class Subsampling(nn.Module):
         """Log-mel frames that one output frame sees."""
         return 2 * (self.factor - 1) + 1
 
-    def frame_count(self, lengths: Tensor) -> Tensor:
+    def frame_count(self, lengths: Size) -> Size:
         """Return output frames of inputs of `lengths` frames."""
         for _ in self.convolutions:
             lengths = _halved(lengths)
@@ -52,6 +53,41 @@ class Subsampling(nn.Module):
             lengths = _halved(lengths)
             x = x * valid_frames(lengths, x.shape[2])[:, None, :, None]
         return self.projection(x.transpose(1, 2).flatten(2)), lengths
+
+    def window(self, features: Tensor, lengths: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Return output frames `start` to `stop` (exclusive) of the whole forward pass, and all `(batch,)` lengths.
+
+        Only the log-mel frames that these frames see are read (`input_span`).
+
+        Args:
+            features: `(batch, frame, mel)`, all log-mel frames.
+            lengths: `(batch,)` frames.
+            start: first output frame, at least 0.
+            stop: at most the number of output frames.
+
+        Returns:
+            `(batch, stop - start, width)` and `(batch,)`.
+        """
+        first, last = self.input_span(start, stop)
+        before, beyond = max(-first, 0), max(last - features.shape[1], 0)
+        x = F.pad(features[:, max(first, 0) : last], (0, 0, before, beyond))[:, None]
+        for module in self.convolutions:
+            convolution = cast(nn.Conv2d, module)
+            # Every frame's neighbours are there, so time needs no padding but the zeros beyond the utterance's ends.
+            x = F.relu(F.conv2d(x, convolution.weight, convolution.bias, stride=2, padding=(0, 1)))
+            first, lengths = (first + 1) // 2, _halved(lengths)
+            position = torch.arange(first, first + x.shape[2], device=x.device)
+            x = x * ((position >= 0) & (position < lengths[:, None]))[:, None, :, None]
+        return self.projection(x.transpose(1, 2).flatten(2)), lengths
+
+    def input_span(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the log-mel frames (first, one past the last) that output frames `start` to `stop` see.
+
+        The first may be negative and the last beyond the utterance: there the network sees zeros.
+        """
+        for _ in self.convolutions:
+            start, stop = 2 * start - 1, 2 * stop
+        return start, stop
 
 
 def _halved(size: Size) -> Size:

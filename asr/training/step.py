@@ -90,7 +90,7 @@ def batch_loss(
         )
         return apply_masks(features, lengths, masks)
 
-    log_posteriors, lengths = model(batch.waveforms, batch.lengths, augment)
+    log_posteriors, lengths = model(batch.waveforms, batch.lengths, augment, settings.bptt_frames)
     return ctc_loss(
         log_posteriors,
         lengths,
