@@ -28,7 +28,7 @@ class TextSettings(_Settings):
     tokens: Literal["characters", "bpe", "unigram"] = Field(
         "characters", description="what the model emits; bpe and unigram are sub-word pieces for larger corpora"
     )
-    pieces: int = Field(500, ge=8, le=20000, description="size of the vocabulary of bpe or unigram pieces")
+    pieces: int = Field(500, ge=8, le=20000, description="number of bpe or unigram pieces, the blank apart")
 
 
 class FeatureSettings(_Settings):
@@ -121,6 +121,9 @@ class TrainingSettings(_Settings):
         ge=0,
         description="CR-CTC: weight of the divergence between two masked views; 0 trains on one view",
     )
+    intermediate_weight: float = Field(
+        0.3, ge=0, lt=1, description="intermediate CTC: share of the middle layer's loss; 0 asks the last layer alone"
+    )
     ema_decay: float = Field(
         0.998, ge=0, lt=1, description="moving average of the weights, used for dev and kept; 0 = off"
     )
@@ -151,8 +154,8 @@ class Config(_Settings):
     def _windows_need_one_direction(self) -> Config:
         if self.training.bptt_frames is not None and (self.model.encoder != "recurrent" or self.model.bidirectional):
             raise ValueError(
-                "training.bptt_frames needs a recurrent network with one direction, for no other can hand its state on: "
-                "set model.encoder=recurrent and model.bidirectional=false, or training.bptt_frames=null"
+                "training.bptt_frames needs a recurrent network with one direction, for no other can hand its state "
+                "on: set model.encoder=recurrent and model.bidirectional=false, or training.bptt_frames=null"
             )
         return self
 

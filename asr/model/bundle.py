@@ -1,7 +1,7 @@
 """The model folder: everything that transcribing needs, in files that anyone can read and nothing has to unpickle.
 
 config.yaml         the settings
-tokens.json         the token table
+tokens.json         the token table; that of sub-word pieces holds their sentencepiece model in base64
 model.safetensors   weights and normalisation moments
 decoder.yaml        the beam search's settings, as chosen on dev
 lm.arpa.gz          a token n-gram language model (optional; written by `asr lm ngram`)
@@ -106,6 +106,7 @@ def model_card(bundle: ModelBundle) -> str:
     """Return the model card: what the model is, in Markdown."""
     config, model = bundle.config, bundle.model
     direction = "bidirectional" if config.model.bidirectional else "unidirectional"
+    kind = "characters" if config.text.tokens == "characters" else f"{config.text.tokens} pieces"
     return f"""# Speech recognition model
 
 | | |
@@ -113,7 +114,7 @@ def model_card(bundle: ModelBundle) -> str:
 | network | {config.model.layers} {direction} {config.model.rnn} layers of {config.model.hidden_size}, CTC |
 | parameters | {model.parameter_count:,} |
 | audio | {config.features.sample_rate_hz} Hz mono; other rates and channel counts are converted |
-| tokens | {len(bundle.tokens) - 1} characters and the blank |
+| tokens | {len(bundle.tokens) - 1} {kind} and the blank |
 | frame shift | {1000 * model.frame_shift_s:g} ms |
 
 ```python

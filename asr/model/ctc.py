@@ -2,9 +2,11 @@
 
 CTC sums the probabilities of all frame-by-frame paths that spell the transcript once repeats are merged and blanks
 dropped. CR-CTC feeds two differently masked views of an utterance and pulls their posteriors together, each view
-learning from what the other could see.
+learning from what the other could see. Intermediate CTC asks a middle layer for the transcript as well, so that the
+lower layers get a gradient that has not come through the upper ones.
 
-Sources: Graves et al. 2006 (CTC); Yao et al. 2024, arXiv:2410.05101 (CR-CTC).
+Sources: Graves et al. 2006 (CTC); Yao et al. 2024, arXiv:2410.05101 (CR-CTC); Lee & Watanabe 2021, arXiv:2102.03216
+(intermediate CTC).
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ from asr.features.logmel import valid_frames
 
 @dataclass(frozen=True)
 class CtcLoss:
-    """Loss per token of the transcripts, in nats; `total = ctc + weight · consistency`."""
+    """Loss per token of the transcripts, in nats; `total` is what is minimised, the rest are its parts, unweighted."""
 
     total: Tensor
     ctc: Tensor
     consistency: Tensor
+    intermediate: Tensor
 
 
 def ctc_loss(
@@ -36,8 +39,12 @@ def ctc_loss(
     token_count: int | None = None,
     views: int = 1,
     consistency_weight: float = 0.0,
+    intermediate: Tensor | None = None,
+    intermediate_weight: float = 0.0,
 ) -> CtcLoss:
     """Return the criterion of a batch that holds `views` views of each utterance, view by view.
+
+    `total = (1 - intermediate_weight) · (ctc + consistency_weight · consistency) + intermediate_weight · intermediate`
 
     Args:
         log_posteriors: `(view·batch, frame, token)`, natural log; token 0 is blank.
@@ -48,24 +55,35 @@ def ctc_loss(
             shared out gives every part the count of the whole, so that the parts' losses add up to the whole's.
         views: 1, or 2 for consistency.
         consistency_weight: weight of the divergence between the two views.
+        intermediate: log-posteriors of a middle layer, shaped as `log_posteriors`.
+        intermediate_weight: share of the middle layer's loss in the total.
 
     Returns:
-        Sums over utterances, divided by the tokens. An utterance with more tokens than frames counts as 0 (`zero_infinity`).
+        Sums over utterances divided by the tokens. An utterance with more tokens than frames counts as 0
+        (`zero_infinity`).
     """
     count = max(1, int(token_lengths.sum()) if token_count is None else token_count)
-    ctc = F.ctc_loss(
-        log_posteriors.transpose(0, 1),
-        tokens.repeat(views, 1),
-        lengths,
-        token_lengths.repeat(views),
-        blank=BLANK,
-        reduction="sum",
-        zero_infinity=True,
-    ) / (views * count)
-    if views == 1 or consistency_weight == 0:
-        return CtcLoss(ctc, ctc, ctc.new_zeros(()))
-    consistency = view_divergence(log_posteriors, lengths) / count
-    return CtcLoss(ctc + consistency_weight * consistency, ctc, consistency)
+
+    def ctc_of(heads: Tensor) -> Tensor:
+        return F.ctc_loss(
+            heads.transpose(0, 1),
+            tokens.repeat(views, 1),
+            lengths,
+            token_lengths.repeat(views),
+            blank=BLANK,
+            reduction="sum",
+            zero_infinity=True,
+        ) / (views * count)
+
+    total = ctc = ctc_of(log_posteriors)
+    consistency = middle = ctc.new_zeros(())
+    if views == 2 and consistency_weight > 0:
+        consistency = view_divergence(log_posteriors, lengths) / count
+        total = total + consistency_weight * consistency
+    if intermediate is not None and intermediate_weight > 0:
+        middle = ctc_of(intermediate)
+        total = (1 - intermediate_weight) * total + intermediate_weight * middle
+    return CtcLoss(total, ctc, consistency, middle)
 
 
 def view_divergence(log_posteriors: Tensor, lengths: Tensor) -> Tensor:

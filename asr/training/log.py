@@ -27,7 +27,7 @@ class TrainingLog:
         """Add a point to each curve; a skipped step has none."""
         if isinstance(report, StepSkipped):
             return
-        for name in ("loss", "ctc", "consistency", "gradient_norm", "learning_rate"):
+        for name in ("loss", "ctc", "consistency", "intermediate", "gradient_norm", "learning_rate"):
             self._curves.add_scalar(f"train/{name}", getattr(report, name), report.step)
         for part, norm in report.gradient_norms.items():
             self._curves.add_scalar(f"gradient_norm/{part}", norm, report.step)

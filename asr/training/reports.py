@@ -39,6 +39,7 @@ class StepReport:
     loss: float
     ctc: float
     consistency: float
+    intermediate: float
     gradient_norm: float
     gradient_norms: dict[str, float]
     clipped: bool

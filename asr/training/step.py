@@ -22,6 +22,7 @@ class StepGradient:
     loss: float
     ctc: float
     consistency: float
+    intermediate: float
     norms: dict[str, float]
     norm: float
     stop: bool  # some process was asked to stop
@@ -54,7 +55,7 @@ def compute_gradient(
         stop: this process was asked to stop; the result tells whether any was, so that all stop at the same step.
         save: the same for a checkpoint.
     """
-    told = torch.tensor([0.0, 0.0, 0.0, stop, save], device=fabric.device)
+    told = torch.tensor([0.0, 0.0, 0.0, 0.0, stop, save], device=fabric.device)
     for index, piece in enumerate(step.pieces):
         exchange = index == len(step.pieces) - 1
         with fabric.no_backward_sync(model, enabled=not exchange):  # type: ignore[arg-type]
@@ -62,12 +63,12 @@ def compute_gradient(
             # Processes average their gradients where the step wants their sum.
             fabric.backward(loss.total * (0 if step.idle else fabric.world_size))
         if not step.idle:
-            told[:3] += torch.stack((loss.total, loss.ctc, loss.consistency)).detach()
+            told[:4] += torch.stack((loss.total, loss.ctc, loss.consistency, loss.intermediate)).detach()
     told = fabric.all_reduce(told, reduce_op="sum")  # type: ignore[assignment]
-    total, ctc, consistency, stopping, saving = told.tolist()
+    total, ctc, consistency, intermediate, stopping, saving = told.tolist()
     norms = gradient_norms(model)
     norm = sum(value**2 for value in norms.values()) ** 0.5
-    return StepGradient(total, ctc, consistency, norms, norm, stopping > 0, saving > 0)
+    return StepGradient(total, ctc, consistency, intermediate, norms, norm, stopping > 0, saving > 0)
 
 
 def batch_loss(
@@ -90,15 +91,21 @@ def batch_loss(
         )
         return apply_masks(features, lengths, masks)
 
-    log_posteriors, lengths = model(batch.waveforms, batch.lengths, augment, settings.bptt_frames)
+    intermediate = settings.intermediate_weight > 0 and config.model.layers > 1
+    log_posteriors, lengths = model(
+        batch.waveforms, batch.lengths, augment, bptt_frames=settings.bptt_frames, intermediate=intermediate
+    )
+    last, *middle = log_posteriors.split(len(lengths))
     return ctc_loss(
-        log_posteriors,
+        last,
         lengths,
         batch.tokens,
         batch.token_lengths,
         token_count=token_count,
         views=views,
         consistency_weight=settings.consistency_weight,
+        intermediate=middle[0] if middle else None,
+        intermediate_weight=settings.intermediate_weight,
     )
 
 

@@ -195,6 +195,7 @@ def take_step(
         loss=gradient.loss,
         ctc=gradient.ctc,
         consistency=gradient.consistency,
+        intermediate=gradient.intermediate,
         gradient_norm=gradient.norm,
         gradient_norms=gradient.norms,
         clipped=clipped,

@@ -139,3 +139,18 @@ def test_a_gpu_gives_the_log_posteriors_and_gradients_of_the_cpu(cell: str) -> N
 
     for on_gpu, on_cpu in zip(run("cuda"), run("cpu"), strict=True):
         torch.testing.assert_close(on_gpu, on_cpu, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(("layers", "middle"), [(2, 1), (3, 2), (4, 2), (5, 3)])
+def test_the_intermediate_log_posteriors_are_those_of_a_network_that_ends_in_the_middle(
+    layers: int, middle: int
+) -> None:
+    config = Config(model=ModelSettings(layers=layers, hidden_size=8, subsampling_channels=4))
+    model = AcousticModel(config, token_count=7).eval()
+    waveforms, lengths = torch.randn(2, 8000), torch.tensor([8000, 3000])
+    both, frames = model(waveforms, lengths, intermediate=True)
+    whole, same_frames = model(waveforms, lengths)
+    del model.layers[middle:]
+    short, _ = model(waveforms, lengths)
+    torch.testing.assert_close(both, torch.cat([whole, short]))
+    assert torch.equal(frames, same_frames)

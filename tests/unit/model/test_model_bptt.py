@@ -77,7 +77,7 @@ def brute_force(model: AcousticModel, features: Tensor, lengths: Tensor, detach_
 def test_gradients_inside_a_window_are_exact(cell: str, bptt_frames: int) -> None:
     model = one_way_model(cell).double()
     features = torch.randn(4, 150, 80, dtype=torch.float64)
-    ours = gradient(model, transcript_loss(*model.encode(features, LENGTHS, bptt_frames)))
+    ours = gradient(model, transcript_loss(*model.encode(features, LENGTHS, bptt_frames=bptt_frames)))
     expected = gradient(model, transcript_loss(*brute_force(model, features, LENGTHS, bptt_frames)))
     untruncated = gradient(model, transcript_loss(*brute_force(model, features, LENGTHS, 1000)))
     assert relative_difference(ours, expected) < 1e-6
@@ -89,7 +89,7 @@ def test_gradients_inside_a_window_are_exact(cell: str, bptt_frames: int) -> Non
 def test_a_window_as_long_as_the_utterance_gives_whole_backpropagation(cell: str, bptt_frames: int) -> None:
     model = one_way_model(cell).double()
     features = torch.randn(4, 150, 80, dtype=torch.float64)
-    ours = gradient(model, transcript_loss(*model.encode(features, LENGTHS, bptt_frames)))
+    ours = gradient(model, transcript_loss(*model.encode(features, LENGTHS, bptt_frames=bptt_frames)))
     whole = gradient(model, transcript_loss(*brute_force(model, features, LENGTHS, 1000)))
     assert relative_difference(ours, whole) < 1e-6
 
@@ -99,7 +99,7 @@ def test_an_utterance_shorter_than_a_window_gets_whole_backpropagation_beside_a_
     features = torch.randn(4, 150, 80, dtype=torch.float64)
 
     def short_one(bptt_frames: int | None) -> Tensor:
-        log_posteriors, _ = model.encode(features, LENGTHS, bptt_frames)
+        log_posteriors, _ = model.encode(features, LENGTHS, bptt_frames=bptt_frames)
         return gradient(model, log_posteriors[2, :10, 1].sum())
 
     assert relative_difference(short_one(10), short_one(None)) < 1e-6
@@ -129,7 +129,7 @@ def test_dropout_is_the_same_when_a_window_is_computed_a_second_time() -> None:
         loss = log_posteriors[..., 1].sum()
         return [log_posteriors, drawn_next, gradient(model, loss), torch.rand(1)]
 
-    ours = run(lambda: model.encode(features, LENGTHS, 7)[0])
+    ours = run(lambda: model.encode(features, LENGTHS, bptt_frames=7)[0])
     for value, kept in zip(ours, run(lambda: windows_in_one_graph(model, features, LENGTHS, 7)), strict=True):
         torch.testing.assert_close(value, kept, rtol=1e-5, atol=1e-5)
 
@@ -140,7 +140,7 @@ def test_under_autocast_the_gradient_of_many_windows_keeps_its_digits() -> None:
 
     def run(enabled: bool) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            log_posteriors, _ = model.encode(features, lengths, 2)
+            log_posteriors, _ = model.encode(features, lengths, bptt_frames=2)
         return gradient(model, log_posteriors[..., 1].mean())
 
     assert relative_difference(run(True), run(False)) < 4 * 2**-9  # some roundings to bfloat16, not 125 of them
@@ -168,7 +168,7 @@ def most_bytes(model: AcousticModel, log_mel_frames: int, bptt_frames: int | Non
     features, lengths = torch.randn(2, log_mel_frames, 80), torch.tensor([log_mel_frames, log_mel_frames // 2])
     model.zero_grad()
     with MostBytes(features, *model.parameters()) as count:
-        log_posteriors, _ = model.encode(features, lengths, bptt_frames)
+        log_posteriors, _ = model.encode(features, lengths, bptt_frames=bptt_frames)
         log_posteriors.square().sum().backward()
     return count.most
 

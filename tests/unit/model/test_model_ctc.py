@@ -65,3 +65,39 @@ def test_an_utterance_too_short_for_its_transcript_gives_a_finite_loss_and_gradi
     loss.total.backward()
     assert torch.isfinite(loss.total)
     assert torch.isfinite(logits.grad).all()
+
+
+def test_the_middle_layers_loss_takes_its_share_of_the_total() -> None:
+    last, middle = (torch.randn(4, 6, 5).log_softmax(-1) for _ in range(2))
+    lengths, tokens, token_lengths = (
+        torch.tensor([6, 4, 6, 4]),
+        torch.tensor([[1, 2, 3], [4, 1, 0]]),
+        torch.tensor([3, 2]),
+    )
+    plain = ctc_loss(last, lengths, tokens, token_lengths, views=2, consistency_weight=0.3)
+    below = ctc_loss(middle, lengths, tokens, token_lengths, views=2)
+    both = ctc_loss(
+        last,
+        lengths,
+        tokens,
+        token_lengths,
+        views=2,
+        consistency_weight=0.3,
+        intermediate=middle,
+        intermediate_weight=0.25,
+    )
+    torch.testing.assert_close(both.total, 0.75 * plain.total + 0.25 * below.ctc)
+    torch.testing.assert_close(both.intermediate, below.ctc)
+    torch.testing.assert_close(both.ctc, plain.ctc)
+
+
+def test_the_parts_of_a_batch_add_up_to_the_whole() -> None:
+    log_posteriors = torch.randn(3, 6, 5).log_softmax(-1)
+    lengths, tokens = torch.tensor([6, 5, 4]), torch.tensor([[1, 2, 3], [4, 1, 0], [2, 0, 0]])
+    token_lengths = torch.tensor([3, 2, 1])
+    whole = ctc_loss(log_posteriors, lengths, tokens, token_lengths).total
+    parts = [
+        ctc_loss(log_posteriors[rows], lengths[rows], tokens[rows], token_lengths[rows], token_count=6).total
+        for rows in (slice(0, 1), slice(1, 3))
+    ]
+    torch.testing.assert_close(parts[0] + parts[1], whole)

@@ -36,7 +36,7 @@ def consistency_loss(model: nn.Module, bptt_frames: int | None) -> Tensor:
 
     torch.manual_seed(5)
     waveforms, lengths = 0.1 * torch.randn(3, 19200), torch.tensor([19200, 8000, 3000])
-    log_posteriors, frames = model(waveforms, lengths, augment, bptt_frames)
+    log_posteriors, frames = model(waveforms, lengths, augment, bptt_frames=bptt_frames)
     return ctc_loss(log_posteriors, frames, TOKENS, TOKEN_LENGTHS, views=2, consistency_weight=0.2).total
 
 

@@ -1,0 +1,242 @@
+"""Vanishing and exploding gradients, measured: how much of the loss's gradient reaches the hidden states, and where.
+
+By the chain rule ∂L/∂h_{t-k} is ∂L/∂h_t times k Jacobians ∂h_s/∂h_{s-1}. If these shrink vectors, the gradient vanishes
+exponentially in k and what was heard k frames ago is not learnt from; if they stretch them, it explodes.
+
+The loss enters the network through the log-posteriors of all frames. To see how far it travels, it is let in at one
+frame t only (the part of the CTC loss's gradient that belongs to that frame), and the norm of what arrives at the
+hidden state k frames away is taken: at t - k for the forward direction of a layer, at t + k for the backward one.
+Besides the layer's own recurrence this counts the ways through the layers above, as training does.
+
+Source: Bengio, Simard & Frasconi 1994; Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal, cast
+
+import torch
+from torch import Tensor
+
+from asr.config import Config
+from asr.data.audio import load_cut
+from asr.data.manifest import cut_text
+from asr.data.text import normalise
+from asr.data.tokens import TokenTable
+from asr.errors import ModelError, TrainingError
+from asr.features.batching import Batch, collate
+from asr.features.logmel import valid_frames
+from asr.model.acoustic import AcousticModel
+from asr.model.bundle import ModelBundle
+from asr.model.cells import hidden_states
+from asr.model.ctc import ctc_loss
+from asr.model.rnn import RecurrentLayer, reversal_index, reverse
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+UTTERANCES = 16
+# Long enough to look far back, short enough to be computed frame by frame in seconds.
+UTTERANCE_S = 8.0
+# Frames of each utterance at which the loss is let in; they lie within the quarter that the direction reaches last.
+ENTRIES = 2
+LATE_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class StateGradients:
+    """Gradients at the hidden states of one direction of one layer; layers count from 1, the lowest.
+
+    `by_distance[k]` is the norm k frames from where the loss enters, as a share of the norm at that frame itself; the
+    mean over utterances and frames of entry. `whole` is the mean norm at a frame when the whole loss enters.
+    """
+
+    layer: int
+    direction: Literal["forward", "backward"]
+    by_distance: tuple[float, ...]
+    whole: float
+
+    @property
+    def half_life_frames(self) -> float:
+        """Frames over which the norm halves, by a least-squares line through its logarithm; negative where it doubles.
+
+        Distance 0 is left out: there the loss has not passed through the recurrence yet.
+        """
+        points = [(k, math.log(norm)) for k, norm in enumerate(self.by_distance) if k > 0 and norm > 0]
+        if len(points) < 2:
+            return 0.0
+        mean_k, mean_log = (sum(values) / len(points) for values in zip(*points, strict=True))
+        slope = sum((k - mean_k) * (log - mean_log) for k, log in points) / sum((k - mean_k) ** 2 for k, _ in points)
+        return -math.log(2) / slope if slope else math.inf
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The gradients of a trained model, and of a fresh one with the same settings, over the same utterances."""
+
+    trained: tuple[StateGradients, ...]
+    fresh: tuple[StateGradients, ...]
+    cell: str
+    frame_shift_s: float
+    utterances: tuple[str, ...]
+
+    @property
+    def distance_frames(self) -> int:
+        """The largest distance looked at."""
+        return len(self.trained[0].by_distance) - 1
+
+    def to_json(self) -> dict[str, object]:
+        """Return everything as JSON values, half-lives included; null where the norm neither falls nor rises."""
+
+        def record(item: StateGradients) -> dict[str, object]:
+            half_life = item.half_life_frames
+            return asdict(item) | {"half_life_frames": half_life if math.isfinite(half_life) else None}
+
+        return {
+            "cell": self.cell,
+            "frame_shift_s": self.frame_shift_s,
+            "utterances": list(self.utterances),
+            "trained": [record(item) for item in self.trained],
+            "fresh": [record(item) for item in self.fresh],
+        }
+
+
+def diagnose(bundle: ModelBundle, batch: Batch) -> Diagnosis:
+    """Compare a trained model with a fresh one.
+
+    Args:
+        bundle: the model folder.
+        batch: a few utterances, from `diagnostic_batch` or `noise_batch`.
+
+    Raises:
+        ModelError: the network has no hidden state.
+        TrainingError: the loss has no gradient on these utterances.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(bundle.config.training.seed)
+        fresh = AcousticModel(bundle.config, len(bundle.tokens))
+    fresh.cmvn.load_state_dict(bundle.model.cmvn.state_dict())
+    return Diagnosis(
+        trained=state_gradients(bundle.model, batch),
+        fresh=state_gradients(fresh, batch),
+        cell=bundle.config.model.rnn,
+        frame_shift_s=bundle.model.frame_shift_s,
+        utterances=tuple(batch.ids),
+    )
+
+
+def diagnostic_batch(cuts: Sequence[Cut], tokens: TokenTable, config: Config) -> Batch:
+    """Load the utterances whose length is nearest to 8 s, with their transcripts.
+
+    Raises:
+        AudioError: a recording cannot be read.
+        TokenError: a transcript has an unknown character.
+        TrainingError: there is no utterance.
+    """
+    if not cuts:
+        raise TrainingError("the manifest holds no utterance to look at")
+    chosen = sorted(cuts, key=lambda cut: abs(cut.duration - UTTERANCE_S))[:UTTERANCES]
+    return collate(
+        [torch.from_numpy(load_cut(cut, config.features.sample_rate_hz)) for cut in chosen],
+        [tokens.encode(normalise(cut_text(cut), config.text)) for cut in chosen],
+        [cut.id for cut in chosen],
+    )
+
+
+def noise_batch(token_count: int, sample_rate_hz: int) -> Batch:
+    """Return white noise with random transcripts, for a look at a network without data."""
+    generator = torch.Generator().manual_seed(0)
+    samples, tokens = round(UTTERANCE_S * sample_rate_hz), round(4 * UTTERANCE_S)
+    return collate(
+        list(0.1 * torch.randn(UTTERANCES, samples, generator=generator)),
+        torch.randint(1, token_count, (UTTERANCES, tokens), generator=generator).tolist(),
+        [f"noise-{number}" for number in range(UTTERANCES)],
+    )
+
+
+def state_gradients(model: AcousticModel, batch: Batch) -> tuple[StateGradients, ...]:
+    """Measure the gradients at all hidden states of a copy of the model, on the CPU and without dropout.
+
+    Raises:
+        ModelError: the network has no hidden state.
+        TrainingError: the loss has no gradient on these utterances.
+    """
+    model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    with torch.no_grad():
+        features, frames = model.features(batch.waveforms, batch.lengths)
+    # float64: what has vanished after a hundred frames would be 0 in float32.
+    log_posteriors, lengths, states = encode_with_states(model.double(), features.double(), frames)
+    loss = ctc_loss(log_posteriors, lengths, batch.tokens, batch.token_lengths).total
+    (entering,) = torch.autograd.grad(loss, log_posteriors, retain_graph=True)
+    every_state = [state for sequence in states.values() for state in sequence]
+
+    def norms(entering: Tensor) -> Tensor:
+        """Return the norms `(layer and direction, frame, batch)` of what arrives at the states."""
+        arriving = torch.autograd.grad(
+            log_posteriors, every_state, entering, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        norms: Tensor = torch.linalg.vector_norm(torch.stack(arriving), dim=-1)
+        return norms.view(len(states), -1, len(lengths))
+
+    valid = valid_frames(lengths, log_posteriors.shape[1])
+    whole = (norms(entering) * valid.T).sum((1, 2)) / valid.sum()
+    distances = torch.arange(max(1, int((1 - LATE_SHARE) * int(lengths.min()))))
+    sums = torch.zeros(len(states), len(distances), dtype=torch.float64)
+    for entry in range(ENTRIES):
+        late = lengths - 1 - (LATE_SHARE * lengths * entry / ENTRIES).long()  # counted along the direction
+        frame = {"forward": late, "backward": lengths - 1 - late}
+        arrived = {
+            direction: norms(entering * at_frames(frame[direction], entering))
+            for direction in {key[1] for key in states}
+        }
+        for index, (_, direction) in enumerate(states):
+            norm = arrived[direction][index].gather(0, late - distances[:, None])
+            sums[index] += (norm / norm[0]).where(norm[0] > 0, 0.0).sum(1)
+    if not sums[:, 0].gt(0).all():
+        raise TrainingError("these utterances give the loss no gradient; their transcripts do not fit in their frames")
+    curves = (sums / sums[:, :1]).tolist()  # sums[:, 0] counts the entries
+    return tuple(
+        StateGradients(layer, direction, tuple(curve), norm)
+        for (layer, direction), curve, norm in zip(states, curves, whole.tolist(), strict=True)
+    )
+
+
+def at_frames(frames: Tensor, like: Tensor) -> Tensor:
+    """Return `(batch, frame, 1)`, 1 at each utterance's frame of `frames` `(batch,)` and 0 elsewhere."""
+    return (torch.arange(like.shape[1]) == frames[:, None])[..., None].to(like.dtype)
+
+
+States = dict[tuple[int, Literal["forward", "backward"]], list[Tensor]]
+
+
+def encode_with_states(model: AcousticModel, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, States]:
+    """Do what `AcousticModel.encode` does in evaluation, frame by frame.
+
+    Returns:
+        Log-posteriors, lengths, and by layer (from 1) and direction the hidden state at each frame, `(batch, unit)`
+        each. Frames of the backward direction are counted from each utterance's last one.
+
+    Raises:
+        ModelError: a layer has no hidden state.
+    """
+    x, lengths = model.subsampling(features, lengths)
+    x.requires_grad_()
+    reversal = reversal_index(lengths, x.shape[1])
+    states: States = {}
+    for number, module in enumerate(model.layers, start=1):
+        if not isinstance(module, RecurrentLayer):
+            raise ModelError("a conformer carries no hidden state from frame to frame; only recurrent models have one")
+        y = module.norm(x)
+        states[number, "forward"] = forward = hidden_states(module.rnn, module.cell, y)
+        outputs = [torch.stack(forward, 1)]
+        if module.bidirectional:
+            backward = hidden_states(module.rnn, module.cell, reverse(y, reversal), "_reverse")
+            states[number, "backward"] = backward
+            outputs.append(reverse(torch.stack(backward, 1), reversal))
+        x = (x + torch.cat(outputs, -1)) * valid_frames(lengths, x.shape[1])[..., None]
+    log_posteriors = cast(Tensor, model.output(model.norm(x)).log_softmax(-1))
+    return log_posteriors, lengths, states
