@@ -79,10 +79,22 @@ class ModelSettings(_Settings):
     rnn: Literal["lstm", "gru", "tanh", "relu"] = Field("lstm", description="tanh and relu are the vanilla RNN")
     bidirectional: bool = True
     layers: int = Field(3, ge=1, le=20)
-    hidden_size: int = Field(256, ge=8, le=4096, description="of each direction")
+    hidden_size: int = Field(256, ge=8, le=4096, description="of each direction; the Conformer's width")
     dropout: float = Field(0.2, ge=0, lt=1)
     subsampling: Literal[2, 4, 8] = Field(4, description="log-mel frames per output frame")
     subsampling_channels: int = Field(32, ge=4, le=1024)
+
+    @property
+    def sees_whole_utterance(self) -> bool:
+        """Whether a frame's result depends on what comes after it."""
+        return self.bidirectional or self.encoder == "conformer"
+
+    @property
+    def network(self) -> str:
+        """The network in words, e.g. `3 × 256 bidirectional lstm`."""
+        direction = "bidirectional" if self.bidirectional else "unidirectional"
+        kind = "conformer" if self.encoder == "conformer" else f"{direction} {self.rnn}"
+        return f"{self.layers} × {self.hidden_size} {kind}"
 
 
 class TrainingSettings(_Settings):

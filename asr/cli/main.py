@@ -11,15 +11,17 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from asr.cli import check, decode, import_, lm, prepare, score, train, transcribe, tune
+from asr.cli import check, decode, diagnose, import_, lm, prepare, score, shar, train, transcribe, tune
 from asr.errors import AsrError
 
 # In the order of a user's work, which the help keeps.
 COMMANDS: dict[str, tuple[Callable[..., None] | typer.Typer, str]] = {
     "prepare": (prepare.prepare, "Make the manifests of a known corpus."),
     "import": (import_.app, "Make the manifests of your own data."),
+    "shar": (shar.shar, "Pack a data folder into a few big files, for large corpora."),
     "check": (check.check, "Look through a data folder and name unfit utterances."),
     "train": (train.train, "Train an acoustic model."),
+    "diagnose": (diagnose.diagnose, "Show where a model's gradients vanish or explode."),
     "lm": (lm.app, "Estimate a language model from text."),
     "tune": (tune.tune, "Choose a model's decoding weights on dev data."),
     "decode": (decode.decode, "Recognise the utterances of a manifest."),

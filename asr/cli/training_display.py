@@ -70,12 +70,10 @@ class TrainingDisplay:
 
     def _start(self, start: RunStart) -> None:
         model, survey = self._config.model, start.survey
-        direction = "bidirectional" if model.bidirectional else "unidirectional"
-        count = f"{start.parameter_count:,}"
         line = self._console.print
-        line(f"network   {model.layers} × {model.hidden_size} {direction} {model.rnn}, {count} parameters")
-        context = "the whole utterance" if model.bidirectional else "all that came before"
-        line(f"sees      {1000 * start.receptive_field_s:.0f} ms a frame; with the recurrent layers {context}")
+        line(f"network   {model.network}, {start.parameter_count:,} parameters")
+        context = "the whole utterance" if model.sees_whole_utterance else "all that came before"
+        line(f"sees      {1000 * start.receptive_field_s:.0f} ms a frame; with the {model.encoder} layers {context}")
         line(f"data      {survey.utterances} utterances, {survey.audio_s / 3600:.2f} h, {len(survey.tokens)} tokens")
         line(f"device    {start.device}, {start.precision}" + (" (no GPU found)" if self._fell_back(start) else ""))
         if start.processes > 1:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from asr.config import TextSettings
+from asr.config import Config, TextSettings
 from asr.data.audio import load_cut
-from asr.data.manifest import SPLITS, cut_text, read_manifest
+from asr.data.manifest import SPLITS, cut_text, find_split, read_manifest
 from asr.data.text import normalise
-from asr.data.tokens import min_frames
+from asr.data.tokens import fewest_tokens, min_frames
 from asr.errors import AudioError, ManifestError
 
 if TYPE_CHECKING:
@@ -64,19 +65,31 @@ class Limits:
     min_s: float = MIN_UTTERANCE_S
 
 
+def training_limits(config: Config) -> Limits:
+    """Return what training with these settings asks of an utterance."""
+    return Limits(
+        max_s=config.training.max_utterance_s,
+        frame_shift_s=config.model.subsampling * config.features.hop_ms / 1000,
+        fastest_speed=max(config.augment.speeds),
+    )
+
+
 def data_manifests(path: Path) -> dict[str, CutSet]:
     """Return the manifests of a data folder by split, or the one manifest that `path` is.
 
     Raises:
         ManifestError: there is none, or it cannot be read.
     """
-    if not path.is_dir():
+    if not path.is_dir() or next(path.glob("cuts*.jsonl*"), None):
         return {path.name.partition(".")[0]: read_manifest(path)}
-    files = {split: path / f"{split}.jsonl.gz" for split in SPLITS}
-    found = {split: read_manifest(file) for split, file in files.items() if file.exists()}
+    found = {}
+    for split in SPLITS:
+        with suppress(ManifestError):
+            found[split] = find_split(path, split)
     if not found:
-        raise ManifestError(f"{path}: holds none of {', '.join(file.name for file in files.values())}")
-    return found
+        names = ", ".join(f"{split}.jsonl.gz" for split in SPLITS)
+        raise ManifestError(f"{path}: holds none of {names}, nor Shar folders of those names")
+    return {split: read_manifest(file) for split, file in found.items()}
 
 
 def check_data(
@@ -111,7 +124,7 @@ def check_data(
         speed = limits.fastest_speed if split == "train" else 1.0
         for cut in cuts:
             transcript = normalise(cut_text(cut), text)
-            reasons = [*_audio_faults(cut, limits), *_text_faults(cut.duration / speed, transcript, limits)]
+            reasons = [*_audio_faults(cut, limits), *_text_faults(cut.duration / speed, transcript, text, limits)]
             if cut.id in split_of_id:
                 reasons.append(f"its id occurs already in {split_of_id[cut.id]}")
             unseen = set(transcript) - trained if trained is not None else set()
@@ -161,18 +174,19 @@ def _audio_faults(cut: Cut, limits: Limits) -> list[str]:
     return faults
 
 
-def _text_faults(duration_s: float, transcript: str, limits: Limits) -> list[str]:
+def _text_faults(duration_s: float, transcript: str, text: TextSettings, limits: Limits) -> list[str]:
     if not transcript:
         return ["its transcript is empty"]
-    frames, needed = frames_and_need(duration_s, transcript, limits.frame_shift_s)
+    frames, needed = frames_and_need(duration_s, fewest_tokens(transcript, text), limits.frame_shift_s)
     if frames < needed:
-        return [f"too short for its transcript: {frames} output frames, CTC needs {needed}"]
+        least = "" if text.tokens == "characters" else " at least"
+        return [f"too short for its transcript: {frames} output frames, CTC needs {needed}{least}"]
     return []
 
 
-def frames_and_need(duration_s: float, transcript: str, frame_shift_s: float) -> tuple[int, int]:
-    """Return an utterance's output frames and the fewest that CTC needs for its transcript, characters as tokens.
+def frames_and_need(duration_s: float, tokens: Sequence[object], frame_shift_s: float) -> tuple[int, int]:
+    """Return an utterance's output frames and the fewest that CTC needs for its transcript's tokens.
 
     With fewer than it needs, no path spells the transcript: the loss is infinite and its gradient not a number.
     """
-    return int(duration_s / frame_shift_s), min_frames([ord(character) for character in transcript])
+    return int(duration_s / frame_shift_s), min_frames(tokens)

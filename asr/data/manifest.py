@@ -7,63 +7,120 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
+import numpy as np
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
 from lhotse.cut import Cut, MultiCut
-from lhotse.serialization import deserialize_item
+from lhotse.serialization import decode_json_line, deserialize_item
 
 from asr.config import TextSettings
 from asr.data.audio import audio_info
 from asr.data.files import atomic_path
+from asr.data.shar import Shard, find_shards, in_tar
 from asr.data.text import normalise
 from asr.errors import ManifestError
 
+Parsed = TypeVar("Parsed")
+
 SPLITS = ("train", "dev", "test")
 _SUFFIXES = (".jsonl", ".jsonl.gz")
+_PLAIN_CUTS = ("MonoCut", "MultiCut")
+_BUFFER_BYTES = 1 << 20
 # How far a cut may run past its recording's end before that is an error: tables round times to hundredths.
 _OVERRUN_S = 0.025
 
 
-class _Lines:
-    """The cuts of a manifest, read afresh on each pass; a bad line is named."""
+class Entry(NamedTuple):
+    """What a manifest's line says of an utterance without its audio: enough to survey a corpus."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    id: str
+    duration_s: float
+    text: str
+
+
+class _Shards:
+    """The cuts of one or several files of JSON lines, read afresh on each pass; a bad line is named."""
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self.shards = shards
 
     def __iter__(self) -> Iterator[Cut]:
-        number = 0
-        try:
-            with _open_text(self.path) as lines:
-                for number, line in enumerate(lines, 1):  # noqa: B007 (named in the error below)
-                    if line.strip():
-                        cut = deserialize_item(json.loads(line))
-                        if not isinstance(cut, Cut):
-                            raise ValueError(f"a {type(cut).__name__}, not a cut")
-                        yield cut
-        except (OSError, EOFError, zlib.error) as error:
-            raise ManifestError(f"{self.path}: damaged after line {number} ({error}); write it again") from None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ManifestError(f"{self.path}:{number}: not a lhotse cut ({type(error).__name__}: {error})") from None
+        for shard in self.shards:
+            yield from _read_lines(shard.cuts, _cut if shard.tar is None else partial(_cut_in_tar, shard.tar))
+
+    def entries(self) -> Iterator[Entry]:
+        for shard in self.shards:
+            yield from _read_lines(shard.cuts, _entry)
 
 
 def read_manifest(path: str | Path) -> CutSet:
-    """Return the cuts of a `.jsonl` or `.jsonl.gz` manifest, lazily.
+    """Return the cuts of a `.jsonl` or `.jsonl.gz` manifest, or of a folder of lhotse's Shar format, lazily.
+
+    Nothing is kept in memory: each pass over the cuts reads the file again.
 
     Raises:
         ManifestError: the file is missing, empty or does not begin with a cut; later: a line is malformed.
     """
     path = Path(path)
-    if not path.is_file():
+    if path.is_dir():
+        shards = find_shards(path)
+    elif not path.is_file():
         raise ManifestError(f"{path}: no such manifest; make it with `asr prepare` or `asr import`")
-    if not path.name.endswith(_SUFFIXES):
+    elif not path.name.endswith(_SUFFIXES):
         raise ManifestError(f"{path}: a manifest's name ends in {' or '.join(_SUFFIXES)}")
-    lines = _Lines(path)
-    if next(iter(lines), None) is None:
+    else:
+        shards = [Shard(path, None)]
+    cuts = _Shards(shards)
+    if next(iter(cuts), None) is None:
         raise ManifestError(f"{path}: the manifest holds no utterances")
-    return CutSet(lines)
+    return CutSet(cuts)
+
+
+def find_split(data: Path, split: str) -> Path:
+    """Return where a data folder keeps a split: in the manifest `train.jsonl.gz`, or else in the Shar folder `train`.
+
+    Raises:
+        ManifestError: neither is there.
+    """
+    manifest, folder = data / f"{split}.jsonl.gz", data / split
+    if manifest.is_file():
+        return manifest
+    if folder.is_dir():
+        return folder
+    raise ManifestError(
+        f"{manifest}: no such manifest, nor is there a Shar folder {folder}; make it with `asr prepare` or `asr import`"
+    )
+
+
+def entries(cuts: Iterable[Cut]) -> Iterator[Entry]:
+    """Yield what a survey needs of each cut; of a manifest without making the cuts, which takes several times longer.
+
+    Raises:
+        ManifestError: a line is malformed.
+    """
+    source = cuts.data if isinstance(cuts, CutSet) else cuts
+    return source.entries() if isinstance(source, _Shards) else map(entry_of, source)
+
+
+def entry_of(cut: Cut) -> Entry:
+    """Return a cut's entry."""
+    return Entry(cut.id, cut.duration, cut_text(cut))
+
+
+def shuffle_shards(cuts: CutSet, rng: np.random.Generator) -> CutSet:
+    """Return the cuts of a Shar folder with its shards in an order drawn by `rng`; a plain manifest's as they are.
+
+    Cuts that went through `filter` or the like keep their order: shuffle before.
+    """
+    if not isinstance(cuts.data, _Shards):
+        return cuts
+    shards = cuts.data.shards
+    return CutSet(_Shards([shards[place] for place in rng.permutation(len(shards))]))
 
 
 def write_manifest(cuts: Iterable[Cut], path: str | Path) -> None:
@@ -167,7 +224,41 @@ def cut_speaker(cut: Cut) -> str:
     raise ManifestError(f"utterance {cut.id}: no speaker; each supervision of the manifest needs one")
 
 
-def _open_text(path: Path) -> io.TextIOBase:
+def _read_lines(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterator[Parsed]:
+    """Yield what `parse` makes of each line's JSON; a bad line is named."""
+    number = 0
+    try:
+        with _open_binary(path) as lines:
+            for number, line in enumerate(lines, 1):  # noqa: B007 (named in the error below)
+                if not line.isspace():
+                    yield parse(decode_json_line(line))
+    except (OSError, EOFError, zlib.error) as error:
+        raise ManifestError(f"{path}: damaged after line {number} ({error}); write it again") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ManifestError(f"{path}:{number}: not a lhotse cut ({type(error).__name__}: {error})") from None
+
+
+def _open_binary(path: Path) -> BinaryIO:
     if path.suffix == ".gz":
-        return io.TextIOWrapper(gzip.open(path, "rb"), encoding="utf-8")
-    return path.open(encoding="utf-8")
+        # A GzipFile's own line reading is slow; a buffer of its own in front is not.
+        return cast(BinaryIO, io.BufferedReader(gzip.open(path, "rb"), _BUFFER_BYTES))
+    return path.open("rb")
+
+
+def _cut(line: dict[str, Any]) -> Cut:
+    cut = deserialize_item(line)
+    if not isinstance(cut, Cut):
+        raise ValueError(f"a {type(cut).__name__}, not a cut")
+    return cut
+
+
+def _cut_in_tar(tar: Path, line: dict[str, Any]) -> Cut:
+    return in_tar(_cut(line), tar)
+
+
+def _entry(line: dict[str, Any]) -> Entry:
+    """Read a line of the common form directly: a cut of one recording with one supervision. lhotse reads the rest."""
+    supervisions: list[dict[str, Any]] = line.get("supervisions", []) if line.get("type") in _PLAIN_CUTS else []
+    if len(supervisions) != 1:
+        return entry_of(_cut(line))
+    return Entry(line["id"], line["duration"], supervisions[0].get("text") or "")

@@ -1,4 +1,4 @@
-"""Characters ↔ token ids. Blank is token 0, here and everywhere."""
+"""Text ↔ token ids: characters here, sub-word pieces in `pieces.py`. Blank is token 0, here and everywhere."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+from asr.config import TextSettings
 from asr.data.files import write_text
 from asr.errors import TokenError
 
 BLANK = 0
-_BLANK_SYMBOL = "<blank>"
+BLANK_SYMBOL = "<blank>"
 
 
 @dataclass(frozen=True)
 class TokenTable:
     """The tokens of a model: `symbols[0]` is blank, the rest are single characters in sorted order.
+
+    `PieceTable` is a table of sub-word pieces instead, with the same methods.
 
     Raises:
         TokenError: the symbols are not of that form.
@@ -28,8 +32,8 @@ class TokenTable:
 
     def __post_init__(self) -> None:
         """Refuse a table whose ids would mean something else than its symbols say."""
-        if not self.symbols or self.symbols[BLANK] != _BLANK_SYMBOL:
-            raise TokenError(f"a token table begins with {_BLANK_SYMBOL!r}, not {self.symbols[:1]}")
+        if not self.symbols or self.symbols[BLANK] != BLANK_SYMBOL:
+            raise TokenError(f"a token table begins with {BLANK_SYMBOL!r}, not {self.symbols[:1]}")
         characters = self.symbols[1:]
         if not characters:
             raise TokenError("a token table needs at least one character; are all transcripts empty?")
@@ -41,15 +45,21 @@ class TokenTable:
     @classmethod
     def from_texts(cls, texts: Iterable[str]) -> TokenTable:
         """Return the table of all characters that occur in normalised transcripts."""
-        return cls((_BLANK_SYMBOL, *sorted(set().union(*map(set, texts)))))
+        return cls((BLANK_SYMBOL, *sorted(set().union(*map(set, texts)))))
 
     def __len__(self) -> int:
         """Return the number of tokens, blank included."""
         return len(self.symbols)
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What each token adds to a text, by token id; a token that opens a word begins with a space, or is one."""
+        return self.symbols
+
     @cached_property
     def _ids(self) -> dict[str, int]:
-        return {symbol: index for index, symbol in enumerate(self.symbols) if index != BLANK}
+        """The token of each character that is one by itself."""
+        return {text: index for index, text in enumerate(self.texts) if index != BLANK and len(text) == 1}
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of a normalised transcript.
@@ -57,13 +67,7 @@ class TokenTable:
         Raises:
             TokenError: the text holds characters that are not in the table; they are named.
         """
-        unknown = sorted(set(text) - self._ids.keys())
-        if unknown:
-            names = ", ".join(repr(character) for character in unknown)
-            raise TokenError(
-                f"{text!r}: no token for {names}; delete such characters with text.remove, "
-                "or have them in the training text"
-            )
+        self._require_known(text)
         return [self._ids[character] for character in text]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -75,36 +79,56 @@ class TokenTable:
         wrong = sorted({int(i) for i in ids if not BLANK < i < len(self.symbols)})
         if wrong:
             raise TokenError(f"token ids {wrong}: a text's tokens lie between 1 and {len(self.symbols) - 1}")
-        return " ".join("".join(self.symbols[i] for i in ids).split())
+        return " ".join("".join(self.texts[i] for i in ids).split())
 
     def save(self, path: str | Path) -> None:
-        """Write the table as JSON: `{"kind": "char", "symbols": [...]}`."""
-        table = {"kind": "char", "symbols": list(self.symbols)}
-        write_text(Path(path), json.dumps(table, ensure_ascii=False, indent=1) + "\n")
+        """Write the table as JSON: `{"kind": "char", "symbols": [...]}`, or as `PieceTable` says."""
+        write_text(Path(path), json.dumps(self._content(), ensure_ascii=False, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> TokenTable:
-        """Read a table that `save` wrote.
+        """Read a table, of characters or pieces, that `save` wrote.
 
         Raises:
             TokenError: the file is missing or is not a token table.
         """
         try:
-            table = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise TokenError(f"{path}: cannot read the token table ({error.strerror})") from None
         except ValueError as error:
             raise TokenError(f"{path}: not a token table ({error})") from None
-        symbols = table.get("symbols") if isinstance(table, dict) and table.get("kind") == "char" else None
-        if not isinstance(symbols, list) or not all(isinstance(symbol, str) for symbol in symbols):
-            raise TokenError(f'{path}: not a token table; expected {{"kind": "char", "symbols": [...]}}')
         try:
-            return cls(tuple(symbols))
+            return _table(content)
         except TokenError as error:
             raise TokenError(f"{path}: {error}") from None
 
+    def _require_known(self, text: str) -> None:
+        unknown = sorted(set(text) - self._ids.keys())
+        if unknown:
+            names = ", ".join(repr(character) for character in unknown)
+            raise TokenError(
+                f"{text!r}: no token for {names}; delete such characters with text.remove, "
+                "or have them in the training text"
+            )
 
-def min_frames(tokens: Sequence[int]) -> int:
+    def _content(self) -> dict[str, Any]:
+        return {"kind": "char", "symbols": list(self.symbols)}
+
+
+def _table(content: Any) -> TokenTable:
+    from asr.data.pieces import PieceTable  # it stands on this module
+
+    symbols = content.get("symbols") if isinstance(content, dict) else None
+    if isinstance(symbols, list) and all(isinstance(symbol, str) for symbol in symbols):
+        if content.get("kind") == "char":
+            return TokenTable(tuple(symbols))
+        if content.get("kind") == "pieces":
+            return PieceTable.from_content(tuple(symbols), content.get("model"))
+    raise TokenError('not a token table; expected {"kind": "char" or "pieces", "symbols": [...]}')
+
+
+def min_frames(tokens: Sequence[object]) -> int:
     """Return the fewest output frames in which CTC can emit `tokens`.
 
     Each takes one, and equal neighbours need a blank between them.
@@ -112,3 +136,11 @@ def min_frames(tokens: Sequence[int]) -> int:
     Source: Graves et al. 2006, "Connectionist temporal classification", section 3.
     """
     return len(tokens) + sum(a == b for a, b in pairwise(tokens))
+
+
+def fewest_tokens(text: str, settings: TextSettings) -> Sequence[str]:
+    """Return a normalised transcript as the tokens that need the fewest frames, whatever the table turns out to be.
+
+    These are its characters if tokens are characters, and else its words: no piece reaches over a space.
+    """
+    return text if settings.tokens == "characters" else text.split()

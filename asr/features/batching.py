@@ -1,13 +1,14 @@
-"""Cuts → padded batches: bucketed by duration, shuffled by (seed, epoch)."""
+"""Cuts → padded batches. Which cuts share one, `sampling.py` says."""
 
 from __future__ import annotations
 
 import math
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -20,9 +21,9 @@ from asr.data.text import normalise
 from asr.data.tokens import TokenTable
 from asr.features.augment import perturb_speed, utterance_rng
 from asr.features.conditions import conditions_of, perturb_conditions
+from asr.features.sampling import group_by_padded_size, shuffled_batches
 
 if TYPE_CHECKING:
-    from lhotse import CutSet
     from lhotse.cut import Cut
 
 Item = TypeVar("Item")
@@ -90,7 +91,7 @@ def collate(waveforms: Sequence[Tensor], tokens: Sequence[Sequence[int]], ids: S
 
 
 def training_batches(
-    cuts: CutSet,
+    cuts: Iterable[Cut],
     tokens: TokenTable,
     config: Config,
     *,
@@ -117,20 +118,9 @@ def training_batches(
         ConfigError: a folder of noise or of rooms holds no audio.
         TokenError: a transcript has an unknown character.
     """
-    from lhotse.dataset import DynamicBucketingSampler
-
     seed = config.training.seed
     conditions = conditions_of(config)
-    sampler = DynamicBucketingSampler(
-        cuts,
-        max_duration=config.training.batch_s,
-        shuffle=True,
-        seed=seed,
-        num_buckets=10,
-        rank=0,  # every process draws the same steps, else lhotse would deal out whole steps by itself
-        world_size=1,
-    )
-    sampler.set_epoch(epoch)
+    steps = shuffled_batches(cuts, _duration_s, config.training.batch_s, seed=seed, epoch=epoch)
 
     def load(batch: Iterable[Cut]) -> Batch:
         waveforms, ids, token_lists = [], [], []
@@ -143,8 +133,7 @@ def training_batches(
             ids.append(cut.id)
         return collate(waveforms, token_lists, ids)
 
-    def share(batch: CutSet) -> StepBatch:
-        step = list(batch)
+    def share(step: list[Cut]) -> StepBatch:
         mine = step[process::processes]
         pieces = max(1, min(_pieces(config, processes), len(step) // processes))
         return StepBatch(
@@ -155,7 +144,11 @@ def training_batches(
             audio_s=sum(cut.duration for cut in step),
         )
 
-    return (share(batch) for index, batch in enumerate(sampler) if index >= skip)
+    return (share(step) for step in islice(steps, skip, None))
+
+
+def _duration_s(cut: Cut) -> float:
+    return float(cut.duration)
 
 
 def _pieces(config: Config, processes: int) -> int:
@@ -172,21 +165,7 @@ def evaluation_batches(cuts: Iterable[Cut], config: Config, *, batch_s: float = 
         waveforms = [torch.from_numpy(load_cut(cut, rate_hz)) for cut in batch]
         return collate(waveforms, [[]] * len(batch), [cut.id for cut in batch])
 
-    return (load(batch) for batch in group_by_padded_size(cuts, lambda cut: cut.duration, batch_s))
-
-
-def group_by_padded_size(items: Iterable[Item], size: Callable[[Item], float], limit: float) -> Iterator[list[Item]]:
-    """Group neighbours so that the longest item's size times the group's count stays within `limit`."""
-    group: list[Item] = []
-    longest = 0.0
-    for item in items:
-        longest = max(longest, size(item))
-        if group and longest * (len(group) + 1) > limit:
-            yield group
-            group, longest = [], size(item)
-        group.append(item)
-    if group:
-        yield group
+    return (load(batch) for batch in group_by_padded_size(cuts, _duration_s, batch_s))
 
 
 def prefetch(items: Iterator[Item], ahead: int = 4) -> Iterator[Item]:

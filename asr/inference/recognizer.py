@@ -170,18 +170,25 @@ class Decoded:
     def words(self, tokens: TokenTable, frame_shift_s: float, offset_s: float = 0.0) -> list[Word]:
         """Return the best hypothesis as words; `offset_s` is where the utterance starts in its recording."""
         words: list[Word] = []
-        current: list[TokenSpan] = []
-        for span in (*self.spans, None):
-            if span is not None and tokens.symbols[span.token] != " ":
-                current.append(span)
-            elif current:
-                # Frame i is centred on i · frame_shift_s: it covers half a shift on either side.
-                start_s = offset_s + max(current[0].start - 0.5, 0.0) * frame_shift_s
-                end_s = offset_s + (current[-1].end - 0.5) * frame_shift_s
-                confidence = math.prod(item.probability for item in current) ** (1 / len(current))
-                words.append(Word(tokens.decode([item.token for item in current]), start_s, end_s, confidence))
-                current = []
+        for spans in _by_word(self.spans, tokens):
+            # Frame i is centred on i · frame_shift_s: it covers half a shift on either side.
+            start_s = offset_s + max(spans[0].start - 0.5, 0.0) * frame_shift_s
+            end_s = offset_s + (spans[-1].end - 0.5) * frame_shift_s
+            confidence = math.prod(span.probability for span in spans) ** (1 / len(spans))
+            words.append(Word(tokens.decode([span.token for span in spans]), start_s, end_s, confidence))
         return words
+
+
+def _by_word(spans: Iterable[TokenSpan], tokens: TokenTable) -> list[list[TokenSpan]]:
+    """Return the spans of each word; a token that is a space alone belongs to none."""
+    words: list[list[TokenSpan]] = [[]]
+    for span in spans:
+        text = tokens.texts[span.token]
+        if text.startswith(" "):
+            words.append([])
+        if text != " ":
+            words[-1].append(span)
+    return [word for word in words if word]
 
 
 def _transcript(words: list[Word], duration_s: float, path: str | None) -> Transcript:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from asr.data.pieces import WORD_START
 from asr.data.tokens import BLANK, TokenTable
 from asr.errors import LanguageModelError
 from asr.lm.kneser_ney import kneser_ney
 from asr.lm.ngram import NgramLm
 
-# How a unit writes the space, which separates units in ARPA files (U+2581, as sentencepiece does).
-SPACE_UNIT = "▁"
+# How a unit writes the space, which separates units in ARPA files; sub-word pieces write it so themselves.
+SPACE_UNIT = WORD_START
 
 
 def token_units(tokens: TokenTable) -> list[str]:

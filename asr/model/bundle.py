@@ -105,13 +105,12 @@ def load_decoder(folder: Path) -> DecodeSettings:
 def model_card(bundle: ModelBundle) -> str:
     """Return the model card: what the model is, in Markdown."""
     config, model = bundle.config, bundle.model
-    direction = "bidirectional" if config.model.bidirectional else "unidirectional"
     kind = "characters" if config.text.tokens == "characters" else f"{config.text.tokens} pieces"
     return f"""# Speech recognition model
 
 | | |
 | --- | --- |
-| network | {config.model.layers} {direction} {config.model.rnn} layers of {config.model.hidden_size}, CTC |
+| network | {config.model.network}, CTC |
 | parameters | {model.parameter_count:,} |
 | audio | {config.features.sample_rate_hz} Hz mono; other rates and channel counts are converted |
 | tokens | {len(bundle.tokens) - 1} {kind} and the blank |

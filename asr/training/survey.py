@@ -82,9 +82,9 @@ def survey_training_cuts(cuts: Iterable[Cut], config: Config) -> Survey:
     """
     rule = Rule(config.text, training_limits(config))
     if config.text.tokens == "characters":
-        characters: set[str] = set()
-        count = _count(cuts, rule, characters.update)
-        tokens = TokenTable.from_texts(["".join(characters)])
+        characters = _Characters()
+        count = _count(cuts, rule, characters.learn)
+        tokens = TokenTable.from_texts(characters.seen)
     else:
         words: Counter[str] = Counter()
         _count(cuts, rule, lambda transcript: words.update(transcript.split()))
@@ -92,6 +92,21 @@ def survey_training_cuts(cuts: Iterable[Cut], config: Config) -> Survey:
         rule = replace(rule, pieces=tokens)
         count = _count(cuts, rule, lambda _: None)
     return Survey(tokens, count.utterances, count.audio_s, count.skipped, count.skipped_utterances, rule)
+
+
+class _Characters:
+    """The characters of many texts. Most texts have no new one, and of ASCII that is soon seen."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self._ascii = b""
+
+    def learn(self, text: str) -> None:
+        if text.encode().translate(None, self._ascii):
+            known = len(self.seen)
+            self.seen.update(text)
+            if len(self.seen) > known:
+                self._ascii = "".join(filter(str.isascii, self.seen)).encode()
 
 
 @dataclass

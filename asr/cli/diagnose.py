@@ -1,0 +1,58 @@
+"""`asr diagnose`: a trained model → how far its gradients reach, as a table and a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def diagnose(
+    model: Annotated[Path, typer.Argument(metavar="EXP", help="A model folder, e.g. exp/an4.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with dev.jsonl.gz; without it the network hears noise.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for diagnosis.png and .json. Default: EXP.")] = None,
+) -> None:
+    """Show where gradients vanish or explode.
+
+    The loss is let in at one frame; what reaches the hidden states of earlier (backward: later) frames is measured, in
+    the trained model and in a fresh one with the same settings.
+
+    Shown: over how many frames the gradient halves or doubles, what share of it is left at some distances, and its norm
+    when the whole loss enters.
+    """
+    import json
+
+    from asr.cli.console import out as console
+    from asr.data.files import write_text
+    from asr.data.manifest import read_manifest
+    from asr.model.bundle import ModelBundle
+    from asr.training import diagnostics
+    from asr.training.diagnosis_plot import draw
+
+    bundle = ModelBundle.load(model)
+    if data is None:
+        batch = diagnostics.noise_batch(len(bundle.tokens), bundle.model.sample_rate_hz)
+    else:
+        cuts = read_manifest(data / "dev.jsonl.gz").to_eager()
+        batch = diagnostics.diagnostic_batch(list(cuts), bundle.tokens, bundle.config)
+    found = diagnostics.diagnose(bundle, batch)
+    folder = model if out is None else out
+    picture = folder / "diagnosis.png"
+    draw(found, picture)
+    write_text(folder / "diagnosis.json", json.dumps(found.to_json(), indent=1) + "\n")
+
+    shown = [distance for distance in (10, 30, 100) if distance <= found.distance_frames]
+    titles = [*(f"at {distance} frames" for distance in shown), "mean norm"]
+    console.print(f"{'frames':>30}" + "".join(f"{title:>15}" for title in titles))
+    for name, side in (("fresh", found.fresh), ("trained", found.trained)):
+        console.print(f"{name} {found.cell}")
+        for item in side:
+            frames = item.half_life_frames
+            change = f"{'halves' if frames >= 0 else 'doubles'} in {abs(frames):.1f}"
+            values = [*(item.by_distance[distance] for distance in shown), item.whole]
+            cells = "".join(f"{value:>15.1e}" for value in values)
+            console.print(f"{item.layer:2} {item.direction:8} {change:>18}" + cells)
+    console.print(f"picture  {picture}")

@@ -1,0 +1,81 @@
+"""Which utterances share a batch, and in what order: shuffled, of similar length, without all of them in memory.
+
+The cuts are taken in pools of neighbours. Within a pool the utterances are put in order of length, disturbed a little
+so that the same ones do not meet every time; runs of them become batches; the batches are shuffled. One pool is in
+memory, whatever the length of the manifest, and the work per utterance is that of a sort.
+
+How well a corpus is shuffled depends on the pool: of a manifest longer than one pool, utterances that stand far from
+each other in the file never share a batch, and the file's order is kept from pool to pool. The first pool's size is
+drawn anew each epoch, so the borders move. A big manifest that is sorted, by speaker for instance, should be shuffled
+once (`shuf`), or be kept as Shar, whose shards come in another order each epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count, islice
+from typing import TypeVar
+
+import numpy as np
+
+from asr.features.augment import utterance_rng
+
+Item = TypeVar("Item")
+
+POOL_UTTERANCES = 20_000
+# Durations are disturbed by up to this share of themselves before they are sorted.
+_JITTER = 0.05
+
+
+def shuffled_batches(
+    items: Iterable[Item],
+    duration_s: Callable[[Item], float],
+    batch_s: float,
+    *,
+    seed: int,
+    epoch: int,
+    pool_utterances: int = POOL_UTTERANCES,
+) -> Iterator[list[Item]]:
+    """Yield one epoch's batches: every item once, the order fixed by (seed, epoch) and the order of the items.
+
+    Args:
+        items: utterances, read once and lazily.
+        duration_s: returns an item's length.
+        batch_s: the most padded seconds of a batch, unless one item alone is longer.
+        seed: of the order.
+        epoch: counted from 0.
+        pool_utterances: how many items are shuffled together, and held in memory.
+    """
+    rest = iter(items)
+    for number in count():
+        rng = utterance_rng("pool", seed, epoch, str(number))
+        size = pool_utterances if number else int(rng.integers(pool_utterances // 2, pool_utterances, endpoint=True))
+        batches = _batches(list(islice(rest, size)), duration_s, batch_s, rng)
+        if not batches:
+            return
+        while batches:  # what has been given out is let go, so that the next pool finds room
+            yield batches.pop()
+
+
+def _batches(
+    pool: list[Item], duration_s: Callable[[Item], float], batch_s: float, rng: np.random.Generator
+) -> list[list[Item]]:
+    factors = rng.uniform(1 - _JITTER, 1 + _JITTER, len(pool))
+    disturbed = [duration_s(item) * factor for item, factor in zip(pool, factors, strict=True)]
+    in_order = (pool[place] for place in sorted(range(len(pool)), key=disturbed.__getitem__))
+    batches = list(group_by_padded_size(in_order, duration_s, batch_s))
+    return [batches[place] for place in rng.permutation(len(batches))]
+
+
+def group_by_padded_size(items: Iterable[Item], size: Callable[[Item], float], limit: float) -> Iterator[list[Item]]:
+    """Group neighbours so that the longest item's size times the group's count stays within `limit`."""
+    group: list[Item] = []
+    longest = 0.0
+    for item in items:
+        longest = max(longest, size(item))
+        if group and longest * (len(group) + 1) > limit:
+            yield group
+            group, longest = [], size(item)
+        group.append(item)
+    if group:
+        yield group

@@ -1,0 +1,52 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+from typer.testing import CliRunner
+
+from asr.cli.main import app
+from asr.config import load_config
+from asr.data.tokens import TokenTable
+from asr.model.acoustic import AcousticModel
+from asr.model.bundle import ModelBundle
+from asr.training import diagnostics
+
+
+@pytest.fixture
+def model_dir(tmp_path: Path) -> Path:
+    config = load_config(None, [*TINY, "model.layers=2"])
+    tokens = TokenTable.from_texts(["abcd "])
+    ModelBundle(config, tokens, AcousticModel(config, len(tokens)), config.decode).save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def diagnose(*arguments: Path | str) -> list[str]:
+    result = CliRunner().invoke(app, ["diagnose", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return result.output.splitlines()
+
+
+def test_a_table_a_picture_and_json_come_out(model_dir: Path, tone_corpus: Path, tmp_path: Path) -> None:
+    lines = diagnose(model_dir, "--data", tone_corpus, "--out", tmp_path / "out")
+    rows = [line for line in lines if re.match(r" [12] (forward|backward)", line)]
+    assert len(rows) == 8  # two layers, two directions, fresh and trained
+    assert len({len(line) for line in [lines[0], *rows]}) == 1  # aligned
+    assert lines[-1] == f"picture  {tmp_path / 'out' / 'diagnosis.png'}"
+    values = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
+    assert values["cell"] == "lstm"
+    assert all(name.startswith("dev-") for name in values["utterances"])
+    assert f"halves in {values['trained'][3]['half_life_frames']:.1f}" in rows[7]
+    assert rows[7].endswith(f" {values['trained'][3]['whole']:.1e}")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"diagnosis.png", "diagnosis.json"}
+
+
+def test_without_data_the_network_hears_noise_and_the_model_folder_takes_the_files(
+    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnostics, "UTTERANCES", 2)
+    diagnose(model_dir)
+    values = json.loads((model_dir / "diagnosis.json").read_text())
+    assert values["utterances"] == ["noise-0", "noise-1"]
+    assert (model_dir / "diagnosis.png").is_file()

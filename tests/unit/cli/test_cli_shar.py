@@ -1,0 +1,42 @@
+"""`asr shar`, as a user calls it."""
+
+import sys
+
+import pytest
+
+from asr.cli.main import run
+from asr.data.manifest import entries, read_manifest, write_manifest
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run `asr` with arguments; return exit status, stdout and stderr."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["asr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            run()
+        return exit_.value.code, *capsys.readouterr()
+
+    return call
+
+
+def test_a_data_folder_becomes_a_shar_folder_that_passes_the_check(call, tone_corpus, tmp_path):
+    status, out, err = call("shar", tone_corpus, tmp_path / "shar")
+    assert (status, err) == (0, "")
+    assert [line.split()[:2] for line in out.splitlines()] == [["train", "96"], ["dev", "12"], ["test", "12"]]
+    for split in ("train", "dev", "test"):
+        shar, original = read_manifest(tmp_path / "shar" / split), read_manifest(tone_corpus / f"{split}.jsonl.gz")
+        assert list(entries(shar)) == list(entries(original))
+    assert call("check", tmp_path / "shar") == call("check", tone_corpus)
+    assert call("shar", tone_corpus, tmp_path / "shar")[0] == 1
+
+
+def test_what_cannot_be_read_is_listed_and_the_status_says_so(call, tone_corpus, tmp_path):
+    cuts = list(read_manifest(tone_corpus / "dev.jsonl.gz"))
+    cuts[3].recording.sources[0].source = str(tmp_path / "gone.wav")
+    write_manifest(cuts, tmp_path / "data/dev.jsonl.gz")
+    status, out, err = call("shar", tmp_path / "data", tmp_path / "shar")
+    assert (status, out.split()[:2]) == (1, ["dev", "11"])
+    assert "1 utterance" in err
+    assert f"dev  {cuts[3].id}: {tmp_path}/gone.wav: no such file" in err.replace("\n", "")

@@ -1,0 +1,126 @@
+"""Training on sub-word pieces, from the manifest to the beam search with a language model."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import LEARNS_FAST, TINY, tone_speech
+
+import asr
+from asr.config import load_config
+from asr.data.manifest import cut_text, make_cut, read_manifest, write_manifest
+from asr.data.tokens import TokenTable
+from asr.errors import ConfigError, TrainingError
+from asr.lm.arpa import write_arpa
+from asr.lm.token_ngram import token_ngram
+from asr.training.survey import survey_training_cuts
+from asr.training.trainer import train
+
+WORDS = ["ab", "abcd", "cd", "ddba"]
+
+
+@pytest.fixture(scope="module")
+def word_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Manifests of tone speech: 64 training and 12 dev utterances of one to three of `WORDS`."""
+    folder = tmp_path_factory.mktemp("words")
+    rng = np.random.default_rng(7)
+    for split, count in (("train", 64), ("dev", 12)):
+        cuts = []
+        for index in range(count):
+            text = " ".join(rng.choice(WORDS, rng.integers(1, 4)))
+            path = folder / f"{split}-{index}.wav"
+            soundfile.write(path, tone_speech(text, rng), 16000)
+            cuts.append(make_cut(path.stem, path, text, split))
+        write_manifest(cuts, folder / f"{split}.jsonl.gz")
+    return folder
+
+
+def test_pieces_are_learnt_with_the_model_and_carry_it_to_words_and_language_model(
+    word_corpus: Path, tmp_path: Path
+) -> None:
+    pieces = ["text.tokens=bpe", "text.pieces=9", "model.subsampling=4", "model.hidden_size=64", "training.batch_s=4"]
+    config = load_config(None, [*TINY, *LEARNS_FAST, *pieces])
+    *_, last = train(config, word_corpus, tmp_path)
+    assert last.dev.wer < 0.1
+
+    table = TokenTable.load(tmp_path / "tokens.json")
+    assert table.symbols[0] == "<blank>"
+    assert len(table) == 10
+    assert any(len(symbol) > 1 for symbol in table.symbols[1:])
+    assert "| tokens | 9 bpe pieces and the blank |" in (tmp_path / "README.md").read_text()
+
+    cuts = list(read_manifest(word_corpus / "dev.jsonl.gz"))
+    references = [cut_text(cut) for cut in cuts]
+    recordings = [Path(cut.recording.sources[0].source) for cut in cuts]
+    recognizer = asr.load(tmp_path, accelerator="cpu")
+    assert recognizer.default_method == "greedy"
+    greedy = [recognizer.transcribe(path) for path in recordings]
+    assert sum(text.text == reference for text, reference in zip(greedy, references, strict=True)) > 9
+
+    texts = [cut_text(cut) for cut in read_manifest(word_corpus / "train.jsonl.gz")]
+    write_arpa(token_ngram(texts, table, 3), tmp_path / "lm.arpa.gz")
+    recognizer = asr.load(tmp_path, accelerator="cpu")
+    assert recognizer.default_method == "beam"
+    beam = [recognizer.transcribe(path) for path in recordings]
+    assert sum(text.text == reference for text, reference in zip(beam, references, strict=True)) > 9
+    for transcript in (*greedy, *beam):
+        assert transcript.text == " ".join(word.text for word in transcript.words)
+        times = [time for word in transcript.words for time in (word.start_s, word.end_s)]
+        assert times == sorted(times)
+        assert set(" ".join(word.text for word in transcript.words)) <= set("abcd ")
+
+
+def test_what_pieces_spell_in_time_is_kept_and_the_rest_left_out_with_its_need(word_corpus: Path) -> None:
+    cuts = list(read_manifest(word_corpus / "train.jsonl.gz"))
+    frames = int(cuts[0].duration / 1.1 / 0.08)
+    # With all pieces there can be, each word of the text is one; characters would be more than there are frames.
+    kept = " ".join(["abcd", "ddba"] * (frames // 2))
+    left_out = " ".join(["abcd", "abcd"] * (frames // 2))  # as many words, but each needs a blank before it
+    hopeless = " ".join(["ab"] * (frames + 1))
+    spelled = " ".join(["cb"] * (frames // 2))  # a word that is no piece takes three: ▁ c b
+    for cut, text in zip(cuts[:4], (kept, left_out, hopeless, spelled), strict=True):
+        cut.duration = cuts[0].duration
+        cut.supervisions[0].text = text
+    config = load_config(None, ["text.tokens=unigram", "text.pieces=9", "model.subsampling=8"])
+    survey = survey_training_cuts(cuts, config)
+    assert set(survey.tokens.symbols[1:]) == {*"▁abcd", *(f"▁{word}" for word in WORDS)}
+    needs = {1: 2 * (frames // 2 * 2) - 1, 2: 2 * (frames + 1) - 1, 3: 3 * (frames // 2)}
+    assert survey.skipped == {
+        cuts[index].id: f"{frames} output frames are too few for its transcript, which needs {need}"
+        for index, need in needs.items()
+    }
+    usable = [cut for cut in cuts if cut.id not in survey.skipped]
+    assert survey.utterances == len(usable)
+    assert survey.audio_s == pytest.approx(sum(cut.duration for cut in usable))
+    with pytest.raises(TrainingError, match="no usable training utterance"):
+        survey_training_cuts(cuts[2:3], config)
+
+
+def test_characters_are_too_many_where_pieces_are_not(word_corpus: Path) -> None:
+    cuts = list(read_manifest(word_corpus / "train.jsonl.gz"))
+    cuts[0].supervisions[0].text = " ".join(["abcd", "ddba"] * (int(cuts[0].duration / 1.1 / 0.08) // 2))
+    characters = survey_training_cuts(cuts, load_config(None, ["model.subsampling=8"]))
+    assert cuts[0].id in characters.skipped
+
+
+def test_more_pieces_than_the_text_supports_are_refused_before_training(word_corpus: Path, tmp_path: Path) -> None:
+    config = load_config(None, [*TINY, "text.tokens=unigram"])
+    with pytest.raises(
+        ConfigError, match=r"text\.pieces = 500 is more than .* supports: \d+ unigram pieces are the most"
+    ):
+        next(train(config, word_corpus, tmp_path))
+    assert not (tmp_path / "tokens.json").exists()
+
+
+def test_a_run_on_pieces_resumes_and_a_changed_text_is_noticed(word_corpus: Path, tmp_path: Path) -> None:
+    config = load_config(None, [*TINY, "text.tokens=bpe", "text.pieces=9", "model.subsampling=8", "training.epochs=1"])
+    list(train(config, word_corpus, tmp_path / "model"))
+    list(train(config, word_corpus, tmp_path / "model", resume=True))
+    cuts = list(read_manifest(word_corpus / "train.jsonl.gz"))
+    for cut in cuts:
+        cut.supervisions[0].text = "dcab dcab"
+    write_manifest(cuts, tmp_path / "train.jsonl.gz")
+    write_manifest(read_manifest(word_corpus / "dev.jsonl.gz"), tmp_path / "dev.jsonl.gz")
+    with pytest.raises(ConfigError, match="cannot resume"):
+        next(train(config, tmp_path, tmp_path / "model", resume=True))
