@@ -27,7 +27,7 @@ def diagnose(
 
     from asr.cli.console import out as console
     from asr.data.files import write_text
-    from asr.data.manifest import read_manifest
+    from asr.data.manifest import find_split, read_manifest
     from asr.model.bundle import ModelBundle
     from asr.training import diagnostics
     from asr.training.diagnosis_plot import draw
@@ -36,7 +36,7 @@ def diagnose(
     if data is None:
         batch = diagnostics.noise_batch(len(bundle.tokens), bundle.model.sample_rate_hz)
     else:
-        cuts = read_manifest(data / "dev.jsonl.gz").to_eager()
+        cuts = read_manifest(find_split(data, "dev")).to_eager()
         batch = diagnostics.diagnostic_batch(list(cuts), bundle.tokens, bundle.config)
     found = diagnostics.diagnose(bundle, batch)
     folder = model if out is None else out

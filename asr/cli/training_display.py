@@ -86,8 +86,8 @@ class TrainingDisplay:
             line(f"resumed   after step {start.resumed_at_step}, in epoch {start.resumed_at_epoch + 1}")
         for utterance_id, reason in list(survey.skipped.items())[:10]:
             line(f"left out  {utterance_id}: {reason}", markup=False)
-        if len(survey.skipped) > 10:
-            line(f"left out  {len(survey.skipped) - 10} more; `asr check` names them all", markup=False)
+        if survey.skipped_utterances > 10:
+            line(f"left out  {survey.skipped_utterances - 10} more; `asr check` names them all", markup=False)
 
     def _transfer(self, transfer: Transfer) -> None:
         line = self._console.print

@@ -124,14 +124,10 @@ def _placeholder(cut: Cut, samples: int) -> MonoCut:
 
 def flac(samples: NDArray[np.float32], sample_rate_hz: int) -> bytes:
     """Encode `(sample,)`: exactly if 16 bits can hold every sample, else rounded to 24 bits and clipped to [-1, 1)."""
-    scaled = samples.astype(np.float64) * 2**15
+    scaled = samples * 2**15
+    exact = bool(np.all(scaled == np.rint(scaled)) and np.all(scaled < 2**15))
     file = io.BytesIO()
-    if np.array_equal(scaled, np.rint(scaled)) and np.all((scaled >= -(2**15)) & (scaled < 2**15)):
-        # As integers: soundfile scales floats by 32767, which would change them.
-        soundfile.write(file, scaled.astype(np.int16), sample_rate_hz, format="FLAC", subtype="PCM_16")
-    else:
-        rounded = np.clip(np.rint(scaled * 2**8), -(2**23), 2**23 - 1).astype(np.int32)
-        soundfile.write(file, rounded << 8, sample_rate_hz, format="FLAC", subtype="PCM_24")
+    soundfile.write(file, samples, sample_rate_hz, format="FLAC", subtype="PCM_16" if exact else "PCM_24")
     return file.getvalue()
 
 

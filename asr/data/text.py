@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 
 from asr.config import TextSettings
 
@@ -12,11 +13,18 @@ def normalise(text: str, settings: TextSettings) -> str:
 
     Applied to its own result it changes nothing, so text may be normalised wherever it enters.
     """
-    removed = set(_fold(settings.remove, settings.case))
-    kept = "".join(" " if character.isspace() else character for character in _fold(text, settings.case))
-    kept = "".join(character for character in kept if character not in removed or character == " ")
-    # Deleting a character can bring a letter and its accent together.
-    return " ".join(unicodedata.normalize("NFC", kept).split())
+    kept = _fold(text, settings.case)
+    if settings.remove:  # after which a letter and its accent may have come together
+        kept = unicodedata.normalize("NFC", kept.translate(_deletions(settings.remove, settings.case)))
+    if kept.isprintable() and "  " not in kept:  # then its only white space is single spaces
+        return kept.strip()
+    return " ".join(kept.split())
+
+
+@lru_cache(maxsize=8)
+def _deletions(characters: str, case: str) -> dict[int, None]:
+    """Return the table for `str.translate`; white space is collapsed, never deleted."""
+    return {ord(character): None for character in _fold(characters, case) if not character.isspace()}
 
 
 def _fold(text: str, case: str) -> str:

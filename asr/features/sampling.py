@@ -49,7 +49,7 @@ def shuffled_batches(
     rest = iter(items)
     for number in count():
         rng = utterance_rng("pool", seed, epoch, str(number))
-        size = pool_utterances if number else int(rng.integers(pool_utterances // 2, pool_utterances, endpoint=True))
+        size = pool_utterances if number else int(rng.integers(pool_utterances // 2, pool_utterances)) + 1
         batches = _batches(list(islice(rest, size)), duration_s, batch_s, rng)
         if not batches:
             return

@@ -27,7 +27,8 @@ from asr.decode.greedy import greedy_search
 from asr.decode.hypothesis import Hypothesis
 from asr.decode.scorers import TokenNgramScorer
 from asr.errors import AudioError, ModelError
-from asr.features.batching import Batch, collate, group_by_padded_size
+from asr.features.batching import Batch, collate
+from asr.features.sampling import group_by_padded_size
 from asr.inference.segment import segments
 from asr.inference.transcript import Transcript, Word
 from asr.lm.arpa import read_arpa

@@ -102,7 +102,7 @@ class _Characters:
         self._ascii = b""
 
     def learn(self, text: str) -> None:
-        if text.encode().translate(None, self._ascii):
+        if text.encode(errors="surrogatepass").translate(None, self._ascii):
             known = len(self.seen)
             self.seen.update(text)
             if len(self.seen) > known:

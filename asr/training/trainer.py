@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 
 from asr.config import Config
-from asr.data.manifest import read_manifest
+from asr.data.manifest import find_split, read_manifest, shuffle_shards
 from asr.errors import TrainingError
+from asr.features.augment import utterance_rng
 from asr.features.batching import StepBatch, evaluation_batches, prefetch, training_batches
 from asr.model.acoustic import AcousticModel
 from asr.model.bundle import ModelBundle
@@ -62,15 +63,15 @@ def train(
     if checkpoint and not resume:
         raise TrainingError(f"{out}: holds a training run already; use --resume to continue it, or another --out")
     fabric = make_fabric(settings)
-    dev_cuts = read_manifest(data / "dev.jsonl.gz").to_eager()
-    all_cuts = read_manifest(data / "train.jsonl.gz")
+    dev_cuts = read_manifest(find_split(data, "dev")).to_eager()
+    all_cuts = read_manifest(find_split(data, "train"))
     survey = survey_training_cuts(all_cuts, config)
-    cuts = all_cuts.filter(partial(is_usable, survey)) if survey.skipped else all_cuts
+    usable = partial(is_usable, survey)
 
     torch.manual_seed(settings.seed)
     model = AcousticModel(config, len(survey.tokens))
     if config.features.cmvn == "global":
-        model.cmvn.set_moments(*feature_moments(model, evaluation_batches(cuts, config)))
+        model.cmvn.set_moments(*feature_moments(model, evaluation_batches(all_cuts.filter(usable), config)))
     transfer = transfer_weights(init_from, model, survey.tokens) if init_from else None
     run = start_run(fabric, config, survey.tokens, model, out / "checkpoints", checkpoint)
     state = run.state
@@ -95,7 +96,7 @@ def train(
             model.train()
             began = time.perf_counter()
             steps = training_batches(
-                cuts,
+                shuffle_shards(all_cuts, utterance_rng("shards", settings.seed, epoch, "")).filter(usable),
                 survey.tokens,
                 config,
                 epoch=epoch,
