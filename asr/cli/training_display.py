@@ -110,5 +110,3 @@ class TrainingDisplay:
             f"   {report.train_s + report.dev_s:5.1f} s",
             highlight=False,
         )
-        if report.spikes or report.skipped:
-            self._console.print(f"          {report.spikes} loss spikes, {report.skipped} steps skipped")

@@ -35,7 +35,7 @@ from asr.training.survey import is_usable, survey_training_cuts
 from asr.training.transfer import transfer_weights
 
 MOST_BAD_STEPS = 5  # in a row: more is no accident of one batch
-SPIKE = 1.5  # a loss this many times the level before it
+SPIKE = 2.0  # a loss this many times the level before it
 
 
 def train(
