@@ -23,8 +23,10 @@ from asr.features.augment import utterance_rng
 Item = TypeVar("Item")
 
 POOL_UTTERANCES = 20_000
-# Durations are disturbed by up to this share of themselves before they are sorted.
-_JITTER = 0.05
+# Durations are disturbed by up to this share of themselves before they are sorted. More makes batches more varied and
+# fuller of padding: on AN4, where few utterances are of like length, 0.05 learnt visibly slower at 3 % of padding than
+# 0.15 at 10 %.
+_JITTER = 0.15
 
 
 def shuffled_batches(
