@@ -103,7 +103,7 @@ class TrainingSettings(_Settings):
     epochs: int = Field(50, ge=1)
     seed: int = Field(1, ge=0, lt=2**31)
     batch_s: float = Field(
-        45.0, gt=0, description="audio seconds in a step's batch, over all devices and before augmentation doubles it"
+        20.0, gt=0, description="audio seconds in a step's batch, over all devices and before augmentation doubles it"
     )
     micro_batch_s: float | None = Field(
         None, gt=0, description="most audio seconds in one forward pass; a larger batch is accumulated in pieces"
@@ -137,7 +137,7 @@ class TrainingSettings(_Settings):
         0.3, ge=0, lt=1, description="intermediate CTC: share of the middle layer's loss; 0 asks the last layer alone"
     )
     ema_decay: float = Field(
-        0.998, ge=0, lt=1, description="moving average of the weights, used for dev and kept; 0 = off"
+        0.999, ge=0, lt=1, description="moving average of the weights, used for dev and kept; 0 = off"
     )
     precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the processor has it")
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"

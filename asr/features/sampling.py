@@ -23,10 +23,10 @@ from asr.features.augment import utterance_rng
 Item = TypeVar("Item")
 
 POOL_UTTERANCES = 20_000
-# Durations are disturbed by up to this share of themselves before they are sorted. More makes batches more varied and
-# fuller of padding: on AN4, where few utterances are of like length, 0.05 learnt visibly slower at 3 % of padding than
-# 0.15 at 10 %.
-_JITTER = 0.15
+# In order of length, each utterance is moved by up to this many places. More makes batches more varied and fuller of
+# padding (3 % in a full pool). Few utterances need it most: on AN4's 845, batches of the same neighbours each epoch
+# learnt visibly slower.
+_PLACES = 200
 
 
 def shuffled_batches(
@@ -62,9 +62,10 @@ def shuffled_batches(
 def _batches(
     pool: list[Item], duration_s: Callable[[Item], float], batch_s: float, rng: np.random.Generator
 ) -> list[list[Item]]:
-    factors = rng.uniform(1 - _JITTER, 1 + _JITTER, len(pool))
-    disturbed = [duration_s(item) * factor for item, factor in zip(pool, factors, strict=True)]
-    in_order = (pool[place] for place in sorted(range(len(pool)), key=disturbed.__getitem__))
+    places = np.empty(len(pool))
+    places[sorted(range(len(pool)), key=lambda place: duration_s(pool[place]))] = range(len(pool))
+    disturbed = places + rng.uniform(-_PLACES, _PLACES, len(pool))
+    in_order = (pool[place] for place in np.argsort(disturbed))
     batches = list(group_by_padded_size(in_order, duration_s, batch_s))
     return [batches[place] for place in rng.permutation(len(batches))]
 

@@ -67,7 +67,7 @@ def test_at_most_a_pool_is_read_ahead_and_what_was_given_out_is_let_go() -> None
 
 
 def test_little_of_a_batch_is_padding() -> None:
-    batches = batches_of(speech(3000), pool=1000)
+    batches = batches_of(speech(20000), pool=20000)
     padded_s = sum(len(batch) * max(s for _, s in batch) for batch in batches)
     assert padded_s / sum(s for batch in batches for _, s in batch) < 1.08
     # In the order they come, half as much again would be padding.
@@ -88,6 +88,16 @@ def test_an_utterance_meets_others_in_other_epochs_from_pool_to_pool() -> None:
     # Borders of pools move, so that neighbours in the file are not parted for good by any fixed border.
     for border in range(50, 400, 50):
         assert any(other >= border for number in range(border) for other in met[number])
+
+
+def test_utterances_of_a_small_corpus_do_not_meet_the_same_ones_each_epoch() -> None:
+    met: dict[int, list[int]] = defaultdict(list)
+    for epoch in range(10):
+        for batch in batches_of(speech(800), epoch=epoch):
+            for number, _ in batch:
+                met[number] += [other for other, _ in batch if other != number]
+    again = sum(len(others) - len(set(others)) for others in met.values())
+    assert again / sum(map(len, met.values())) < 0.14  # in batches drawn quite at random it is 0.11
 
 
 def test_long_and_short_batches_follow_each_other_by_chance() -> None:
