@@ -16,12 +16,10 @@ no recurrence can, and is the bound of the hardware. Shares are plain time ÷ la
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
-from machine import THREADS, describe
+from machine import THREADS, describe, median_ms
 from torch import Tensor, nn
 
 from asr.model.rnn import both_directions, reversal_index
@@ -80,18 +78,6 @@ def train_layer(cell: str, kind: type[nn.RNNBase], batch: int, frames: int) -> C
     return run
 
 
-def median_ms(calls: dict[str, Callable[[], None]]) -> dict[str, float]:
-    """Time the calls in turn, so that a drift of the machine's speed meets all of them."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for run in range(RUNS + 2):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if run >= 2:  # the first two warm up
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
 def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(THREADS)
@@ -105,7 +91,8 @@ def main() -> None:
                     "layer": train_layer(cell, kind, batch, frames),
                     "plain": multiply(stepwise),
                     "at once": multiply(products(batch, frames, gates, at_once=True)),
-                }
+                },
+                RUNS,
             )
             print(f"{cell}, {FEATURES} → 2 × {HIDDEN}, batch {batch}, {frames} frames: {operations / 1e9:.1f} GFLOP")
             for name, ms in times.items():

@@ -1,9 +1,12 @@
-"""What a timing has to be read with: the processor, the threads, the versions."""
+"""Timing, and what a timing has to be read with: the processor, the threads, the versions."""
 
 from __future__ import annotations
 
 import os
 import platform
+import statistics
+import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,3 +28,15 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def median_ms(calls: dict[str, Callable[[], None]], runs: int) -> dict[str, float]:
+    """Time the calls in turn, so that a drift of the machine's speed meets all of them."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for run in range(runs + 2):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if run >= 2:  # the first two warm up
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: statistics.median(values) for name, values in times.items()}

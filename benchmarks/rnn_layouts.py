@@ -11,12 +11,10 @@ utterances of 50 to 80 frames. The ratio is against packed float32 in the same r
 
 from __future__ import annotations
 
-import platform
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
+from machine import describe, median_ms
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -25,24 +23,12 @@ from asr.model.rnn import both_directions, reversal_index
 BATCH, FRAMES, FEATURES, HIDDEN, LAYERS, RUNS = 16, 80, 256, 256, 3, 9
 
 
-def median_ms(calls: dict[str, Callable[[], None]]) -> dict[str, float]:
-    """Time the calls in turn, so that a drift of the machine's speed meets all of them."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for run in range(RUNS + 2):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if run >= 2:  # the first two warm up
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
 def main() -> None:
     torch.manual_seed(0)
     x = torch.randn(BATCH, FRAMES, FEATURES)
     lengths = torch.linspace(50, FRAMES, BATCH).long().flip(0)
     reversal = reversal_index(lengths, FRAMES)
-    print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(describe())
     for cell, kind in (("lstm", nn.LSTM), ("gru", nn.GRU)):
         sizes = [FEATURES] + [2 * HIDDEN] * (LAYERS - 1)
         layers = [kind(size, HIDDEN, batch_first=True, bidirectional=True) for size in sizes]
@@ -68,7 +54,7 @@ def main() -> None:
             for run in (packed, flipped)
             for name, bf16 in (("float32", False), ("bfloat16", True))
         }
-        times = median_ms(calls)
+        times = median_ms(calls, RUNS)
         for name, ms in times.items():
             print(f"{cell:5} {name:17} {ms:7.1f} ms   {times['packed float32'] / ms:5.2f} × packed float32")
 
