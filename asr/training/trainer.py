@@ -90,6 +90,7 @@ def train(
             transfer=transfer,
         )
 
+    on_gpu = fabric.device.type == "cuda"
     saved_at = time.perf_counter()
     with StopRequest() as stop:
         for epoch in range(state.epoch, settings.epochs):
@@ -104,7 +105,7 @@ def train(
                 process=fabric.global_rank,
                 processes=fabric.world_size,
             )
-            for batch in prefetch(steps) if fabric.device.type == "cuda" else steps:
+            for batch in prefetch(step.pinned() for step in steps) if on_gpu else steps:
                 progress = (epoch + state.utterances / survey.utterances) / settings.epochs
                 # Dropout depends on the step, not on the past.
                 torch.manual_seed(settings.seed + 7919 * (state.step + 1) + 104729 * fabric.global_rank)

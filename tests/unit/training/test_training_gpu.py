@@ -1,0 +1,55 @@
+"""Training on a CUDA device does what training on the CPU does."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import LEARNS_FAST, TINY
+
+from asr.config import load_config
+from asr.training.reports import EpochReport, RunStart, StepReport
+from asr.training.trainer import train
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+def run(corpus: Path, out: Path, *overrides: str, resume: bool = False) -> list:
+    return list(train(load_config(None, [*TINY, *overrides]), corpus, out, resume=resume))
+
+
+def test_the_first_steps_have_the_losses_of_the_cpu(tone_corpus: Path, tmp_path: Path) -> None:
+    settings = ["training.epochs=1", "model.dropout=0", "model.layers=2"]
+    losses = {}
+    for device in ("cpu", "cuda"):
+        reports = run(tone_corpus, tmp_path / device, *settings, f"training.accelerator={device}")
+        losses[device] = torch.tensor([report.loss for report in reports if isinstance(report, StepReport)])
+    torch.testing.assert_close(losses["cuda"], losses["cpu"], rtol=1e-2, atol=0)
+
+
+def test_it_learns_in_bfloat16_and_its_model_serves_on_the_cpu(tone_corpus: Path, tmp_path: Path) -> None:
+    import asr
+
+    reports = run(
+        tone_corpus,
+        tmp_path,
+        *LEARNS_FAST,
+        "training.accelerator=cuda",
+        "training.precision=auto",
+        "training.epochs=15",
+    )
+    assert isinstance(reports[0], RunStart)
+    assert reports[0].device.startswith("cuda")
+    *_, last = (report for report in reports if isinstance(report, EpochReport))
+    assert last.dev.wer < 0.3
+    assert asr.load(tmp_path).transcribe(tone_corpus / "audio" / "test-000.wav").words
+
+
+def test_a_run_begun_on_a_gpu_goes_on_on_the_cpu(tone_corpus: Path, tmp_path: Path) -> None:
+    run(tone_corpus, tmp_path / "gpu", "training.epochs=1", "training.accelerator=cuda")
+    with pytest.raises(Exception, match="epochs"):
+        run(tone_corpus, tmp_path / "gpu", "training.epochs=2", "training.accelerator=cpu", resume=True)
+    start, *_ = run(tone_corpus, tmp_path / "gpu", "training.epochs=1", "training.accelerator=cpu", resume=True)
+    assert start.resumed_at_epoch == 1
