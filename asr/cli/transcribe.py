@@ -38,7 +38,7 @@ def transcribe(
     """Turn audio files into text.
 
     One file's transcript is printed as it is. Of several files, or of a folder, txt prints a line
-    "path<TAB>text" for each, json prints one object a line, and srt needs --out. With --out, each file's
+    "path<TAB>text" for each, json prints one object a line, and the others need --out. With --out, each file's
     transcript goes to DIR/<name>.<format>, below the sub-folders of the folder it was found in.
 
     A file that cannot be read is skipped and named on stderr. Exit status: 0 all files done, 2 some skipped.

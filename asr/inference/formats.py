@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from asr.inference.subtitles import break_into_cues
@@ -53,17 +54,117 @@ def to_srt(transcript: Transcript) -> str:
     Source: https://www.matroska.org/technical/subtitles.html, since the format has no standard.
     """
     cues = [
-        f"{number}\n{_srt_time(cue.start_ms)} --> {_srt_time(cue.end_ms)}\n" + "\n".join(cue.lines) + "\n"
+        f"{number}\n{_time(cue.start_ms, ',')} --> {_time(cue.end_ms, ',')}\n" + "\n".join(cue.lines) + "\n"
         for number, cue in enumerate(break_into_cues(transcript.words), start=1)
     ]
     return "\n".join(cues)
 
 
-FORMATS: dict[str, Callable[[Transcript], str]] = {"txt": to_txt, "json": to_json, "srt": to_srt}
+def to_vtt(transcript: Transcript) -> str:
+    """Return WebVTT subtitles; the header alone if there are no words.
+
+    Source: https://www.w3.org/TR/webvtt1/.
+    """
+    cues = [
+        f"{_time(cue.start_ms, '.')} --> {_time(cue.end_ms, '.')}\n{_escaped(chr(10).join(cue.lines))}\n"
+        for cue in break_into_cues(transcript.words)
+    ]
+    return "\n".join(["WEBVTT\n", *cues])
 
 
-def _srt_time(time_ms: int) -> str:
+def to_tsv(transcript: Transcript) -> str:
+    """Return a table with a header and a row per word, for spreadsheets: start and end in seconds, confidence, word.
+
+    No word holds a tab or a line end, so nothing is quoted.
+    """
+    rows = [
+        f"{word.start_s:.{_TIME_DIGITS}f}\t{word.end_s:.{_TIME_DIGITS}f}\t"
+        f"{word.confidence:.{_CONFIDENCE_DIGITS}f}\t{_one_field(word.text)}"
+        for word in transcript.words
+    ]
+    return "\n".join(["start_s\tend_s\tconfidence\tword", *rows]) + "\n"
+
+
+def to_ctm(transcript: Transcript) -> str:
+    """Return NIST's time-marked conversation form, a line per word: `recording channel start duration word confidence`.
+
+    The recording is the file's name without folder and suffix, white space in it replaced by `_`, since fields end at
+    white space; the channel is 1.
+
+    Source: NIST SCTK, doc/infmts.htm.
+    """
+    recording = _one_field(PurePath(transcript.path).stem) if transcript.path else "waveform"
+    return "".join(
+        f"{recording} 1 {word.start_s:.{_TIME_DIGITS}f} {max(0.0, word.end_s - word.start_s):.{_TIME_DIGITS}f} "
+        f"{_one_field(word.text)} {word.confidence:.{_CONFIDENCE_DIGITS}f}\n"
+        for word in transcript.words
+    )
+
+
+def to_textgrid(transcript: Transcript) -> str:
+    """Return a Praat TextGrid with one interval tier, `words`; what lies between words is an empty interval.
+
+    Intervals of a tier must follow each other without gap or overlap, and none may be empty: words that overlap are
+    cut short, and each lasts a millisecond at least.
+
+    Source: https://www.fon.hum.uva.nl/praat/manual/TextGrid_file_formats.html.
+    """
+    intervals: list[tuple[int, int, str]] = []
+    reached_ms = 0
+    for word in transcript.words:
+        start_ms = max(reached_ms, round(1000 * word.start_s))
+        end_ms = max(start_ms + 1, round(1000 * word.end_s))
+        if start_ms > reached_ms:
+            intervals.append((reached_ms, start_ms, ""))
+        intervals.append((start_ms, end_ms, word.text))
+        reached_ms = end_ms
+    whole_ms = max(reached_ms, round(1000 * transcript.duration_s), 1)
+    if whole_ms > reached_ms:
+        intervals.append((reached_ms, whole_ms, ""))
+    whole = f"xmin = 0\n{{indent}}xmax = {whole_ms / 1000:.3f}"
+    lines = [
+        'File type = "ooTextFile"\nObject class = "TextGrid"\n',
+        whole.format(indent=""),
+        "tiers? <exists>\nsize = 1\nitem []:\n    item [1]:",
+        '        class = "IntervalTier"\n        name = "words"',
+        "        " + whole.format(indent="        "),
+        f"        intervals: size = {len(intervals)}",
+    ]
+    for number, (start_ms, end_ms, text) in enumerate(intervals, start=1):
+        quoted = text.replace('"', '""')
+        lines += [
+            f"        intervals [{number}]:",
+            f"            xmin = {start_ms / 1000:.3f}",
+            f"            xmax = {end_ms / 1000:.3f}",
+            f'            text = "{quoted}"',
+        ]
+    return "\n".join(lines) + "\n"
+
+
+FORMATS: dict[str, Callable[[Transcript], str]] = {
+    "txt": to_txt,
+    "json": to_json,
+    "srt": to_srt,
+    "vtt": to_vtt,
+    "tsv": to_tsv,
+    "ctm": to_ctm,
+    "TextGrid": to_textgrid,
+}
+
+
+def _time(time_ms: int, point: str) -> str:
+    """Return HH:MM:SS, `point`, milliseconds."""
     seconds, ms = divmod(time_ms, 1000)
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours:02d}:{minutes:02d}:{seconds:02d},{ms:03d}"
+    return f"{hours:02d}:{minutes:02d}:{seconds:02d}{point}{ms:03d}"
+
+
+def _escaped(text: str) -> str:
+    """Return text in which WebVTT sees no tags."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _one_field(text: str) -> str:
+    """Return text without white space, where a field ends at white space."""
+    return "_".join(text.split()) or "_"

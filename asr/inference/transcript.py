@@ -53,3 +53,19 @@ class Transcript:
     def to_srt(self) -> str:
         """Return SubRip subtitles, as in a `.srt` file; empty if there are no words."""
         return formats.to_srt(self)
+
+    def to_vtt(self) -> str:
+        """Return WebVTT subtitles, as in a `.vtt` file."""
+        return formats.to_vtt(self)
+
+    def to_tsv(self) -> str:
+        """Return a table of words with times and confidences, as in a `.tsv` file."""
+        return formats.to_tsv(self)
+
+    def to_ctm(self) -> str:
+        """Return NIST's form of words with times and confidences, as in a `.ctm` file; empty if there are no words."""
+        return formats.to_ctm(self)
+
+    def to_textgrid(self) -> str:
+        """Return a Praat TextGrid with the words as a tier."""
+        return formats.to_textgrid(self)

@@ -93,4 +93,8 @@ def test_every_format_is_what_the_method_of_its_name_returns():
         "txt": TRANSCRIPT.to_txt(),
         "json": TRANSCRIPT.to_json(),
         "srt": TRANSCRIPT.to_srt(),
+        "vtt": TRANSCRIPT.to_vtt(),
+        "tsv": TRANSCRIPT.to_tsv(),
+        "ctm": TRANSCRIPT.to_ctm(),
+        "TextGrid": TRANSCRIPT.to_textgrid(),
     }
