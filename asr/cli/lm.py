@@ -26,6 +26,19 @@ def ngram(
         int | None,
         typer.Option(help=f"Longest n-gram. Default: the model's decode.lm_order, or {_WORD_ORDER}."),
     ] = None,
+    vocabulary: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|FILE", help="The N most frequent words, or those listed in FILE; others count as <unk>."
+        ),
+    ] = None,
+    prune: Annotated[
+        str,
+        typer.Option(
+            metavar="COUNTS",
+            help="Leave out n-grams that occur so often or less: 0,0,1 means trigrams and longer ones seen once.",
+        ),
+    ] = "0",
     out: Annotated[
         Path | None, typer.Option(help="The ARPA file to write, .gz or not. Default: the model's own.")
     ] = None,
@@ -35,32 +48,38 @@ def ngram(
 ) -> None:
     """Estimate a Kneser-Ney n-gram and write it as an ARPA file.
 
-    The smoothing is interpolated modified Kneser-Ney.
+    The smoothing is interpolated modified Kneser-Ney. The text is streamed: ten million words fit a small machine.
 
     With --model, texts are normalised as the model's transcripts were, and its beam search uses the result.
     """
     from asr.cli.console import out as console
     from asr.lm.arpa import write_arpa
     from asr.lm.kneser_ney import kneser_ney
-    from asr.lm.texts import read_texts
+    from asr.lm.texts import read_texts, stream_texts
     from asr.lm.token_ngram import token_ngram, token_sentences
 
-    texts = [text for source in sources for text in read_texts(source)]
+    counts = _counts(prune)
+    texts = (text for source in sources for text in stream_texts(source))
     test_texts = [] if test is None else read_texts(test)
     if model is None:
         if out is None:
             raise typer.BadParameter("needed without --model", param_hint="--out")
         unit, path = "words", out
-        lm = kneser_ney([text.split() for text in texts], _WORD_ORDER if order is None else order)
+        sentences = (text.split() for text in texts)
+        words = None if vocabulary is None else _vocabulary(vocabulary)
+        lm = kneser_ney(sentences, _WORD_ORDER if order is None else order, words, counts)
         test_sentences = [text.split() for text in test_texts]
     else:
+        if vocabulary is not None:
+            raise typer.BadParameter("with --model, the vocabulary is the model's tokens", param_hint="--vocabulary")
         from asr.config import load_config
         from asr.data.text import normalise
         from asr.data.tokens import TokenTable
         from asr.model.bundle import CONFIG, LANGUAGE_MODEL, TOKENS
 
         config, tokens = load_config(model / CONFIG), TokenTable.load(model / TOKENS)
-        texts, test_texts = ([normalise(text, config.text) for text in part] for part in (texts, test_texts))
+        texts = (normalise(text, config.text) for text in texts)
+        test_texts = [normalise(text, config.text) for text in test_texts]
         unit, path = "tokens", model / LANGUAGE_MODEL if out is None else out
         lm = token_ngram(texts, tokens, config.decode.lm_order if order is None else order)
         test_sentences = token_sentences(test_texts, tokens)
@@ -72,3 +91,109 @@ def ngram(
     if test is not None:
         found = lm.perplexity(test_sentences)
         console.print(f"{test}: perplexity {found.perplexity:.2f} on {found.units} {unit}, {found.oovs} OOV")
+
+
+@app.command("rnn")
+def rnn(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="SRC", help="Text, one sentence a line, or manifests (.jsonl.gz); .gz is read too."),
+    ],
+    model: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Predict this model's tokens, for its beam search; else words.")
+    ] = None,
+    dev: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Text or manifest by which the best epoch is chosen. Default: every 20th SRC."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder to write. Default: rnnlm in the model's own.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting, e.g. hidden_size=256 or epochs=5; repeatable.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
+) -> None:
+    """Train a recurrent language model; the best by dev perplexity is kept.
+
+    With --model, texts are normalised as the model's transcripts were; without, words are taken as they stand.
+
+    SIGTERM or Ctrl-C finishes the step, writes a checkpoint and leaves with status 75: --resume continues the run.
+    """
+    from asr.cli.console import out as console
+    from asr.cli.console import progress
+    from asr.cli.train import STOPPED
+    from asr.lm.rnnlm_bundle import LmUnits
+    from asr.lm.rnnlm_settings import parse_rnnlm_settings
+    from asr.lm.texts import read_texts
+    from asr.training.lm_reports import LmEpoch, LmStart, LmStep
+    from asr.training.lm_trainer import train_lm
+
+    settings = parse_rnnlm_settings(overrides or [])
+    texts = [text for source in sources for text in read_texts(source)]
+    if dev is not None:
+        dev_texts = read_texts(dev)
+    else:
+        dev_texts, texts = texts[19::20] or texts, [text for n, text in enumerate(texts) if n % 20 != 19]
+    if model is None:
+        if out is None:
+            raise typer.BadParameter("needed without --model", param_hint="--out")
+        folder, units = out, LmUnits.of_words(texts, settings.min_count)
+        train, dev_sentences = ([units.encode_words(text) for text in part] for part in (texts, dev_texts))
+    else:
+        from asr.config import load_config
+        from asr.data.text import normalise
+        from asr.data.tokens import TokenTable
+        from asr.model.bundle import CONFIG, TOKENS
+
+        config, tokens = load_config(model / CONFIG), TokenTable.load(model / TOKENS)
+        folder, units = model / "rnnlm" if out is None else out, LmUnits.of_tokens(tokens)
+        train, dev_sentences = (
+            [tokens.encode(normalise(text, config.text)) for text in part] for part in (texts, dev_texts)
+        )
+
+    reports = train_lm(settings, units, train, dev_sentences, folder, resume=resume)
+    start = next(reports)
+    assert isinstance(start, LmStart)
+    console.print(f"network   {settings.network}, {start.parameter_count:,} parameters, on {start.device}")
+    console.print(
+        f"data      {start.sentences} sentences, {start.units} units, {start.unit_count} different {units.kind}"
+    )
+    if start.damaged_checkpoint:
+        console.print(f"damaged   {start.damaged_checkpoint}; the checkpoint before it is used")
+    if start.resumed_at_step:
+        console.print(f"resumed   after step {start.resumed_at_step}")
+    with progress("train", total=start.steps - start.resumed_at_step) as advance:
+        for report in reports:
+            if isinstance(report, LmStep):
+                advance(1)
+                if report.skipped:
+                    console.print(f"skipped   step {report.step}: loss {report.loss}")
+            elif isinstance(report, LmEpoch):
+                found = report.dev
+                console.print(
+                    f"epoch {report.epoch + 1:3d}/{settings.epochs}   loss {report.loss:6.3f}"
+                    f"   dev perplexity {found.perplexity:.2f} on {found.units} {units.kind}, {found.oovs} OOV"
+                    f"{' *' if report.best else '  '}   {report.train_s + report.dev_s:5.1f} s"
+                )
+            elif not isinstance(report, LmStart):
+                console.print(f"stopped   by {report.signal} after step {report.step}; --resume continues it")
+                raise typer.Exit(STOPPED)
+    console.print(f"written   {folder}")
+
+
+def _counts(prune: str) -> list[int]:
+    try:
+        return [int(count) for count in prune.replace(",", " ").split()]
+    except ValueError:
+        raise typer.BadParameter(f"{prune!r} should be counts, such as 0,0,1", param_hint="--prune") from None
+
+
+def _vocabulary(given: str) -> int | list[str]:
+    """Return how many words there are, or the words of a file and `<unk>`."""
+    from asr.lm.ngram import UNKNOWN
+    from asr.lm.texts import stream_texts
+
+    if given.isdecimal():
+        return int(given)
+    return [UNKNOWN, *(word for line in stream_texts(given) for word in line.split())]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from asr.data.files import write_text
 from asr.data.manifest import transcripts
 from asr.features.batching import evaluation_batches
-from asr.inference.recognizer import Decoded, Method, Recognizer
+from asr.inference.recognizer import Method, Recognizer
+from asr.inference.words import Decoded
 from asr.scoring.trn import write_trn
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def decode_cuts(recognizer: Recognizer, cuts: Iterable[Cut], method: Method | No
 
 def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], recognizer: Recognizer) -> None:
     """Write `ref.trn`, `hyp.trn` and `hyp.jsonl` (word times, n-best hypotheses and their scores)."""
-    tokens, shift_s = recognizer.bundle.tokens, recognizer.model.frame_shift_s
+    tokens = recognizer.bundle.tokens
     references, hypotheses, records = {}, {}, []
     for utterance in utterances:
         best, *_ = nbest = utterance.decoded.hypotheses
@@ -52,7 +53,7 @@ def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], re
             "id": utterance.id,
             "text": text,
             "score": best.score,
-            "words": [asdict(word) for word in utterance.decoded.words(tokens, shift_s)],
+            "words": [asdict(word) for word in recognizer.words(utterance.decoded)],
             "nbest": [
                 {
                     "text": tokens.decode(hypothesis.tokens),

@@ -6,10 +6,8 @@ The way of an utterance: `read_audio` → `segments` → `collate` → `Acoustic
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.data.audio import mix_down, read_audio, resample
-from asr.data.tokens import TokenTable
-from asr.decode.align import TokenSpan, align
+from asr.decode.align import align
 from asr.decode.beam import WeightedScorer, beam_search
+from asr.decode.confidence import Calibration
 from asr.decode.greedy import greedy_search
 from asr.decode.hypothesis import Hypothesis
 from asr.decode.scorers import TokenNgramScorer
@@ -31,6 +29,7 @@ from asr.features.batching import Batch, collate
 from asr.features.sampling import group_by_padded_size
 from asr.inference.segment import segments
 from asr.inference.transcript import Transcript, Word
+from asr.inference.words import Decoded, speech_extent
 from asr.lm.arpa import read_arpa
 from asr.model.bundle import ModelBundle
 
@@ -57,15 +56,17 @@ def load(folder: str | os.PathLike[str], *, accelerator: Literal["auto", "cpu", 
     available = torch.cuda.is_available()
     if accelerator == "cuda" and not available:
         raise ModelError("accelerator cuda: torch sees no CUDA device; use auto or cpu")
-    return Recognizer(ModelBundle.load(folder), "cuda" if available and accelerator != "cpu" else "cpu")
+    device = "cuda" if available and accelerator != "cpu" else "cpu"
+    return Recognizer(ModelBundle.load(folder), device, Calibration.load(Path(folder)))
 
 
 class Recognizer:
     """A loaded model folder, ready to transcribe."""
 
-    def __init__(self, bundle: ModelBundle, device: str = "cpu") -> None:
+    def __init__(self, bundle: ModelBundle, device: str = "cpu", calibration: Calibration | None = None) -> None:
         """Move the bundle's model to `device`."""
         self.bundle = bundle
+        self.calibration = calibration or Calibration()
         self.device = torch.device(device)
         self.model = bundle.model.to(self.device)
 
@@ -110,7 +111,7 @@ class Recognizer:
             tensors = [torch.from_numpy(waveform[start:end]) for start, end in group]
             batch = collate(tensors, [[]] * len(group), [""] * len(group))
             for (start, _), decoded in zip(group, self.decode(batch, method), strict=True):
-                words += decoded.words(self.bundle.tokens, self.model.frame_shift_s, start / self.sample_rate_hz)
+                words += self.words(decoded, start / self.sample_rate_hz)
         return _transcript(words, len(waveform) / self.sample_rate_hz, name)
 
     def transcribe_files(
@@ -127,10 +128,19 @@ class Recognizer:
         """Return each utterance's hypotheses, best first, with the alignment of the best."""
         log_posteriors, lengths = self.log_posteriors(batch)
         searched = self.search(log_posteriors, lengths, method or self.default_method)
+        utterances = zip(searched, log_posteriors.cpu(), lengths.tolist(), waveforms(batch), strict=True)
         return [
-            Decoded(tuple(hypotheses), tuple(align(frames[:length], hypotheses[0].tokens)))
-            for hypotheses, frames, length in zip(searched, log_posteriors.cpu(), lengths.tolist(), strict=True)
+            Decoded(
+                tuple(hypotheses),
+                tuple(align(frames[:length], hypotheses[0].tokens)),
+                speech_extent(waveform, self.sample_rate_hz),
+            )
+            for hypotheses, frames, length, waveform in utterances
         ]
+
+    def words(self, decoded: Decoded, offset_s: float = 0.0) -> list[Word]:
+        """Return the best hypothesis as words; `offset_s` is where the utterance starts in its recording."""
+        return decoded.words(self.bundle.tokens, self.model.frame_shift_s, offset_s, self.calibration)
 
     @torch.inference_mode()
     def log_posteriors(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -161,40 +171,14 @@ class Recognizer:
         return None if path is None else TokenNgramScorer(read_arpa(path), self.bundle.tokens)
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """What the search found for one utterance: hypotheses, best first, and the best one's token spans."""
-
-    hypotheses: tuple[Hypothesis, ...]
-    spans: tuple[TokenSpan, ...]
-
-    def words(self, tokens: TokenTable, frame_shift_s: float, offset_s: float = 0.0) -> list[Word]:
-        """Return the best hypothesis as words; `offset_s` is where the utterance starts in its recording."""
-        words: list[Word] = []
-        for spans in _by_word(self.spans, tokens):
-            # Frame i is centred on i · frame_shift_s: it covers half a shift on either side.
-            start_s = offset_s + max(spans[0].start - 0.5, 0.0) * frame_shift_s
-            end_s = offset_s + (spans[-1].end - 0.5) * frame_shift_s
-            confidence = math.prod(span.probability for span in spans) ** (1 / len(spans))
-            words.append(Word(tokens.decode([span.token for span in spans]), start_s, end_s, confidence))
-        return words
-
-
-def _by_word(spans: Iterable[TokenSpan], tokens: TokenTable) -> list[list[TokenSpan]]:
-    """Return the spans of each word; a token that is a space alone belongs to none."""
-    words: list[list[TokenSpan]] = [[]]
-    for span in spans:
-        text = tokens.texts[span.token]
-        if text.startswith(" "):
-            words.append([])
-        if text != " ":
-            words[-1].append(span)
-    return [word for word in words if word]
-
-
 def _transcript(words: list[Word], duration_s: float, path: str | None) -> Transcript:
     confidence = sum(word.confidence for word in words) / len(words) if words else 0.0
     return Transcript(" ".join(word.text for word in words), tuple(words), duration_s, confidence, path)
+
+
+def waveforms(batch: Batch) -> list[NDArray[np.float32]]:
+    """Return each utterance's samples without the padding."""
+    return [samples[:length] for samples, length in zip(batch.waveforms.numpy(), batch.lengths.tolist(), strict=True)]
 
 
 def _checked_waveform(audio: NDArray[np.floating] | Tensor) -> NDArray[np.float32]:

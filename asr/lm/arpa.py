@@ -21,12 +21,20 @@ import io
 import math
 import re
 import zlib
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from asr.data.files import atomic_path
 from asr.errors import LanguageModelError
-from asr.lm.ngram import Ngram, NgramEntry, NgramLm
+from asr.lm.ngram import NgramLm
+from asr.lm.ngram_table import FloatArray, IntArray, NgramTable
+
+_GZIP_LEVEL = 5  # 9 makes files a few percent smaller and takes several times as long
 
 # Not str.split(): a no-break space, say, may be a unit.
 _SEPARATOR = re.compile(r"[ \t]+")
@@ -43,13 +51,16 @@ def write_arpa(lm: NgramLm, path: str | Path) -> None:
     for (unit,) in lm.ngrams[0]:
         if not unit or _WHITE_SPACE.search(unit):
             raise LanguageModelError(f"{path}: an ARPA file cannot hold the unit {unit!r}")
-    content = "\n".join(_lines(lm)).encode()
-    with atomic_path(Path(path)) as temporary:
-        temporary.write_bytes(gzip.compress(content, mtime=0) if temporary.suffix == ".gz" else content)
+    with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
+        is_compressed = temporary.suffix == ".gz"
+        # Neither name nor time stands in the header, so that equal models give equal bytes.
+        target = gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0) if is_compressed else file
+        with io.TextIOWrapper(target, encoding="utf-8", newline="\n") as text:
+            text.writelines(_lines(lm))
 
 
 def read_arpa(path: str | Path) -> NgramLm:
-    """Read an ARPA file of any order, compressed if the name ends in `.gz`.
+    """Read an ARPA file of any order, compressed if the name ends in `.gz`, into arrays.
 
     Raises:
         LanguageModelError: the file is missing, damaged or not an ARPA file; the message names the line.
@@ -63,15 +74,24 @@ def read_arpa(path: str | Path) -> NgramLm:
 
 
 def _lines(lm: NgramLm) -> Iterator[str]:
-    yield "\\data\\"
+    yield "\\data\\\n"
     for order, ngrams in enumerate(lm.ngrams, start=1):
-        yield f"ngram {order}={len(ngrams)}"
+        yield f"ngram {order}={len(ngrams)}\n"
     for order, ngrams in enumerate(lm.ngrams, start=1):
-        yield f"\n\\{order}-grams:"
+        yield f"\n\\{order}-grams:\n"
         for ngram, (log10_probability, log10_backoff) in ngrams.items():
             backoff = f"\t{log10_backoff:.7g}" if log10_backoff else ""
-            yield f"{log10_probability:.7g}\t{' '.join(ngram)}{backoff}"
+            yield f"{log10_probability:.7g}\t{' '.join(ngram)}{backoff}\n"
     yield "\n\\end\\\n"
+
+
+class _Section(NamedTuple):
+    """The n-grams of one order as the file gives them, `(n-gram,)` but for the units."""
+
+    units: NDArray[np.int32]  # (n-gram, place) their numbers
+    lines: IntArray  # where they stand
+    log10_probabilities: FloatArray
+    log10_backoffs: FloatArray
 
 
 class _Reader:
@@ -87,12 +107,18 @@ class _Reader:
         while self._line != "\\data\\":  # anything may stand before it
             self._next()
         counts = self._counts()
-        tables: list[dict[Ngram, NgramEntry]] = []
+        numbers: dict[str, int] = {}
+        keys: list[IntArray] = []
+        tables: list[NgramTable] = []
         for order, count in enumerate(counts, start=1):
             self._expect(f"\\{order}-grams:")
-            tables.append(self._ngrams(order, tables[-1] if tables else {(): NgramEntry(0.0)}))
-            if len(tables[-1]) != count:
-                raise self._error(f"{len(tables[-1])} different {order}-grams, but the header says {count}")
+            section = self._section(order, numbers)
+            ascending, different = self._sorted(section, keys, numbers)
+            if len(different) != count:
+                raise self._error(f"{len(different)} different {order}-grams, but the header says {count}")
+            keys.append(different)
+            probabilities, backoffs = section.log10_probabilities[ascending], section.log10_backoffs[ascending]
+            tables.append(NgramTable(numbers, keys, probabilities, backoffs))
         self._expect("\\end\\")
         return NgramLm(tuple(tables))
 
@@ -107,24 +133,53 @@ class _Reader:
             raise self._error("the header names no n-grams")
         return counts
 
-    def _ngrams(self, order: int, histories: dict[Ngram, NgramEntry]) -> dict[Ngram, NgramEntry]:
-        """Return the n-grams up to the next line that begins with a backslash and is no n-gram."""
-        table: dict[Ngram, NgramEntry] = {}
+    def _section(self, order: int, numbers: dict[str, int]) -> _Section:
+        """Return the n-grams up to the next line that begins with a backslash; unigrams get their numbers here."""
+        units, lines, entries = array("i"), array("q"), array("d")
         while not self._next().startswith("\\"):
-            probability, *fields = _SEPARATOR.split(self._line)
-            units, numbers = tuple(fields[:order]), [probability, *fields[order:]]
-            if len(units) < order or len(numbers) > 2:
+            fields = _SEPARATOR.split(self._line)
+            if not order + 1 <= len(fields) <= order + 2:
                 raise self._error(f"expected a number, {order} units and perhaps a number, found {self._line!r}")
+            probability, backoff = fields[0], fields[order + 1] if len(fields) == order + 2 else "0"
             try:
-                entry = NgramEntry(*map(float, numbers))
+                log10_probability, log10_backoff = float(probability), float(backoff)
             except ValueError:
-                raise self._error(f"{' '.join(numbers)!r} should be numbers") from None
-            if not entry.log10_probability <= 0 or not math.isfinite(entry.log10_backoff):
+                raise self._error(f"{' '.join([probability, *fields[order + 1 :]])!r} should be numbers") from None
+            if not log10_probability <= 0 or not math.isfinite(log10_backoff):
                 raise self._error(f"{self._line!r}: a probability is at most 1, a back-off weight finite")
-            if units[:-1] not in histories:
-                raise self._error(f"the history of {' '.join(units)!r} is not among the {order - 1}-grams")
-            table[units] = entry
-        return table
+            if order == 1:
+                units.append(numbers.setdefault(fields[1], len(numbers)))
+            else:
+                ngram = [numbers.get(unit, -1) for unit in fields[1 : order + 1]]
+                if -1 in ngram:
+                    raise self._unlisted(fields[1 : order + 1], -1 in ngram[:-1])
+                units.extend(ngram)
+            lines.append(self._number)
+            entries.extend((log10_probability, log10_backoff))
+        probabilities, backoffs = np.array(entries).reshape(-1, 2).T
+        return _Section(np.array(units).reshape(-1, order), np.array(lines), probabilities, backoffs)
+
+    def _sorted(self, section: _Section, shorter: list[IntArray], numbers: dict[str, int]) -> tuple[IntArray, IntArray]:
+        """Return the rows of the section's different n-grams, by key, and the keys; see `NgramTable`."""
+        *histories, unit = section.units.T
+        rows = np.zeros(len(unit), dtype=np.int64)
+        for keys, number in zip(shorter, histories, strict=True):
+            wanted = rows * len(numbers) + number
+            rows = keys.searchsorted(wanted)
+            unlisted = np.flatnonzero(np.append(keys, -1)[rows] != wanted)
+            if len(unlisted):
+                self._number = int(section.lines[unlisted[0]])
+                raise self._unlisted([list(numbers)[number] for number in section.units[unlisted[0]]], True)
+        keys = rows * len(numbers) + unit
+        ascending = np.argsort(keys, kind="stable")
+        keys = keys[ascending]
+        is_last = np.append(keys[1:] != keys[:-1], len(keys) > 0)[: len(keys)]  # of those given twice
+        return ascending[is_last], keys[is_last]
+
+    def _unlisted(self, ngram: list[str], lacks_history: bool) -> LanguageModelError:
+        if lacks_history:
+            return self._error(f"the history of {' '.join(ngram)!r} is not among the {len(ngram) - 1}-grams")
+        return self._error(f"{ngram[-1]!r} is not among the 1-grams")
 
     def _next(self) -> str:
         """Move to the next line that is not empty."""

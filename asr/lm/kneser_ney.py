@@ -12,10 +12,13 @@ else. What makes it modified is that D depends on the count: D₁, D₂, and D�
 order from how many n-grams have counts of one to four. Unigrams are interpolated with the uniform
 distribution over the vocabulary.
 
+Pruning leaves out n-grams that occur seldom. All they had goes to the lower order, D = a, so the probabilities after
+a history still add up to 1; the other n-grams keep theirs, since discounts and totals are those of the whole text.
+
 Sources: Chen and Goodman 1998, "An empirical study of smoothing techniques for language modeling", TR-10-98,
 section 3 (equation 26 for D); Heafield et al. 2013, "Scalable modified Kneser-Ney language model estimation"
 (`<s>`, and n-grams at the start of a sentence: nothing stands before them, so they keep their occurrence
-counts).
+counts; pruning: by occurrences, before counts are adjusted, as its lmplz does).
 """
 
 from __future__ import annotations
@@ -28,10 +31,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import LanguageModelError
-from asr.lm.ngram import LOG10_ZERO, SENTENCE_END, SENTENCE_START, UNKNOWN, Ngram, NgramEntry, NgramLm
+from asr.lm.counting import START, NgramCounts, count_ngrams, number_text
+from asr.lm.ngram import LOG10_ZERO, NgramLm
+from asr.lm.ngram_table import FloatArray, IntArray, NgramTable
 
-IntArray = NDArray[np.int64]
-FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 MAX_ORDER = 20
 
@@ -69,105 +73,50 @@ def estimate_discounts(counts: IntArray) -> Discounts:
     return discounts if usable else FALLBACK_DISCOUNTS
 
 
-def kneser_ney(sentences: Iterable[Sequence[str]], order: int, vocabulary: Iterable[str] | None = None) -> NgramLm:
+def kneser_ney(
+    sentences: Iterable[Sequence[str]],
+    order: int,
+    vocabulary: Iterable[str] | int | None = None,
+    prune: Sequence[int] = (),
+) -> NgramLm:
     """Estimate an n-gram model.
 
     Args:
-        sentences: their units, without `<s>` and `</s>`.
-        order: the longest n-gram's units; less if no sentence, `<s>` and `</s>` included, is that long.
-        vocabulary: all units there are, besides `<s>` and `</s>`. Without it, the units of the text and
-            `<unk>`, which gets the probability of a unit never seen.
+        sentences: their units, without `<s>` and `</s>`; walked through once, never held as strings.
+        order: the longest n-gram's units; less if no sentence, `<s>` and `</s>` included, is that long, or if
+            pruning leaves none.
+        vocabulary: all units there are, besides `<s>` and `</s>`. If `<unk>` is among them, every other unit of
+            the text counts as `<unk>`, which so gets the probability that such units have together. A number
+            means that many of the text's most frequent units, and `<unk>`. Without it, the units of the text
+            and `<unk>`, which gets the probability of a unit never seen.
+        prune: for each order from 1 on, how often an n-gram may occur and still be left out; the last one holds
+            for all longer ones too. Unigrams are never left out, so that the first is 0, and none is below the
+            one before: an n-gram's history and suffix are in the model whenever it is.
 
     Returns:
-        A model in which the probabilities of the vocabulary and `</s>` add up to 1 after every history.
+        A model in which the probabilities of the vocabulary and `</s>` add up to 1 after every history. Its
+        tables are arrays.
 
     Raises:
-        LanguageModelError: there is no sentence, a unit is not in the vocabulary or is one of the marks, or
-            the order is out of range.
+        LanguageModelError: there is no sentence, a unit is not in a vocabulary without `<unk>` or is one of the
+            marks, or order, vocabulary or prune is out of range.
     """
     if not 1 <= order <= MAX_ORDER:
         raise LanguageModelError(f"an n-gram's order lies between 1 and {MAX_ORDER}, not {order}")
-    text = _number(sentences, vocabulary)
-    return NgramLm(tuple(_entries(_count(text, order), text.units)))
-
-
-_START = 0  # the number of <s>
-
-
-class _Text(NamedTuple):
-    """All sentences end to end, each as `<s> … </s>`."""
-
-    units: list[str]  # the vocabulary; a unit's number is its place
-    numbers: IntArray  # (position,)
-    left: IntArray  # (position,) units from here to the sentence's end, both included
-
-
-class _Level(NamedTuple):
-    """The distinct n-grams of one order, in `(n-gram,)` arrays; context and suffix are of the order below."""
-
-    context: IntArray  # index of the n-gram without its last unit
-    unit: IntArray  # number of its last unit
-    suffix: IntArray  # index of the n-gram without its first unit
-    is_initial: NDArray[np.bool_]  # begins with <s>
-    occurrences: IntArray
-
-
-def _number(sentences: Iterable[Sequence[str]], vocabulary: Iterable[str] | None) -> _Text:
-    """Check the text and replace units by numbers, so that n-grams can be counted by sorting integers."""
-    listed = list(sentences)
-    if not listed:
-        raise LanguageModelError("a language model needs at least one sentence; the text has none")
-    seen = set().union(*listed)
-    marks = {SENTENCE_START, SENTENCE_END}
-    if seen & marks:
-        raise LanguageModelError(f"the text holds {sorted(seen & marks)}; these marks are added to every sentence")
-    known = (seen | {UNKNOWN} if vocabulary is None else set(vocabulary)) - marks
-    if seen - known:
-        raise LanguageModelError(f"the text holds units outside the vocabulary: {sorted(seen - known)[:10]}")
-    units = [SENTENCE_START, SENTENCE_END, *sorted(known)]
-    number = {unit: index for index, unit in enumerate(units)}
-    lengths = np.array([len(sentence) + 2 for sentence in listed])
-    numbers = np.fromiter(
-        (number[unit] for sentence in listed for unit in (SENTENCE_START, *sentence, SENTENCE_END)), np.int64
-    )
-    ends = np.repeat(np.cumsum(lengths), lengths)  # (position,) where its sentence ends
-    return _Text(units, numbers, ends - np.arange(len(numbers)))
-
-
-def _count(text: _Text, order: int) -> list[_Level]:
-    """Return the n-grams of orders 1 to `order`; the unigrams are the whole vocabulary, seen or not.
-
-    An n-gram is told by the index of its context among the n-grams of the order below, and its last unit.
-    """
-    unit_count = len(text.units)
-    nothing = np.zeros(unit_count, dtype=np.int64)
-    units = np.arange(unit_count)
-    occurrences = np.bincount(text.numbers, minlength=unit_count)
-    occurrences[_START] = 0  # it is a history, never a prediction
-    levels = [_Level(nothing, units, nothing, units == _START, occurrences)]
-    ids = text.numbers  # (position,) index of the n-gram that begins here
-    for length in range(2, min(order, int(text.left.max())) + 1):
-        begins = np.flatnonzero(text.left >= length)
-        keys = ids[begins] * unit_count + text.numbers[begins + length - 1]
-        distinct, first, inverse, occurrences = np.unique(
-            keys, return_index=True, return_inverse=True, return_counts=True
+    most = [*prune, *[prune[-1] if prune else 0] * (order - len(prune))]
+    if most[0] != 0 or sorted(most) != most or len(most) > order:
+        raise LanguageModelError(
+            f"cannot prune by {list(prune)}: at most {order} counts are expected, one an order, the first 0 "
+            "and none less than the one before"
         )
-        example = begins[first]
-        levels.append(
-            _Level(
-                context=distinct // unit_count,
-                unit=distinct % unit_count,
-                suffix=ids[example + 1],
-                is_initial=text.numbers[example] == _START,
-                occurrences=occurrences,
-            )
-        )
-        ids = np.zeros_like(text.numbers)
-        ids[begins] = inverse
-    return levels
+    text = number_text(sentences, vocabulary)
+    levels = count_ngrams(text, order)
+    kept = [np.ones(len(text.units), np.bool_)]
+    kept += [level.occurrences > count for level, count in zip(levels[1:], most[1:], strict=False)]
+    return _tables(levels, kept, text.units)
 
 
-def _adjusted_counts(level: _Level, above: _Level | None) -> IntArray:
+def _adjusted_counts(level: NgramCounts, above: NgramCounts | None) -> IntArray:
     """Return `a`: occurrences at the highest order and of initial n-grams, else the distinct units before."""
     if above is None:
         return level.occurrences
@@ -175,30 +124,19 @@ def _adjusted_counts(level: _Level, above: _Level | None) -> IntArray:
     return np.where(level.is_initial, level.occurrences, distinct_before)
 
 
-def _entries(levels: Sequence[_Level], units: Sequence[str]) -> list[dict[Ngram, NgramEntry]]:
-    """Return each order's n-grams with their probabilities and back-off weights."""
-    probabilities, backoffs = _smooth(levels, len(units))
-    names: list[Ngram] = [()]
-    tables = []
-    for level, probability, backoff in zip(levels, probabilities, backoffs, strict=True):
-        names = [
-            (*names[context], units[unit])
-            for context, unit in zip(level.context.tolist(), level.unit.tolist(), strict=True)
-        ]
-        numbers = zip(np.log10(probability).tolist(), np.log10(backoff).tolist(), strict=True)
-        tables.append({name: NgramEntry(*pair) for name, pair in zip(names, numbers, strict=True)})
-    start = (SENTENCE_START,)
-    tables[0][start] = tables[0][start]._replace(log10_probability=LOG10_ZERO)
-    return tables
+def _smooth(
+    levels: Sequence[NgramCounts], kept: Sequence[BoolArray], unit_count: int
+) -> tuple[list[FloatArray], list[FloatArray]]:
+    """Return each order's probabilities and back-off weights γ, `(n-gram,)`; γ is 1 where no history ends.
 
-
-def _smooth(levels: Sequence[_Level], unit_count: int) -> tuple[list[FloatArray], list[FloatArray]]:
-    """Return each order's probabilities and back-off weights γ, `(n-gram,)`; γ is 1 where no history ends."""
+    The probability of an n-gram that is not kept is the one that it has by backing off.
+    """
     probabilities = [np.array([1 / (unit_count - 1)])]  # order 0, uniform; <s> is never predicted
     backoffs = []
-    for level, above in zip_longest(levels, levels[1:]):
+    for level, above, keep in zip_longest(levels, levels[1:], kept):
         counts = _adjusted_counts(level, above)
         discount = np.array([0.0, *estimate_discounts(counts)])[np.minimum(counts, 3)]
+        discount = np.where(keep, discount, counts)
         contexts = len(probabilities[-1])
         total = np.bincount(level.context, counts, minlength=contexts)
         taken = np.bincount(level.context, discount, minlength=contexts)
@@ -207,3 +145,21 @@ def _smooth(levels: Sequence[_Level], unit_count: int) -> tuple[list[FloatArray]
         probabilities.append((counts - discount) / total[level.context] + lower)
         backoffs.append(backoff)
     return probabilities[1:], [*backoffs[1:], np.ones(len(probabilities[-1]))]
+
+
+def _tables(levels: Sequence[NgramCounts], kept: Sequence[BoolArray], units: Sequence[str]) -> NgramLm:
+    """Return the n-grams that are kept, with their probabilities and back-off weights."""
+    numbers = {unit: number for number, unit in enumerate(units)}
+    rows = np.zeros(1, dtype=np.int64)  # (n-gram of the order below,) its row among those kept
+    keys: list[IntArray] = []
+    tables: list[NgramTable] = []
+    for level, keep, probability, backoff in zip(levels, kept, *_smooth(levels, kept, len(units)), strict=True):
+        if not keep.any():
+            break  # nor are there longer ones, which occur no more often
+        keys.append(rows[level.context[keep]] * len(units) + level.unit[keep])
+        rows = np.cumsum(keep) - 1
+        log10_probability = np.log10(np.minimum(probability[keep], 1))  # rounding may lead beyond 1
+        if not tables:
+            log10_probability[START] = LOG10_ZERO
+        tables.append(NgramTable(numbers, keys, log10_probability, np.log10(backoff[keep])))
+    return NgramLm(tuple(tables))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from asr.errors import LanguageModelError
@@ -12,8 +13,8 @@ from asr.errors import LanguageModelError
 _MANIFEST_SUFFIXES = (".jsonl", ".jsonl.gz")
 
 
-def read_texts(path: str | Path) -> list[str]:
-    """Return the sentences of a text file, one a line, or a manifest's transcripts; empty ones are left out.
+def stream_texts(path: str | Path) -> Iterator[str]:
+    """Yield the sentences of a text file, one a line, or a manifest's transcripts; empty ones are left out.
 
     Args:
         path: a manifest if so named (`.jsonl`, `.jsonl.gz`), else UTF-8 text, compressed if it ends in `.gz`.
@@ -23,22 +24,30 @@ def read_texts(path: str | Path) -> list[str]:
         LanguageModelError: the text file is missing or damaged, or holds no sentence.
     """
     path = Path(path)
-    lines = _transcripts(path) if path.name.endswith(_MANIFEST_SUFFIXES) else _lines(path)
-    texts = [line.strip() for line in lines if line.strip()]
-    if not texts:
+    is_empty = True
+    for line in _transcripts(path) if path.name.endswith(_MANIFEST_SUFFIXES) else _lines(path):
+        if text := line.strip():
+            is_empty = False
+            yield text
+    if is_empty:
         raise LanguageModelError(f"{path}: holds no sentence; one a line is expected")
-    return texts
 
 
-def _transcripts(path: Path) -> list[str]:
+def read_texts(path: str | Path) -> list[str]:
+    """Return what `stream_texts` yields, all at once; raises what it raises."""
+    return list(stream_texts(path))
+
+
+def _transcripts(path: Path) -> Iterator[str]:
     from asr.data.manifest import cut_text, read_manifest  # lhotse takes its time to load
 
-    return [cut_text(cut) for cut in read_manifest(path)]
+    for cut in read_manifest(path):
+        yield cut_text(cut)
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path) -> Iterator[str]:
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            return list(io.TextIOWrapper(file, encoding="utf-8"))
+            yield from io.TextIOWrapper(file, encoding="utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise LanguageModelError(f"{path}: cannot read the text ({error})") from None

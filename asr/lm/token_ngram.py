@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from asr.data.pieces import WORD_START
 from asr.data.tokens import BLANK, TokenTable
@@ -34,17 +34,28 @@ def token_sentences(texts: Iterable[str], tokens: TokenTable) -> list[list[str]]
         TokenError: a text holds a character that is no token.
         LanguageModelError: two tokens would share a unit.
     """
-    units = token_units(tokens)
-    return [[units[token] for token in tokens.encode(text)] for text in texts]
+    return list(_stream(texts, tokens, token_units(tokens)))
 
 
-def token_ngram(texts: Iterable[str], tokens: TokenTable, order: int) -> NgramLm:
+def token_ngram(texts: Iterable[str], tokens: TokenTable, order: int, prune: Sequence[int] = ()) -> NgramLm:
     """Estimate an n-gram over tokens from normalised texts; every token has a probability, seen or not.
+
+    Args:
+        texts: walked through once, and not held.
+        tokens: whose symbols the units are, see `token_units`.
+        order: as in `kneser_ney`.
+        prune: as in `kneser_ney`.
 
     Raises:
         TokenError: a text holds a character that is no token.
-        LanguageModelError: there is no text, or the order is out of range.
+        LanguageModelError: there is no text, or order or prune is out of range.
 
     Source: see `kneser_ney.py`.
     """
-    return kneser_ney(token_sentences(texts, tokens), order, vocabulary=token_units(tokens)[BLANK + 1 :])
+    units = token_units(tokens)
+    return kneser_ney(_stream(texts, tokens, units), order, vocabulary=units[BLANK + 1 :], prune=prune)
+
+
+def _stream(texts: Iterable[str], tokens: TokenTable, units: Sequence[str]) -> Iterator[list[str]]:
+    for text in texts:
+        yield [units[token] for token in tokens.encode(text)]
