@@ -41,9 +41,11 @@ import torch
 from torch import Tensor
 
 from asr.data.tokens import BLANK
+from asr.decode.blank_skip import keep_frames
 from asr.decode.hypothesis import Hypothesis
 from asr.decode.posteriors import frame_mask
 from asr.decode.scorers import Scorer
+from asr.decode.unfinished import finished_beginning
 from asr.errors import ModelError, ShapeError
 
 _IMPOSSIBLE = float("-inf")
@@ -97,6 +99,7 @@ def beam_search(
     beam_size: int,
     scorers: Sequence[WeightedScorer] = (),
     insertion_bonus: float = 0.0,
+    blank_skip: float = 1.0,
 ) -> list[list[Hypothesis]]:
     """Return each utterance's most probable token sequences, best first.
 
@@ -106,17 +109,23 @@ def beam_search(
         beam_size: prefixes kept per frame.
         scorers: language models; one of weight 0 is not asked.
         insertion_bonus: added to the score for each token, against the shortness that language models prefer.
+        blank_skip: frames with a blank posterior above this are taken as blank without a search, see
+            `blank_skip.py`; 1 searches all.
 
     Returns:
-        At most `beam_size` hypotheses an utterance; scores are natural logs.
+        At most `beam_size` hypotheses an utterance; scores are natural logs. Where the scorers let none of the
+        beam's prefixes be a sentence, it is the one of `unfinished.py`.
 
     Raises:
-        ShapeError: a length exceeds the number of frames, the tensors do not fit, or the beam is empty.
+        ShapeError: a length exceeds the number of frames, the tensors do not fit, the beam is empty, or `blank_skip`
+            is not above 0.
         ModelError: no token sequence of an utterance has a probability, as where log-posteriors are NaN.
     """
     if beam_size < 1:
         raise ShapeError(f"a beam keeps at least one prefix, not {beam_size}")
-    valid = frame_mask(log_posteriors, lengths)
+    if not 0 < blank_skip <= 1:
+        raise ShapeError(f"blank_skip is a posterior above 0, at most 1, not {blank_skip}")
+    kept = keep_frames(log_posteriors, frame_mask(log_posteriors, lengths), blank_skip)
     batch, _, token_count = log_posteriors.shape
     device = log_posteriors.device
 
@@ -130,7 +139,10 @@ def beam_search(
     states = _start(scorers, batch, beam_size, device)
     beam = _root(batch, beam_size, device)
     backpointers: list[Tensor] = []
-    for frame, is_valid in zip(log_posteriors.unbind(1), valid.unbind(1), strict=True):
+    skips, log_blank = kept.skips.unbind(1), kept.log_blank.unbind(1)
+    for place, (frame, is_valid) in enumerate(zip(kept.log_posteriors.unbind(1), kept.valid.unbind(1), strict=True)):
+        if blank_skip < 1:
+            beam = _skip(beam, skips[place], log_blank[place])
         moves = _moves(beam, torch.where(is_valid[:, None], frame.double(), certain_blank))
         beam, chosen, came_by = _select(beam, moves, _score(scorers, states, no_scores), insertion_bonus)
         rows, tokens = first_row + chosen // token_count, chosen % token_count
@@ -140,12 +152,23 @@ def beam_search(
         ]
         backpointers.append(came_by)
 
-    acoustic = beam.mass()
+    acoustic = _skip(beam, skips[-1], log_blank[-1]).mass()
     lm = beam.lm + _score(scorers, states, no_scores)[:, :, BLANK]
     score = acoustic + lm + insertion_bonus * beam.length.double()
     best_first = score.argsort(dim=1, descending=True, stable=True)
-    paths = _trace(backpointers, best_first, token_count)
-    return _hypotheses(paths, *(scores.gather(1, best_first) for scores in (score, acoustic, lm)))
+    paths = _trace(backpointers, best_first, token_count).cpu().numpy()
+    all_scores = torch.stack([scores.gather(1, best_first) for scores in (score, acoustic, lm)], dim=2).tolist()
+    result = []
+    for utterance, (path, frame_numbers) in enumerate(zip(paths, kept.number.cpu().numpy(), strict=True)):
+        prefixes = _prefixes(path, frame_numbers, all_scores[utterance])
+        hypotheses = [prefix for prefix in prefixes if prefix.score > _IMPOSSIBLE]
+        if prefixes and not hypotheses:  # sorted stably by equal scores, they are still in the beam's order
+            beginning = finished_beginning(prefixes[0], scorers, insertion_bonus, device)
+            hypotheses = [] if beginning is None else [beginning]
+        if not hypotheses:
+            raise ModelError(f"utterance {utterance} of the batch: its log-posteriors are NaN or rule out all tokens")
+        result.append(hypotheses)
+    return result
 
 
 def _root(batch: int, beam_size: int, device: torch.device) -> _Beam:
@@ -161,6 +184,15 @@ def _root(batch: int, beam_size: int, device: torch.device) -> _Beam:
         parent_hash=torch.full(shape, _NO_HASH, device=device),
         length=torch.zeros(shape, dtype=torch.int64, device=device),
         lm=torch.zeros_like(ends_in_blank),
+    )
+
+
+def _skip(beam: _Beam, skips: Tensor, log_blank: Tensor) -> _Beam:
+    """Return the beam after blanks of `(batch,)` log-probability, in utterances with `(batch,)` such frames."""
+    skips = skips[:, None]
+    return beam._replace(
+        ends_in_blank=torch.where(skips, beam.mass() + log_blank[:, None], beam.ends_in_blank),
+        ends_in_token=beam.ends_in_token.masked_fill(skips, _IMPOSSIBLE),
     )
 
 
@@ -259,18 +291,14 @@ def _trace(backpointers: Sequence[Tensor], slots: Tensor, token_count: int) -> T
     return torch.stack(tokens[::-1], dim=2) if tokens else slots.new_zeros((*slots.shape, 0))
 
 
-def _hypotheses(paths: Tensor, score: Tensor, acoustic: Tensor, lm: Tensor) -> list[list[Hypothesis]]:
-    """Return the hypotheses of `(batch, beam)` scores, best first, and `(batch, beam, frame)` paths."""
-    path_array = paths.cpu().numpy()
-    result = []
-    for utterance, scores in enumerate(torch.stack([score, acoustic, lm], dim=2).tolist()):
-        hypotheses = []
-        for path, (total, acoustic_score, lm_score) in zip(path_array[utterance], scores, strict=True):
-            if total > _IMPOSSIBLE:  # else the slot is not in use
-                frames = np.flatnonzero(path)
-                tokens = tuple(path[frames].tolist())
-                hypotheses.append(Hypothesis(tokens, total, acoustic_score, lm_score, tuple(frames.tolist())))
-        if not hypotheses:
-            raise ModelError(f"utterance {utterance} of the batch: its log-posteriors are NaN or rule out all tokens")
-        result.append(hypotheses)
-    return result
+def _prefixes(
+    paths: np.ndarray, frame_numbers: np.ndarray, scores: Sequence[tuple[float, float, float]]
+) -> list[Hypothesis]:
+    """Return an utterance's prefixes that have a mass, from `(beam, frame)` paths, in their order."""
+    prefixes = []
+    for path, (score, acoustic_score, lm_score) in zip(paths, scores, strict=True):
+        if acoustic_score > _IMPOSSIBLE:  # else the slot is not in use
+            places = np.flatnonzero(path)
+            tokens, frames = tuple(path[places].tolist()), tuple(frame_numbers[places].tolist())
+            prefixes.append(Hypothesis(tokens, score, acoustic_score, lm_score, frames))
+    return prefixes

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 from asr.data.files import write_text
 from asr.data.manifest import transcripts
+from asr.decode.confidence import Calibration, Evidence, fit_calibration
 from asr.features.batching import evaluation_batches
 from asr.inference.recognizer import Method, Recognizer
 from asr.inference.words import Decoded
+from asr.scoring.alignment import words_right
+from asr.scoring.calibration import CalibrationScore, score_calibration
 from asr.scoring.trn import write_trn
 
 if TYPE_CHECKING:
@@ -39,6 +42,21 @@ def decode_cuts(recognizer: Recognizer, cuts: Iterable[Cut], method: Method | No
     for batch in evaluation_batches(cuts, config):
         for utterance_id, decoded in zip(batch.ids, recognizer.decode(batch, method), strict=True):
             yield DecodedUtterance(utterance_id, references[utterance_id], decoded)
+
+
+def calibrate(
+    recognizer: Recognizer, utterances: Iterable[DecodedUtterance]
+) -> tuple[Calibration, CalibrationScore | None]:
+    """Fit confidences to a dev set; return them with their score on it, None if no word was recognised."""
+    tokens = recognizer.bundle.tokens
+    evidence: list[Evidence] = []
+    right: list[bool] = []
+    for utterance in utterances:
+        evidence += utterance.decoded.evidence(tokens)
+        right += words_right(utterance.reference, tokens.decode(utterance.decoded.hypotheses[0].tokens))
+    calibration = fit_calibration(evidence, right)
+    confidences = [calibration.confidence(item) for item in evidence]
+    return calibration, score_calibration(confidences, right) if confidences else None
 
 
 def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], recognizer: Recognizer) -> None:

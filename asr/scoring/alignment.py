@@ -53,6 +53,11 @@ def align_words(reference: str, hypothesis: str) -> tuple[AlignedWord, ...]:
     return tuple(aligned)
 
 
+def words_right(reference: str, hypothesis: str) -> list[bool]:
+    """Return of each word of the hypothesis whether it is right: aligned with the same word of the reference."""
+    return [word.mark == "C" for word in align_words(reference, hypothesis) if word.hypothesis is not None]
+
+
 def count_confusions(alignments: Iterable[tuple[AlignedWord, ...]]) -> Confusions:
     """Count each substitution, deletion and insertion over a corpus."""
     confusions = Confusions(Counter(), Counter(), Counter())

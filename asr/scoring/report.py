@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from asr.data.files import write_text
 from asr.errors import ScoringError
-from asr.scoring.alignment import Confusions, align_words, count_confusions
+from asr.scoring.alignment import Confusions, align_words, count_confusions, words_right
 from asr.scoring.bootstrap import Interval, PairedComparison, bootstrap_interval, paired_bootstrap
+from asr.scoring.calibration import CalibrationScore, render_calibration, score_calibration
 from asr.scoring.errors_count import ErrorCounts, Unit, count_corpus
 from asr.scoring.rendering import (
     LISTED_ERRORS,
@@ -36,6 +37,8 @@ class CorpusScore:
     """The utterances with errors: most errors first, then the higher WER."""
     confusions: Confusions
     references: Mapping[str, str]
+    calibration: CalibrationScore | None = None
+    """Of the hypotheses' confidences; None if they have none."""
 
     @property
     def word_total(self) -> ErrorCounts:
@@ -74,14 +77,15 @@ def score_texts(references: Mapping[str, str], hypotheses: Mapping[str, str]) ->
 
 
 def read_score(folder: Path) -> CorpusScore:
-    """Score the `ref.trn` and `hyp.trn` of a decode folder, writing nothing.
+    """Score the `ref.trn` and `hyp.trn` of a decode folder, and the confidences of its `hyp.jsonl`; write nothing.
 
     Raises:
         ScoringError: a file is missing or malformed, or the two do not belong together.
     """
     references, hypotheses = read_trn(folder / "ref.trn"), read_trn(folder / "hyp.trn")
     try:
-        return score_texts(references, hypotheses)
+        score = score_texts(references, hypotheses)
+        return replace(score, calibration=_calibration(folder / "hyp.jsonl", references, hypotheses))
     except ScoringError as error:
         raise ScoringError(f"{folder}: {error}") from None
 
@@ -124,12 +128,21 @@ def summary(score: CorpusScore) -> str:
         "character": (score.character_total, score.character_interval),
     }
     share = len(score.wrong) / len(score.words)
-    return f"{render_rates(rates)}\n{len(score.words)} utterances, {len(score.wrong)} with errors ({100 * share:.1f} %)"
+    lines = [
+        render_rates(rates),
+        f"{len(score.words)} utterances, {len(score.wrong)} with errors ({100 * share:.1f} %)",
+    ]
+    if score.calibration is not None:
+        auc = "" if score.calibration.auc is None else f", AUC {score.calibration.auc:.3f}"
+        lines.append(f"confidences: ECE {score.calibration.ece:.3f}{auc}")
+    return "\n".join(lines)
 
 
 def to_text(score: CorpusScore) -> str:
     """Return the content of `wer.txt`: the rates, each utterance with errors aligned, the frequent errors."""
     sections = [summary(score)]
+    if score.calibration is not None:
+        sections.append(render_calibration(score.calibration))
     if score.wrong:
         sections.append("UTTERANCES WITH ERRORS, most errors first")
         sections += [render_utterance(utterance) for utterance in score.wrong]
@@ -149,6 +162,7 @@ def to_json(score: CorpusScore) -> dict[str, Any]:
         "characters": _counts(characters),
         "utterances": len(score.words),
         "utterances_with_errors": len(score.wrong),
+        "confidences": None if score.calibration is None else asdict(score.calibration),
         "substitutions": [
             {"reference": reference, "hypothesis": hypothesis, "count": count}
             for (reference, hypothesis), count in confusions.substitutions.most_common(LISTED_ERRORS)
@@ -160,6 +174,22 @@ def to_json(score: CorpusScore) -> dict[str, Any]:
             {"word": word, "count": count} for word, count in confusions.insertions.most_common(LISTED_ERRORS)
         ],
     }
+
+
+def _calibration(path: Path, references: Mapping[str, str], hypotheses: Mapping[str, str]) -> CalibrationScore | None:
+    """Score the confidences that `asr decode` writes; None if the folder has none, or no word was recognised."""
+    if not path.is_file():
+        return None
+    confidences: list[float] = []
+    right: list[bool] = []
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            record = json.loads(line)
+            confidences += [float(word["confidence"]) for word in record["words"]]
+            right += words_right(references[record["id"]], hypotheses[record["id"]])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ScoringError(f"{path.name}: not what `asr decode` writes ({error!r}); decode again") from None
+    return score_calibration(confidences, right) if confidences else None
 
 
 def _counts(counts: ErrorCounts) -> dict[str, int]:

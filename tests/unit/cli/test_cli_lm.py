@@ -75,6 +75,24 @@ def test_test_prints_the_perplexity_of_another_text(call: Call, text: Path, tmp_
     )
 
 
+def test_a_vocabulary_is_limited_and_n_grams_pruned(call: Call, text: Path, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("one two\n")
+    for vocabulary in ("2", tmp_path / "words.txt"):
+        options = ["--vocabulary", vocabulary, "--prune", "0,1", "--out", tmp_path / "lm.arpa"]
+        status, _, _ = call(text, text, *options)
+        lm = read_arpa(tmp_path / "lm.arpa")
+        assert status == 0
+        assert len(lm.ngrams[0]) == 5  # <s>, </s>, <unk> and two words
+    assert ("<s>", "<unk>") in lm.ngrams[1]
+    assert call(text, "--prune", "0,x", "--out", tmp_path / "lm.arpa")[0] == 2
+
+
+def test_a_models_vocabulary_is_its_tokens(call: Call, text: Path, model: Path) -> None:
+    status, _, err = call(text, "--model", model, "--vocabulary", "9")
+    assert status == 2
+    assert "--vocabulary" in err
+
+
 def test_without_a_model_out_is_needed(call: Call, text: Path) -> None:
     status, _, err = call(text)
     assert status == 2

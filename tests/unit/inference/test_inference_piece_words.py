@@ -8,7 +8,7 @@ from asr.config import TextSettings
 from asr.data.pieces import train_pieces
 from asr.decode.align import TokenSpan
 from asr.decode.hypothesis import Hypothesis
-from asr.inference.recognizer import Decoded
+from asr.inference.words import Decoded, Extent
 
 # All pieces of these counts: ▁low ▁lower ▁newest ▁widest, and every character and ▁ by itself.
 TABLE = train_pieces({"low": 5, "lower": 2, "newest": 6, "widest": 3}, TextSettings(tokens="unigram", pieces=15))
@@ -18,16 +18,18 @@ def decoded(*spans):
     """Return an utterance of `(symbol, start, end, probability)`."""
     spans = [TokenSpan(TABLE.symbols.index(symbol), *rest) for symbol, *rest in spans]
     tokens = tuple(span.token for span in spans)
-    return Decoded((Hypothesis(tokens, 0.0, 0.0, 0.0, tuple(span.start for span in spans)),), tuple(spans))
+    hypothesis = Hypothesis(tokens, 0.0, 0.0, 0.0, tuple(span.start for span in spans))
+    return Decoded((hypothesis,), tuple(spans), Extent(0.0, 100.0))
 
 
 def test_a_word_lasts_from_its_first_piece_to_its_last() -> None:
     utterance = decoded(("▁low", 2, 4, 0.8), ("e", 6, 7, 0.2), ("▁newest", 10, 15, 0.5))
     first, second = utterance.words(TABLE, frame_shift_s=0.1)
     assert (first.text, second.text) == ("lowe", "newest")
-    # Frame i covers half a shift on either side of i · 0.1 s.
-    assert (first.start_s, first.end_s) == pytest.approx((0.15, 0.65))
-    assert (second.start_s, second.end_s) == pytest.approx((0.95, 1.45))
+    # Frame i covers half a shift on either side of i · 0.1 s, and is 0.06 s late. Between the words lies the middle of
+    # frames 6 and 10.
+    assert (first.start_s, first.end_s) == pytest.approx((0.0, 0.74))
+    assert (second.start_s, second.end_s) == pytest.approx((0.74, 1.39))
     assert (first.confidence, second.confidence) == pytest.approx((0.4, 0.5))
 
 
@@ -35,8 +37,9 @@ def test_a_space_that_is_a_piece_by_itself_opens_a_word_and_is_no_part_of_it() -
     utterance = decoded(("▁", 0, 1, 0.1), ("w", 3, 4, 0.9), ("▁", 6, 9, 0.1), ("▁", 9, 10, 0.1), ("d", 12, 13, 0.7))
     first, second = utterance.words(TABLE, frame_shift_s=0.1, offset_s=10)
     assert (first.text, second.text) == ("w", "d")
-    assert (first.start_s, first.end_s) == pytest.approx((10.25, 10.35))
-    assert (second.start_s, second.end_s) == pytest.approx((11.15, 11.25))
+    # The words' frames are 3 and 12: 0.7 s are between them, so that each grows by 0.2 s.
+    assert first.end_s == pytest.approx(10.44)
+    assert (second.start_s, second.end_s) == pytest.approx((10.94, 11.19))
     assert (first.confidence, second.confidence) == pytest.approx((0.9, 0.7))
 
 

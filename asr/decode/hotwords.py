@@ -1,0 +1,165 @@
+"""Hotwords: words and phrases that a listener expects to hear, each with a bonus, given for one search.
+
+A text, with a space before, after and between its words, is read character by character by an Aho–Corasick automaton of
+the phrases, written likewise:
+
+    text       " call anna lee now "
+    phrases    " anna lee "   " lee "           both occur: their bonuses are added
+
+The spaces make a phrase match whole words only. Every occurrence counts, overlapping ones too; that a phrase occurs is
+known only when the space after it, or the sentence's end, has come. Until then a partial match lends a share of the
+bonus, so that the beam keeps it:
+
+    lent(node) = max over phrases that begin so:  bonus · characters matched / characters of the phrase
+
+Going from node to node adds the difference of what is lent. If the phrase fails the automaton falls back, what was lent
+is taken back, and the net is zero; if it is completed, the loan is exchanged for the bonus. Any finished sentence has
+exactly `Σ bonus(phrase) · occurrences(phrase)`, whatever the tokens are that spell it: the tables
+`(state, token)` are those of the automaton with each token's characters read in one go.
+
+A closed vocabulary that lacks a hotword rules it out, whatever the bonus. Give its words to the lexicon:
+`word_scorer.with_words(hotwords.words)`; they are scored as `<unk>` there.
+
+Source: Aho and Corasick 1975, "Efficient string matching: an aid to bibliographic search".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from asr.data.tokens import BLANK, TokenTable
+from asr.decode.trie import SPACE, characters
+from asr.errors import ConfigError, TokenError
+
+_ROOT = 0
+
+
+class HotwordScorer:
+    """Phrases with bonuses, as a `Scorer` of weight 1; its state is a `(row,)` int64 tensor.
+
+    Attributes:
+        words: the phrases' words, each once.
+        scores: `(state, token)` float64; column 0 is the sentence's end.
+        next_states: `(state, token)` int64; column 0 is the state itself.
+    """
+
+    def __init__(self, bonuses: Mapping[str, float], tokens: TokenTable) -> None:
+        """Build the automaton.
+
+        Args:
+            bonuses: natural-log bonus of each phrase, words separated by spaces; above 0.
+            tokens: the acoustic model's tokens.
+
+        Raises:
+            TokenError: a phrase is empty or holds a character that is in no token.
+            ConfigError: a bonus is not above 0 and finite.
+        """
+        phrases: dict[str, float] = {}
+        alphabet = characters(tokens) | {SPACE}
+        for phrase, bonus in bonuses.items():
+            words = phrase.split()
+            strange = sorted(set().union(*words) - alphabet)
+            if not words or strange:
+                raise TokenError(f"the hotword {phrase!r} {f'holds {strange}, in no token' if words else 'is empty'}")
+            if not 0 < bonus < math.inf:
+                raise ConfigError(f"the hotword {phrase!r} has the bonus {bonus}; one above 0 is needed")
+            phrases[SPACE.join(words)] = bonus
+        self.words = tuple(dict.fromkeys(word for phrase in phrases for word in phrase.split()))
+        automaton = _automaton(phrases)
+        self._start = automaton.read(_ROOT, SPACE)[0]
+        self.scores, self.next_states = _tables(automaton, tokens)
+
+    def start(self, batch: int, device: torch.device) -> Tensor:
+        """Return `batch` rows at a sentence's start; the tables move to `device` if they are elsewhere."""
+        self.scores, self.next_states = self.scores.to(device), self.next_states.to(device)
+        return torch.full((batch,), self._start, device=device)
+
+    def score(self, state: Tensor) -> Tensor:
+        """Return `(row, token)` float64 bonuses; column 0 is the sentence's end."""
+        return self.scores[state]
+
+    def advance(self, state: Tensor, parents: Tensor, tokens: Tensor) -> Tensor:
+        """Return the states of new rows, see `Scorer`."""
+        return self.next_states[state[parents], tokens]
+
+
+class _Automaton(NamedTuple):
+    """Nodes are the phrases' beginnings; `_ROOT` is the empty one. A list has one entry a node."""
+
+    children: list[dict[str, int]]
+    fallback: list[int]  # the longest other node that the node's text ends with
+    earned: list[float]  # bonuses of the phrases that the node's text ends with
+    lent: list[float]
+    after_space: list[bool]
+
+    def read(self, node: int, text: str) -> tuple[int, float]:
+        """Return the node after reading `text`, and the bonuses earned on the way."""
+        earned = 0.0
+        for character in text:
+            if character == SPACE and self.after_space[node]:
+                continue  # several spaces are one
+            while node != _ROOT and character not in self.children[node]:
+                node = self.fallback[node]
+            node = self.children[node].get(character, _ROOT)
+            earned += self.earned[node]
+        return node, earned
+
+
+def _automaton(bonuses: Mapping[str, float]) -> _Automaton:
+    children: list[dict[str, int]] = [{}]
+    earned, lent, after_space = [0.0], [0.0], [False]
+
+    def child(node: int, character: str) -> int:
+        if character not in children[node]:
+            children[node][character] = len(children)
+            children.append({})
+            earned.append(0.0)
+            lent.append(0.0)
+            after_space.append(character == SPACE)
+        return children[node][character]
+
+    child(_ROOT, SPACE)  # every text is read from there, even if there are no phrases
+    for phrase, bonus in bonuses.items():
+        node = child(_ROOT, SPACE)
+        for matched, character in enumerate(phrase, start=1):
+            node = child(node, character)
+            lent[node] = max(lent[node], bonus * matched / len(phrase))
+        earned[child(node, SPACE)] += bonus
+
+    automaton = _Automaton(children, [_ROOT] * len(children), earned, lent, after_space)
+    _fill_in_fallbacks(automaton)
+    return automaton
+
+
+def _fill_in_fallbacks(automaton: _Automaton) -> None:
+    """Go through the nodes by their texts' length: a fallback's text is shorter, so it is finished already."""
+    level = [_ROOT]
+    while level:
+        deeper = []
+        for node in level:
+            for character, child in automaton.children[node].items():
+                deeper.append(child)
+                fallback = automaton.fallback[node]
+                while fallback != _ROOT and character not in automaton.children[fallback]:
+                    fallback = automaton.fallback[fallback]
+                if node != _ROOT:
+                    automaton.fallback[child] = automaton.children[fallback].get(character, _ROOT)
+                fallback = automaton.fallback[child]
+                automaton.earned[child] += automaton.earned[fallback]
+                automaton.lent[child] = max(automaton.lent[child], automaton.lent[fallback])
+        level = deeper
+
+
+def _tables(automaton: _Automaton, tokens: TokenTable) -> tuple[Tensor, Tensor]:
+    scores, next_states = [], []
+    for node, lent in enumerate(automaton.lent):
+        moves = [automaton.read(node, text) for text in tokens.texts[BLANK + 1 :]]
+        _, earned_at_end = automaton.read(node, SPACE)
+        scores.append([earned_at_end - lent, *(earned + automaton.lent[after] - lent for after, earned in moves)])
+        next_states.append([node, *(after for after, _ in moves)])
+    return torch.tensor(scores, dtype=torch.float64), torch.tensor(next_states)

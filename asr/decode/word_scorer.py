@@ -1,0 +1,177 @@
+"""The word n-gram for a search over tokens: a lexicon trie within words, the language model from word to word.
+
+A row's state is where it stands in the word that it is spelling (a node of the trie, see `trie.py`), and which words
+came before (a context of the n-gram, see `backoff.py`):
+
+    tokens so far   the cat s       node "s", context ("the", "cat")
+
+When a space or the sentence's end finishes a word, the n-gram scores it. Were that all, a word's beginnings would look
+free until then, and those of long or rare words would drive good ones from the beam. So each node already counts as
+much as the best word that may still come of it, by the unigram: `ahead(node) = max log p(word)`. Moving from node to
+node adds the difference, and finishing the word exchanges `ahead` for the word's probability after its context. The
+differences cancel: a finished sentence has exactly `Σ log p(word | words before) + log p(</s> | words)`.
+
+The vocabulary is closed by default: a token that leads out of the trie is impossible. With an OOV penalty any spelling
+is allowed; a word outside the lexicon then has `log p(<unk> | words before) − penalty`, and the words after it see
+`<unk>`. Words of the lexicon that the n-gram lacks are `<unk>` as well, but without the penalty.
+
+The tables are `(node, token)` int32 and a few numbers a node, n-gram or context. Scoring a frame is one gather on
+`(row, token)` and two look-ups of `(row,)` in the n-gram. Numbers are float64, as in the search, on every device.
+
+Source: Ortmanns, Ney and Eiden 1996, "Language-model look-ahead for large vocabulary speech recognition" (there with
+the context's own probabilities instead of the unigram's).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asr.data.tokens import BLANK, TokenTable
+from asr.decode.backoff import backoff_table
+from asr.decode.trie import BETWEEN, NO_WORD, build_trie, spellable
+from asr.errors import LanguageModelError
+from asr.lm.ngram import SENTENCE_END, SENTENCE_START, UNKNOWN, NgramLm
+
+_IMPOSSIBLE = float("-inf")
+_NOT_WORDS = {SENTENCE_START, SENTENCE_END, UNKNOWN}
+
+
+class WordState(NamedTuple):
+    """Where rows stand; tensors are `(row,)`."""
+
+    node: Tensor  # int64, the word being spelled
+    context: Tensor  # int64, the words before it
+    finish: Tensor  # float64, the word's log-probability if it ends here; 0 between words, −inf if it cannot
+    context_after: Tensor  # int64, the context if it ends here
+
+
+class _Tables(NamedTuple):
+    next_node: Tensor  # (node, token) int32
+    opens_word: Tensor  # (token,) bool
+    arrive: Tensor  # (node,) float64: what a node counts; −inf if none may stand there
+    ahead: Tensor  # (node,) float64: the same, but finite
+    unit: Tensor  # (node,) int64, as what the n-gram knows the word that is spelled
+    extra: Tensor  # (node,) float64, added to that: 0, the OOV penalty, or −inf if the spelling is no word
+
+
+class WordNgramScorer:
+    """A word n-gram through a lexicon, as a `Scorer`.
+
+    Attributes:
+        words: the lexicon.
+    """
+
+    def __init__(
+        self,
+        lm: NgramLm,
+        tokens: TokenTable,
+        words: Iterable[str] | None = None,
+        *,
+        oov_penalty: float | None = None,
+    ) -> None:
+        """Build the tables.
+
+        Args:
+            lm: an n-gram over words.
+            tokens: the acoustic model's tokens.
+            words: the lexicon; by default the n-gram's words that can be written in the tokens.
+            oov_penalty: natural log, taken off for each word outside the lexicon; None forbids such words.
+
+        Raises:
+            TokenError: a word of `words` cannot be written in the tokens.
+            LanguageModelError: the lexicon is empty, words need `<unk>` and the n-gram has none, or the trie would take
+                more than 2 GiB.
+        """
+        self._ngram, self._units = backoff_table(lm)
+        self._tokens, self._oov_penalty = tokens, oov_penalty
+        if words is None:
+            words = [word for word in self._units if word not in _NOT_WORDS and spellable(word, tokens)]
+        self.words = tuple(dict.fromkeys(words))
+        if not self.words:
+            raise LanguageModelError(
+                "the lexicon is empty: none of the language model's words can be written in the acoustic model's "
+                "tokens; was it estimated over tokens, or from text of another case?"
+            )
+        self._sentence_end = self._unit(SENTENCE_END)
+        self._tables = self._build()
+
+    def with_words(self, words: Iterable[str]) -> WordNgramScorer:
+        """Return the scorer with more words in its lexicon, such as those of hotwords; the n-gram is shared.
+
+        Raises:
+            TokenError, LanguageModelError: as for the class.
+        """
+        more = copy.copy(self)
+        more.words = tuple(dict.fromkeys([*self.words, *words]))
+        if len(more.words) > len(self.words):
+            more._tables = more._build()
+        return more
+
+    def start(self, batch: int, device: torch.device) -> WordState:
+        """Return `batch` rows at a sentence's start; the tables move to `device` if they are elsewhere."""
+        if self._tables.ahead.device != device:
+            self._ngram, self._tables = self._ngram.to(device), _Tables(*(t.to(device) for t in self._tables))
+        node = torch.full((batch,), BETWEEN, device=device)
+        return self._state(node, torch.full((batch,), self._ngram.start, device=device))
+
+    def score(self, state: WordState) -> Tensor:
+        """Return `(row, token)` float64 natural logs; column 0 is the sentence's end."""
+        tables, row_ahead = self._tables, self._tables.ahead[state.node]
+        scores = tables.arrive[tables.next_node[state.node]] - row_ahead[:, None]
+        scores += torch.where(tables.opens_word, state.finish[:, None], 0.0)
+        end, _ = self._ngram.look_up(state.context_after, torch.full_like(state.node, self._sentence_end))
+        scores[:, BLANK] = state.finish + end - row_ahead
+        return scores
+
+    def advance(self, state: WordState, parents: Tensor, tokens: Tensor) -> WordState:
+        """Return the states of new rows, see `Scorer`."""
+        node = self._tables.next_node[state.node[parents], tokens].long()
+        finishes = self._tables.opens_word[tokens]
+        return self._state(node, torch.where(finishes, state.context_after[parents], state.context[parents]))
+
+    def _state(self, node: Tensor, context: Tensor) -> WordState:
+        log_prob, context_after = self._ngram.look_up(context, self._tables.unit[node])
+        between = node == BETWEEN
+        finish = torch.where(between, 0.0, log_prob + self._tables.extra[node])
+        return WordState(node, context, finish, torch.where(between, context, context_after))
+
+    def _build(self) -> _Tables:
+        trie = build_trie(self.words, self._tokens)
+        units = np.array([self._unit(word) for word in self.words])
+        no_word = trie.word == NO_WORD
+        oov = self._sentence_end if self._oov_penalty is None else self._unit(UNKNOWN)  # −inf follows if closed
+        extra = _IMPOSSIBLE if self._oov_penalty is None else -self._oov_penalty
+        best = trie.best_below(self._unigrams(units))
+        if self._oov_penalty is not None:
+            best = np.maximum(best, self._unigrams(np.array([oov])) + extra)
+        best[BETWEEN] = 0.0
+        tensors = (
+            trie.next_node,
+            trie.opens_word,
+            best,
+            np.where(best == _IMPOSSIBLE, 0.0, best),
+            np.where(no_word, oov, units[trie.word]),
+            np.where(no_word, extra, 0.0),
+        )
+        device = self._ngram.keys.device
+        return _Tables(*(torch.from_numpy(tensor).to(device) for tensor in tensors))
+
+    def _unigrams(self, units: np.ndarray) -> np.ndarray:
+        unit = torch.from_numpy(units).to(self._ngram.keys.device)
+        return self._ngram.look_up(torch.zeros_like(unit), unit)[0].cpu().numpy()
+
+    def _unit(self, word: str) -> int:
+        """Return the n-gram's unit for a word."""
+        unit = self._units.get(word, self._units.get(UNKNOWN))
+        if unit is None:
+            raise LanguageModelError(
+                f"the language model has neither {word!r} nor {UNKNOWN}, so that it gives {word!r} no probability; "
+                "estimate it with `asr lm ngram`, which adds <unk>, or leave the word out"
+            )
+        return unit

@@ -1,0 +1,140 @@
+"""Aligning a given text with its audio: when each word was spoken, and how well it fits what is heard."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from asr.data.audio import mix_down, read_audio, resample
+from asr.data.manifest import transcripts
+from asr.data.text import normalise
+from asr.data.tokens import BLANK, min_frames
+from asr.decode.align import TokenSpan, align
+from asr.errors import ShapeError
+from asr.features.batching import collate, evaluation_batches
+from asr.inference.recognizer import Recognizer, waveforms
+from asr.inference.words import acoustic_value, by_word, speech_extent, word_extents
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+BAD_FIT = 0.1
+"""A word below this fits badly: of the AN4 dev set's words 3 % do, of words put in another's place 96 %."""
+
+
+@dataclass(frozen=True)
+class AlignedWord:
+    """One word of a given text.
+
+    Attributes:
+        text: the word, normalised.
+        start_s: seconds from the start of the recording to the word's start.
+        end_s: likewise to its end.
+        fit: geometric mean of its tokens' highest posteriors, 0 (not there) to 1 (clearly there).
+    """
+
+    text: str
+    start_s: float
+    end_s: float
+    fit: float
+
+    @property
+    def fits_badly(self) -> bool:
+        """Whether the word is likely not what was said."""
+        return self.fit < BAD_FIT
+
+
+@dataclass(frozen=True)
+class AlignedText:
+    """A text along its audio.
+
+    Attributes:
+        id: the utterance, or the file.
+        text: normalised.
+        words: in order; none if the text is empty or too long for the audio.
+        fit: geometric mean over frames of the posterior of the text's path over that of the best path, 0 to 1: lower
+            where words of the text are not heard and where words are heard that the text lacks. 0 if the text has more
+            tokens than the audio has frames for.
+    """
+
+    id: str
+    text: str
+    words: tuple[AlignedWord, ...]
+    fit: float
+
+    @property
+    def worst_fit(self) -> float:
+        """The least of the words' fits; the whole's where there are no words."""
+        return min((word.fit for word in self.words), default=self.fit)
+
+
+def align_file(recognizer: Recognizer, audio: str | os.PathLike[str], text: str) -> AlignedText:
+    """Align a text with an audio file, which goes through the network as a whole: minutes, not hours.
+
+    Raises:
+        AudioError: the file cannot be read.
+        TokenError: the text holds characters that the model does not know.
+        ShapeError: the text has more tokens than the audio has frames for.
+    """
+    channels, rate_hz = read_audio(Path(audio))
+    waveform = torch.from_numpy(resample(mix_down(channels), rate_hz, recognizer.sample_rate_hz))
+    text = normalise(text, recognizer.bundle.config.text)
+    tokens = recognizer.bundle.tokens.encode(text)
+    log_posteriors, lengths = recognizer.log_posteriors(collate([waveform], [[]], [""]))
+    if int(lengths[0]) < min_frames(tokens):
+        raise ShapeError(
+            f"{os.fspath(audio)}: {len(waveform) / recognizer.sample_rate_hz:g} s are too short for a text of "
+            f"{len(tokens)} tokens; does the text belong to this file?"
+        )
+    return _aligned(recognizer, os.fspath(audio), text, log_posteriors[0, : lengths[0]].cpu(), waveform)
+
+
+def align_cuts(recognizer: Recognizer, cuts: Iterable[Cut]) -> Iterator[AlignedText]:
+    """Yield each utterance of a manifest, in its order, along its transcript.
+
+    Raises:
+        AudioError: a recording cannot be read.
+        TokenError: a transcript holds characters that the model does not know.
+    """
+    config = recognizer.bundle.config
+    texts = transcripts(cuts, config.text)
+    for batch in evaluation_batches(cuts, config):
+        log_posteriors, lengths = recognizer.log_posteriors(batch)
+        utterances = zip(batch.ids, log_posteriors.cpu(), lengths.tolist(), waveforms(batch), strict=True)
+        for name, frames, length, waveform in utterances:
+            yield _aligned(recognizer, name, texts[name], frames[:length], torch.from_numpy(waveform))
+
+
+def _aligned(recognizer: Recognizer, name: str, text: str, log_posteriors: Tensor, waveform: Tensor) -> AlignedText:
+    table, rate_hz = recognizer.bundle.tokens, recognizer.sample_rate_hz
+    tokens = table.encode(text)
+    if len(log_posteriors) < min_frames(tokens):
+        return AlignedText(name, text, (), 0.0)
+    spans = align(log_posteriors, tokens)
+    by_words = by_word(spans, table)
+    extents = word_extents(by_words, recognizer.model.frame_shift_s, speech_extent(waveform.numpy(), rate_hz))
+    words = tuple(
+        AlignedWord(
+            table.decode([span.token for span in word]), extent.start_s, extent.end_s, math.exp(acoustic_value(word))
+        )
+        for word, extent in zip(by_words, extents, strict=True)
+    )
+    return AlignedText(name, text, words, _fit(log_posteriors, spans))
+
+
+def _fit(log_posteriors: Tensor, spans: Iterable[TokenSpan]) -> float:
+    """Return the geometric mean of the path's posteriors over those of the best path."""
+    if len(log_posteriors) == 0:
+        return 0.0
+    path = torch.full((len(log_posteriors), 1), BLANK)
+    for span in spans:
+        path[span.start : span.end] = span.token
+    below_best = log_posteriors.gather(1, path)[:, 0] - log_posteriors.amax(1)
+    return float(below_best.double().mean().exp())

@@ -1,0 +1,260 @@
+"""Training of a recurrent language model by truncated backpropagation.
+
+The text lies in parallel streams. A step reads the next window of each, and computes gradients within it; the state
+goes on to the next window as a value, so that the network knows what came before although gradients end there
+(Williams & Peng 1990, Mikolov et al. 2010). Where a window happens to begin with a sentence, the state is zero, as it
+is when the model is used: so that start is trained too.
+
+`train_lm` is a generator like `trainer.train`: it does the work and yields what happened.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from asr.config import TrainingSettings
+from asr.errors import ConfigError, TrainingError
+from asr.lm.ngram import Perplexity
+from asr.lm.rnnlm import BOUNDARY, LmState, RnnLm
+from asr.lm.rnnlm_bundle import LmUnits, RnnLmBundle
+from asr.lm.rnnlm_settings import RnnLmSettings
+from asr.training.checkpoint import LAST, RunState, Tally, find_checkpoint, load_checkpoint, save_checkpoint
+from asr.training.lm_log import LmLog
+from asr.training.lm_reports import LmEpoch, LmReport, LmStart, LmStep
+from asr.training.lm_text import LmText
+from asr.training.reports import RunStopped
+from asr.training.run import parameter_groups, require_same
+from asr.training.schedule import learning_rate
+from asr.training.stop import StopRequest
+
+CLIP_NORM = 1.0
+MOST_BAD_STEPS = 5  # in a row
+_WITHOUT_INFLUENCE = {"accelerator", "checkpoint_every_s"}
+
+
+class CarriedState(nn.Module):
+    """The streams' hidden state, as a module so that checkpoints hold it."""
+
+    def __init__(self, start: LmState) -> None:
+        """Begin at `start`."""
+        super().__init__()
+        for index, part in enumerate(start):
+            self.register_buffer(str(index), part.clone())
+
+    def get(self) -> LmState:
+        """Return the state."""
+        return tuple(self.buffers())
+
+    def set(self, state: LmState) -> None:
+        """Keep the values of `state`, without its history."""
+        for mine, new in zip(self.buffers(), state, strict=True):
+            mine.copy_(new.detach())
+
+
+@dataclass(frozen=True)
+class LmRun:
+    """What is trained, and how far it has come; `state.dev_wers` holds the dev perplexities here."""
+
+    lm: RnnLm
+    carried: CarriedState
+    optimizer: torch.optim.Optimizer
+    state: RunState
+    facts: dict[str, Any]
+    checkpoints: Path
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds."""
+        return {"model": self.lm, "carried": self.carried}
+
+    def save(self) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            TrainingError: it cannot be written.
+        """
+        save_checkpoint(self.checkpoints, self.state, self.modules, self.optimizer, self.facts)
+
+
+def train_lm(
+    settings: RnnLmSettings,
+    units: LmUnits,
+    train: Sequence[Sequence[int]],
+    dev: Sequence[Sequence[int]],
+    out: Path,
+    *,
+    resume: bool = False,
+) -> Iterator[LmReport]:
+    """Train on sentences of unit ids, choose by the perplexity on `dev`, leave the best model in `out`.
+
+    Args:
+        settings: of network and training.
+        units: what the ids mean.
+        train: sentences without boundaries.
+        dev: as `train`.
+        out: folder for `rnnlm.safetensors`, `log.jsonl`, curves and `checkpoints`.
+        resume: continue from the checkpoint if it is there.
+
+    Raises:
+        TrainingError: `out` holds a run and `resume` is not set; several steps in a row gave no finite gradient; a
+            checkpoint cannot be written; there is no such device.
+        ConfigError: a run is resumed with other settings, units or text; the softmax does not suit the units.
+        ModelError: no checkpoint can be read.
+        LanguageModelError: there is no sentence.
+    """
+    checkpoint, damage = find_checkpoint(out / "checkpoints")
+    if checkpoint and not resume:
+        raise TrainingError(f"{out}: holds a training run already; use --resume to continue it, or another --out")
+    text = LmText(train)
+    run = _start(settings, units, text, dev, out / "checkpoints", checkpoint)
+    state, device = run.state, run.lm.embedding.weight.device
+    total_steps = settings.epochs * text.steps(settings.batch, settings.bptt_units)
+    log = LmLog(out, first_epoch=state.epoch, first_step=state.step)
+    yield LmStart(
+        parameter_count=run.lm.parameter_count,
+        unit_count=len(units.symbols),
+        sentences=len(text),
+        units=text.units,
+        device=str(device),
+        steps=total_steps,
+        resumed_at_step=state.step,
+        damaged_checkpoint=damage,
+    )
+
+    schedule = TrainingSettings(learning_rate=settings.learning_rate)
+    saved_at = time.perf_counter()
+    with StopRequest() as stop:
+        for epoch in range(state.epoch, settings.epochs):
+            run.lm.train()
+            began = time.perf_counter()
+            streams = text.streams(settings.batch, settings.bptt_units, seed=settings.seed, epoch=epoch)
+            for first in range(state.batch * settings.bptt_units, streams.shape[1] - 1, settings.bptt_units):
+                window = streams[:, first : first + settings.bptt_units + 1].to(device)
+                progress = state.step / total_steps
+                # Dropout depends on the step, not on the past.
+                torch.manual_seed(settings.seed + 7919 * (state.step + 1))
+                report = _step(run, window, learning_rate(schedule, progress, []))
+                state.step, state.batch = state.step + 1, state.batch + 1
+                now = time.perf_counter()
+                state.tally.train_s, began = state.tally.train_s + now - began, now
+                log.lm_step(report)
+                yield report
+                if stop.signal_name or now - saved_at >= settings.checkpoint_every_s:
+                    run.save()
+                    saved_at = time.perf_counter()
+                if stop.signal_name:
+                    log.close()
+                    yield RunStopped(stop.signal_name, state.step, run.checkpoints / LAST)
+                    return
+            summary = _finish_epoch(run, units, dev, out)
+            saved_at = time.perf_counter()
+            log.lm_epoch(summary)
+            yield summary
+    log.close()
+
+
+def _start(
+    settings: RnnLmSettings,
+    units: LmUnits,
+    text: LmText,
+    dev: Sequence[Sequence[int]],
+    checkpoints: Path,
+    checkpoint: Path | None,
+) -> LmRun:
+    if settings.softmax == "adaptive" and units.kind == "tokens":
+        raise ConfigError("softmax: adaptive is for words, which are sorted by frequency; tokens take plain")
+    device = _device(settings)
+    torch.manual_seed(settings.seed)
+    lm = RnnLm(settings, len(units.symbols)).to(device)
+    carried = CarriedState(lm.start(text.stream_count(settings.batch, settings.bptt_units)))
+    groups = parameter_groups(lm, TrainingSettings().weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98))
+    facts = {
+        "settings": {
+            "rnnlm": settings.model_dump(mode="json", exclude=_WITHOUT_INFLUENCE),
+            "text": {"sentences": len(text), "units": text.units, "dev_sentences": len(dev)},
+        },
+        "tokens": list(units.symbols),
+    }
+    run = LmRun(lm, carried, optimizer, RunState(), facts, checkpoints)
+    if checkpoint is None:
+        return run
+    require_same(checkpoint, facts)
+    state = load_checkpoint(checkpoint, run.modules, optimizer)
+    return LmRun(lm, carried, optimizer, state, facts, checkpoints)
+
+
+def _device(settings: RnnLmSettings) -> torch.device:
+    if settings.accelerator == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("accelerator is cuda, but torch sees no CUDA device; check the driver, or use cpu")
+    return torch.device("cuda" if torch.cuda.is_available() and settings.accelerator != "cpu" else "cpu")
+
+
+def _step(run: LmRun, window: Tensor, rate: float) -> LmStep:
+    """Read a window of each stream and take one step of the optimiser.
+
+    Args:
+        run: its carried state is that after the window before.
+        window: `(stream, position)`, the units read and the one after them.
+        rate: the learning rate.
+
+    Raises:
+        TrainingError: the last of several steps in a row whose gradient is not finite.
+    """
+    state, tally = run.state, run.state.tally
+    read, targets = window[:, :-1], window[:, 1:]
+    goes_on = (read[:, 0] != BOUNDARY)[None, :, None]
+    before = tuple(part * goes_on for part in run.carried.get())
+    run.optimizer.zero_grad(set_to_none=True)
+    hidden, after = run.lm(read, before)
+    loss = -run.lm.target_log_probs(hidden.flatten(0, 1), targets.flatten()).mean()
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = torch.nn.utils.clip_grad_norm_(run.lm.parameters(), CLIP_NORM).item()
+    finite = norm < float("inf")  # not NaN either
+    if finite:
+        for group in run.optimizer.param_groups:
+            group["lr"] = rate
+        run.optimizer.step()
+        run.carried.set(after)
+        state.bad_steps = 0
+        tally.steps, tally.loss = tally.steps + 1, tally.loss + loss.item()
+        tally.clipped += norm > CLIP_NORM
+    else:
+        run.carried.set(run.lm.start(len(window)))  # a state that is not finite would never heal
+        state.bad_steps, tally.skipped = state.bad_steps + 1, tally.skipped + 1
+        if state.bad_steps >= MOST_BAD_STEPS:
+            raise TrainingError(
+                f"step {state.step + 1} and {state.bad_steps - 1} before it gave no finite gradient "
+                f"(loss {loss.item()}); choose a lower learning_rate"
+            )
+    return LmStep(state.step + 1, state.epoch, loss.item(), norm, rate, skipped=not finite)
+
+
+def _finish_epoch(run: LmRun, units: LmUnits, dev: Sequence[Sequence[int]], out: Path) -> LmEpoch:
+    """Measure the model on dev, keep it if it is the best so far, and write a checkpoint."""
+    began, state = time.perf_counter(), run.state
+    found: Perplexity = run.lm.eval().perplexity(dev, units.oov)
+    best = found.perplexity <= min(state.dev_wers, default=float("inf"))
+    if best:
+        RnnLmBundle(units, run.lm).save(out)
+    tally, state.tally = state.tally, Tally()
+    state.epoch, state.batch = state.epoch + 1, 0
+    state.dev_wers.append(found.perplexity)
+    run.save()
+    return LmEpoch(
+        epoch=state.epoch - 1,
+        loss=tally.loss / max(1, tally.steps),
+        dev=found,
+        best=best,
+        clipped_share=tally.clipped / max(1, tally.steps),
+        skipped=tally.skipped,
+        train_s=tally.train_s,
+        dev_s=time.perf_counter() - began,
+    )

@@ -1,0 +1,62 @@
+"""`asr lm rnn`: words by default, a model's tokens with --model."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from asr.cli.main import run
+from asr.config import parse_config, save_config
+from asr.data.tokens import TokenTable
+from asr.lm.rnnlm_bundle import RnnLmBundle
+
+TINY = ["--set", "hidden_size=8", "--set", "layers=1", "--set", "epochs=1", "--set", "accelerator=cpu"]
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int | str | None:
+    monkeypatch.setattr(sys, "argv", ["asr", "lm", "rnn", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit_:
+        run()
+    return exit_.value.code
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text("One two\nTWO three\n\none one\n" * 10, encoding="utf-8")
+    return path
+
+
+def test_without_a_model_it_reads_words_and_reports_units_and_oovs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: Path, tmp_path: Path
+) -> None:
+    dev, out = tmp_path / "dev.txt", tmp_path / "out"
+    dev.write_text("one four\n", encoding="utf-8")
+    assert call(monkeypatch, text, "--dev", dev, "--out", out, *TINY) == 0
+    assert RnnLmBundle.load(out).units.symbols == ("</s>", "<unk>", "one", "One", "TWO", "three", "two")
+    printed = capsys.readouterr().out
+    assert "30 sentences, 90 units" in printed
+    assert re.search(r"dev perplexity \d+\.\d+ on 2 words, 1 OOV", printed)
+    assert call(monkeypatch, text, "--dev", dev, "--out", out, *TINY) == 1
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_with_a_model_it_predicts_its_tokens_and_writes_into_its_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: Path, tmp_path: Path
+) -> None:
+    model, tokens = tmp_path / "model", TokenTable.from_texts(["ONE TWO THREE"])
+    save_config(parse_config({"text": {"case": "upper"}}, "test"), model / "config.yaml")
+    tokens.save(model / "tokens.json")
+    assert call(monkeypatch, text, "--model", model, *TINY) == 0
+    RnnLmBundle.load(model / "rnnlm").units.require_tokens(tokens)
+    assert "29 sentences" in capsys.readouterr().out  # the twentieth is for dev
+
+
+def test_without_a_model_there_must_be_a_place_to_write_to(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: Path
+) -> None:
+    assert call(monkeypatch, text) == 2
+    assert "--out" in capsys.readouterr().err

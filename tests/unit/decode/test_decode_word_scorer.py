@@ -1,0 +1,264 @@
+"""The word n-gram through a lexicon against the enumeration of all token sequences, scored word by word."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+import torch
+from enumeration import (
+    LETTERS,
+    PIECES,
+    agrees,
+    enumerate_sequences,
+    hotword_score,
+    random_posteriors,
+    random_word,
+    random_word_lm,
+    word_score,
+)
+
+from asr.data.tokens import TokenTable
+from asr.decode import trie
+from asr.decode.backoff import backoff_table
+from asr.decode.beam import WeightedScorer, beam_search
+from asr.decode.hotwords import HotwordScorer
+from asr.decode.word_scorer import WordNgramScorer
+from asr.errors import LanguageModelError, TokenError
+from asr.lm.kneser_ney import kneser_ney
+from asr.lm.ngram import LOG10_ZERO, SENTENCE_END, SENTENCE_START, UNKNOWN, NgramEntry, NgramLm
+
+CPU = torch.device("cpu")
+SENTENCES = [text.split() for text in ("the cat sat", "the dog sat", "a cat ate the dog", "the cathedral", "a dog")]
+LM = kneser_ney(SENTENCES, 3)
+LM_WORDS = sorted(set().union(*SENTENCES))
+ENGLISH = TokenTable.from_texts([" abcdefghijklmnopqrstuvwxyz"])
+
+
+@pytest.mark.parametrize("tokens", [LETTERS, PIECES], ids=["letters", "pieces"])
+@pytest.mark.parametrize("vocabulary", ["closed", "open"])
+@pytest.mark.parametrize("with_hotwords", [False, True], ids=["alone", "with hotwords"])
+def test_it_equals_enumeration(tokens: TokenTable, vocabulary: str, with_hotwords: bool) -> None:
+    for seed in range(125):
+        rng = random.Random(seed)
+        frames = seed % (6 if tokens is LETTERS else 4)
+        oov_penalty = rng.uniform(-1, 4) if vocabulary == "open" else None
+        weight, bonus, lm = rng.uniform(0.1, 1.5), rng.uniform(-1, 2), random_word_lm(rng, rng.randint(1, 4))
+        hotwords = {
+            " ".join(random_word(rng, 2) for _ in range(rng.randint(1, 2))): rng.uniform(0.1, 5)
+            for _ in range(3 if with_hotwords else 0)
+        }
+        hotword_scorer = HotwordScorer(hotwords, tokens)
+        word_scorer = WordNgramScorer(lm, tokens, oov_penalty=oov_penalty).with_words(hotword_scorer.words)
+        lexicon = set(word_scorer.words)
+        log_posteriors = random_posteriors(seed, frames, len(tokens))
+        expected = {}
+        for sequence, acoustic in enumerate_sequences(log_posteriors[0]).items():
+            words = tokens.decode(sequence).split()
+            expected[sequence] = (
+                acoustic
+                + weight * word_score(lm, words, lexicon, oov_penalty)
+                + hotword_score(hotwords, words)
+                + bonus * len(sequence)
+            )
+        [hypotheses] = beam_search(
+            log_posteriors,
+            torch.tensor([frames]),
+            beam_size=len(expected),
+            scorers=[WeightedScorer(word_scorer, weight), WeightedScorer(hotword_scorer, 1.0)],
+            insertion_bonus=bonus,
+        )
+        assert agrees(hypotheses, expected), f"seed {seed}"
+
+
+@pytest.mark.parametrize("oov_penalty", [None, 3.0])
+def test_the_scores_of_a_long_sentence_add_up_to_the_models(oov_penalty: float | None) -> None:
+    rng = random.Random(1)
+    scorer = WordNgramScorer(LM, ENGLISH, oov_penalty=oov_penalty)
+    words = rng.choices([*scorer.words, *(["catx", "do", "zebra"] if oov_penalty else [])], k=300)
+    text = "  " + "".join(word + " " * rng.randint(1, 2) for word in words)
+    state, total, row = scorer.start(1, CPU), 0.0, torch.tensor([0])
+    for token in ENGLISH.encode(text):
+        total += scorer.score(state)[0, token].item()
+        state = scorer.advance(state, row, torch.tensor([token]))
+    total += scorer.score(state)[0, 0].item()
+    assert total == pytest.approx(word_score(LM, words, set(scorer.words), oov_penalty), abs=1e-8)
+
+
+def test_within_a_word_the_prefix_counts_as_much_as_the_best_word_that_begins_so() -> None:
+    scorer, row = WordNgramScorer(LM, ENGLISH), torch.tensor([0])
+    state, total = scorer.start(1, CPU), 0.0
+    for token in ENGLISH.encode("cat"):
+        total += scorer.score(state)[0, token].item()
+        state = scorer.advance(state, row, torch.tensor([token]))
+    assert total == pytest.approx(max(LM.log_prob([], "cat"), LM.log_prob([], "cathedral")))
+    allowed = {ENGLISH.symbols[token] for token in scorer.score(state)[0].isfinite().nonzero().flatten().tolist()}
+    assert allowed == {"<blank>", " ", "h"}  # the sentence's end, the word's end, "cathedral"
+
+
+@pytest.mark.parametrize("beam_size", [2, 8, 30])
+def test_a_closed_vocabulary_emits_no_word_outside(beam_size: int) -> None:
+    scorer = WeightedScorer(WordNgramScorer(LM, ENGLISH), 0.5)
+    rng = torch.Generator().manual_seed(beam_size)
+    # Noise, in which the searched text stands out, now and then by the wrong letter.
+    text = torch.tensor(ENGLISH.encode("the cat ate the dog a cathedral"))
+    log_posteriors = torch.randn(16, len(text), len(ENGLISH), generator=rng)
+    log_posteriors[:, torch.arange(len(text)), text] += 5.0
+    log_posteriors = log_posteriors.log_softmax(-1)
+    for hypotheses in beam_search(
+        log_posteriors, torch.tensor([len(text)] * 16), beam_size=beam_size, scorers=[scorer]
+    ):
+        for hypothesis in hypotheses:
+            assert set(ENGLISH.decode(hypothesis.tokens).split()) <= set(scorer.scorer.words)
+
+
+@pytest.mark.parametrize(
+    ("heard", "expected"), [("the cat sat on", "the cat sat "), ("cathed", "cat"), ("on", ""), ("a dog", "a dog")]
+)
+def test_where_a_recording_ends_within_a_word_the_longest_finished_beginning_is_left(heard: str, expected: str) -> None:
+    tokens = torch.tensor(ENGLISH.encode(heard))
+    log_posteriors = (9.0 * torch.nn.functional.one_hot(tokens, len(ENGLISH)))[None].log_softmax(-1)
+    scorers = [WeightedScorer(WordNgramScorer(LM, ENGLISH, [*LM_WORDS, "once"]), 0.5)]
+    [hypotheses] = beam_search(
+        log_posteriors, torch.tensor([len(tokens)]), beam_size=1, scorers=scorers, insertion_bonus=0.2
+    )
+    [best] = hypotheses
+    assert "".join(ENGLISH.symbols[token] for token in best.tokens) == expected
+    assert best.lm_score == pytest.approx(0.5 * word_score(LM, expected.split(), set(LM_WORDS), None))
+    assert best.score == pytest.approx(best.acoustic_score + best.lm_score + 0.2 * len(expected))
+    assert best.frames == tuple(range(len(expected)))
+
+
+@pytest.mark.parametrize("oov_penalty", [None, 2.0])
+@pytest.mark.parametrize("batch", [1, 8, 64])
+def test_an_utterance_in_a_batch_gets_what_it_gets_alone(batch: int, oov_penalty: float | None) -> None:
+    word_scorer = WordNgramScorer(LM, ENGLISH, oov_penalty=oov_penalty).with_words(["ann"])
+    scorers = [
+        WeightedScorer(word_scorer, 0.5),
+        WeightedScorer(HotwordScorer({"ann": 4.0, "the dog": 2.0}, ENGLISH), 1.0),
+    ]
+    lengths = torch.randint(0, 25, (batch,), generator=torch.Generator().manual_seed(batch))
+    log_posteriors = random_posteriors(batch, 25, len(ENGLISH), batch=batch, scale=3.0)
+    together = beam_search(log_posteriors, lengths, beam_size=8, scorers=scorers, insertion_bonus=0.3)
+    for utterance in range(0, batch, 5):
+        length = int(lengths[utterance])
+        own = log_posteriors[utterance : utterance + 1, :length]
+        [alone] = beam_search(own, torch.tensor([length]), beam_size=8, scorers=scorers, insertion_bonus=0.3)
+        assert [h.tokens for h in together[utterance]] == [h.tokens for h in alone]
+        assert [h.score for h in together[utterance]] == pytest.approx([h.score for h in alone], abs=1e-4)
+
+
+def test_a_hotword_that_the_lexicon_lacks_is_found_once_its_words_are_added() -> None:
+    text = "the ann sat"
+    tokens = torch.tensor(ENGLISH.encode(text.replace("nn", "n") + " "))  # the acoustics hear "an"
+    log_posteriors = (torch.nn.functional.one_hot(tokens, len(ENGLISH)) * 8.0).repeat_interleave(2, dim=0)
+    log_posteriors[::2, 0] += 4.0
+    log_posteriors = log_posteriors[None].log_softmax(-1)
+    hotwords = HotwordScorer({"ann": 6.0}, ENGLISH)
+    closed = WordNgramScorer(LM, ENGLISH)
+
+    def best(*scorers: WeightedScorer) -> str:
+        lengths = torch.tensor([log_posteriors.shape[1]])
+        [[hypothesis, *_]] = beam_search(log_posteriors, lengths, beam_size=50, scorers=scorers)
+        return ENGLISH.decode(hypothesis.tokens)
+
+    assert best(WeightedScorer(closed, 0.5), WeightedScorer(hotwords, 1.0)) != text
+    assert best(WeightedScorer(closed.with_words(hotwords.words), 0.5), WeightedScorer(hotwords, 1.0)) == text
+    assert closed.words == WordNgramScorer(LM, ENGLISH).words  # the scorer itself stays as it was
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+def test_a_look_up_is_the_models_back_off_for_any_history(order: int) -> None:
+    rng = random.Random(order)
+    lm = kneser_ney(SENTENCES, order)
+    table, units = backoff_table(lm)
+    vocabulary = [unit for unit in units if unit not in (SENTENCE_START, SENTENCE_END)]
+    context, histories = torch.full((20,), table.start), [[SENTENCE_START] for _ in range(20)]
+    for _ in range(30):
+        chosen = rng.choices(vocabulary, k=20)
+        log_prob, context = table.look_up(context, torch.tensor([units[unit] for unit in chosen]))
+        expected = [lm.log_prob(history, unit) for history, unit in zip(histories, chosen, strict=True)]
+        assert log_prob.tolist() == pytest.approx(expected, abs=1e-9)
+        for history, unit in zip(histories, chosen, strict=True):
+            history.append(unit)
+
+
+def test_contexts_cut_from_the_middle_back_off() -> None:
+    # Pruned models may list "a b c" without "b c".
+    lm = NgramLm(
+        (
+            {
+                (SENTENCE_START,): NgramEntry(LOG10_ZERO, -0.1),
+                (SENTENCE_END,): NgramEntry(-0.5),
+                ("a",): NgramEntry(-0.6, -0.2),
+                ("b",): NgramEntry(-0.7, -0.3),
+                ("c",): NgramEntry(-0.8, -0.4),
+            },
+            {(SENTENCE_START, "a"): NgramEntry(-0.4, -0.15), ("a", "b"): NgramEntry(-0.25, -0.35)},
+            {("a", "b", "c"): NgramEntry(-0.05)},
+        )
+    )
+    table, units = backoff_table(lm)
+    for text in ("abca", "babac", "bacba", "cabcbac"):
+        context, history = torch.tensor([table.start]), [SENTENCE_START]
+        for unit in text:
+            log_prob, context = table.look_up(context, torch.tensor([units[unit]]))
+            assert log_prob.item() == pytest.approx(lm.log_prob(history, unit))
+            history.append(unit)
+
+
+def test_words_that_the_tokens_cannot_write_are_left_out_of_the_models_vocabulary() -> None:
+    lm = kneser_ney([["ab", "naïve"], ["ba"]], 2)
+    assert set(WordNgramScorer(lm, LETTERS).words) == {"ab", "ba"}
+    with pytest.raises(TokenError, match="'naïve' cannot be written"):
+        WordNgramScorer(lm, LETTERS, ["naïve"])
+    with pytest.raises(LanguageModelError, match="none of the language model's words can be written"):
+        WordNgramScorer(kneser_ney([["xyz"]], 1), LETTERS)
+
+
+def test_without_unk_a_word_that_the_model_lacks_is_refused_by_name() -> None:
+    lm = NgramLm(({(SENTENCE_END,): NgramEntry(-0.3), ("a",): NgramEntry(-0.3)},))
+    assert UNKNOWN not in backoff_table(lm)[1]
+    for refused in (
+        lambda: WordNgramScorer(lm, LETTERS, ["b"]),
+        lambda: WordNgramScorer(lm, LETTERS).with_words(["b"]),
+    ):
+        with pytest.raises(LanguageModelError, match="neither 'b' nor <unk>"):
+            refused()
+    with pytest.raises(LanguageModelError, match="<unk>"):
+        WordNgramScorer(lm, LETTERS, oov_penalty=3.0)
+    assert WordNgramScorer(lm, LETTERS).words == ("a",)
+
+
+def test_a_word_of_probability_zero_leaves_numbers_behind_it() -> None:
+    lm = NgramLm(({(SENTENCE_END,): NgramEntry(-0.3), ("a",): NgramEntry(-math.inf), ("b",): NgramEntry(-0.3)},))
+    scorer = WordNgramScorer(lm, LETTERS)
+    state = scorer.start(1, CPU)
+    for token in LETTERS.encode("aa b"):
+        assert not scorer.score(state).isnan().any()
+        state = scorer.advance(state, torch.tensor([0]), torch.tensor([token]))
+
+
+def test_a_lexicon_that_would_not_fit_is_refused_with_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trie, "MAX_TABLE_BYTES", 1000)
+    with pytest.raises(LanguageModelError, match=r"a lexicon of 7 words with 28 tokens takes .* GiB"):
+        WordNgramScorer(LM, ENGLISH)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_gpu_gives_the_hypotheses_of_the_cpu_with_words_and_hotwords() -> None:
+    log_posteriors, lengths = random_posteriors(8, 60, len(ENGLISH), batch=4), torch.tensor([60, 3, 41, 0])
+    results = []
+    for device in ("cpu", "cuda"):
+        words = WordNgramScorer(LM, ENGLISH, oov_penalty=2.0)
+        words.start(1, torch.device(device))
+        scorers = [
+            WeightedScorer(words.with_words(["ann"]), 0.4),
+            WeightedScorer(HotwordScorer({"ann": 3.0}, ENGLISH), 1.0),
+        ]
+        results.append(beam_search(log_posteriors.to(device), lengths.to(device), beam_size=16, scorers=scorers))
+    for on_cpu, on_gpu in zip(*results, strict=True):
+        assert [h.tokens for h in on_cpu] == [h.tokens for h in on_gpu]
+        assert [h.score for h in on_cpu] == pytest.approx([h.score for h in on_gpu], abs=1e-5)

@@ -1,0 +1,94 @@
+"""Aligning texts with posteriors whose path is known, through a recogniser that only looks its posteriors up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from asr.config import Config
+from asr.data.manifest import make_cut, read_manifest, write_manifest
+from asr.data.tokens import TokenTable
+from asr.errors import ShapeError, TokenError
+from asr.inference.text_alignment import align_cuts, align_file
+
+TABLE = TokenTable.from_texts(["ab c"])
+# Frames of 0.1 s; "ab c" is emitted at frames 10, 12, 14 and 16 of 20, with 0.9.
+EMITTED = {10: "a", 12: "b", 14: " ", 16: "c"}
+
+
+def log_posteriors() -> torch.Tensor:
+    probabilities = torch.full((20, len(TABLE)), 0.1 / (len(TABLE) - 1))
+    for frame in range(20):
+        probabilities[frame, TABLE.symbols.index(EMITTED[frame]) if frame in EMITTED else 0] = 0.9
+    return probabilities.log()
+
+
+@pytest.fixture
+def recognizer() -> Any:
+    def look_up(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = len(batch.lengths)
+        return log_posteriors().expand(rows, -1, -1), torch.full((rows,), 20)
+
+    return SimpleNamespace(
+        bundle=SimpleNamespace(config=Config(), tokens=TABLE),
+        sample_rate_hz=16000,
+        model=SimpleNamespace(frame_shift_s=0.1),
+        log_posteriors=look_up,
+    )
+
+
+@pytest.fixture
+def audio(tmp_path: Path) -> Path:
+    soundfile.write(tmp_path / "a.wav", np.zeros(32000, np.float32), 16000)
+    return tmp_path / "a.wav"
+
+
+def test_what_was_said_fits_and_stands_at_its_time(recognizer: Any, audio: Path) -> None:
+    aligned = align_file(recognizer, audio, "  AB   c ")
+    assert (aligned.text, aligned.id) == ("ab c", str(audio))
+    assert [word.text for word in aligned.words] == ["ab", "c"]
+    assert [word.fit for word in aligned.words] == pytest.approx([0.9, 0.9])
+    assert not any(word.fits_badly for word in aligned.words)
+    assert aligned.fit == pytest.approx(1.0)
+    # The words meet in the middle of frames 12 and 16, less the lateness of 0.06 s.
+    assert aligned.words[0].end_s == aligned.words[1].start_s == pytest.approx(1.34)
+
+
+def test_a_word_that_was_not_said_fits_badly_and_the_others_well(recognizer: Any, audio: Path) -> None:
+    aligned = align_file(recognizer, audio, "ab b")
+    assert [word.fits_badly for word in aligned.words] == [False, True]
+    assert aligned.worst_fit == aligned.words[1].fit < 0.1
+    assert aligned.fit < 1.0
+
+
+def test_words_that_the_text_lacks_lower_the_fit_of_the_whole(recognizer: Any, audio: Path) -> None:
+    aligned = align_file(recognizer, audio, "ab")
+    assert [word.fit for word in aligned.words] == pytest.approx([0.9])
+    # Two frames whose best token is left out: blank has 0.025 there instead of 0.9.
+    assert aligned.fit == pytest.approx((0.1 / (len(TABLE) - 1) / 0.9) ** (2 / 20))
+
+
+def test_a_text_too_long_or_with_unknown_letters_is_an_error(recognizer: Any, audio: Path) -> None:
+    with pytest.raises(ShapeError, match=r"a\.wav.*2 s are too short for a text of 21 tokens"):
+        align_file(recognizer, audio, "abc" * 7)
+    with pytest.raises(TokenError, match="'z'"):
+        align_file(recognizer, audio, "az")
+
+
+def test_a_manifests_utterances_come_in_its_order_and_one_too_long_fits_not_at_all(
+    recognizer: Any, audio: Path, tmp_path: Path
+) -> None:
+    texts = ("ab c", "abc" * 7, "c")
+    cuts = [make_cut(f"u{index}", audio, text, "speaker") for index, text in enumerate(texts)]
+    write_manifest(cuts, tmp_path / "m.jsonl.gz")
+    aligned = list(align_cuts(recognizer, read_manifest(tmp_path / "m.jsonl.gz").to_eager()))
+    assert [item.id for item in aligned] == ["u0", "u1", "u2"]
+    assert aligned[1].words == ()
+    assert aligned[1].worst_fit == 0.0
+    assert aligned[0].words[0].fit == pytest.approx(0.9)
