@@ -90,7 +90,7 @@ TINY = (
 
 # With these, TINY recognises tone speech after some seconds of training.
 LEARNS_FAST = (
-    "training.epochs=16",
+    "training.epochs=10",
     "training.learning_rate=0.01",
     "training.ema_decay=0.9",
     "training.consistency_weight=0",
