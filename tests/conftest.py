@@ -98,4 +98,5 @@ LEARNS_FAST = (
     "model.subsampling=2",
     "augment.time_masks=0",
     "augment.frequency_masks=0",
+    "augment.noise_share=0.5",  # or long pauses, of which the corpus has none, become letters
 )

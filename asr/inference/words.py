@@ -28,8 +28,10 @@ from asr.inference.transcript import Word
 
 LATENESS_S = 0.06
 ONSET_S = 0.7
-# Beyond its tokens a word grows by this at most: what lies farther is a pause.
-GROWTH_S = 0.2
+# Beyond its tokens a word grows by this at most: what lies farther is a pause. On the quickstart's dev set, whose words
+# follow close upon each other, 0.2 s would fit a little better (95.0 % of ends within 100 ms, not 94.3 %), but a word
+# before a pause would then last into it.
+GROWTH_S = 0.15
 
 _STEP_S = 0.01
 _LOUD_SHARE = 0.25  # of the way, in dB, from the quiet to the loud parts of an utterance
@@ -154,4 +156,5 @@ def speech_extent(waveform: NDArray[np.floating], rate_hz: int) -> Extent:
     loud = np.flatnonzero(level_db > quiet_db + _LOUD_SHARE * (loud_db - quiet_db))
     if len(loud) == 0:
         return whole
-    return Extent(max(loud[0] * _STEP_S - _FADE_IN_S, 0.0), min((loud[-1] + 1) * _STEP_S, whole.end_s))
+    first, last = int(loud[0]), int(loud[-1])
+    return Extent(max(first * _STEP_S - _FADE_IN_S, 0.0), min((last + 1) * _STEP_S, whole.end_s))

@@ -88,7 +88,7 @@ def test_words_have_times_where_they_were_spoken(model: Path) -> None:
     assert transcript.text == "ab dc"
     one, two = transcript.words
     assert 0.0 <= one.start_s < 0.2
-    assert one.end_s - 0.1 <= len(first) / 16000 <= two.start_s + 0.1  # two frames and a half
+    assert one.end_s <= len(first) / 16000 <= two.start_s
     assert two.end_s < len(waveform) / 16000 - 0.8
     assert 0 < two.confidence <= 1
     assert transcript.duration_s == pytest.approx(len(waveform) / 16000)
@@ -104,7 +104,7 @@ def test_a_recording_longer_than_a_segment_is_transcribed_whole(model: Path) -> 
     transcript = asr.load(model).transcribe(waveform, sample_rate=16000, method="greedy")
     from asr.scoring.errors_count import count_errors
 
-    assert count_errors(" ".join(texts), transcript.text, unit="word").wer < 0.3
+    assert count_errors(" ".join(texts), transcript.text, unit="word").wer < 0.15
     starts = [word.start_s for word in transcript.words]
     assert starts == sorted(starts)
 

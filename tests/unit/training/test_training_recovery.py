@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,15 @@ from asr.training.reports import EpochReport, RunStart, RunStopped, StepReport
 from asr.training.trainer import train
 
 SETTINGS = [*TINY, "training.epochs=3", "model.layers=2"]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Sums of floats depend on how many threads share them: runs that are compared to the bit have the same number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def run(overrides: list[str], corpus: Path, out: Path, *, resume: bool = False) -> list:
@@ -45,7 +55,7 @@ def log_without_times(out: Path) -> list[dict]:
 
 def train_until_killed(corpus: Path, out: Path, overrides: list[str], kill_at: int, how: str) -> None:
     """Resume the run and die of SIGKILL at a step, or while the first checkpoint after it is half written."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # this is another process
     step = 0
     whole_file = checkpoint.save_file
 
@@ -64,7 +74,6 @@ def train_until_killed(corpus: Path, out: Path, overrides: list[str], kill_at: i
 
 
 def test_a_run_killed_at_ten_random_steps_ends_as_if_it_had_not_been(tone_corpus: Path, tmp_path: Path) -> None:
-    torch.set_num_threads(1)
     steps = [r for r in run(SETTINGS, tone_corpus, tmp_path / "whole") if isinstance(r, StepReport)]
     choice = random.Random(5)
     kills = sorted(choice.sample(range(1, len(steps)), 10))
@@ -144,11 +153,13 @@ def test_without_a_readable_checkpoint_the_run_is_not_silently_started_anew(tone
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
+import torch
 from asr.config import load_config
 from asr.errors import TrainingError
 from asr.training.reports import StepReport
 from asr.training.trainer import train
 
+torch.set_num_threads(1)
 corpus, out, *overrides = sys.argv[1:]
 try:
     for report in train(load_config(None, overrides), Path(corpus), Path(out), resume=True):
