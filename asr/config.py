@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -16,11 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from asr.errors import ConfigError
 
 
-class _Settings(BaseModel):
+class Settings(BaseModel):
+    """A closed section of settings: unknown keys, wrong types and values out of range are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
-class TextSettings(_Settings):
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+class TextSettings(Settings):
     """How transcripts become tokens."""
 
     case: Literal["lower", "upper", "keep"] = Field("lower", description="case folding before anything else")
@@ -31,7 +36,7 @@ class TextSettings(_Settings):
     pieces: int = Field(500, ge=8, le=20000, description="number of bpe or unigram pieces, the blank apart")
 
 
-class FeatureSettings(_Settings):
+class FeatureSettings(Settings):
     """Waveform → log-mel."""
 
     sample_rate_hz: int = Field(16000, ge=4000, le=48000)
@@ -44,7 +49,7 @@ class FeatureSettings(_Settings):
     )
 
 
-class AugmentSettings(_Settings):
+class AugmentSettings(Settings):
     """Perturbations of training utterances."""
 
     speeds: tuple[float, ...] = Field((0.9, 1.0, 1.1), min_length=1, description="one is drawn per utterance and epoch")
@@ -70,7 +75,7 @@ class AugmentSettings(_Settings):
         return value
 
 
-class ModelSettings(_Settings):
+class ModelSettings(Settings):
     """Subsampling convolutions and the recurrent layers."""
 
     encoder: Literal["recurrent", "conformer"] = Field(
@@ -97,7 +102,7 @@ class ModelSettings(_Settings):
         return f"{self.layers} × {self.hidden_size} {kind}"
 
 
-class TrainingSettings(_Settings):
+class TrainingSettings(Settings):
     """The optimisation."""
 
     epochs: int = Field(50, ge=1)
@@ -143,7 +148,7 @@ class TrainingSettings(_Settings):
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
 
 
-class DecodeSettings(_Settings):
+class DecodeSettings(Settings):
     """The beam search's defaults; `asr tune` writes the chosen weights into the model folder."""
 
     beam_size: int = Field(16, ge=1, le=1024)
@@ -152,7 +157,7 @@ class DecodeSettings(_Settings):
     insertion_bonus: float = Field(0.0, description="added to the score for each token")
 
 
-class Config(_Settings):
+class Config(Settings):
     """All settings of a model, as saved in its folder's `config.yaml`."""
 
     text: TextSettings = TextSettings()
@@ -187,6 +192,33 @@ def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[str] = 
     if path is not None:
         source = str(path)
         values = _read_yaml(Path(path))
+    apply_overrides(values, overrides)
+    return parse_config(values, source if not overrides else f"{source} with {' '.join(overrides)}")
+
+
+def parse_config(values: Mapping[str, Any], source: str) -> Config:
+    """Check a nested mapping and return the settings; `source` names its origin in errors."""
+    return parse_settings(Config, values, source)
+
+
+def parse_settings(kind: type[AnySettings], values: Mapping[str, Any], source: str) -> AnySettings:
+    """Check a mapping and return it as settings of a kind; `source` names its origin in errors.
+
+    Raises:
+        ConfigError: a key or value is not acceptable.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, source, kind)) from None
+
+
+def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Set `key=value` pairs in a nested mapping; dots in a key lead into sections, values are read as YAML.
+
+    Raises:
+        ConfigError: an override is malformed.
+    """
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key:
@@ -196,15 +228,6 @@ def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[str] = 
         except yaml.YAMLError as error:
             raise ConfigError(f"{override!r}: the value is not valid YAML ({error})") from None
         _set(values, key.split("."), value, override)
-    return parse_config(values, source if not overrides else f"{source} with {' '.join(overrides)}")
-
-
-def parse_config(values: Mapping[str, Any], source: str) -> Config:
-    """Check a nested mapping and return the settings; `source` names its origin in errors."""
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(_explain(error, source)) from None
 
 
 def save_config(config: Config, path: str | os.PathLike[str]) -> None:
@@ -236,12 +259,12 @@ def _set(values: dict[str, Any], keys: list[str], value: Any, override: str) -> 
     values[keys[-1]] = value
 
 
-def _explain(error: ValidationError, source: str) -> str:
+def _explain(error: ValidationError, source: str, kind: type[BaseModel]) -> str:
     lines = []
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            known = ", ".join(_fields_beside(item["loc"]))
+            known = ", ".join(_fields_beside(item["loc"], kind))
             lines.append(f"  {key}: unknown key; known here: {known}")
         elif not item["loc"]:
             lines.append(f"  {item['ctx']['error']}")
@@ -250,8 +273,7 @@ def _explain(error: ValidationError, source: str) -> str:
     return f"{source}:\n" + "\n".join(lines)
 
 
-def _fields_beside(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = Config
+def _fields_beside(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
     for part in location[:-1]:
         field = model.model_fields.get(str(part))
         annotation = field.annotation if field else None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,23 @@ def yesno_dir() -> Path:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20240607)
+
+
+@pytest.fixture
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[str | int | None, str, str]]:
+    """Run `asr` with arguments; return exit status, stdout and stderr."""
+
+    def call(*arguments: object) -> tuple[str | int | None, str, str]:
+        from asr.cli.main import run
+
+        monkeypatch.setattr(sys, "argv", ["asr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            run()
+        return exit_.value.code, *capsys.readouterr()
+
+    return call
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from asr.data.audio import AUDIO_SUFFIXES
+from asr.data.audio import AUDIO_SUFFIXES, audio_files
 from asr.errors import AsrError, AudioError
 
 
@@ -68,8 +68,4 @@ def _walk(folder: Path, problems: list[AudioError]) -> Iterator[Path]:
     def note(error: OSError) -> None:
         problems.append(AudioError(f"{error.filename}: cannot be searched ({error.strerror})"))
 
-    for parent, folders, names in os.walk(folder, onerror=note):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
-                yield Path(parent, name)
+    return audio_files(folder, note)

@@ -11,13 +11,15 @@ app = typer.Typer(help="Estimate language models from text.", no_args_is_help=Tr
 
 _WORD_ORDER = 3
 
+Sources = Annotated[
+    list[Path],
+    typer.Argument(metavar="SRC", help="Text, one sentence a line, or manifests (.jsonl.gz); .gz is read too."),
+]
+
 
 @app.command("ngram")
 def ngram(
-    sources: Annotated[
-        list[Path],
-        typer.Argument(metavar="SRC", help="Text, one sentence a line, or manifests (.jsonl.gz); .gz is read too."),
-    ],
+    sources: Sources,
     model: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Count this model's tokens, for its beam search; else words."),
@@ -95,10 +97,7 @@ def ngram(
 
 @app.command("rnn")
 def rnn(
-    sources: Annotated[
-        list[Path],
-        typer.Argument(metavar="SRC", help="Text, one sentence a line, or manifests (.jsonl.gz); .gz is read too."),
-    ],
+    sources: Sources,
     model: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Predict this model's tokens, for its beam search; else words.")
     ] = None,

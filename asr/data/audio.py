@@ -6,8 +6,9 @@ Resampling is soxr's, through librosa.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,20 @@ def audio_info(path: str | Path) -> AudioInfo:
     """
     with _open(Path(path)) as file:
         return AudioInfo(file.samplerate, file.channels, file.frames)
+
+
+def audio_files(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
+    """Yield the audio files of a folder and its sub-folders in the order of names; hidden ones are passed over.
+
+    Args:
+        folder: where to search, for files with one of `AUDIO_SUFFIXES`.
+        on_error: is told of each folder that cannot be read.
+    """
+    for parent, folders, names in os.walk(folder, onerror=on_error):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
+                yield Path(parent, name)
 
 
 def read_audio(

@@ -33,13 +33,14 @@ import torch
 from torch import Tensor
 
 from asr.data.tokens import BLANK, TokenTable
+from asr.decode.scorers import TableScorer
 from asr.decode.trie import SPACE, characters
 from asr.errors import ConfigError, TokenError
 
 _ROOT = 0
 
 
-class HotwordScorer:
+class HotwordScorer(TableScorer):
     """Phrases with bonuses, as a `Scorer` of weight 1; its state is a `(row,)` int64 tensor.
 
     Attributes:
@@ -71,21 +72,7 @@ class HotwordScorer:
             phrases[SPACE.join(words)] = bonus
         self.words = tuple(dict.fromkeys(word for phrase in phrases for word in phrase.split()))
         automaton = _automaton(phrases)
-        self._start = automaton.read(_ROOT, SPACE)[0]
-        self.scores, self.next_states = _tables(automaton, tokens)
-
-    def start(self, batch: int, device: torch.device) -> Tensor:
-        """Return `batch` rows at a sentence's start; the tables move to `device` if they are elsewhere."""
-        self.scores, self.next_states = self.scores.to(device), self.next_states.to(device)
-        return torch.full((batch,), self._start, device=device)
-
-    def score(self, state: Tensor) -> Tensor:
-        """Return `(row, token)` float64 bonuses; column 0 is the sentence's end."""
-        return self.scores[state]
-
-    def advance(self, state: Tensor, parents: Tensor, tokens: Tensor) -> Tensor:
-        """Return the states of new rows, see `Scorer`."""
-        return self.next_states[state[parents], tokens]
+        super().__init__(*_tables(automaton, tokens), automaton.read(_ROOT, SPACE)[0])
 
 
 class _Automaton(NamedTuple):

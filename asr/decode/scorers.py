@@ -44,8 +44,35 @@ class Scorer(Protocol):
         """
 
 
-class TokenNgramScorer:
-    """A back-off n-gram over tokens, expanded into two dense tables; its state is a `(row,)` int64 tensor.
+class TableScorer:
+    """An automaton of two dense tables; its state is a `(row,)` int64 tensor, so that a step is an index operation.
+
+    Attributes:
+        scores: `(state, token)` floats; column 0 is the sentence's end.
+        next_states: `(state, token)` int64; column 0 is the state itself.
+    """
+
+    def __init__(self, scores: Tensor, next_states: Tensor, start: int) -> None:
+        """Begin sentences in state `start`."""
+        self.scores, self.next_states = scores, next_states
+        self._start = start
+
+    def start(self, batch: int, device: torch.device) -> Tensor:
+        """Return `batch` rows at a sentence's start; the tables move to `device` if they are elsewhere."""
+        self.scores, self.next_states = self.scores.to(device), self.next_states.to(device)
+        return torch.full((batch,), self._start, device=device)
+
+    def score(self, state: Tensor) -> Tensor:
+        """Return `(row, token)` scores of the next token, see `Scorer`."""
+        return self.scores[state]
+
+    def advance(self, state: Tensor, parents: Tensor, tokens: Tensor) -> Tensor:
+        """Return the states of new rows, see `Scorer`."""
+        return self.next_states[state[parents], tokens]
+
+
+class TokenNgramScorer(TableScorer):
+    """A back-off n-gram over tokens, expanded into two dense tables.
 
     A state is a context the model lists. `scores (state, token)` and `next_states (state, token)` spell out
     what back-off would find one query at a time, so that a whole beam is scored by one index operation on any
@@ -72,21 +99,7 @@ class TokenNgramScorer:
         """
         self.contexts = _contexts(lm)
         _check_size(len(self.contexts), len(tokens), lm.order)
-        self.scores, self.next_states = _expand(lm, tokens, self.contexts)
-        self._start = self.contexts.get((SENTENCE_START,), 0)
-
-    def start(self, batch: int, device: torch.device) -> Tensor:
-        """Return `batch` rows at a sentence's start; the tables move to `device` if they are elsewhere."""
-        self.scores, self.next_states = self.scores.to(device), self.next_states.to(device)
-        return torch.full((batch,), self._start, device=device)
-
-    def score(self, state: Tensor) -> Tensor:
-        """Return `(row, token)` float32 natural-log probabilities; column 0 is the sentence's end."""
-        return self.scores[state]
-
-    def advance(self, state: Tensor, parents: Tensor, tokens: Tensor) -> Tensor:
-        """Return the states of new rows, see `Scorer`."""
-        return self.next_states[state[parents], tokens]
+        super().__init__(*_expand(lm, tokens, self.contexts), self.contexts.get((SENTENCE_START,), 0))
 
 
 def _contexts(lm: NgramLm) -> dict[Ngram, int]:

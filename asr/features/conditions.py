@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.config import AugmentSettings, Config
-from asr.data.audio import AUDIO_SUFFIXES
+from asr.data.audio import AUDIO_SUFFIXES, audio_files
 from asr.errors import AudioError, ConfigError
 from asr.features.augment import utterance_rng
 from asr.features.noise import add_noise, generated_noise, recorded_noise
@@ -97,20 +96,13 @@ def recordings_in(folder: str, setting: str) -> tuple[Path, ...]:
     def refuse(error: OSError) -> None:
         raise ConfigError(f"{setting}: {error.filename}: the folder cannot be searched ({error.strerror})") from error
 
-    files: list[Path] = []
-    for parent, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        files += [
-            Path(parent, name)
-            for name in names
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES
-        ]
+    files = sorted(audio_files(Path(folder), refuse))
     if not files:
         known = " ".join(sorted(AUDIO_SUFFIXES))
         raise ConfigError(
             f"{setting}: {folder}: no audio files in this folder ({known}); name another, or none for generated ones"
         )
-    return tuple(sorted(files))
+    return tuple(files)
 
 
 def _draw_room(conditions: Conditions, rng: np.random.Generator) -> NDArray[np.float32]:

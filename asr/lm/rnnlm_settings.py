@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from asr.errors import ConfigError
+from asr.config import Settings, apply_overrides, parse_settings
 
 
-class RnnLmSettings(BaseModel):
+class RnnLmSettings(Settings):
     """The network and its optimisation; values only."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     rnn: Literal["lstm", "gru"] = "lstm"
     layers: int = Field(2, ge=1, le=20)
@@ -45,18 +42,5 @@ def parse_rnnlm_settings(overrides: Sequence[str]) -> RnnLmSettings:
         ConfigError: a key or value is not acceptable.
     """
     values: dict[str, Any] = {}
-    for override in overrides:
-        key, separator, text = override.partition("=")
-        if not separator or key not in RnnLmSettings.model_fields:
-            raise ConfigError(
-                f"{override!r}: a setting has the form key=value; keys are {', '.join(RnnLmSettings.model_fields)}"
-            )
-        try:
-            values[key] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{override!r}: the value is not valid YAML ({error})") from None
-    try:
-        return RnnLmSettings.model_validate(values)
-    except ValidationError as error:
-        lines = [f"{item['loc'][0]}: {item['msg']} (got {item['input']!r})" for item in error.errors()]
-        raise ConfigError("; ".join(lines)) from None
+    apply_overrides(values, overrides)
+    return parse_settings(RnnLmSettings, values, "the language model's settings")

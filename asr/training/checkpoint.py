@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from asr.data.files import atomic_path
 from asr.errors import ModelError, TrainingError
 
+MOST_BAD_STEPS = 5  # without a finite gradient, in a row: more is no accident of one batch
 LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
 
 

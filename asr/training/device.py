@@ -24,12 +24,7 @@ def make_fabric(settings: TrainingSettings) -> Fabric:
         TrainingError: `cuda` is asked for and there is none.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it would say, the start report says
-    cuda = torch.cuda.is_available()
-    if settings.accelerator == "cuda" and not cuda:
-        raise TrainingError(
-            "training.accelerator is cuda, but torch sees no CUDA device; check the driver, or use --accelerator cpu"
-        )
-    accelerator = "cuda" if cuda and settings.accelerator != "cpu" else "cpu"
+    accelerator = choose_accelerator(settings.accelerator)
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and has_bf16(accelerator))
     devices, nodes = launched_processes(os.environ)
     fabric = Fabric(
@@ -37,6 +32,20 @@ def make_fabric(settings: TrainingSettings) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def choose_accelerator(wished: str) -> str:
+    """Return `cuda` or `cpu`; `auto` takes a GPU if there is one.
+
+    Raises:
+        TrainingError: `cuda` is asked for and there is none.
+    """
+    cuda = torch.cuda.is_available()
+    if wished == "cuda" and not cuda:
+        raise TrainingError(
+            "the accelerator is to be cuda, but torch sees no CUDA device; check the driver, or use cpu"
+        )
+    return "cuda" if cuda and wished != "cpu" else "cpu"
 
 
 def launched_processes(environment: Mapping[str, str]) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,5 +34,5 @@ def greedy_errors(
             log_posteriors, lengths = model(batch.waveforms.to(fabric.device), batch.lengths.to(fabric.device))
         for utterance_id, hypothesis in zip(batch.ids, greedy_search(log_posteriors, lengths), strict=True):
             total += count_errors(references[utterance_id], tokens.decode(hypothesis.tokens), unit="word")
-    counts = torch.tensor([getattr(total, field.name) for field in fields(total)], device=fabric.device)
+    counts = torch.tensor(astuple(total), device=fabric.device)
     return ErrorCounts(*fabric.all_reduce(counts, reduce_op="sum").tolist())  # type: ignore[union-attr]

@@ -25,7 +25,16 @@ from asr.lm.ngram import Perplexity
 from asr.lm.rnnlm import BOUNDARY, LmState, RnnLm
 from asr.lm.rnnlm_bundle import LmUnits, RnnLmBundle
 from asr.lm.rnnlm_settings import RnnLmSettings
-from asr.training.checkpoint import LAST, RunState, Tally, find_checkpoint, load_checkpoint, save_checkpoint
+from asr.training.checkpoint import (
+    LAST,
+    MOST_BAD_STEPS,
+    RunState,
+    Tally,
+    find_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from asr.training.device import choose_accelerator
 from asr.training.lm_log import LmLog
 from asr.training.lm_reports import LmEpoch, LmReport, LmStart, LmStep
 from asr.training.lm_text import LmText
@@ -35,7 +44,6 @@ from asr.training.schedule import learning_rate
 from asr.training.stop import StopRequest
 
 CLIP_NORM = 1.0
-MOST_BAD_STEPS = 5  # in a row
 _WITHOUT_INFLUENCE = {"accelerator", "checkpoint_every_s"}
 
 
@@ -170,7 +178,7 @@ def _start(
 ) -> LmRun:
     if settings.softmax == "adaptive" and units.kind == "tokens":
         raise ConfigError("softmax: adaptive is for words, which are sorted by frequency; tokens take plain")
-    device = _device(settings)
+    device = torch.device(choose_accelerator(settings.accelerator))
     torch.manual_seed(settings.seed)
     lm = RnnLm(settings, len(units.symbols)).to(device)
     carried = CarriedState(lm.start(text.stream_count(settings.batch, settings.bptt_units)))
@@ -189,12 +197,6 @@ def _start(
     require_same(checkpoint, facts)
     state = load_checkpoint(checkpoint, run.modules, optimizer)
     return LmRun(lm, carried, optimizer, state, facts, checkpoints)
-
-
-def _device(settings: RnnLmSettings) -> torch.device:
-    if settings.accelerator == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("accelerator is cuda, but torch sees no CUDA device; check the driver, or use cpu")
-    return torch.device("cuda" if torch.cuda.is_available() and settings.accelerator != "cpu" else "cpu")
 
 
 def _step(run: LmRun, window: Tensor, rate: float) -> LmStep:

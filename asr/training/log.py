@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -27,17 +29,23 @@ class TrainingLog:
         """Add a point to each curve; a skipped step has none."""
         if isinstance(report, StepSkipped):
             return
-        for name in ("loss", "ctc", "consistency", "intermediate", "gradient_norm", "learning_rate"):
-            self._curves.add_scalar(f"train/{name}", getattr(report, name), report.step)
+        names = ("loss", "ctc", "consistency", "intermediate", "gradient_norm", "learning_rate")
+        self._points(report, names, report.step)
         for part, norm in report.gradient_norms.items():
             self._curves.add_scalar(f"gradient_norm/{part}", norm, report.step)
 
     def epoch(self, report: EpochReport) -> None:
         """Add a line to `log.jsonl` and a point to the dev curve."""
-        record = asdict(report) | {"dev_wer": report.dev.wer}
+        self._line(asdict(report) | {"dev_wer": report.dev.wer})
+        self._curves.add_scalar("dev/wer", report.dev.wer, report.epoch)
+
+    def _line(self, record: dict[str, Any]) -> None:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
-        self._curves.add_scalar("dev/wer", report.dev.wer, report.epoch)
+
+    def _points(self, report: object, names: Iterable[str], step: int) -> None:
+        for name in names:
+            self._curves.add_scalar(f"train/{name}", getattr(report, name), step)
 
     def close(self) -> None:
         """Flush the curves."""

@@ -7,20 +7,22 @@ iterates decides what to show; stopping the iteration stops the training.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from asr.config import Config
 from asr.data.manifest import find_split, read_manifest, shuffle_shards
+from asr.data.tokens import TokenTable
 from asr.errors import TrainingError
 from asr.features.augment import utterance_rng
 from asr.features.batching import StepBatch, evaluation_batches, prefetch, training_batches
 from asr.model.acoustic import AcousticModel
 from asr.model.bundle import ModelBundle
-from asr.training.checkpoint import LAST, Tally, find_checkpoint
+from asr.training.checkpoint import LAST, MOST_BAD_STEPS, Tally, find_checkpoint
 from asr.training.device import make_fabric
 from asr.training.evaluate import greedy_errors
 from asr.training.failure import bad_utterances, write_failed_step
@@ -34,7 +36,9 @@ from asr.training.stop import StopRequest
 from asr.training.survey import is_usable, survey_training_cuts
 from asr.training.transfer import transfer_weights
 
-MOST_BAD_STEPS = 5  # in a row: more is no accident of one batch
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
 SPIKE = 2.0  # a loss this many times the level before it
 
 
@@ -134,33 +138,14 @@ def train(
                 if gradient.stop:
                     if log:
                         log.close()
-                        yield RunStopped(stop.signal_name, state.step, run.checkpoints / LAST)
+                        yield RunStopped(
+                            stop.signal_name or "a signal to another process", state.step, run.checkpoints / LAST
+                        )
                     return
 
-            began = time.perf_counter()
-            dev = greedy_errors(run.average.model, dev_cuts, survey.tokens, config, fabric)
-            best = dev.wer <= min(state.dev_wers, default=float("inf"))
-            if best and run.first:
-                ModelBundle(config, survey.tokens, run.average.model, config.decode).save(out)
-            tally, state.tally = state.tally, Tally()
-            state.epoch, state.batch, state.utterances = epoch + 1, 0, 0
-            state.dev_wers.append(dev.wer)
-            run.save()
+            summary = finish_epoch(run, config, survey.tokens, dev_cuts, out)
             saved_at = time.perf_counter()
             if log:
-                summary = EpochReport(
-                    epoch=epoch,
-                    loss=tally.loss / max(1, tally.steps),
-                    dev=dev,
-                    best=best,
-                    gradient_norms={part: norm / tally.steps for part, norm in tally.gradient_norms.items()},
-                    clipped_share=tally.clipped / max(1, tally.steps),
-                    spikes=tally.spikes,
-                    skipped=tally.skipped,
-                    audio_s=tally.audio_s,
-                    train_s=tally.train_s,
-                    dev_s=time.perf_counter() - began,
-                )
                 log.epoch(summary)
                 yield summary
     if log:
@@ -203,6 +188,32 @@ def take_step(
         clipped=clipped,
         spike=spike,
         learning_rate=rate,
+    )
+
+
+def finish_epoch(run: Run, config: Config, tokens: TokenTable, dev_cuts: Sequence[Cut], out: Path) -> EpochReport:
+    """Measure the averaged weights on dev, keep them if they are the best so far, and write a checkpoint."""
+    began, state = time.perf_counter(), run.state
+    dev = greedy_errors(run.average.model, dev_cuts, tokens, config, run.fabric)
+    best = dev.wer <= min(state.dev_wers, default=float("inf"))
+    if best and run.first:
+        ModelBundle(config, tokens, run.average.model, config.decode).save(out)
+    tally, state.tally = state.tally, Tally()
+    state.epoch, state.batch, state.utterances = state.epoch + 1, 0, 0
+    state.dev_wers.append(dev.wer)
+    run.save()
+    return EpochReport(
+        epoch=state.epoch - 1,
+        loss=tally.loss / max(1, tally.steps),
+        dev=dev,
+        best=best,
+        gradient_norms={part: norm / tally.steps for part, norm in tally.gradient_norms.items()},
+        clipped_share=tally.clipped / max(1, tally.steps),
+        spikes=tally.spikes,
+        skipped=tally.skipped,
+        audio_s=tally.audio_s,
+        train_s=tally.train_s,
+        dev_s=time.perf_counter() - began,
     )
 
 

@@ -1,25 +1,8 @@
 """`asr prepare`, `asr import` and `asr check`, as a user calls them."""
 
-import sys
-
 import numpy as np
 import pytest
 import soundfile
-
-from asr.cli.main import run
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run `asr` with arguments; return exit status, stdout and stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["asr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            run()
-        return exit_.value.code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture

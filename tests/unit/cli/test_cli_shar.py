@@ -1,24 +1,6 @@
 """`asr shar`, as a user calls it."""
 
-import sys
-
-import pytest
-
-from asr.cli.main import run
 from asr.data.manifest import entries, read_manifest, write_manifest
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run `asr` with arguments; return exit status, stdout and stderr."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["asr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            run()
-        return exit_.value.code, *capsys.readouterr()
-
-    return call
 
 
 def test_a_data_folder_becomes_a_shar_folder_that_passes_the_check(call, tone_corpus, tmp_path):

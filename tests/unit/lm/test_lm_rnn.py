@@ -188,6 +188,11 @@ def test_settings_are_checked() -> None:
     assert parse_rnnlm_settings(["hidden_size=16", "rnn=gru", "hidden_size=32"]) == RnnLmSettings(
         hidden_size=32, rnn="gru"
     )
-    for wrong, part in [("size=3", "keys are"), ("layers=0", "layers"), ("layers", "key=value"), ("rnn=[", "YAML")]:
+    for wrong, part in [
+        ("size=3", "size: unknown key; known here: rnn, layers"),
+        ("layers=0", "layers"),
+        ("layers", "key=value"),
+        ("rnn=[", "YAML"),
+    ]:
         with pytest.raises(ConfigError, match=part):
             parse_rnnlm_settings([wrong])
