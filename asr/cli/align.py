@@ -40,6 +40,7 @@ def align(
         except UnicodeDecodeError as error:
             raise asr.AsrError(f"{text_file}: not UTF-8 ({error.reason} at byte {error.start})") from None
     aligned = align_file(asr.load(model, accelerator=accelerator), audio, text or "")
+    typer.echo(f"{'start_s':>8} {'end_s':>8}  {'fit':5}  word", err=True)  # stdout is the lines alone
     for word in aligned.words:
         note = "  fits badly" if word.fits_badly else ""
         typer.echo(f"{word.start_s:8.2f} {word.end_s:8.2f}  {word.fit:.3f}  {word.text}{note}")

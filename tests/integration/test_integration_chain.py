@@ -94,6 +94,28 @@ def test_words_have_times_where_they_were_spoken(model: Path) -> None:
     assert transcript.duration_s == pytest.approx(len(waveform) / 16000)
 
 
+def test_a_given_text_is_aligned_and_a_wrong_word_in_it_named(model: Path, tone_corpus: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, tone_speech("ab cd", np.random.default_rng(1)), 16000)
+
+    def shown(text: str) -> list[list[str]]:
+        result = CliRunner().invoke(app, ["align", str(model), str(path), text])
+        assert result.exit_code == 0, result.output
+        assert result.stderr.split()[:4] == ["start_s", "end_s", "fit", "word"]
+        return [line.split() for line in result.stdout.splitlines()]
+
+    right, wrong = shown("ab cd"), shown("ab dc")
+    assert [row[3] for row in right] == ["ab", "cd"]
+    times = [float(time) for row in right for time in row[:2]]
+    assert times == sorted(times)
+    assert all(float(row[2]) > 0.5 and len(row) == 4 for row in right)
+    assert wrong[1][3:] == ["dc", "fits", "badly"]
+
+    lines = [json.loads(line) for line in invoke("align", model, tone_corpus / "test.jsonl.gz").splitlines()]
+    assert sorted(line["id"] for line in lines) == [f"test-{index:03d}" for index in range(12)]
+    assert [line["worst_fit"] for line in lines] == sorted(line["worst_fit"] for line in lines)
+
+
 def test_a_recording_longer_than_a_segment_is_transcribed_whole(model: Path) -> None:
     rng = np.random.default_rng(3)
     pause = np.zeros(8000, dtype=np.float32)
