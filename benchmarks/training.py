@@ -41,6 +41,8 @@ from asr.training.survey import survey_training_cuts
 
 CONFIG, DATA = Path("conf/an4.yaml"), Path("data/an4")
 SETTINGS = (
+    "model.hidden_size=256",
+    "training.batch_s=45",
     "training.consistency_weight=0",
     "augment.noise_share=0",
     "augment.reverb_share=0",

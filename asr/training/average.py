@@ -24,5 +24,4 @@ class WeightAverage:
     def update(self, model: AcousticModel, step: int) -> None:
         """Move towards `model`; `step` counts from 1."""
         decay = min(self.decay, step / (step + 9))
-        for average, weights in zip(self.model.parameters(), model.parameters(), strict=True):
-            average.lerp_(weights, 1 - decay)
+        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)

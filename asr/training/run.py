@@ -18,7 +18,7 @@ from asr.training.average import WeightAverage
 from asr.training.checkpoint import RunState, load_checkpoint, read_facts, save_checkpoint
 
 # Settings by which the result does not change: a run may be resumed with others.
-WITHOUT_INFLUENCE = {"training": {"accelerator", "micro_batch_s", "checkpoint_every_s"}}
+WITHOUT_INFLUENCE = {"training": {"accelerator", "micro_batch_s", "checkpoint_every_s"}, "decode": True}
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def start_run(
     """
     settings = config.training
     average = WeightAverage(model, settings.ema_decay)
-    optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), lr=0.0, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), lr=0.0, betas=(0.9, 0.98), fused=True)
     wrapped, optimizer = fabric.setup(model, optimizer)
     average.model.to(fabric.device)
     facts = {"settings": config.model_dump(mode="json", exclude=WITHOUT_INFLUENCE), "tokens": list(tokens.symbols)}
