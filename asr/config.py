@@ -88,10 +88,13 @@ class ModelSettings(Settings):
     dropout: float = Field(0.2, ge=0, lt=1)
     subsampling: Literal[2, 4, 8] = Field(4, description="log-mel frames per output frame")
     subsampling_channels: int = Field(32, ge=4, le=1024)
+    lookahead_frames: int = Field(
+        0, ge=0, le=100, description="output frames to come that a network with one direction looks at"
+    )
 
     @property
     def sees_whole_utterance(self) -> bool:
-        """Whether a frame's result depends on what comes after it."""
+        """Whether a frame's result depends on all that comes after it."""
         return self.bidirectional or self.encoder == "conformer"
 
     @property
@@ -99,7 +102,8 @@ class ModelSettings(Settings):
         """The network in words, e.g. `3 × 256 bidirectional lstm`."""
         direction = "bidirectional" if self.bidirectional else "unidirectional"
         kind = "conformer" if self.encoder == "conformer" else f"{direction} {self.rnn}"
-        return f"{self.layers} × {self.hidden_size} {kind}"
+        ahead = f", {self.lookahead_frames} frames of look-ahead" if self.lookahead_frames else ""
+        return f"{self.layers} × {self.hidden_size} {kind}{ahead}"
 
 
 class TrainingSettings(Settings):
@@ -152,9 +156,20 @@ class DecodeSettings(Settings):
     """The beam search's defaults; `asr tune` writes the chosen weights into the model folder."""
 
     beam_size: int = Field(16, ge=1, le=1024)
+    lm: Literal["tokens", "words"] = Field(
+        "tokens", description="the n-gram: over tokens, or over words through the lexicon of its words"
+    )
     lm_order: int = Field(6, ge=1, le=20, description="order of the token n-gram estimated from the training text")
-    lm_weight: float = Field(0.3, ge=0)
+    lm_weight: float = Field(0.3, ge=0, description="of the n-gram's log-probabilities; 0 does without it")
+    oov_penalty: float | None = Field(
+        None, ge=0, description="of a word outside the lexicon, off its log-probability; null forbids such words"
+    )
+    rnn_weight: float = Field(0.0, ge=0, description="of the recurrent language model, in the search")
+    rescore_weight: float = Field(0.0, ge=0, description="of the recurrent language model, over the n-best hypotheses")
     insertion_bonus: float = Field(0.0, description="added to the score for each token")
+    blank_skip: float = Field(
+        1.0, gt=0, le=1, description="frames whose blank has a greater posterior are not searched; 1 searches all"
+    )
 
 
 class Config(Settings):
@@ -168,11 +183,17 @@ class Config(Settings):
     decode: DecodeSettings = DecodeSettings()
 
     @model_validator(mode="after")
-    def _windows_need_one_direction(self) -> Config:
-        if self.training.bptt_frames is not None and (self.model.encoder != "recurrent" or self.model.bidirectional):
+    def _some_settings_need_one_direction(self) -> Config:
+        if self.training.bptt_frames is not None and self.model.sees_whole_utterance:
             raise ValueError(
                 "training.bptt_frames needs a recurrent network with one direction, for no other can hand its state "
                 "on: set model.encoder=recurrent and model.bidirectional=false, or training.bptt_frames=null"
+            )
+        if self.model.lookahead_frames and self.model.sees_whole_utterance:
+            raise ValueError(
+                f"model.lookahead_frames={self.model.lookahead_frames} is for a recurrent network with one direction, "
+                "since any other sees the whole utterance anyway: set model.encoder=recurrent and "
+                "model.bidirectional=false, or model.lookahead_frames=0"
             )
         return self
 

@@ -25,7 +25,7 @@ import torch
 from machine import describe
 
 from asr.config import Config, ModelSettings, TrainingSettings, load_config
-from asr.data.tokens import TokenTable
+from asr.data.token_files import load_tokens
 from asr.features.batching import Batch, collate
 from asr.model.acoustic import AcousticModel
 from asr.model.bundle import CONFIG, TOKENS
@@ -127,7 +127,7 @@ def trained(folder: Path) -> Candidate:
     return Candidate(
         f"{folder.name}: {describe_network(config.model)}",
         config,
-        len(TokenTable.load(folder / TOKENS)),
+        len(load_tokens(folder / TOKENS)),
         min((json.loads(line)["dev_wer"] for line in lines), default=None),
         json.loads(score.read_text(encoding="utf-8"))["wer"] if score.is_file() else None,
     )

@@ -1,35 +1,40 @@
-"""Files and folders given on the command line → audio files, and where the results of each belong."""
+"""Files, folders and patterns given on the command line → audio files, and where the results of each belong."""
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
-from asr.data.audio import AUDIO_SUFFIXES, audio_files
+from asr.data.audio import audio_files
+from asr.data.sound_file import AUDIO_SUFFIXES
 from asr.errors import AsrError, AudioError
 
 
 @dataclass(frozen=True)
 class AudioFile:
-    """An audio file and its place: its name, below the sub-folders of the folder in which it was found."""
+    """An audio file and its place: its name, below the sub-folders of the folder or pattern in which it was found."""
 
     path: Path
     place: Path
 
 
 def find_audio(arguments: Iterable[Path]) -> tuple[list[AudioFile], list[AudioError]]:
-    """Return the files to read, each once, and what is wrong with folders that yield none.
+    """Return the files to read, each once, and what is wrong with folders and patterns that yield none.
 
     A file is taken as it is, whatever its suffix. A folder is searched recursively, in the order of names,
-    for files with one of `AUDIO_SUFFIXES`; names that begin with a dot are passed over.
+    for files with one of `AUDIO_SUFFIXES`; names that begin with a dot are passed over. Anything else with a `*`, `?`
+    or `[` is a pattern, in which `**` stands for any folders; what it matches was found in the folder before the first.
     """
     files: dict[Path, AudioFile] = {}
     problems: list[AudioError] = []
     for argument in arguments:
         if not argument.is_dir():
-            files.setdefault(argument.absolute(), AudioFile(argument, Path(argument.name)))
+            for file in _matches(argument, problems):
+                files.setdefault(file.path.absolute(), file)
             continue
         before = len(problems)
         inside = list(_walk(argument, problems))
@@ -41,15 +46,22 @@ def find_audio(arguments: Iterable[Path]) -> tuple[list[AudioFile], list[AudioEr
     return list(files.values()), problems
 
 
-def output_paths(files: Iterable[AudioFile], folder: Path, suffix: str) -> dict[Path, Path]:
-    """Return for each file's path where its result goes: its place in `folder`, with another suffix.
+def is_one_file(argument: Path) -> bool:
+    """Whether an argument names one file, whether or not that is there, and neither a folder nor a pattern."""
+    return not argument.is_dir() and (argument.exists() or not glob.has_magic(str(argument)))
+
+
+def output_paths(files: Iterable[AudioFile], folder: Path | None, suffix: str) -> dict[Path, Path]:
+    """Return for each file's path where its result goes: its place in `folder`, or beside it, with another suffix.
 
     Raises:
-        AsrError: two files would be written to the same path.
+        AsrError: two files would be written to the same path, or one onto itself.
     """
     sources: dict[Path, Path] = {}
     for file in files:
-        target = folder / file.place.with_suffix(suffix)
+        target = (file.path if folder is None else folder / file.place).with_suffix(suffix)
+        if target.absolute() == file.path.absolute():
+            raise AsrError(f"{file.path} would be replaced by its own transcript; rename it, or choose another folder")
         if target in sources:
             raise AsrError(
                 f"{sources[target]} and {file.path} would both be written to {target}; "
@@ -62,6 +74,18 @@ def output_paths(files: Iterable[AudioFile], folder: Path, suffix: str) -> dict[
 def printable(path: Path) -> str:
     """Return a path as text; bytes of its name that are not UTF-8 become escapes such as `\\xe9`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _matches(argument: Path, problems: list[AudioError]) -> list[AudioFile]:
+    """Return the file itself, or the files that match if it is a pattern, in the order of their names."""
+    if is_one_file(argument):
+        return [AudioFile(argument, Path(argument.name))]
+    literal = takewhile(lambda part: not glob.has_magic(part), argument.parts)
+    root = Path(*literal)
+    found = [path for path in map(Path, sorted(glob.glob(str(argument), recursive=True))) if path.is_file()]
+    if not found:
+        problems.append(AudioError(f"{argument}: no file matches this pattern"))
+    return [AudioFile(path, path.relative_to(root)) for path in found]
 
 
 def _walk(folder: Path, problems: list[AudioError]) -> Iterator[Path]:

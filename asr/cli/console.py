@@ -24,7 +24,9 @@ TELLING_SHARE = 0.05
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(
+    description: str, total: float, written: Callable[[float], str] = str
+) -> Iterator[Callable[[float], None]]:
     """Show on stderr how far a loop is: `with progress("decode", total=n) as advance: advance(k)`.
 
     On a terminal a bar with the time left, removed at the end; elsewhere (a log file, a pipe) a line every
@@ -32,35 +34,43 @@ def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
 
     Args:
         description: what is being done, e.g. "decode".
-        total: how many items there are.
+        total: how many items there are, or seconds.
+        written: how a number of them is shown; `clock` for seconds.
 
     Yields:
-        A function to call with the number of items just finished.
+        A function to call with the number just finished.
     """
-    shown = _bar(description, total) if err.is_terminal else _lines(description, total)
+    shown = (_bar if err.is_terminal else _lines)(description, total, written)
     with shown as advance:
         yield advance
 
 
 @contextmanager
-def _bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _bar(description: str, total: float, written: Callable[[float], str]) -> Iterator[Callable[[float], None]]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[done]}", markup=False),
         TimeRemainingColumn(),
         console=err,
         transient=True,
         redirect_stdout=False,  # stdout may be a pipe that carries the results
     )
-    task = bar.add_task(description, total=total)
+    done: float = 0
+    task = bar.add_task(description, total=total, done=f"{written(done)}/{written(total)}")
+
+    def advance(items: float) -> None:
+        nonlocal done
+        done += items
+        bar.update(task, completed=done, done=f"{written(done)}/{written(total)}")
+
     timer = threading.Timer(QUIET_S, bar.start)
     timer.daemon = True
     timer.start()
     try:
-        yield lambda items: bar.advance(task, items)
+        yield advance
     finally:
         timer.cancel()
         timer.join()  # else it could start the bar after it was stopped
@@ -68,29 +78,29 @@ def _bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def _lines(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def _lines(description: str, total: float, written: Callable[[float], str]) -> Iterator[Callable[[float], None]]:
     start = last_line = monotonic()
-    done = 0
+    done: float = 0
 
-    def advance(items: int) -> None:
+    def advance(items: float) -> None:
         nonlocal done, last_line
         done += items
         now = monotonic()
         if now - last_line >= LINE_EVERY_S and 0 < done < total:
             last_line = now
-            times = _clock(now - start)
+            times = clock(now - start)
             if done >= TELLING_SHARE * total:
-                times += f", {_clock((now - start) / done * (total - done))} left"
-            err.print(f"{description}: {done}/{total} ({100 * done // total} %), {times}")
+                times += f", {clock((now - start) / done * (total - done))} left"
+            err.print(f"{description}: {written(done)}/{written(total)} ({100 * done // total:.0f} %), {times}")
 
     try:
         yield advance
     finally:
         if monotonic() - start >= QUIET_S:
-            err.print(f"{description}: {done}/{total}, {_clock(monotonic() - start)}")
+            err.print(f"{description}: {written(done)}/{written(total)}, {clock(monotonic() - start)}")
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """Return e.g. 1:02:03, or 2:03 below an hour."""
     minutes, whole_s = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

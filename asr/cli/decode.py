@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.options import Accelerator, Method
+from asr.cli.options import Accelerator, DecodeSet, Hotword, Method
 
 
 def decode(
@@ -15,27 +15,36 @@ def decode(
     manifest: Annotated[Path, typer.Argument(help="A manifest, e.g. data/an4/test.jsonl.gz.")],
     out: Annotated[Path, typer.Option(help="The decode folder to write, e.g. exp/an4/decode_test.")],
     method: Method = None,
+    hotword: Hotword = None,
+    overrides: DecodeSet = None,
     accelerator: Accelerator = "auto",
 ) -> None:
-    """Recognise a manifest's utterances; `asr score` then counts the errors."""
+    """Recognise a manifest's utterances; `asr score` then counts the errors.
+
+    --set lm=words searches through the lexicon of a word n-gram, --set rescore_weight=0.3 ranks what the search finds
+    by a recurrent language model; `asr lm` writes both into the model folder.
+    """
     import time
 
     import asr
     from asr.cli.console import progress
+    from asr.cli.options import decode_settings, hotword_bonuses
     from asr.data.manifest import read_manifest
     from asr.inference.evaluation import decode_cuts, write_decode_folder
 
     cuts = read_manifest(manifest).to_eager()
-    recognizer = asr.load(model, accelerator=accelerator)
+    recognizer = asr.load(model, accelerator=accelerator, decode=decode_settings(overrides))
+    hotwords = hotword_bonuses(hotword)
+    method = method or ("beam" if hotwords else recognizer.default_method)
     began = time.perf_counter()
     utterances = []
     with progress("decode", len(cuts)) as advance:
-        for utterance in decode_cuts(recognizer, cuts, method):
+        for utterance in decode_cuts(recognizer, cuts, method, hotwords):
             utterances.append(utterance)
             advance(1)
     seconds, audio_s = time.perf_counter() - began, sum(cut.duration for cut in cuts)
     write_decode_folder(out, utterances, recognizer)
     typer.echo(
         f"{out}: {len(utterances)} utterances, {audio_s / 60:.1f} min of audio, "
-        f"{method or recognizer.default_method} search, {seconds:.1f} s, RTF {seconds / audio_s:.4f}"
+        f"{method} search, {seconds:.1f} s, RTF {seconds / audio_s:.4f}"
     )

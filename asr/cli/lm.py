@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from asr.config import Config, TextSettings
+    from asr.data.tokens import TokenTable
 
 app = typer.Typer(help="Estimate language models from text.", no_args_is_help=True)
 
 _WORD_ORDER = 3
+_SHOWN = 8  # words, of a long list
 
 Sources = Annotated[
     list[Path],
@@ -24,9 +29,12 @@ def ngram(
         Path | None,
         typer.Option(metavar="DIR", help="Count this model's tokens, for its beam search; else words."),
     ] = None,
+    words: Annotated[
+        bool, typer.Option("--words", help="With --model: words, which are its lexicon then, instead of tokens.")
+    ] = False,
     order: Annotated[
         int | None,
-        typer.Option(help=f"Longest n-gram. Default: the model's decode.lm_order, or {_WORD_ORDER}."),
+        typer.Option(help=f"Longest n-gram. Default: of words {_WORD_ORDER}, of tokens the model's decode.lm_order."),
     ] = None,
     vocabulary: Annotated[
         str | None,
@@ -52,7 +60,9 @@ def ngram(
 
     The smoothing is interpolated modified Kneser-Ney. The text is streamed: ten million words fit a small machine.
 
-    With --model, texts are normalised as the model's transcripts were, and its beam search uses the result.
+    With --model, texts are normalised as the model's transcripts were, and the result is written into its folder: that
+    of tokens is what its beam search uses, that of words (--words) what it uses with the setting lm=words. Weights are
+    then chosen by `asr tune`.
     """
     from asr.cli.console import out as console
     from asr.lm.arpa import write_arpa
@@ -63,33 +73,41 @@ def ngram(
     counts = _counts(prune)
     texts = (text for source in sources for text in stream_texts(source))
     test_texts = [] if test is None else read_texts(test)
-    if model is None:
-        if out is None:
-            raise typer.BadParameter("needed without --model", param_hint="--out")
-        unit, path = "words", out
-        sentences = (text.split() for text in texts)
-        words = None if vocabulary is None else _vocabulary(vocabulary)
-        lm = kneser_ney(sentences, _WORD_ORDER if order is None else order, words, counts)
-        test_sentences = [text.split() for text in test_texts]
-    else:
-        if vocabulary is not None:
-            raise typer.BadParameter("with --model, the vocabulary is the model's tokens", param_hint="--vocabulary")
-        from asr.config import load_config
+    tokens = None
+    if model is not None:
         from asr.data.text import normalise
-        from asr.data.tokens import TokenTable
-        from asr.model.bundle import CONFIG, LANGUAGE_MODEL, TOKENS
+        from asr.model.bundle import LANGUAGE_MODEL, WORD_LANGUAGE_MODEL
 
-        config, tokens = load_config(model / CONFIG), TokenTable.load(model / TOKENS)
+        config, tokens = _model(model)
         texts = (normalise(text, config.text) for text in texts)
         test_texts = [normalise(text, config.text) for text in test_texts]
-        unit, path = "tokens", model / LANGUAGE_MODEL if out is None else out
-        lm = token_ngram(texts, tokens, config.decode.lm_order if order is None else order)
-        test_sentences = token_sentences(test_texts, tokens)
+        path = out or model / (WORD_LANGUAGE_MODEL if words else LANGUAGE_MODEL)
+    elif out is not None:
+        path = out
+    else:
+        raise typer.BadParameter("needed without --model", param_hint="--out")
+    if tokens is None or words:
+        unit, test_sentences = "words", [text.split() for text in test_texts]
+        known = None if vocabulary is None else _vocabulary(vocabulary, config.text if tokens else None)
+        lm = kneser_ney((text.split() for text in texts), _WORD_ORDER if order is None else order, known, counts)
+    else:
+        if vocabulary is not None:
+            raise typer.BadParameter("of a model's tokens is given; --words counts words", param_hint="--vocabulary")
+        unit, test_sentences = "tokens", token_sentences(test_texts, tokens)
+        lm = token_ngram(texts, tokens, config.decode.lm_order if order is None else order, counts)
     write_arpa(lm, path)
 
     for length, ngrams in enumerate(lm.ngrams, start=1):
         console.print(f"{length}-grams  {len(ngrams)}")
     console.print(f"written  {path}")
+    if tokens is not None and words:
+        from asr.decode.trie import spellable
+        from asr.decode.word_scorer import NOT_WORDS
+
+        lexicon = [unit for (unit,) in lm.ngrams[0] if unit not in NOT_WORDS]
+        lost = sorted(set(lexicon) - set(spellable(lexicon, tokens)))
+        shown = f" ({', '.join(lost[:_SHOWN])}{' …' if len(lost) > _SHOWN else ''})" if lost else ""
+        console.print(f"lexicon  {len(lexicon) - len(lost)} words; {len(lost)} not in the model's characters{shown}")
     if test is not None:
         found = lm.perplexity(test_sentences)
         console.print(f"{test}: perplexity {found.perplexity:.2f} on {found.units} {unit}, {found.oovs} OOV")
@@ -101,6 +119,9 @@ def rnn(
     model: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Predict this model's tokens, for its beam search; else words.")
     ] = None,
+    words: Annotated[
+        bool, typer.Option("--words", help="With --model: words instead of tokens, to rescore with only.")
+    ] = False,
     dev: Annotated[
         Path | None,
         typer.Option(
@@ -115,7 +136,9 @@ def rnn(
 ) -> None:
     """Train a recurrent language model; the best by dev perplexity is kept.
 
-    With --model, texts are normalised as the model's transcripts were; without, words are taken as they stand.
+    With --model, texts are normalised as the model's transcripts were, and the result is written into its folder. Its
+    decoder asks it if rnn_weight (within the search) or rescore_weight (over the n-best) is above 0: --set of
+    `asr decode`, or the folder's decoder.yaml. Without --model, words are taken as they stand.
 
     SIGTERM or Ctrl-C finishes the step, writes a checkpoint and leaves with status 75: --resume continues the run.
     """
@@ -134,22 +157,24 @@ def rnn(
         dev_texts = read_texts(dev)
     else:
         dev_texts, texts = texts[19::20] or texts, [text for n, text in enumerate(texts) if n % 20 != 19]
-    if model is None:
-        if out is None:
-            raise typer.BadParameter("needed without --model", param_hint="--out")
-        folder, units = out, LmUnits.of_words(texts, settings.min_count)
+    tokens = None
+    if model is not None:
+        from asr.data.text import normalise
+        from asr.model.bundle import RECURRENT_LANGUAGE_MODEL
+
+        config, tokens = _model(model)
+        texts, dev_texts = ([normalise(text, config.text) for text in part] for part in (texts, dev_texts))
+        folder = out or model / RECURRENT_LANGUAGE_MODEL
+    elif out is not None:
+        folder = out
+    else:
+        raise typer.BadParameter("needed without --model", param_hint="--out")
+    if tokens is None or words:
+        units = LmUnits.of_words(texts, settings.min_count)
         train, dev_sentences = ([units.encode_words(text) for text in part] for part in (texts, dev_texts))
     else:
-        from asr.config import load_config
-        from asr.data.text import normalise
-        from asr.data.tokens import TokenTable
-        from asr.model.bundle import CONFIG, TOKENS
-
-        config, tokens = load_config(model / CONFIG), TokenTable.load(model / TOKENS)
-        folder, units = model / "rnnlm" if out is None else out, LmUnits.of_tokens(tokens)
-        train, dev_sentences = (
-            [tokens.encode(normalise(text, config.text)) for text in part] for part in (texts, dev_texts)
-        )
+        units = LmUnits.of_tokens(tokens)
+        train, dev_sentences = ([tokens.encode(text) for text in part] for part in (texts, dev_texts))
 
     reports = train_lm(settings, units, train, dev_sentences, folder, resume=resume)
     start = next(reports)
@@ -188,11 +213,21 @@ def _counts(prune: str) -> list[int]:
         raise typer.BadParameter(f"{prune!r} should be counts, such as 0,0,1", param_hint="--prune") from None
 
 
-def _vocabulary(given: str) -> int | list[str]:
-    """Return how many words there are, or the words of a file and `<unk>`."""
+def _vocabulary(given: str, settings: TextSettings | None) -> int | list[str]:
+    """Return how many words there are, or the words of a file, normalised if settings are given, and `<unk>`."""
+    from asr.data.text import normalise
     from asr.lm.ngram import UNKNOWN
     from asr.lm.texts import stream_texts
 
     if given.isdecimal():
         return int(given)
-    return [UNKNOWN, *(word for line in stream_texts(given) for word in line.split())]
+    lines = (line if settings is None else normalise(line, settings) for line in stream_texts(given))
+    return [UNKNOWN, *(word for line in lines for word in line.split())]
+
+
+def _model(folder: Path) -> tuple[Config, TokenTable]:
+    from asr.config import load_config
+    from asr.data.token_files import load_tokens
+    from asr.model.bundle import CONFIG, TOKENS
+
+    return load_config(folder / CONFIG), load_tokens(folder / TOKENS)

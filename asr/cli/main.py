@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from asr.cli import align, check, decode, diagnose, import_, lm, prepare, score, shar, train, transcribe, tune
+from asr.cli import align, check, decode, diagnose, export, import_, lm, prepare, score, shar, train, transcribe, tune
 from asr.errors import AsrError
 
 # In the order of a user's work, which the help keeps.
@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[Callable[..., None] | typer.Typer, str]] = {
     "decode": (decode.decode, "Recognise the utterances of a manifest."),
     "score": (score.score, "Count the errors of a decode folder: WER and CER."),
     "transcribe": (transcribe.transcribe, "Turn audio files into text."),
+    "export": (export.export, "Write a model as ONNX, to transcribe without torch."),
     "align": (align.align, "Show when each word of a text was spoken, and which fit badly."),
 }
 

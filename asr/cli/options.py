@@ -1,10 +1,56 @@
-"""Options that several commands share, so that they are named and explained alike."""
+"""Options that several commands share, so that they are named, explained and read alike."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import typer
 
 Accelerator = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto takes a GPU if there is one.")]
 Method = Annotated[Literal["greedy", "beam"] | None, typer.Option(help="By default beam if the model has an LM.")]
+Hotword = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--hotword",
+        metavar="PHRASE[=BONUS]",
+        help="A word or phrase that is expected, with the bonus of its occurrence; repeatable.",
+    ),
+]
+DecodeSet = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="A setting of the search, e.g. beam_size=50 or lm=words; repeatable."
+    ),
+]
+
+
+def hotword_bonuses(given: Sequence[str] | None) -> dict[str, float]:
+    """Return the bonus of each phrase of `--hotword` options; the last one of a phrase holds.
+
+    Raises:
+        BadParameter: what stands after the `=` is no number.
+    """
+    from asr.decode.hotwords import DEFAULT_BONUS
+
+    bonuses = {}
+    for item in given or ():
+        phrase, separator, bonus = item.partition("=")
+        try:
+            bonuses[phrase] = float(bonus) if separator else DEFAULT_BONUS
+        except ValueError:
+            raise typer.BadParameter(f"{item!r}: {bonus!r} is not a number", param_hint="--hotword") from None
+    return bonuses
+
+
+def decode_settings(overrides: Sequence[str] | None) -> dict[str, Any]:
+    """Return what `--set` options say of the search's settings, for `asr.load`.
+
+    Raises:
+        ConfigError: an override is malformed.
+    """
+    from asr.config import apply_overrides
+
+    settings: dict[str, Any] = {}
+    apply_overrides(settings, overrides or ())
+    return settings

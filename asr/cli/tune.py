@@ -1,74 +1,86 @@
-"""`asr tune`: the beam search's weights and the confidences' calibration, found on dev, into the model folder."""
+"""`asr tune`: the beam search's settings and the confidences' calibration, found on dev, into the model folder."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.options import Accelerator
+from asr.cli.options import Accelerator, DecodeSet
+
+if TYPE_CHECKING:
+    from asr.config import DecodeSettings
+
+TRIALS, SURFACE = "tune.json", "tune.png"
 
 
 def tune(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder with a language model.")],
     manifest: Annotated[Path, typer.Argument(help="The dev manifest, e.g. data/an4/dev.jsonl.gz.")],
+    jobs: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="So many processes search. Default: one a core, fewer for little audio."),
+    ] = None,
+    overrides: DecodeSet = None,
     accelerator: Accelerator = "auto",
 ) -> None:
-    """Choose the language model's weight and the insertion bonus with the fewest word errors on dev.
+    """Choose the language model's weight, the insertion bonus and the beam size with the fewest word errors on dev.
 
-    The words' confidences are then calibrated on the same data.
+    The words' confidences are then calibrated on the same data. What was tried stands in tune.json and tune.png; what
+    was chosen, with what --set says, becomes the model folder's decoder.yaml.
     """
+    import json
+
     import asr
     from asr.cli.console import progress
-    from asr.config import DecodeSettings
-    from asr.data.manifest import read_manifest, transcripts
-    from asr.decode.confidence import CALIBRATION
-    from asr.decode.tune import MOST_TRIALS, tune
+    from asr.cli.options import decode_settings
+    from asr.data.files import write_text
+    from asr.data.manifest import read_manifest
+    from asr.decode.confidence import CALIBRATION, fit_calibration
+    from asr.decode.tune import CHOSEN, WEIGHTS_BEAM_SIZE, tune
+    from asr.decode.tune_plot import draw
     from asr.errors import ModelError
-    from asr.features.batching import evaluation_batches
-    from asr.inference.evaluation import calibrate, decode_cuts
-    from asr.model.bundle import save_decoder
-    from asr.scoring.errors_count import count_errors
+    from asr.inference.dev_search import DevSearch, run_network, usual_jobs
+    from asr.model.bundle import DECODER, save_decoder
+    from asr.scoring.calibration import score_calibration
 
-    recognizer = asr.load(model, accelerator=accelerator)
-    bundle = recognizer.bundle
-    if bundle.lm_path is None:
+    given = decode_settings(overrides)
+    if chosen := [name for name in CHOSEN if name in given]:
+        raise typer.BadParameter(f"{', '.join(chosen)}: that is what `asr tune` chooses", param_hint="--set")
+    recognizer = asr.load(model, accelerator=accelerator, decode=given)
+    if recognizer.bundle.decoder.lm == "tokens" and recognizer.bundle.lm_path is None:
         raise ModelError(f"{model}: no language model to weigh; `asr lm ngram TEXT --model {model}` estimates one")
     cuts = read_manifest(manifest).to_eager()
-    references = transcripts(cuts, bundle.config.text)
-    posteriors = []
+    batches = []
     with progress("log-posteriors", len(cuts)) as advance:
-        for batch in evaluation_batches(cuts, bundle.config):
-            posteriors.append((batch.ids, *recognizer.log_posteriors(batch)))
-            advance(len(batch.ids))
-    ids = [utterance_id for batch_ids, _, _ in posteriors for utterance_id in batch_ids]
+        for batch in run_network(recognizer, cuts):
+            batches.append(batch)
+            advance(len(batch.references))
+    words = sum(len(reference.split()) for batch in batches for reference in batch.references)
+    jobs = jobs or usual_jobs(recognizer, sum(cut.duration for cut in cuts))
+    with DevSearch(recognizer, batches, jobs) as dev:
 
-    def errors(reference: str, hypothesis: str) -> int:
-        return count_errors(reference, hypothesis, unit="word").errors
+        def count_errors(what: str, settings: Sequence[DecodeSettings]) -> list[int]:
+            with progress(what, len(settings) * len(batches)) as advance:
+                return dev.count_errors(settings, advance)
 
-    with progress("tune", MOST_TRIALS) as advance:
-
-        def decode(settings: DecodeSettings) -> list[str]:
-            advance(1)
-            searched = [
-                hypotheses
-                for _, log_posteriors, lengths in posteriors
-                for hypotheses in recognizer.search(log_posteriors, lengths, "beam", settings)
-            ]
-            return [bundle.tokens.decode(hypotheses[0].tokens) for hypotheses in searched]
-
-        result = tune(decode, [references[utterance_id] for utterance_id in ids], errors, bundle.decoder)
+        result = tune(count_errors, recognizer.bundle.decoder)
+        evidence, right = dev.evidence(result.best)
+    calibration = fit_calibration(evidence, right)
     save_decoder(result.best, model)
-    tuned = asr.load(model, accelerator=accelerator)  # with the weights just chosen
-    calibration, fit = calibrate(tuned, decode_cuts(tuned, cuts, "beam"))
     calibration.save(model)
-    words = sum(len(reference.split()) for reference in references.values())
-    without = next(trial for trial in result.trials if trial.lm_weight == 0 and trial.insertion_bonus == 0)
-    fewest = min(trial.errors for trial in result.trials)
-    typer.echo(f"dev WER     {100 * without.errors / words:.2f} % without, {100 * fewest / words:.2f} % with the LM")
-    typer.echo(f"chosen      lm_weight {result.best.lm_weight:g}, insertion_bonus {result.best.insertion_bonus:g}")
-    if fit is not None:
+    write_text(model / TRIALS, json.dumps(result.to_json(words), indent=2) + "\n")
+    draw(result, words, model / SURFACE)
+
+    best = result.best
+    without = result.errors(0.0, 0.0, WEIGHTS_BEAM_SIZE)
+    fewest = result.errors(best.lm_weight, best.insertion_bonus, best.beam_size)
+    typer.echo(f"dev WER     {100 * without / words:.2f} % without, {100 * fewest / words:.2f} % with the n-gram")
+    typer.echo(f"chosen      {', '.join(f'{name} {getattr(best, name):g}' for name in CHOSEN)}")
+    if evidence:
+        fit = score_calibration([calibration.confidence(item) for item in evidence], right)
         auc = "" if fit.auc is None else f", AUC {fit.auc:.3f}"
         typer.echo(f"confidence  ECE {fit.ece:.3f}{auc} on dev")
-    typer.echo(f"written to  {model / 'decoder.yaml'}, {model / CALIBRATION}")
+    typer.echo(f"written to  {model}: {DECODER}, {CALIBRATION}, {TRIALS}, {SURFACE}")

@@ -21,7 +21,7 @@ from lhotse.audio import AudioSource
 from lhotse.cut import Cut
 from numpy.typing import NDArray
 
-from asr.data.audio import resample
+from asr.data.resample import resample
 from asr.errors import ManifestError
 
 _CUTS = ("cuts.*.jsonl.gz", "cuts.*.jsonl", "cuts.jsonl.gz", "cuts.jsonl")

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from asr.config import TextSettings
 from asr.data.files import write_text
 from asr.errors import TokenError
+
+if TYPE_CHECKING:
+    from asr.config import TextSettings
 
 BLANK = 0
 BLANK_SYMBOL = "<blank>"
@@ -82,26 +84,11 @@ class TokenTable:
         return " ".join("".join(self.texts[i] for i in ids).split())
 
     def save(self, path: str | Path) -> None:
-        """Write the table as JSON: `{"kind": "char", "symbols": [...]}`, or as `PieceTable` says."""
-        write_text(Path(path), json.dumps(self._content(), ensure_ascii=False, indent=1) + "\n")
+        """Write the table as JSON: `{"kind": "char", "symbols": [...]}`, or as `PieceTable` says.
 
-    @classmethod
-    def load(cls, path: str | Path) -> TokenTable:
-        """Read a table, of characters or pieces, that `save` wrote.
-
-        Raises:
-            TokenError: the file is missing or is not a token table.
+        `load_tokens` in `token_files.py` reads it.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise TokenError(f"{path}: cannot read the token table ({error.strerror})") from None
-        except ValueError as error:
-            raise TokenError(f"{path}: not a token table ({error})") from None
-        try:
-            return _table(content)
-        except TokenError as error:
-            raise TokenError(f"{path}: {error}") from None
+        write_text(Path(path), json.dumps(self._content(), ensure_ascii=False, indent=1) + "\n")
 
     def _require_known(self, text: str) -> None:
         unknown = sorted(set(text) - self._ids.keys())
@@ -114,18 +101,6 @@ class TokenTable:
 
     def _content(self) -> dict[str, Any]:
         return {"kind": "char", "symbols": list(self.symbols)}
-
-
-def _table(content: Any) -> TokenTable:
-    from asr.data.pieces import PieceTable  # it stands on this module
-
-    symbols = content.get("symbols") if isinstance(content, dict) else None
-    if isinstance(symbols, list) and all(isinstance(symbol, str) for symbol in symbols):
-        if content.get("kind") == "char":
-            return TokenTable(tuple(symbols))
-        if content.get("kind") == "pieces":
-            return PieceTable.from_content(tuple(symbols), content.get("model"))
-    raise TokenError('not a token table; expected {"kind": "char" or "pieces", "symbols": [...]}')
 
 
 def min_frames(tokens: Sequence[object]) -> int:

@@ -7,7 +7,6 @@ torchaudio's extension finds it; where a torchaudio was built without that, `vit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -16,18 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.data.tokens import BLANK, min_frames
+from asr.decode.hypothesis import TokenSpan
 from asr.errors import ShapeError
 from asr.features.torchaudio_functional import forced_align
-
-
-@dataclass(frozen=True)
-class TokenSpan:
-    """One token's frames, `end` exclusive, and its highest posterior probability among them."""
-
-    token: int
-    start: int
-    end: int
-    probability: float
 
 
 def align(log_posteriors: Tensor, tokens: Sequence[int]) -> list[TokenSpan]:

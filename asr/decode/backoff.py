@@ -2,8 +2,8 @@
 
 A word trigram may have 200,000 contexts and 60,000 words: no dense table holds their pairs, though the model lists only
 a few million of them. These are kept sorted by one integer each, `context · units + unit`, and found by binary search.
-What is not listed backs off to the next shorter context, at most `order − 1` times; that is the only loop, and all
-rows go through it together.
+What is not listed backs off to the next shorter context, at most `order − 1` times. A context's whole way down is laid
+out beforehand, so that a look-up searches all of it at once and takes the longest context that lists the unit.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ from asr.lm.ngram import LN_10, SENTENCE_END, SENTENCE_START, Ngram, NgramLm
 class BackoffTable(NamedTuple):
     """An n-gram model. A context is an integer, 0 the empty one; a unit is one as well."""
 
-    order: int
     start: int  # the context at a sentence's start
     keys: Tensor  # (ngram,) int64, ascending: context · units + unit of each n-gram that is listed
     log_probs: Tensor  # (ngram,) float64 natural logs
     next_contexts: Tensor  # (ngram,) int64, the longest context that the n-gram ends with
-    backoffs: Tensor  # (context,) float64 natural logs
-    shorter: Tensor  # (context,) int64, the longest context that a context ends with, itself apart
+    chains: Tensor  # (context, order) int64: itself, the longest other context that it ends with, … the empty one
+    backoffs: Tensor  # (context, order) float64 natural logs, what it costs to back off to each of the chain
     units: int
 
     def to(self, device: torch.device) -> BackoffTable:
@@ -35,8 +34,8 @@ class BackoffTable(NamedTuple):
             keys=self.keys.to(device),
             log_probs=self.log_probs.to(device),
             next_contexts=self.next_contexts.to(device),
+            chains=self.chains.to(device),
             backoffs=self.backoffs.to(device),
-            shorter=self.shorter.to(device),
         )
 
     def look_up(self, context: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,19 +48,13 @@ class BackoffTable(NamedTuple):
         Returns:
             `(row,)` float64 and `(row,)` int64, equal to `NgramLm.log_prob` of the whole history.
         """
-        log_prob = torch.zeros(context.shape, dtype=torch.float64, device=context.device)
-        after = torch.zeros_like(context)
-        found = torch.zeros_like(context, dtype=torch.bool)
-        for _ in range(self.order):  # the last is the empty context, which lists every unit
-            key = context * self.units + unit
-            place = torch.searchsorted(self.keys, key).clamp_(max=len(self.keys) - 1)
-            listed = self.keys[place] == key
-            step = torch.where(listed, self.log_probs[place], self.backoffs[context])
-            log_prob = torch.where(found, log_prob, log_prob + step)
-            after = torch.where(listed & ~found, self.next_contexts[place], after)
-            found |= listed
-            context = self.shorter[context]
-        return log_prob, after
+        keys = self.chains.index_select(0, context) * self.units + unit[:, None]
+        places = torch.searchsorted(self.keys, keys).clamp_(max=len(self.keys) - 1)
+        listed = self.keys.take(places) == keys
+        longest = listed.byte().argmax(dim=1, keepdim=True)  # the first that lists it; the empty context lists all
+        place = places.gather(1, longest).squeeze(1)
+        backoff = self.backoffs.index_select(0, context).gather(1, longest).squeeze(1)
+        return self.log_probs[place] + backoff, self.next_contexts[place]
 
 
 def backoff_table(lm: NgramLm) -> tuple[BackoffTable, dict[str, int]]:
@@ -70,7 +63,7 @@ def backoff_table(lm: NgramLm) -> tuple[BackoffTable, dict[str, int]]:
     listed = [ngram for ngrams in lm.ngrams[: lm.order - 1] for ngram in ngrams if ngram[-1] != SENTENCE_END]
     contexts = {context: index for index, context in enumerate([(), *listed])}
 
-    backoffs = [0.0] * len(contexts)
+    backoff = [0.0] * len(contexts)
     keys, log_probs, next_contexts = [], [], []
     for ngrams in lm.ngrams:
         for ngram, entry in ngrams.items():
@@ -80,16 +73,20 @@ def backoff_table(lm: NgramLm) -> tuple[BackoffTable, dict[str, int]]:
             log_probs.append(LN_10 * entry.log10_probability)
             next_contexts.append(_longest_suffix(ngram, contexts))
             if ngram in contexts:
-                backoffs[contexts[ngram]] = LN_10 * entry.log10_backoff
+                backoff[contexts[ngram]] = LN_10 * entry.log10_backoff
     ascending = np.argsort(keys)
+    shorter = np.array([_longest_suffix(context[1:], contexts) for context in contexts])
+    chains, costs = [np.arange(len(contexts))], [np.zeros(len(contexts))]
+    while len(chains) < lm.order:
+        costs.append(costs[-1] + np.array(backoff)[chains[-1]])
+        chains.append(shorter[chains[-1]])
     table = BackoffTable(
-        order=lm.order,
         start=contexts.get((SENTENCE_START,), 0),
         keys=torch.from_numpy(np.array(keys, dtype=np.int64)[ascending]),
         log_probs=torch.from_numpy(np.array(log_probs)[ascending]),
         next_contexts=torch.from_numpy(np.array(next_contexts, dtype=np.int64)[ascending]),
-        backoffs=torch.tensor(backoffs, dtype=torch.float64),
-        shorter=torch.tensor([_longest_suffix(context[1:], contexts) for context in contexts]),
+        chains=torch.from_numpy(np.stack(chains, axis=1)),
+        backoffs=torch.from_numpy(np.stack(costs, axis=1)),
         units=len(units),
     )
     return table, units

@@ -37,6 +37,9 @@ from asr.decode.scorers import TableScorer
 from asr.decode.trie import SPACE, characters
 from asr.errors import ConfigError, TokenError
 
+# Where none is given.
+DEFAULT_BONUS = 8.0
+
 _ROOT = 0
 
 
@@ -65,8 +68,12 @@ class HotwordScorer(TableScorer):
         for phrase, bonus in bonuses.items():
             words = phrase.split()
             strange = sorted(set().union(*words) - alphabet)
-            if not words or strange:
-                raise TokenError(f"the hotword {phrase!r} {f'holds {strange}, in no token' if words else 'is empty'}")
+            if not words:
+                raise TokenError(f"the hotword {phrase!r} is empty")
+            if strange:
+                known = "".join(sorted(alphabet - {SPACE}))
+                names = ", ".join(map(repr, strange))
+                raise TokenError(f"the hotword {phrase!r} holds {names}; the model's tokens write only: {known}")
             if not 0 < bonus < math.inf:
                 raise ConfigError(f"the hotword {phrase!r} has the bonus {bonus}; one above 0 is needed")
             phrases[SPACE.join(words)] = bonus

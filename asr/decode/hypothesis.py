@@ -1,4 +1,4 @@
-"""What a search returns."""
+"""What a search and an alignment return; no torch."""
 
 from __future__ import annotations
 
@@ -22,3 +22,13 @@ class Hypothesis:
     acoustic_score: float
     lm_score: float
     frames: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TokenSpan:
+    """One token's frames, `end` exclusive, and its highest posterior probability among them."""
+
+    token: int
+    start: int
+    end: int
+    probability: float

@@ -16,7 +16,7 @@ What a text's words are, is what `TokenTable.decode` says: spaces before, after 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,9 +48,10 @@ class Trie(NamedTuple):
         return best
 
 
-def spellable(word: str, tokens: TokenTable) -> bool:
-    """Whether the word can be written in the tokens' characters."""
-    return bool(word) and characters(tokens).issuperset(word)
+def spellable(words: Iterable[str], tokens: TokenTable) -> list[str]:
+    """Return the words that can be written in the tokens' characters."""
+    known = characters(tokens)
+    return [word for word in words if word and known.issuperset(word)]
 
 
 def characters(tokens: TokenTable) -> set[str]:
@@ -69,7 +70,7 @@ def build_trie(words: Sequence[str], tokens: TokenTable) -> Trie:
     children: dict[tuple[int, int], int] = {}
     word_at: dict[int, int] = {}
     for index, word in enumerate(words):
-        if not spellable(word, tokens):
+        if not word or not alphabet.keys() >= set(word):
             raise TokenError(f"the word {word!r} cannot be written in the model's tokens")
         node = BETWEEN
         for character in word:

@@ -16,7 +16,8 @@ is allowed; a word outside the lexicon then has `log p(<unk> | words before) −
 `<unk>`. Words of the lexicon that the n-gram lacks are `<unk>` as well, but without the penalty.
 
 The tables are `(node, token)` int32 and a few numbers a node, n-gram or context. Scoring a frame is one gather on
-`(row, token)` and two look-ups of `(row,)` in the n-gram. Numbers are float64, as in the search, on every device.
+`(row, token)`; the n-gram is looked up for those rows alone that took a token, which in most frames are few. Numbers
+are float64, as in the search, on every device.
 
 Source: Ortmanns, Ney and Eiden 1996, "Language-model look-ahead for large vocabulary speech recognition" (there with
 the context's own probabilities instead of the unigram's).
@@ -39,7 +40,7 @@ from asr.errors import LanguageModelError
 from asr.lm.ngram import SENTENCE_END, SENTENCE_START, UNKNOWN, NgramLm
 
 _IMPOSSIBLE = float("-inf")
-_NOT_WORDS = {SENTENCE_START, SENTENCE_END, UNKNOWN}
+NOT_WORDS = {SENTENCE_START, SENTENCE_END, UNKNOWN}
 
 
 class WordState(NamedTuple):
@@ -54,6 +55,7 @@ class WordState(NamedTuple):
 class _Tables(NamedTuple):
     next_node: Tensor  # (node, token) int32
     opens_word: Tensor  # (token,) bool
+    end: Tensor  # (context,) float64 log-probability of the sentence's end
     arrive: Tensor  # (node,) float64: what a node counts; −inf if none may stand there
     ahead: Tensor  # (node,) float64: the same, but finite
     unit: Tensor  # (node,) int64, as what the n-gram knows the word that is spelled
@@ -91,7 +93,7 @@ class WordNgramScorer:
         self._ngram, self._units = backoff_table(lm)
         self._tokens, self._oov_penalty = tokens, oov_penalty
         if words is None:
-            words = [word for word in self._units if word not in _NOT_WORDS and spellable(word, tokens)]
+            words = spellable((word for word in self._units if word not in NOT_WORDS), tokens)
         self.words = tuple(dict.fromkeys(words))
         if not self.words:
             raise LanguageModelError(
@@ -122,18 +124,25 @@ class WordNgramScorer:
 
     def score(self, state: WordState) -> Tensor:
         """Return `(row, token)` float64 natural logs; column 0 is the sentence's end."""
-        tables, row_ahead = self._tables, self._tables.ahead[state.node]
-        scores = tables.arrive[tables.next_node[state.node]] - row_ahead[:, None]
+        tables = self._tables
+        row_ahead = tables.ahead[state.node]
+        next_nodes = tables.next_node.index_select(0, state.node)
+        scores = tables.arrive.index_select(0, next_nodes.view(-1)).view(next_nodes.shape) - row_ahead[:, None]
         scores += torch.where(tables.opens_word, state.finish[:, None], 0.0)
-        end, _ = self._ngram.look_up(state.context_after, torch.full_like(state.node, self._sentence_end))
-        scores[:, BLANK] = state.finish + end - row_ahead
+        scores[:, BLANK] = state.finish + tables.end[state.context_after] - row_ahead
         return scores
 
     def advance(self, state: WordState, parents: Tensor, tokens: Tensor) -> WordState:
         """Return the states of new rows, see `Scorer`."""
-        node = self._tables.next_node[state.node[parents], tokens].long()
-        finishes = self._tables.opens_word[tokens]
-        return self._state(node, torch.where(finishes, state.context_after[parents], state.context[parents]))
+        after = WordState(*(part.index_select(0, parents) for part in state))
+        rows = tokens.nonzero().squeeze(1)
+        taken = tokens[rows]
+        node = self._tables.next_node[after.node[rows], taken].long()
+        finishes = self._tables.opens_word[taken]
+        grown = self._state(node, torch.where(finishes, after.context_after[rows], after.context[rows]))
+        for part, new in zip(after, grown, strict=True):
+            part.index_copy_(0, rows, new)
+        return after
 
     def _state(self, node: Tensor, context: Tensor) -> WordState:
         log_prob, context_after = self._ngram.look_up(context, self._tables.unit[node])
@@ -147,13 +156,15 @@ class WordNgramScorer:
         no_word = trie.word == NO_WORD
         oov = self._sentence_end if self._oov_penalty is None else self._unit(UNKNOWN)  # −inf follows if closed
         extra = _IMPOSSIBLE if self._oov_penalty is None else -self._oov_penalty
-        best = trie.best_below(self._unigrams(units))
+        contexts = np.arange(len(self._ngram.backoffs))
+        best = trie.best_below(self._log_probs(np.array([0]), units))
         if self._oov_penalty is not None:
-            best = np.maximum(best, self._unigrams(np.array([oov])) + extra)
+            best = np.maximum(best, self._log_probs(np.array([0]), oov) + extra)
         best[BETWEEN] = 0.0
         tensors = (
             trie.next_node,
             trie.opens_word,
+            self._log_probs(contexts, self._sentence_end),
             best,
             np.where(best == _IMPOSSIBLE, 0.0, best),
             np.where(no_word, oov, units[trie.word]),
@@ -162,9 +173,12 @@ class WordNgramScorer:
         device = self._ngram.keys.device
         return _Tables(*(torch.from_numpy(tensor).to(device) for tensor in tensors))
 
-    def _unigrams(self, units: np.ndarray) -> np.ndarray:
-        unit = torch.from_numpy(units).to(self._ngram.keys.device)
-        return self._ngram.look_up(torch.zeros_like(unit), unit)[0].cpu().numpy()
+    def _log_probs(self, contexts: np.ndarray, units: np.ndarray | int) -> np.ndarray:
+        """Return the log-probability of each pair; one of the two may stand for all."""
+        context, unit = (
+            torch.from_numpy(side.copy()).to(self._ngram.keys.device) for side in np.broadcast_arrays(contexts, units)
+        )
+        return self._ngram.look_up(context, unit)[0].cpu().numpy()
 
     def _unit(self, word: str) -> int:
         """Return the n-gram's unit for a word."""

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.config import AugmentSettings, Config
-from asr.data.audio import AUDIO_SUFFIXES, audio_files
+from asr.data.audio import audio_files
+from asr.data.sound_file import AUDIO_SUFFIXES
 from asr.errors import AudioError, ConfigError
 from asr.features.augment import utterance_rng
 from asr.features.noise import add_noise, generated_noise, recorded_noise

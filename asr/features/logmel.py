@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.config import FeatureSettings
@@ -68,18 +69,45 @@ class LogMel(nn.Module):
             `(batch, frame, mel)` float32 and `(batch,)` frames.
         """
         beyond = torch.arange(waveforms.shape[1], device=waveforms.device) >= lengths[:, None]
+        half = self.fft_samples // 2
+        padded = F.pad(waveforms.float().masked_fill(beyond, 0.0), (half, half))
+        return self._log_mel(padded), self.frame_count(lengths)
+
+    def start(self) -> Tensor:
+        """Return what `step` takes before a waveform's first sample: the zeros that precede it, `(1, sample)`."""
+        return self.window.new_zeros(1, self.fft_samples // 2)
+
+    def step(self, samples: Tensor, waiting: Tensor, *, last: bool) -> tuple[Tensor, Tensor]:
+        """Go on where the last call ended; together the results are `forward` of the whole waveform.
+
+        Args:
+            samples: `(1, sample)` float32, the next ones.
+            waiting: samples that further frames need, from the last call or `start`.
+            last: whether the waveform ends with them.
+
+        Returns:
+            `(1, frame, mel)`, the frames that can be told by now, and the samples to wait.
+        """
+        samples = F.pad(torch.cat([waiting, samples], 1), (0, self.fft_samples // 2 if last else 0))
+        frames = max((samples.shape[1] - self.fft_samples) // self.hop_samples + 1, 0)
+        waiting = samples[:, frames * self.hop_samples :]
+        if frames == 0:
+            return samples.new_zeros(1, 0, self.filters.shape[1]), waiting
+        return self._log_mel(samples), waiting
+
+    def _log_mel(self, samples: Tensor) -> Tensor:
+        """`(batch, sample)` → `(batch, frame, mel)`; the first frame's window begins at the first sample."""
         spectrum = torch.stft(
-            waveforms.float().masked_fill(beyond, 0.0),
+            samples,
             self.fft_samples,
             hop_length=self.hop_samples,
             window=self.window,
-            center=True,
-            pad_mode="constant",
+            center=False,
             return_complex=True,
         )
         power = spectrum.real.square() + spectrum.imag.square()
         mel = power.transpose(1, 2) @ self.filters
-        return mel.clamp_min(LOG_FLOOR).log(), self.frame_count(lengths)
+        return mel.clamp_min(LOG_FLOOR).log()
 
 
 class Cmvn(nn.Module):

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.data.audio import audio_info, mix_down, read_audio, resample
+from asr.data.audio import audio_info, mix_down, read_audio
+from asr.data.resample import resample
 
 # Below this power, that of the smallest step of a 24-bit recording, there is nothing that a ratio could refer to.
 SILENT_POWER = 1e-14

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.data.audio import audio_info, read_audio, resample
+from asr.data.audio import audio_info, read_audio
+from asr.data.resample import resample
 from asr.errors import AudioError
 from asr.features.noise import fft_size
 

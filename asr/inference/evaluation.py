@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.data.files import write_text
 from asr.data.manifest import transcripts
-from asr.decode.confidence import Calibration, Evidence, fit_calibration
 from asr.features.batching import evaluation_batches
 from asr.inference.recognizer import Method, Recognizer
 from asr.inference.words import Decoded
-from asr.scoring.alignment import words_right
-from asr.scoring.calibration import CalibrationScore, score_calibration
 from asr.scoring.trn import write_trn
 
 if TYPE_CHECKING:
@@ -31,8 +28,10 @@ class DecodedUtterance:
     decoded: Decoded
 
 
-def decode_cuts(recognizer: Recognizer, cuts: Iterable[Cut], method: Method | None) -> Iterator[DecodedUtterance]:
-    """Yield the utterances of a manifest in its order.
+def decode_cuts(
+    recognizer: Recognizer, cuts: Iterable[Cut], method: Method | None, hotwords: Mapping[str, float] | None = None
+) -> Iterator[DecodedUtterance]:
+    """Yield the utterances of a manifest in its order; `method` and `hotwords` as in `Recognizer.transcribe`.
 
     Raises:
         AudioError: a recording cannot be read; a word error rate over the others would not be the corpus'.
@@ -40,23 +39,8 @@ def decode_cuts(recognizer: Recognizer, cuts: Iterable[Cut], method: Method | No
     config = recognizer.bundle.config
     references = transcripts(cuts, config.text)
     for batch in evaluation_batches(cuts, config):
-        for utterance_id, decoded in zip(batch.ids, recognizer.decode(batch, method), strict=True):
+        for utterance_id, decoded in zip(batch.ids, recognizer.decode(batch, method, hotwords), strict=True):
             yield DecodedUtterance(utterance_id, references[utterance_id], decoded)
-
-
-def calibrate(
-    recognizer: Recognizer, utterances: Iterable[DecodedUtterance]
-) -> tuple[Calibration, CalibrationScore | None]:
-    """Fit confidences to a dev set; return them with their score on it, None if no word was recognised."""
-    tokens = recognizer.bundle.tokens
-    evidence: list[Evidence] = []
-    right: list[bool] = []
-    for utterance in utterances:
-        evidence += utterance.decoded.evidence(tokens)
-        right += words_right(utterance.reference, tokens.decode(utterance.decoded.hypotheses[0].tokens))
-    calibration = fit_calibration(evidence, right)
-    confidences = [calibration.confidence(item) for item in evidence]
-    return calibration, score_calibration(confidences, right) if confidences else None
 
 
 def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], recognizer: Recognizer) -> None:

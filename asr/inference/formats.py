@@ -22,30 +22,20 @@ def to_txt(transcript: Transcript) -> str:
 
 
 def to_json(transcript: Transcript) -> str:
-    """Return one line of JSON, so that the transcripts of several files make a JSON Lines stream.
+    """Return a JSON document, indented.
 
     Keys: `path`, `duration_s`, `text`, `confidence`, and `words`, each with `text`, `start_s`, `end_s`,
     `confidence`. Times are rounded to milliseconds, confidences to four digits.
     """
-    words = [
-        {
-            "text": word.text,
-            "start_s": round(word.start_s, _TIME_DIGITS),
-            "end_s": round(word.end_s, _TIME_DIGITS),
-            "confidence": round(word.confidence, _CONFIDENCE_DIGITS),
-        }
-        for word in transcript.words
-    ]
-    content = {
-        "path": transcript.path,
-        "duration_s": round(transcript.duration_s, _TIME_DIGITS),
-        "text": transcript.text,
-        "confidence": round(transcript.confidence, _CONFIDENCE_DIGITS),
-        "words": words,
-    }
-    line = json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n"
-    # A file name that is not UTF-8 holds lone surrogates, which no file takes; their escapes are valid JSON.
-    return line.encode("utf-8", "backslashreplace").decode("utf-8")
+    return _dumped(transcript, indent=2)
+
+
+def to_jsonl(transcript: Transcript) -> str:
+    """Return the same as `to_json` in one line, so that the transcripts of several files make a JSON Lines stream.
+
+    Source: https://jsonlines.org/.
+    """
+    return _dumped(transcript, indent=None)
 
 
 def to_srt(transcript: Transcript) -> str:
@@ -144,12 +134,35 @@ def to_textgrid(transcript: Transcript) -> str:
 FORMATS: dict[str, Callable[[Transcript], str]] = {
     "txt": to_txt,
     "json": to_json,
+    "jsonl": to_jsonl,
     "srt": to_srt,
     "vtt": to_vtt,
     "tsv": to_tsv,
     "ctm": to_ctm,
     "TextGrid": to_textgrid,
 }
+
+
+def _dumped(transcript: Transcript, indent: int | None) -> str:
+    words = [
+        {
+            "text": word.text,
+            "start_s": round(word.start_s, _TIME_DIGITS),
+            "end_s": round(word.end_s, _TIME_DIGITS),
+            "confidence": round(word.confidence, _CONFIDENCE_DIGITS),
+        }
+        for word in transcript.words
+    ]
+    content = {
+        "path": transcript.path,
+        "duration_s": round(transcript.duration_s, _TIME_DIGITS),
+        "text": transcript.text,
+        "confidence": round(transcript.confidence, _CONFIDENCE_DIGITS),
+        "words": words,
+    }
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent) + "\n"
+    # A file name that is not UTF-8 holds lone surrogates, which no file takes; their escapes are valid JSON.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _time(time_ms: int, point: str) -> str:

@@ -1,36 +1,37 @@
 """The recogniser: audio in, transcripts with word times and confidences out.
 
-The way of an utterance: `read_audio` → `segments` → `collate` → `AcousticModel` → greedy or beam search → `align` →
-`Transcript`. `asr transcribe`, `asr decode` and `asr tune` all go through `Recognizer.log_posteriors` and `search`.
+The way of a recording: `audio_blocks` → `segments` → `batches` → `collate` → `AcousticModel` → greedy or beam search →
+`align` → `Transcript`. `asr transcribe`, `asr decode` and `asr tune` all go through `Recognizer.log_posteriors` and
+`search`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.data.audio import mix_down, read_audio, resample
+from asr.data.audio import checked_waveform, mix_down
+from asr.data.blocks import audio_blocks, waveform_blocks
 from asr.decode.align import align
-from asr.decode.beam import WeightedScorer, beam_search
+from asr.decode.beam import beam_search
 from asr.decode.confidence import Calibration
 from asr.decode.greedy import greedy_search
 from asr.decode.hypothesis import Hypothesis
-from asr.decode.scorers import TokenNgramScorer
-from asr.errors import AudioError, ModelError
+from asr.errors import AudioError, ConfigError, ModelError
 from asr.features.batching import Batch, collate
-from asr.features.sampling import group_by_padded_size
-from asr.inference.segment import segments
+from asr.inference.language_models import LanguageModels
+from asr.inference.listening import listener
+from asr.inference.segment import Segmentation, batches, segments
+from asr.inference.stream import END_SILENCE_S, LONGEST_S, Partial, stream_results
 from asr.inference.transcript import Transcript, Word
 from asr.inference.words import Decoded, speech_extent
-from asr.lm.arpa import read_arpa
 from asr.model.bundle import ModelBundle
 
 if TYPE_CHECKING:
@@ -38,26 +39,30 @@ if TYPE_CHECKING:
 
 Method = Literal["greedy", "beam"]
 
-# Pieces of long recordings, and the padded seconds that go through the network at once.
-LONGEST_SEGMENT_S = 30.0
-BATCH_S = 120.0
 
-
-def load(folder: str | os.PathLike[str], *, accelerator: Literal["auto", "cpu", "cuda"] = "auto") -> Recognizer:
+def load(
+    folder: str | os.PathLike[str],
+    *,
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto",
+    decode: Mapping[str, Any] | None = None,
+) -> Recognizer:
     """Load a model folder as written by `asr train`.
 
     Args:
         folder: the model folder.
         accelerator: auto takes a GPU if there is one.
+        decode: settings of the search in place of the folder's, e.g. `{"beam_size": 50, "lm": "words"}`; see
+            `DecodeSettings`.
 
     Raises:
+        ConfigError: `decode` has an unknown key or a value out of range.
         ModelError: the folder is missing, incomplete or damaged, or `cuda` is asked for and there is none.
     """
     available = torch.cuda.is_available()
     if accelerator == "cuda" and not available:
         raise ModelError("accelerator cuda: torch sees no CUDA device; use auto or cpu")
     device = "cuda" if available and accelerator != "cpu" else "cpu"
-    return Recognizer(ModelBundle.load(folder), device, Calibration.load(Path(folder)))
+    return Recognizer(ModelBundle.load(folder, decode), device, Calibration.load(Path(folder)))
 
 
 class Recognizer:
@@ -69,6 +74,7 @@ class Recognizer:
         self.calibration = calibration or Calibration()
         self.device = torch.device(device)
         self.model = bundle.model.to(self.device)
+        self._language_models = LanguageModels(bundle, self.device)
 
     @property
     def sample_rate_hz(self) -> int:
@@ -77,8 +83,8 @@ class Recognizer:
 
     @property
     def default_method(self) -> Method:
-        """`beam` if the model folder has a language model, else `greedy`."""
-        return "greedy" if self.bundle.lm_path is None else "beam"
+        """`beam` if the model folder has a language model that its settings ask for, else `greedy`."""
+        return "beam" if self._language_models.are_used(self.bundle.decoder) else "greedy"
 
     def transcribe(
         self,
@@ -86,48 +92,114 @@ class Recognizer:
         *,
         sample_rate: int | None = None,
         method: Method | None = None,
+        hotwords: Mapping[str, float] | None = None,
+        segment: Segmentation = "vad",
+        channel: int | None = None,
+        on_progress: Callable[[float], object] | None = None,
     ) -> Transcript:
-        """Transcribe a file or a waveform.
+        """Transcribe a file or a waveform, of any length in the same memory unless `segment` is `none`.
 
         Args:
-            audio: a path, or samples in [-1, 1]: `(sample,)` or `(channel, sample)`, mixed down.
+            audio: the path of an audio or video file, `-` for standard input, or samples in [-1, 1]: `(sample,)` or
+                `(channel, sample)`.
             sample_rate: of a waveform, in Hz; files carry their own.
-            method: greedy or beam search; by default beam if the model has a language model.
+            method: greedy or beam search; by default beam if the model has a language model, or with hotwords.
+            hotwords: words and phrases that are expected, each with the natural-log bonus that its occurrence gets,
+                such as 8; names and other words that the model never heard among them.
+            segment: how a recording of more than 30 s is cut, see `asr.inference.segment.segments`: `vad` where nobody
+                speaks, `fixed` where it is quiet, `none` not at all.
+            channel: the channel to transcribe, counted from 0; None mixes all down.
+            on_progress: is told, each time some audio is done, how many seconds of it that were; they sum up to the
+                recording's duration.
 
         Raises:
             AudioError: the audio cannot be used.
+            TokenError: a hotword holds a character that is in none of the model's tokens.
         """
+        rate_hz, samples = self.sample_rate_hz, 0
         if isinstance(audio, (str, os.PathLike)):
-            channels, rate_hz = read_audio(Path(audio))
             name: str | None = os.fspath(audio)
+            blocks = audio_blocks(audio, rate_hz, channel=channel)
         else:
             if sample_rate is None:
                 raise AudioError("a waveform needs sample_rate=, its samples per second")
-            channels, rate_hz, name = _checked_waveform(audio), sample_rate, None
-        waveform = resample(mix_down(channels), rate_hz, self.sample_rate_hz)
-        pieces = list(segments(waveform, self.sample_rate_hz, longest_s=LONGEST_SEGMENT_S))
-        words: list[Word] = []
-        for group in group_by_padded_size(pieces, lambda piece: (piece[1] - piece[0]) / self.sample_rate_hz, BATCH_S):
-            tensors = [torch.from_numpy(waveform[start:end]) for start, end in group]
+            name, blocks = None, waveform_blocks(checked_waveform(_array(audio)), sample_rate, rate_hz, channel=channel)
+
+        def counted() -> Iterator[NDArray[np.float32]]:
+            nonlocal samples
+            for block in blocks:
+                samples += len(block)
+                yield block
+
+        report = on_progress or (lambda _: None)
+        found: list[tuple[int, list[Word]]] = []
+        done = 0
+        for group in batches(segments(counted(), rate_hz, segment), rate_hz):
+            tensors = [torch.from_numpy(piece.waveform) for piece in group]
             batch = collate(tensors, [[]] * len(group), [""] * len(group))
-            for (start, _), decoded in zip(group, self.decode(batch, method), strict=True):
-                words += self.words(decoded, start / self.sample_rate_hz)
-        return _transcript(words, len(waveform) / self.sample_rate_hz, name)
+            for piece, decoded in zip(group, self.decode(batch, method, hotwords), strict=True):
+                found.append((piece.start, self.words(decoded, piece.start / rate_hz)))
+            covered = sum(piece.skipped + len(piece.waveform) for piece in group)
+            done += covered
+            report(covered / rate_hz)
+        report((samples - done) / rate_hz)
+        words = [word for _, words in sorted(found, key=lambda item: item[0]) for word in words]
+        return Transcript.of(words, samples / rate_hz, name)
 
     def transcribe_files(
-        self, paths: Iterable[Path], *, method: Method | None = None
+        self, paths: Iterable[Path], *, method: Method | None = None, hotwords: Mapping[str, float] | None = None
     ) -> Iterator[tuple[Path, Transcript | AudioError]]:
         """Yield each file with its transcript, or with the reason why it has none."""
         for path in paths:
             try:
-                yield path, self.transcribe(path, method=method)
+                yield path, self.transcribe(path, method=method, hotwords=hotwords)
             except AudioError as error:
                 yield path, error
 
-    def decode(self, batch: Batch, method: Method | None = None) -> list[Decoded]:
+    def stream(
+        self,
+        blocks: Iterable[NDArray[np.floating] | Tensor],
+        *,
+        sample_rate: int,
+        method: Method | None = None,
+        hotwords: Mapping[str, float] | None = None,
+        end_silence_s: float = END_SILENCE_S,
+        longest_s: float = LONGEST_S,
+    ) -> Iterator[Partial]:
+        """Transcribe audio while it arrives: what has been said so far, and at the end of each utterance its words.
+
+        Args:
+            blocks: the next samples each, in [-1, 1]: `(sample,)` or `(channel, sample)`, any number of them.
+            sample_rate: of the blocks, in Hz.
+            method: search of the final results, as for `transcribe`; partial ones are always greedy.
+            hotwords: see `transcribe`; they count in final results.
+            end_silence_s: an utterance ends when nothing was said for so long.
+            longest_s: or when it would get longer than this, at a pause.
+
+        Raises:
+            AudioError: a block cannot be used.
+        """
+        if sample_rate <= 0:
+            raise AudioError(f"sample_rate={sample_rate}: the samples per second are more than 0")
+        mono = (mix_down(checked_waveform(block)) for block in map(_array, blocks) if block.size)
+        return stream_results(
+            self,
+            mono,
+            sample_rate,
+            listener(self.model),
+            method=method or ("beam" if hotwords else self.default_method),
+            hotwords=hotwords,
+            end_silence_s=end_silence_s,
+            longest_s=longest_s,
+        )
+
+    def decode(
+        self, batch: Batch, method: Method | None = None, hotwords: Mapping[str, float] | None = None
+    ) -> list[Decoded]:
         """Return each utterance's hypotheses, best first, with the alignment of the best."""
         log_posteriors, lengths = self.log_posteriors(batch)
-        searched = self.search(log_posteriors, lengths, method or self.default_method)
+        method = method or ("beam" if hotwords else self.default_method)
+        searched = self.search(log_posteriors, lengths, method, hotwords=hotwords)
         utterances = zip(searched, log_posteriors.cpu(), lengths.tolist(), waveforms(batch), strict=True)
         return [
             Decoded(
@@ -150,44 +222,47 @@ class Recognizer:
         return log_posteriors, lengths
 
     def search(
-        self, log_posteriors: Tensor, lengths: Tensor, method: Method, settings: DecodeSettings | None = None
+        self,
+        log_posteriors: Tensor,
+        lengths: Tensor,
+        method: Method,
+        settings: DecodeSettings | None = None,
+        hotwords: Mapping[str, float] | None = None,
     ) -> list[list[Hypothesis]]:
-        """Return each utterance's hypotheses, best first; `settings` default to the model folder's."""
+        """Return each utterance's hypotheses, best first.
+
+        Args:
+            log_posteriors: `(batch, frame, token)`, natural log.
+            lengths: `(batch,)`, valid frames.
+            method: greedy search asks no language model.
+            settings: of the beam search; by default the model folder's.
+            hotwords: natural-log bonus of each word or phrase, see `transcribe`.
+
+        Raises:
+            ModelError, LanguageModelError: a language model that the settings name is missing or damaged.
+            TokenError: a hotword holds a character that is in no token.
+            ConfigError: a bonus is not above 0, or greedy search is given hotwords.
+        """
         if method == "greedy":
+            if hotwords:
+                raise ConfigError(f"hotwords ({', '.join(hotwords)}) need the beam search, not the greedy one")
             return [[hypothesis] for hypothesis in greedy_search(log_posteriors, lengths)]
         settings = settings or self.bundle.decoder
-        scorers = [] if self._lm_scorer is None else [WeightedScorer(self._lm_scorer, settings.lm_weight)]
-        return beam_search(
+        nbest = beam_search(
             log_posteriors,
             lengths,
             beam_size=settings.beam_size,
-            scorers=scorers,
+            scorers=self._language_models.scorers(settings, hotwords or {}),
             insertion_bonus=settings.insertion_bonus,
+            blank_skip=settings.blank_skip,
         )
-
-    @cached_property
-    def _lm_scorer(self) -> TokenNgramScorer | None:
-        path = self.bundle.lm_path
-        return None if path is None else TokenNgramScorer(read_arpa(path), self.bundle.tokens)
+        return self._language_models.rescored(nbest, settings)
 
 
-def _transcript(words: list[Word], duration_s: float, path: str | None) -> Transcript:
-    confidence = sum(word.confidence for word in words) / len(words) if words else 0.0
-    return Transcript(" ".join(word.text for word in words), tuple(words), duration_s, confidence, path)
+def _array(samples: NDArray[np.floating] | Tensor) -> NDArray[np.floating]:
+    return samples.detach().cpu().numpy() if isinstance(samples, Tensor) else np.asarray(samples)
 
 
 def waveforms(batch: Batch) -> list[NDArray[np.float32]]:
     """Return each utterance's samples without the padding."""
     return [samples[:length] for samples, length in zip(batch.waveforms.numpy(), batch.lengths.tolist(), strict=True)]
-
-
-def _checked_waveform(audio: NDArray[np.floating] | Tensor) -> NDArray[np.float32]:
-    """Return `(channel, sample)` float32."""
-    array = audio.detach().cpu().numpy() if isinstance(audio, Tensor) else np.asarray(audio)
-    if array.ndim not in (1, 2) or array.size == 0:
-        raise AudioError(f"a waveform is (sample,) or (channel, sample) and not empty; got shape {array.shape}")
-    if not np.issubdtype(array.dtype, np.floating):
-        raise AudioError(f"a waveform holds floats in [-1, 1]; got {array.dtype}: divide integers by their full scale")
-    if not np.isfinite(array).all():
-        raise AudioError("the waveform holds samples that are not finite numbers")
-    return np.atleast_2d(array).astype(np.float32)

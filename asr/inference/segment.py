@@ -1,39 +1,183 @@
-"""Long recordings → pieces short enough for the network, cut where it is quiet."""
+"""Recordings that arrive in blocks → segments short enough for the network, cut where nobody speaks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+Segmentation: TypeAlias = Literal["vad", "fixed", "none"]
+Waveform: TypeAlias = NDArray[np.float32]
+
+# No segment is longer, but for the segmentation `none`; a recording that is not longer stays whole.
+LONGEST_S = 30.0
+# Segments that go through the network at once, in padded seconds, and those that wait to be put in order of length.
+BATCH_S = 120.0
+WAITING_S = 240.0
+
+# Speech begins in a window whose probability reaches the first, and ends in one that falls below the second.
+_SPEECH_BEGINS, _SPEECH_ENDS = 0.5, 0.35
+# A pause this long ends a segment; each keeps some of the pauses around it, at most half of either.
+_PAUSE_S = 0.5
+_MARGIN_S = 0.25
 
 _STEP_S = 0.02
 _QUIET_S = 0.2
 
 
-def segments(waveform: NDArray[np.float32], rate_hz: int, *, longest_s: float) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) samples of consecutive pieces that cover the recording without overlap.
+class Segment(NamedTuple):
+    """A part of a recording; segments come in order and do not overlap."""
 
-    Each piece is at most `longest_s` long and ends at the quietest fifth of a second in its second half.
+    start: int
+    """Samples from the start of the recording."""
+    waveform: Waveform
+    """`(sample,)`, mono."""
+    skipped: int
+    """Samples between the segment before, or the start of the recording, and this one: nobody speaks there."""
+
+
+def segments(blocks: Iterable[Waveform], rate_hz: int, segmentation: Segmentation = "vad") -> Iterator[Segment]:
+    """Yield a recording's segments as soon as they are known.
 
     Args:
-        waveform: `(sample,)` mono.
+        blocks: the recording, `(sample,)` each, mono.
         rate_hz: its sample rate.
-        longest_s: seconds; a recording that is not longer stays whole.
+        segmentation: `vad` cuts in pauses and leaves long ones out; `fixed` leaves nothing out, cuts at the quietest
+            fifth of a second between 15 and 30 s; `none` keeps the recording whole. One of up to 30 s is kept whole
+            by all of them.
     """
-    longest = int(longest_s * rate_hz)
-    start = 0
-    while len(waveform) - start > longest:
-        cut = start + longest // 2 + _quietest(waveform[start + longest // 2 : start + longest], rate_hz)
-        yield start, cut
-        start = cut
-    yield start, len(waveform)
+    rest = iter(blocks)
+    head: list[Waveform] = []
+    while segmentation == "none" or sum(map(len, head)) <= LONGEST_S * rate_hz:
+        block = next(rest, None)
+        if block is None:
+            if head:
+                yield Segment(0, np.concatenate(head), 0)
+            return
+        head.append(block)
+    cut = _speech_segments if segmentation == "vad" else _fixed_segments
+    yield from cut(chain(head, rest), rate_hz)
 
 
-def _quietest(waveform: NDArray[np.float32], rate_hz: int) -> int:
-    """Return the sample in the middle of the stretch with the least energy."""
+def batches(segments: Iterable[Segment], rate_hz: int) -> Iterator[list[Segment]]:
+    """Yield segments in groups of similar length, of at most `BATCH_S` padded; the groups are nearly in order.
+
+    At most `WAITING_S` and a segment are held.
+    """
+    waiting: list[Segment] = []
+    for segment in segments:
+        waiting.append(segment)
+        if sum(map(_samples, waiting)) >= WAITING_S * rate_hz:
+            yield from _by_length(waiting, rate_hz)
+            waiting = []
+    yield from _by_length(waiting, rate_hz)
+
+
+def _by_length(waiting: list[Segment], rate_hz: int) -> Iterator[list[Segment]]:
+    from asr.features.sampling import group_by_padded_size  # torch
+
+    return group_by_padded_size(sorted(waiting, key=_samples), _samples, BATCH_S * rate_hz)
+
+
+def _samples(segment: Segment) -> int:
+    return len(segment.waveform)
+
+
+class _Tape:
+    """The samples of a recording from `start` on; what was cut off is forgotten."""
+
+    def __init__(self) -> None:
+        self._samples = np.zeros(0, np.float32)
+        self.start = 0
+        self._cut_to = 0
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self._samples)
+
+    def append(self, block: Waveform) -> None:
+        self._samples = np.concatenate([self._samples, block])
+
+    def forget(self, until: int) -> None:
+        """Drop what lies before the sample `until`."""
+        if until > self.start:
+            self._samples = self._samples[until - self.start :]
+            self.start = until
+
+    def cut(self, start: int, end: int) -> Segment:
+        """Return a segment and forget all before its end."""
+        segment = Segment(start, self.part(start, end).copy(), start - self._cut_to)
+        self.forget(end)
+        self._cut_to = end
+        return segment
+
+    def part(self, start: int, end: int) -> Waveform:
+        return self._samples[start - self.start : end - self.start]
+
+
+def _fixed_segments(blocks: Iterable[Waveform], rate_hz: int) -> Iterator[Segment]:
+    longest = int(LONGEST_S * rate_hz)
+    tape = _Tape()
+    for block in blocks:
+        tape.append(block)
+        while tape.end - tape.start > longest:
+            yield tape.cut(tape.start, _quietest(tape, tape.start + longest // 2, tape.start + longest, rate_hz))
+    yield tape.cut(tape.start, tape.end)
+
+
+def _speech_segments(blocks: Iterable[Waveform], rate_hz: int) -> Iterator[Segment]:
+    """Yield the segments in which there is speech.
+
+    A segment begins a little before its first window with speech. It ends a little after its last one, once no other
+    has come for `_PAUSE_S`; or at the quietest place of its second half, before it gets longer than `LONGEST_S`.
+    """
+    longest, pause, margin = (int(seconds * rate_hz) for seconds in (LONGEST_S, _PAUSE_S, _MARGIN_S))
+    tape = _Tape()
+    start: int | None = None  # of the segment that is open, if one is
+    last = 0  # where its last window with speech ended
+    for begin, end, speech in _windows(blocks, rate_hz, tape):
+        if speech:
+            start = max(begin - margin, tape.start) if start is None else start
+            last = end
+        if start is None:
+            tape.forget(end - margin)
+        elif end - last >= pause:
+            yield tape.cut(start, last + margin)
+            start = None
+        elif end + margin - start > longest:
+            cut = _quietest(tape, start + longest // 2, end, rate_hz)
+            yield tape.cut(start, cut)
+            start = cut if last > cut else None
+    if start is not None:
+        yield tape.cut(start, min(last + margin, tape.end))
+
+
+def _windows(blocks: Iterable[Waveform], rate_hz: int, tape: _Tape) -> Iterator[tuple[int, int, bool]]:
+    """Put the blocks on the tape and yield where each window begins and ends, and whether there is speech in it."""
+    from asr.inference.speech_detector import WINDOW_S, SpeechDetector  # torch, which `fixed` does without
+
+    detector = SpeechDetector(rate_hz)
+    speech, window = False, 0
+    for block in chain(blocks, [None]):
+        if block is None:
+            probabilities = detector(np.zeros(0, np.float32), last=True)
+        else:
+            tape.append(block)
+            probabilities = detector(block)
+        for probability in probabilities.tolist():
+            speech = probability >= (_SPEECH_ENDS if speech else _SPEECH_BEGINS)
+            begin, window = round(window * WINDOW_S * rate_hz), window + 1
+            yield begin, min(round(window * WINDOW_S * rate_hz), tape.end), speech
+
+
+def _quietest(tape: _Tape, start: int, end: int, rate_hz: int) -> int:
+    """Return the sample in the middle of the stretch with the least energy between two samples of the tape."""
     step = int(_STEP_S * rate_hz)
+    waveform = tape.part(start, end)
     energies = np.square(waveform[: len(waveform) // step * step], dtype=np.float64).reshape(-1, step).sum(1)
     width = round(_QUIET_S / _STEP_S)
     sums = np.convolve(energies, np.ones(width), mode="valid")
-    return int((np.argmin(sums) + width / 2) * step)
+    return start + int((np.argmin(sums) + width / 2) * step)

@@ -6,17 +6,17 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from asr.data.audio import mix_down, read_audio, resample
+from asr.data.blocks import load_audio
 from asr.data.manifest import transcripts
 from asr.data.text import normalise
 from asr.data.tokens import BLANK, min_frames
-from asr.decode.align import TokenSpan, align
+from asr.decode.align import align
+from asr.decode.hypothesis import TokenSpan
 from asr.errors import ShapeError
 from asr.features.batching import collate, evaluation_batches
 from asr.inference.recognizer import Recognizer, waveforms
@@ -83,8 +83,7 @@ def align_file(recognizer: Recognizer, audio: str | os.PathLike[str], text: str)
         TokenError: the text holds characters that the model does not know.
         ShapeError: the text has more tokens than the audio has frames for.
     """
-    channels, rate_hz = read_audio(Path(audio))
-    waveform = torch.from_numpy(resample(mix_down(channels), rate_hz, recognizer.sample_rate_hz))
+    waveform = torch.from_numpy(load_audio(audio, recognizer.sample_rate_hz))
     text = normalise(text, recognizer.bundle.config.text)
     tokens = recognizer.bundle.tokens.encode(text)
     log_posteriors, lengths = recognizer.log_posteriors(collate([waveform], [[]], [""]))

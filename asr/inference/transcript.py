@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asr.inference import formats
@@ -42,13 +43,23 @@ class Transcript:
     confidence: float
     path: str | None = None
 
+    @classmethod
+    def of(cls, words: Sequence[Word], duration_s: float, path: str | None = None) -> Transcript:
+        """Return the transcript of these words; its confidence is the mean of theirs, 0 without any."""
+        confidence = sum(word.confidence for word in words) / len(words) if words else 0.0
+        return cls(" ".join(word.text for word in words), tuple(words), duration_s, confidence, path)
+
     def to_txt(self) -> str:
         """Return the text as one line, as in a `.txt` file."""
         return formats.to_txt(self)
 
     def to_json(self) -> str:
-        """Return text, word times and confidences as one line of JSON, as in a `.json` file."""
+        """Return text, word times and confidences as a JSON document, as in a `.json` file."""
         return formats.to_json(self)
+
+    def to_jsonl(self) -> str:
+        """Return what `to_json` returns as one line, as in a `.jsonl` file."""
+        return formats.to_jsonl(self)
 
     def to_srt(self) -> str:
         """Return SubRip subtitles, as in a `.srt` file; empty if there are no words."""

@@ -21,9 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.data.tokens import TokenTable
-from asr.decode.align import TokenSpan
 from asr.decode.confidence import Calibration, Evidence, word_posteriors
-from asr.decode.hypothesis import Hypothesis
+from asr.decode.hypothesis import Hypothesis, TokenSpan
 from asr.inference.transcript import Word
 
 LATENESS_S = 0.06
@@ -80,12 +79,17 @@ class Decoded:
 
     def evidence(self, tokens: TokenTable) -> list[Evidence]:
         """Return what speaks for and against each word of the best hypothesis."""
-        acoustic = [acoustic_value(spans) for spans in by_word(self.spans, tokens)]
-        if len(self.hypotheses) == 1:
-            return [Evidence(None, value) for value in acoustic]
-        texts = [tokens.decode(hypothesis.tokens).split() for hypothesis in self.hypotheses]
-        posteriors = word_posteriors(texts, [hypothesis.score for hypothesis in self.hypotheses])
-        return [Evidence(*pair) for pair in zip(posteriors, acoustic, strict=True)]
+        return evidence_of(self.hypotheses, self.spans, tokens)
+
+
+def evidence_of(hypotheses: Sequence[Hypothesis], spans: Iterable[TokenSpan], tokens: TokenTable) -> list[Evidence]:
+    """Return what speaks for and against each word of the first hypothesis, of which `spans` is the alignment."""
+    acoustic = [acoustic_value(word) for word in by_word(spans, tokens)]
+    if len(hypotheses) == 1:
+        return [Evidence(None, value) for value in acoustic]
+    texts = [tokens.decode(hypothesis.tokens).split() for hypothesis in hypotheses]
+    posteriors = word_posteriors(texts, [hypothesis.score for hypothesis in hypotheses])
+    return [Evidence(*pair) for pair in zip(posteriors, acoustic, strict=True)]
 
 
 def by_word(spans: Iterable[TokenSpan], tokens: TokenTable) -> list[list[TokenSpan]]:

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from asr.config import Config, ModelSettings
-from asr.errors import ShapeError
+from asr.errors import ModelError, ShapeError
 from asr.features.logmel import Cmvn, LogMel
 from asr.model.bptt import in_windows
 from asr.model.conformer import ConformerLayer
+from asr.model.lookahead import LookAhead
 from asr.model.rnn import RecurrentLayer, State, reversal_index
+from asr.model.streaming import StreamState
 from asr.model.subsampling import Subsampling
 
 # Maps normalised features `(batch, frame, mel)` and lengths to perturbed ones; the batch may grow (several views).
@@ -36,8 +38,11 @@ class AcousticModel(nn.Module):
         )
         self.dropout = nn.Dropout(settings.dropout)
         self.layers = nn.ModuleList(make_layer(settings, width) for _ in range(settings.layers))
+        ahead = settings.lookahead_frames
+        self.lookahead = LookAhead(width, ahead, dropout=settings.dropout) if ahead else None
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, token_count)
+        self._sees_whole_utterance = settings.sees_whole_utterance
         self.sample_rate_hz = config.features.sample_rate_hz
         self.frame_shift_s = settings.subsampling * self.logmel.hop_samples / self.sample_rate_hz
 
@@ -127,22 +132,97 @@ class AcousticModel(nn.Module):
         Returns:
             `(batch, stop - start, token)` and one state a layer.
         """
-        x, lengths = self.subsampling.window(features, lengths, start, stop)
+        beyond = min(stop + self.lookahead_frames, self.subsampling.frame_count(features.shape[1]))
+        x, lengths = self.subsampling.window(features, lengths, start, beyond)
         x = self.dropout(x)
+        size = stop - start
+        outputs, after = self._recurrent(x[:, :size], lengths - start, states)
+        if beyond > stop:  # what the look-ahead sees of the next window, which goes on from the state at `stop`
+            ahead, _ = self._recurrent(x[:, size:], lengths - stop, after)
+            outputs = [torch.cat(pair, 1) for pair in zip(outputs, ahead, strict=True)]
+        return self._log_posteriors(outputs, intermediate)[:, :size], after
+
+    def _recurrent(
+        self, x: Tensor, lengths: Tensor, states: Sequence[State] | None
+    ) -> tuple[list[Tensor], tuple[State, ...]]:
+        """Return each layer's output of consecutive frames, and the states after them; see `RecurrentLayer.window`."""
         outputs: list[Tensor] = []
         after: list[State] = []
         for index, layer in enumerate(self.layers):
-            recurrent = cast(RecurrentLayer, layer)
-            x, state = recurrent.window(x, lengths - start, states[index] if states else None)
+            x, state = cast(RecurrentLayer, layer).window(x, lengths, states[index] if states else None)
             outputs.append(x)
             after.append(state)
-        return self._log_posteriors(outputs, intermediate), after
+        return outputs, tuple(after)
 
     def _log_posteriors(self, outputs: list[Tensor], intermediate: bool) -> Tensor:
         """`(batch, frame, width)` of each layer → log-posteriors of the last, and of the middle one if wanted."""
-        x = torch.cat([outputs[-1], outputs[(len(outputs) - 1) // 2]]) if intermediate else outputs[-1]
+        x = outputs[-1] if self.lookahead is None else self.lookahead(outputs[-1])
+        if intermediate:
+            x = torch.cat([x, outputs[(len(outputs) - 1) // 2]])
+        return self._classified(x)
+
+    def _classified(self, x: Tensor) -> Tensor:
         log_posteriors: Tensor = self.output(self.norm(x)).float().log_softmax(-1)
         return log_posteriors
+
+    def start(self) -> StreamState:
+        """Return the state before the first sample of a recording that arrives in blocks.
+
+        Raises:
+            ModelError: the network needs the whole utterance: it has two directions, or normalises by the utterance.
+        """
+        if not self.streams:
+            raise ModelError(
+                "this model needs whole utterances; one that reads audio as it arrives is trained with "
+                "model.encoder=recurrent model.bidirectional=false features.cmvn=global, and is more exact with "
+                "model.lookahead_frames=8 or so"
+            )
+        none = self.output.weight.new_zeros
+        mel_bins = self.logmel.filters.shape[1]
+        return StreamState(self.logmel.start(), none(1, 0, mel_bins), (), none(1, 0, self.output.in_features))
+
+    @torch.inference_mode()
+    def step(self, samples: Tensor, state: StreamState, *, last: bool = False) -> tuple[Tensor, StreamState]:
+        """Return the log-posteriors that can be told by now, and the state to go on from.
+
+        Those of all blocks, joined, are `forward` of the whole recording, however it was cut into blocks.
+
+        Args:
+            samples: `(sample,)` float32 in [-1, 1], the next ones; there may be none.
+            state: from `start` or the last block.
+            last: whether the recording ends here. Nothing comes after.
+
+        Returns:
+            `(frame, token)` float32, natural log. Frame `i` of all comes once the recording is `lookahead_s` past its
+            centre.
+        """
+        features, waiting_samples = self.logmel.step(samples[None], state.samples, last=last)
+        features = self.cmvn(features, torch.full((1,), features.shape[1], device=features.device))
+        x, waiting_features = self.subsampling.step(features, state.features, last=last)
+        layers = state.layers
+        if x.shape[1]:
+            outputs, layers = self._recurrent(x, torch.full((1,), x.shape[1], device=x.device), layers)
+            x = outputs[-1]
+        waiting = state.outputs
+        if self.lookahead is not None:
+            x, waiting = self.lookahead.step(x, waiting, last=last)
+        return self._classified(x)[0], StreamState(waiting_samples, waiting_features, layers, waiting)
+
+    @property
+    def streams(self) -> bool:
+        """Whether the model can read a recording block by block, with `start` and `step`."""
+        return not self._sees_whole_utterance and self.cmvn.mode == "global"
+
+    @property
+    def lookahead_frames(self) -> int:
+        """Output frames to come that an output frame looks at."""
+        return 0 if self.lookahead is None else self.lookahead.frames
+
+    @property
+    def lookahead_s(self) -> float:
+        """Seconds of audio after a frame's centre that the frame depends on, in a network with one direction."""
+        log_mel_frames = self.subsampling.factor * (1 + self.lookahead_frames) - 1
+        return (log_mel_frames * self.logmel.hop_samples + self.logmel.fft_samples // 2) / self.sample_rate_hz
 
     def frame_count(self, lengths: Tensor) -> Tensor:
         """Return the output frames of waveforms of `lengths` samples."""

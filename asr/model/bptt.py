@@ -10,6 +10,9 @@ of a weight on later windows through the state; inside a window the gradient is 
           ↓                    ↓                   ↓
     [ log-posteriors of the whole recording, joined ]  →  loss     (CTC needs all frames to sum over its paths)
 
+A network that looks ahead sees some frames of the next window. They are computed in both, so a window's gradient counts
+all it sees.
+
 Since no gradient crosses a border, the windows are independent in the backward pass, and each one's values are needed
 only while its turn lasts. So they are thrown away in the forward pass and computed a second time, one window after the
 other, when the backward pass asks for them. That costs one more forward pass. What still grows with the recording is

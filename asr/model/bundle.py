@@ -4,45 +4,51 @@ config.yaml         the settings
 tokens.json         the token table; that of sub-word pieces holds their sentencepiece model in base64
 model.safetensors   weights and normalisation moments
 decoder.yaml        the beam search's settings, as chosen on dev
-lm.arpa.gz          a token n-gram language model (optional; written by `asr lm ngram`)
+lm.arpa.gz          a token n-gram (optional, like the next two; written by `asr lm ngram --model`)
+lm.words.arpa.gz    a word n-gram, whose words are the lexicon (`asr lm ngram --model --words`)
+rnnlm/              a recurrent language model (`asr lm rnn --model`)
 README.md           the model card
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from asr.config import Config, DecodeSettings, load_config, save_config
+from asr.config import Config, DecodeSettings, load_config, parse_settings, save_config
 from asr.data.files import atomic_path, write_text
+from asr.data.token_files import load_tokens
 from asr.data.tokens import TokenTable
 from asr.errors import AsrError, ModelError
 from asr.model.acoustic import AcousticModel
 
-CONFIG, TOKENS, WEIGHTS, DECODER, LANGUAGE_MODEL = (
-    "config.yaml",
-    "tokens.json",
-    "model.safetensors",
-    "decoder.yaml",
-    "lm.arpa.gz",
-)
+CONFIG, TOKENS, WEIGHTS, DECODER = "config.yaml", "tokens.json", "model.safetensors", "decoder.yaml"
+LANGUAGE_MODEL, WORD_LANGUAGE_MODEL, RECURRENT_LANGUAGE_MODEL = "lm.arpa.gz", "lm.words.arpa.gz", "rnnlm"
 
 
 @dataclass(frozen=True)
 class ModelBundle:
-    """An acoustic model with what belongs to it; `lm_path` names the language model's file if there is one."""
+    """An acoustic model with what belongs to it; language models lie in `folder`, from which it was loaded."""
 
     config: Config
     tokens: TokenTable
     model: AcousticModel
     decoder: DecodeSettings
-    lm_path: Path | None = None
+    folder: Path | None = None
+
+    @property
+    def lm_path(self) -> Path | None:
+        """The token n-gram's file; None if there is none."""
+        path = None if self.folder is None else self.folder / LANGUAGE_MODEL
+        return path if path is not None and path.is_file() else None
 
     def save(self, folder: Path) -> None:
         """Write settings, tokens, weights, decoder settings and model card; a language model is left as it stands."""
@@ -55,10 +61,15 @@ class ModelBundle:
         write_text(folder / "README.md", model_card(self))
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> ModelBundle:
+    def load(cls, folder: str | os.PathLike[str], decode: Mapping[str, Any] | None = None) -> ModelBundle:
         """Read a model folder; the model is in evaluation mode on the CPU.
 
+        Args:
+            folder: as `save` wrote it.
+            decode: decoder settings in place of the folder's, e.g. `{"beam_size": 50}`.
+
         Raises:
+            ConfigError: `decode` has an unknown key or a value out of range.
             ModelError: a file is missing, damaged, or does not fit the others.
         """
         root = Path(folder)
@@ -67,10 +78,13 @@ class ModelBundle:
             raise ModelError(f"{root}: not a model folder ({', '.join(missing)} missing); `asr train` writes one")
         try:
             config = load_config(root / CONFIG)
-            tokens = TokenTable.load(root / TOKENS)
+            tokens = load_tokens(root / TOKENS)
             decoder = load_decoder(root)
         except AsrError as error:
             raise ModelError(f"the model folder is damaged: {error}") from None
+        if decode:
+            source = f"{root / DECODER} with {dict(decode)}"
+            decoder = parse_settings(DecodeSettings, decoder.model_dump() | dict(decode), source)
         try:
             tensors = load_file(root / WEIGHTS)
         except (SafetensorError, OSError) as error:
@@ -80,8 +94,7 @@ class ModelBundle:
             model.load_state_dict(tensors)
         except RuntimeError as error:
             raise ModelError(f"{root / WEIGHTS}: does not fit {CONFIG} and {TOKENS} ({error})") from None
-        lm_path = root / LANGUAGE_MODEL
-        return cls(config, tokens, model.eval(), decoder, lm_path if lm_path.is_file() else None)
+        return cls(config, tokens, model.eval(), decoder, root)
 
 
 def save_decoder(settings: DecodeSettings, folder: Path) -> None:

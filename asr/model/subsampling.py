@@ -80,6 +80,28 @@ class Subsampling(nn.Module):
             x = x * ((position >= 0) & (position < lengths[:, None]))[:, None, :, None]
         return self.projection(x.transpose(1, 2).flatten(2)), lengths
 
+    def step(self, features: Tensor, waiting: Tensor, *, last: bool) -> tuple[Tensor, Tensor]:
+        """Go on where the last call ended; together the results are `forward` of all frames.
+
+        Args:
+            features: `(1, frame, mel)`, the next log-mel frames.
+            waiting: frames that further output frames see, from the last call; none at the start.
+            last: whether these are the last frames.
+
+        Returns:
+            `(1, frame, width)`, the output frames that can be told by now, and the frames to wait.
+        """
+        features = torch.cat([waiting, features], 1)
+        frames = features.shape[1]
+        # An output frame also sees frames of the one before, so those are kept; only the first has none before it, and
+        # until it has come fewer than `factor` frames wait.
+        start = 1 if waiting.shape[1] >= self.factor else 0
+        stop = self.frame_count(frames) if last else frames // self.factor
+        if stop <= start:
+            return features.new_zeros(1, 0, self.projection.out_features), features
+        x, _ = self.window(features, torch.tensor([frames], device=features.device), start, stop)
+        return x, features[:, (stop - 1) * self.factor :]
+
     def input_span(self, start: int, stop: int) -> tuple[int, int]:
         """Return the log-mel frames (first, one past the last) that output frames `start` to `stop` see.
 

@@ -238,5 +238,7 @@ def encode_with_states(model: AcousticModel, features: Tensor, lengths: Tensor) 
             states[number, "backward"] = backward
             outputs.append(reverse(torch.stack(backward, 1), reversal))
         x = (x + torch.cat(outputs, -1)) * valid_frames(lengths, x.shape[1])[..., None]
+    if model.lookahead is not None:
+        x = model.lookahead(x)
     log_posteriors = cast(Tensor, model.output(model.norm(x)).log_softmax(-1))
     return log_posteriors, lengths, states

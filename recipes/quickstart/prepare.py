@@ -17,9 +17,9 @@ from lhotse.supervision import AlignmentItem
 
 from asr.cli.console import out as console
 from asr.cli.console import progress
-from asr.data.audio import resample
 from asr.data.files import atomic_path, write_text
 from asr.data.manifest import SPLITS, make_cut, write_manifest
+from asr.data.resample import resample
 
 # A recipe is loaded by its path, not as part of a package: its own folder must be named to find its siblings.
 FOLDER = Path(__file__).resolve().parent

@@ -5,10 +5,12 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
-import asr
 from asr.cli.main import run
+from asr.decode.hotwords import DEFAULT_BONUS
 from asr.errors import AudioError
 from asr.inference.transcript import Transcript, Word
 
@@ -17,28 +19,26 @@ class NameSayer:
     """Stands for a loaded model: the transcript of `one two.wav` is "one two"."""
 
     def __init__(self) -> None:
-        self.methods = []
+        self.asked = []
 
-    def transcribe_files(self, paths, *, method=None):
-        self.methods.append(method)
-        for path in paths:
-            if path.stem.startswith("bad"):
-                yield path, AudioError(f"{path}: truncated")
-            else:
-                words = tuple(Word(text, float(i), i + 0.5, 1.0) for i, text in enumerate(path.stem.split()))
-                yield path, Transcript(path.stem, words, 9.0, 1.0, os.fspath(path))
+    def transcribe(self, path, **wishes):
+        self.asked.append((path, wishes))
+        if path.stem.startswith("bad"):
+            raise AudioError(f"{path}: truncated")
+        words = tuple(Word(text, float(i), i + 0.5, 1.0) for i, text in enumerate(path.stem.split()))
+        return Transcript(path.stem, words, 9.0, 1.0, os.fspath(path))
 
 
 @pytest.fixture
 def loads(monkeypatch):
-    """Put the fake in place of `asr.load`; list how it was called."""
+    """Put the fake in place of `asr.load`; list how it was called, and the fakes."""
     calls = []
 
-    def load(folder, *, accelerator):
-        calls.append((folder, accelerator, NameSayer()))
+    def load(folder, **wishes):
+        calls.append((folder, wishes, NameSayer()))
         return calls[-1][-1]
 
-    monkeypatch.setitem(vars(asr), "load", load)
+    monkeypatch.setattr("asr.inference.recognizer.load", load)
     return calls
 
 
@@ -63,7 +63,7 @@ def touch(*names: str) -> None:
 
 
 def files_in(folder: str) -> dict[str, str]:
-    found = (path for path in Path(folder).rglob("*") if path.is_file())
+    found = (path for path in Path(folder).rglob("[!.]*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in found}
 
 
@@ -79,8 +79,8 @@ def test_several_files_as_txt_are_lines_of_path_tab_text(transcribe):
     assert transcribe("a.wav", "x/b c.mp3") == (0, "a.wav\ta\nx/b c.mp3\tb c\n", "")
 
 
-def test_several_files_as_json_are_one_object_a_line(transcribe):
-    status, out, _ = transcribe("a.wav", "b.wav", "--format", "json")
+def test_several_files_as_jsonl_are_one_object_a_line(transcribe):
+    status, out, _ = transcribe("a.wav", "b.wav", "--format", "jsonl")
     assert status == 0
     assert [(line["path"], line["text"]) for line in map(json.loads, out.splitlines())] == [
         ("a.wav", "a"),
@@ -88,10 +88,11 @@ def test_several_files_as_json_are_one_object_a_line(transcribe):
     ]
 
 
-def test_several_files_as_srt_need_a_folder_and_no_model_is_loaded_to_say_so(transcribe, loads):
-    status, out, err = transcribe("a.wav", "b.wav", "--format", "srt")
+@pytest.mark.parametrize("name", ["srt", "json"])
+def test_several_files_as_srt_or_json_need_a_place_and_no_model_is_loaded_to_say_so(transcribe, loads, name):
+    status, out, err = transcribe("a.wav", "b.wav", "--format", name)
     assert (status, out, loads) == (2, "", [])
-    assert "--out: needed when several files become srt" in err
+    assert f"--out or --beside: needed when several files become {name}" in err
 
 
 def test_a_folder_is_searched_for_audio_in_the_order_of_names(transcribe):
@@ -194,21 +195,107 @@ def test_a_file_name_that_is_not_utf_8_does_not_stop_the_others(transcribe):
 
 
 def test_how_far_it_is_shows_on_stderr_for_several_files_only(transcribe, monkeypatch):
+    for seconds, name in ((2, "a.wav"), (3, "b.wav")):
+        soundfile.write(name, np.zeros(seconds * 8000), 8000)
     monkeypatch.setattr("asr.cli.console.QUIET_S", 0.0)
-    assert transcribe("a.wav", "b.wav", "--out", "out") == (0, "", "transcribe: 2/2, 0:00\n")
-    assert transcribe("a.wav", "--out", "out") == (0, "", "")
+    shown = "look through: 3/3, 0:00\ntranscribe: 0:05/0:05, 0:00\n"
+    assert transcribe("a.wav", "b.wav", "no header.wav", "--out", "out") == (0, "", shown)
+    assert transcribe("a.wav", "--out", "elsewhere") == (0, "", "")
 
 
 def test_an_unknown_format_is_refused_with_those_that_exist(transcribe, loads):
     status, _, err = transcribe("a.wav", "--format", "doc")
     assert (status, loads) == (2, [])
-    assert "'doc' is not one of txt, json, srt" in err
+    assert "'doc' is not one of txt, json, jsonl, srt" in err
 
 
 def test_options_reach_the_recogniser(transcribe, loads):
-    transcribe("a.wav", "--method", "greedy", "--accelerator", "cpu")
-    transcribe("a.wav")
-    assert [(folder, accelerator, fake.methods) for folder, accelerator, fake in loads] == [
-        (Path("model"), "cpu", ["greedy"]),
-        (Path("model"), "auto", [None]),
+    given = "--method greedy --accelerator cpu --hotword Rosa=4.5 --hotword Emma --set beam_size=3"
+    assert transcribe("a.wav", *given.split())[0] == 0
+    assert transcribe("a.wav")[0] == 0
+    (folder, wishes, fake), (_, defaults, other) = loads
+    assert (folder, wishes) == (Path("model"), {"accelerator": "cpu", "decode": {"beam_size": 3}})
+    assert fake.asked == [(Path("a.wav"), {"method": "greedy", "hotwords": {"Rosa": 4.5, "Emma": DEFAULT_BONUS}})]
+    assert defaults == {"accelerator": "auto", "decode": {}}
+    assert other.asked == [(Path("a.wav"), {"method": None, "hotwords": {}})]
+
+
+def test_with_beside_each_transcript_lies_beside_its_audio(transcribe):
+    touch("talks/a.wav", "talks/day/b.wav")
+    assert transcribe("talks", "--beside", "--format", "srt")[0] == 0
+    assert sorted(files_in("talks")) == ["a.srt", "a.wav", "day/b.srt", "day/b.wav"]
+
+
+def test_with_beside_and_out_nothing_is_done(transcribe, loads):
+    status, _, err = transcribe("a.wav", "--beside", "--out", "out")
+    assert (status, loads) == (2, [])
+    assert "--beside: it excludes --out" in err
+
+
+def test_a_pattern_in_quotes_is_found_below_its_first_folder(transcribe):
+    touch("talks/a.wav", "talks/1/b.wav", "talks/2/b.wav", "talks/2/b.mp3", "talks/2/deep/b.wav", "talks/[x].wav")
+    assert transcribe("talks/**/b.wav", "--out", "out")[0] == 0
+    assert sorted(files_in("out")) == ["1/b.txt", "2/b.txt", "2/deep/b.txt"]
+    assert transcribe("talks/?/b.*")[1].splitlines() == ["talks/1/b.wav\tb", "talks/2/b.mp3\tb", "talks/2/b.wav\tb"]
+    assert transcribe("talks/[x].wav")[1] == "[x]\n", "a file of that name is no pattern"
+    assert transcribe("talks/*.ogg", "talks/a.wav") == (
+        2,
+        "talks/a.wav\ta\n",
+        "skipped: talks/*.ogg: no file matches this pattern\n\n"
+        "1 skipped:\n  talks/*.ogg: no file matches this pattern\n",
+    )
+
+
+def test_what_is_done_is_not_done_again_and_a_bad_file_is_tried_again(transcribe, loads):
+    touch("in/a.wav", "in/bad.wav", "in/b.wav")
+    assert transcribe("in", "--out", "out")[0] == 2
+    status, _, err = transcribe("in", "--out", "out")
+    assert status == 2
+    assert err.startswith("2 of 3 files are done already\nskipped: in/bad.wav: truncated\n")
+    assert [[path.name for path, _ in fake.asked] for _, _, fake in loads] == [
+        ["a.wav", "b.wav", "bad.wav"],
+        ["bad.wav"],
     ]
+
+
+def test_if_all_is_done_no_model_is_loaded(transcribe, loads):
+    touch("in/a.wav", "in/b.wav")
+    assert transcribe("in", "--out", "out") == (0, "", "")
+    assert transcribe("in", "--out", "out") == (0, "", "2 of 2 files are done already\n")
+    assert len(loads) == 1
+
+
+def test_overwrite_does_all_again_and_replaces_what_was_there(transcribe, loads):
+    touch("in/a.wav", "in/b.wav")
+    transcribe("in", "--out", "out")
+    Path("out/a.txt").write_text("mended by hand\n")
+    assert transcribe("in", "--out", "out", "--overwrite") == (0, "", "")
+    assert files_in("out") == {"a.txt": "a\n", "b.txt": "b\n"}
+
+
+def test_a_transcript_by_somebody_else_stays_and_nothing_is_done(transcribe, loads):
+    touch("in/a.wav", "in/b.wav")
+    Path("in/a.txt").write_text("typed by hand\n")
+    status, _, err = transcribe("in", "--beside")
+    assert (status, loads) == (1, [])
+    assert err.startswith("error: in/a.txt is there already and not the work of asr transcribe; --overwrite replaces")
+    assert files_in("in")["a.txt"] == "typed by hand\n"
+
+
+def test_an_audio_file_is_never_replaced_by_its_transcript(transcribe, loads):
+    touch("talk.txt")
+    status, _, err = transcribe("talk.txt", "--beside", "--overwrite")
+    assert (status, loads) == (1, [])
+    assert err.startswith("error: talk.txt would be replaced by its own transcript")
+
+
+def test_a_defect_in_one_file_is_named_and_the_others_are_done(transcribe, monkeypatch):
+    real = NameSayer.transcribe
+
+    def transcribe_but_for_b(self, path, **wishes):
+        return [][1] if path.stem == "b" else real(self, path, **wishes)
+
+    monkeypatch.setattr(NameSayer, "transcribe", transcribe_but_for_b)
+    status, out, err = transcribe("a.wav", "b.wav", "c.wav")
+    assert (status, out) == (2, "a.wav\ta\nc.wav\tc\n")
+    assert "skipped: b.wav: cannot be transcribed (IndexError in test_cli_transcribe.py, line " in err

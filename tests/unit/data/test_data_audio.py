@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.data.audio import AUDIO_SUFFIXES, audio_info, load_audio, load_cut, mix_down, read_audio, resample
+from asr.data.audio import audio_info, load_cut, mix_down, read_audio
+from asr.data.blocks import load_audio
 from asr.data.manifest import make_cut
+from asr.data.resample import resample
+from asr.data.sound_file import AUDIO_SUFFIXES
 from asr.errors import AudioError
 
 RATE_HZ = 16000

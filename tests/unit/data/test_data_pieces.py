@@ -13,7 +13,8 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from asr.config import TextSettings
 from asr.data.pieces import PieceTable, train_pieces
-from asr.data.tokens import BLANK, TokenTable, fewest_tokens, min_frames
+from asr.data.token_files import load_tokens
+from asr.data.tokens import BLANK, fewest_tokens, min_frames
 from asr.errors import ConfigError, TokenError
 
 KINDS = ("bpe", "unigram")
@@ -119,7 +120,7 @@ def test_the_table_depends_on_the_words_alone_and_not_on_their_order(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_saved_table_is_loaded_as_it_was(kind, tmp_path):
     TABLES[kind].save(tmp_path / "tokens.json")
-    loaded = TokenTable.load(tmp_path / "tokens.json")
+    loaded = load_tokens(tmp_path / "tokens.json")
     assert loaded == TABLES[kind]
     assert loaded.encode("the sea") == TABLES[kind].encode("the sea")
     content = json.loads((tmp_path / "tokens.json").read_text(encoding="utf-8"))
@@ -192,7 +193,7 @@ SYMBOLS = list(TABLES["bpe"].symbols)
 def test_a_damaged_table_is_refused_by_name(tmp_path, content, reason):
     (tmp_path / "tokens.json").write_text(json.dumps(content))
     with pytest.raises(TokenError, match=rf"tokens\.json: .*{reason}"):
-        TokenTable.load(tmp_path / "tokens.json")
+        load_tokens(tmp_path / "tokens.json")
 
 
 def test_a_model_whose_first_piece_is_not_the_blank_is_refused():

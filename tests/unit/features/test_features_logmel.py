@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.config import FeatureSettings
-from asr.data.audio import load_audio
+from asr.data.blocks import load_audio
 from asr.features.logmel import LOG_FLOOR, Cmvn, LogMel
 
 

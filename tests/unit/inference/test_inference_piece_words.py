@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from asr.config import TextSettings
 from asr.data.pieces import train_pieces
-from asr.decode.align import TokenSpan
+from asr.decode.hypothesis import TokenSpan
 from asr.decode.hypothesis import Hypothesis
 from asr.inference.words import Decoded, Extent
 

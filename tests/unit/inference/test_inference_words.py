@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.decode.align import TokenSpan
+from asr.decode.hypothesis import TokenSpan
 from asr.inference.words import GROWTH_S, Extent, speech_extent, word_extents
 
 ALWAYS = Extent(0.0, 1000.0)

@@ -1,5 +1,6 @@
-"""Transcripts as txt and json: what a reader of the files gets back."""
+"""Transcripts as txt, json and jsonl: what a reader of the files gets back."""
 
+import io
 import json
 
 import pytest
@@ -67,11 +68,12 @@ def test_json_refuses_what_other_readers_cannot_parse():
 
 @settings(deadline=None)
 @given(transcripts)
-def test_json_is_one_line_that_gives_the_transcript_back(transcript):
-    line = transcript.to_json()
+def test_jsonl_is_one_line_that_gives_the_transcript_back_as_json_does(transcript):
+    line = transcript.to_jsonl()
     assert line.endswith("\n")
-    assert line.count("\n") == 1
+    assert len(io.StringIO(line, newline="").readlines()) == 1
     back = json.loads(line)
+    assert json.loads(transcript.to_json()) == back
     assert (back["text"], back["path"]) == (transcript.text, transcript.path)
     assert back["duration_s"] == pytest.approx(transcript.duration_s, abs=0.00051)
     assert back["confidence"] == pytest.approx(transcript.confidence, abs=0.000051)
@@ -84,14 +86,22 @@ def test_json_is_one_line_that_gives_the_transcript_back(transcript):
 
 def test_json_keeps_a_file_name_that_is_not_utf_8():
     name = b"caf\xe9.wav".decode("utf-8", "surrogateescape")
-    line = Transcript("a", (), 1.0, 1.0, name).to_json()
-    assert json.loads(line.encode("utf-8"))["path"] == name
+    transcript = Transcript("a", (), 1.0, 1.0, name)
+    for line in (transcript.to_json(), transcript.to_jsonl()):
+        assert json.loads(line.encode("utf-8"))["path"] == name
+
+
+def test_json_is_indented_to_be_read_by_people():
+    assert EMPTY.to_json() == (
+        '{\n  "path": null,\n  "duration_s": 2.0,\n  "text": "",\n  "confidence": 0.0,\n  "words": []\n}\n'
+    )
 
 
 def test_every_format_is_what_the_method_of_its_name_returns():
     assert {name: write(TRANSCRIPT) for name, write in FORMATS.items()} == {
         "txt": TRANSCRIPT.to_txt(),
         "json": TRANSCRIPT.to_json(),
+        "jsonl": TRANSCRIPT.to_jsonl(),
         "srt": TRANSCRIPT.to_srt(),
         "vtt": TRANSCRIPT.to_vtt(),
         "tsv": TRANSCRIPT.to_tsv(),

@@ -2,7 +2,7 @@
 
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 import pytest
 import torch
@@ -19,9 +19,12 @@ CELLS = ["lstm", "gru", "tanh", "relu"]
 LENGTHS = torch.tensor([150, 91, 37, 9])  # log-mel frames; 38, 23, 10 and 3 output frames at subsampling 4
 
 
-def one_way_model(cell: str = "lstm", *, dropout: float = 0.0, hidden_size: int = 16) -> AcousticModel:
+def one_way_model(
+    cell: str = "lstm", *, dropout: float = 0.0, hidden_size: int = 16, lookahead_frames: int = 0
+) -> AcousticModel:
     settings = {"rnn": cell, "bidirectional": False, "layers": 2, "hidden_size": hidden_size, "dropout": dropout}
-    config = Config.model_validate({"model": settings | {"subsampling_channels": 4}})
+    settings |= {"subsampling_channels": 4, "lookahead_frames": lookahead_frames}
+    config = Config.model_validate({"model": settings})
     return AcousticModel(config, token_count=7).train()
 
 
@@ -39,14 +42,14 @@ def relative_difference(a: Tensor, b: Tensor) -> float:
     return ((a - b).norm() / b.norm()).item()
 
 
-def recurrence(layer: RecurrentLayer, x: Tensor, detach_every: int) -> Tensor:
+def recurrence(layer: RecurrentLayer, x: Tensor, borders: Container[int]) -> Tensor:
     """The cells' textbook formulas, frame by frame; the state becomes a constant at each border."""
     rnn = layer.rnn
     w_x, w_h, b_x, b_h = (getattr(rnn, f"{n}_l0") for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
     h = c = x.new_zeros(x.shape[0], rnn.hidden_size)
     outputs = []
     for frame in range(x.shape[1]):
-        if frame % detach_every == 0:
+        if frame in borders:
             h, c = h.detach(), c.detach()
         from_x, from_h = x[:, frame] @ w_x.T + b_x, h @ w_h.T + b_h
         if layer.cell == "lstm":
@@ -63,12 +66,16 @@ def recurrence(layer: RecurrentLayer, x: Tensor, detach_every: int) -> Tensor:
     return torch.stack(outputs, dim=1)
 
 
-def brute_force(model: AcousticModel, features: Tensor, lengths: Tensor, detach_every: int) -> tuple[Tensor, Tensor]:
+def brute_force(
+    model: AcousticModel, features: Tensor, lengths: Tensor, borders: Container[int]
+) -> tuple[Tensor, Tensor]:
     """One graph of the whole batch, with nothing windowed but the recurrence's state."""
     x, frames = model.subsampling(features, lengths)
     valid = (torch.arange(x.shape[1]) < frames[:, None])[..., None]
     for layer in model.layers:
-        x = (x + recurrence(layer, layer.norm(x), detach_every)) * valid
+        x = (x + recurrence(layer, layer.norm(x), borders)) * valid
+    if model.lookahead is not None:
+        x = model.lookahead(x)
     return model.output(model.norm(x)).float().log_softmax(-1), frames
 
 
@@ -78,10 +85,25 @@ def test_gradients_inside_a_window_are_exact(cell: str, bptt_frames: int) -> Non
     model = one_way_model(cell).double()
     features = torch.randn(4, 150, 80, dtype=torch.float64)
     ours = gradient(model, transcript_loss(*model.encode(features, LENGTHS, bptt_frames=bptt_frames)))
-    expected = gradient(model, transcript_loss(*brute_force(model, features, LENGTHS, bptt_frames)))
-    untruncated = gradient(model, transcript_loss(*brute_force(model, features, LENGTHS, 1000)))
+    expected = gradient(model, transcript_loss(*brute_force(model, features, LENGTHS, range(0, 38, bptt_frames))))
+    untruncated = gradient(model, transcript_loss(*brute_force(model, features, LENGTHS, ())))
     assert relative_difference(ours, expected) < 1e-6
     assert relative_difference(ours, untruncated) > 1e-4  # the truncation is real
+
+
+@pytest.mark.parametrize("bptt_frames", [3, 10, 37])
+def test_gradients_inside_a_window_and_the_frames_it_looks_ahead_at_are_exact(bptt_frames: int) -> None:
+    model = one_way_model(lookahead_frames=5).double()
+    torch.nn.init.normal_(model.lookahead.convolution.weight)  # type: ignore[union-attr]
+    features = torch.randn(4, 150, 80, dtype=torch.float64)
+    windows = []
+    for start in range(0, 38, bptt_frames):
+        # Each window's frames from a graph that only its own start cuts.
+        whole, frames = brute_force(model, features, LENGTHS, (start,))
+        windows.append(whole[:, start : start + bptt_frames])
+    ours = gradient(model, transcript_loss(*model.encode(features, LENGTHS, bptt_frames=bptt_frames)))
+    expected = gradient(model, transcript_loss(torch.cat(windows, 1), frames))
+    assert relative_difference(ours, expected) < 1e-6
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -90,7 +112,7 @@ def test_a_window_as_long_as_the_utterance_gives_whole_backpropagation(cell: str
     model = one_way_model(cell).double()
     features = torch.randn(4, 150, 80, dtype=torch.float64)
     ours = gradient(model, transcript_loss(*model.encode(features, LENGTHS, bptt_frames=bptt_frames)))
-    whole = gradient(model, transcript_loss(*brute_force(model, features, LENGTHS, 1000)))
+    whole = gradient(model, transcript_loss(*brute_force(model, features, LENGTHS, ())))
     assert relative_difference(ours, whole) < 1e-6
 
 

@@ -10,7 +10,7 @@ from conftest import LEARNS_FAST, TINY, tone_speech
 import asr
 from asr.config import load_config
 from asr.data.manifest import cut_text, make_cut, read_manifest, write_manifest
-from asr.data.tokens import TokenTable
+from asr.data.token_files import load_tokens
 from asr.errors import ConfigError, TrainingError
 from asr.lm.arpa import write_arpa
 from asr.lm.token_ngram import token_ngram
@@ -44,7 +44,7 @@ def test_pieces_are_learnt_with_the_model_and_carry_it_to_words_and_language_mod
     *_, last = train(config, word_corpus, tmp_path)
     assert last.dev.wer < 0.1
 
-    table = TokenTable.load(tmp_path / "tokens.json")
+    table = load_tokens(tmp_path / "tokens.json")
     assert table.symbols[0] == "<blank>"
     assert len(table) == 10
     assert any(len(symbol) > 1 for symbol in table.symbols[1:])

@@ -1,0 +1,174 @@
+"""Audio of any kind → mono samples at the model's rate, block by block: the length of a recording takes no memory.
+
+What libsndfile decodes is read by it, everything else by ffmpeg. `-` is standard input.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from asr.data.audio import mix_down
+from asr.data.ffmpeg import FfmpegStream, open_with_ffmpeg
+from asr.data.resample import StreamResampler
+from asr.data.sound_file import UnknownFormatError, check_complete, check_finite, open_sound
+from asr.errors import AudioError
+
+STDIN = "-"
+BLOCK_S = 10.0
+_MOST_VALUES = 4_000_000  # of a block's samples times channels, whatever the header says of either
+
+Source: TypeAlias = "str | os.PathLike[str]"
+
+
+@dataclass(frozen=True)
+class AudioStream:
+    """An open recording.
+
+    Attributes:
+        sample_rate_hz: of each channel.
+        channels: how many there are.
+        duration_s: as the file declares it; None if it does not.
+        blocks: `(channel, sample)` float32, to be read once, in order. An `AudioError` is raised where the file turns
+            out to be damaged.
+    """
+
+    sample_rate_hz: int
+    channels: int
+    duration_s: float | None
+    blocks: Iterator[NDArray[np.float32]]
+
+
+@contextmanager
+def open_audio(path: Source) -> Iterator[AudioStream]:
+    """Open any audio or video file, or standard input, to read it in blocks of `BLOCK_S`.
+
+    Args:
+        path: a file that libsndfile or ffmpeg can decode; `-` for standard input, which is copied to a temporary file
+            first, since the headers of many formats stand at the end or are looked at twice.
+
+    Raises:
+        AudioError: it is missing, not audio, empty or damaged, or needs ffmpeg and there is none.
+    """
+    with ExitStack() as stack:
+        file, name = Path(path), os.fspath(path)
+        if name == STDIN:
+            file, name = stack.enter_context(stdin_as_file()), "standard input"
+        unknown = None
+        try:
+            sound = stack.enter_context(open_sound(file, name))
+        except UnknownFormatError as error:
+            unknown = str(error)
+        if unknown is None:
+            duration_s = sound.frames / sound.samplerate
+            yield AudioStream(sound.samplerate, sound.channels, duration_s, _sound_blocks(sound, name))
+        elif shutil.which("ffmpeg") is None:
+            raise AudioError(f"{unknown}; or install ffmpeg, with which it is read as it is: none is on the PATH")
+        else:
+            stream = stack.enter_context(open_with_ffmpeg(file, name))
+            yield AudioStream(stream.sample_rate_hz, stream.channels, stream.duration_s, _ffmpeg_blocks(stream, name))
+
+
+@contextmanager
+def stdin_as_file() -> Iterator[Path]:
+    """Copy standard input to a temporary file, which is removed with the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "stdin"
+        with path.open("wb") as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+        yield path
+
+
+def audio_blocks(path: Source, sample_rate_hz: int, *, channel: int | None = None) -> Iterator[NDArray[np.float32]]:
+    """Yield a recording as consecutive blocks `(sample,)`, mono float32 at `sample_rate_hz`.
+
+    Args:
+        path: as for `open_audio`.
+        sample_rate_hz: the rate to resample to.
+        channel: the one to take, counted from 0; None for the average of all.
+
+    Raises:
+        AudioError: as `open_audio`; or the recording has no such channel.
+    """
+    with open_audio(path) as stream:
+        mono = (one_channel(block, channel, os.fspath(path)) for block in stream.blocks)
+        yield from resampled(mono, stream.sample_rate_hz, sample_rate_hz)
+
+
+def waveform_blocks(
+    waveform: NDArray[np.float32], from_hz: int, to_hz: int, *, channel: int | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """Yield a waveform `(channel, sample)` of `from_hz` as `audio_blocks` does a file.
+
+    Raises:
+        AudioError: the waveform has no such channel.
+    """
+    mono, step = one_channel(waveform, channel, "the waveform"), max(1, round(BLOCK_S * from_hz))
+    return resampled((mono[start : start + step] for start in range(0, len(mono), step)), from_hz, to_hz)
+
+
+def load_audio(path: Source, sample_rate_hz: int, *, channel: int | None = None) -> NDArray[np.float32]:
+    """Return a whole recording as `(sample,)` mono float32 at `sample_rate_hz`.
+
+    Args and Raises: as `audio_blocks`.
+    """
+    return np.concatenate(list(audio_blocks(path, sample_rate_hz, channel=channel)))
+
+
+def resampled(blocks: Iterable[NDArray[np.float32]], from_hz: int, to_hz: int) -> Iterator[NDArray[np.float32]]:
+    """Yield the blocks `(sample,)` at another rate, with the samples that `resample` gives of the whole."""
+    change = StreamResampler(from_hz, to_hz)
+    yield from filter(len, map(change, blocks))
+    rest = change(np.zeros(0, np.float32), last=True)
+    if len(rest):
+        yield rest
+
+
+def one_channel(waveform: NDArray[np.float32], channel: int | None, name: str) -> NDArray[np.float32]:
+    """Return a channel, counted from 0, of `(channel, sample)`, or with None the average of all.
+
+    Raises:
+        AudioError: there is no such channel; the message calls the recording `name`.
+    """
+    if channel is None:
+        return mix_down(waveform)
+    if not 0 <= channel < len(waveform):
+        raise AudioError(f"{name}: channel {channel} was asked for, but its {len(waveform)} are counted from 0")
+    chosen: NDArray[np.float32] = waveform[channel]
+    return chosen
+
+
+def _sound_blocks(file: soundfile.SoundFile, name: str) -> Iterator[NDArray[np.float32]]:
+    wanted, decoded = file.frames, 0
+    step = _block_samples(file.samplerate, file.channels)
+    while len(samples := file.read(step, dtype="float32", always_2d=True)):
+        decoded += len(samples)
+        check_finite(name, samples)
+        yield np.ascontiguousarray(samples.T)
+    check_complete(name, file, wanted, decoded)
+
+
+def _ffmpeg_blocks(stream: FfmpegStream, name: str) -> Iterator[NDArray[np.float32]]:
+    step = _block_samples(stream.sample_rate_hz, stream.channels)
+    decoded = 0
+    while len(samples := stream.read(step)):
+        decoded += len(samples)
+        check_finite(name, samples)
+        yield np.ascontiguousarray(samples.T)
+    if decoded == 0:
+        raise AudioError(f"{name}: holds no samples (0 s of audio)")
+
+
+def _block_samples(sample_rate_hz: int, channels: int) -> int:
+    return max(1, min(round(BLOCK_S * sample_rate_hz), _MOST_VALUES // channels))

@@ -1,0 +1,143 @@
+"""Opening an audio file with libsndfile, with every way in which a file can be bad told apart and named.
+
+Decoding is libsndfile's, through soundfile: wav, flac, ogg, opus, mp3, NIST sphere, aiff.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from asr.errors import AudioError
+
+AUDIO_SUFFIXES: frozenset[str] = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".sph", ".aiff", ".aif"})
+
+FFMPEG_SUFFIXES: frozenset[str] = frozenset(
+    {".m4a", ".mp4", ".m4b", ".aac", ".webm", ".mkv", ".mov", ".avi", ".wma", ".amr", ".3gp"}
+)
+"""Audio and video that libsndfile cannot decode; `asr.data.ffmpeg` can, where ffmpeg is installed."""
+
+_HEADERLESS_SUFFIXES = frozenset({".raw", ".pcm"})
+# A rate beyond these was never meant: its header is damaged, and resampling from it would take all memory.
+_LOWEST_HZ, _HIGHEST_HZ = 1_000, 1_000_000
+# Programs that write to a pipe cannot go back to fill in the length, so they declare the largest possible one
+# (ffmpeg 0xFFFFFFFF, sox 0x7FFFF000 or so). Nothing is missing from such files.
+_STREAMING_BYTES = 0x7FFF0000
+# An mp3's declared length counts encoder padding, which not every decoder returns: two MPEG frames of leeway.
+_MP3_LEEWAY_SAMPLES = 2 * 1152
+
+
+class UnknownFormatError(AudioError):
+    """The file is in no format that libsndfile decodes; another program may know it."""
+
+
+@contextmanager
+def open_sound(path: Path, name: str | None = None) -> Iterator[soundfile.SoundFile]:
+    """Open an audio file or refuse it with a reason; decoding errors inside the block get one as well.
+
+    Args:
+        path: the file.
+        name: what messages call it; by default its path.
+
+    Raises:
+        UnknownFormatError: it is not in one of libsndfile's formats.
+        AudioError: it is missing, a folder, empty, damaged or shorter than its header declares.
+    """
+    name = name or str(path)
+    if path.is_dir():
+        raise AudioError(f"{name}: is a folder, not an audio file")
+    if not path.exists():
+        raise AudioError(f"{name}: no such file")
+    if path.suffix.lower() in _HEADERLESS_SUFFIXES:
+        raise AudioError(
+            f"{name}: {path.suffix} files do not say their rate and format; convert it first, e.g. "
+            f"ffmpeg -f s16le -ar 16000 -ac 1 -i {path.name} {path.stem}.wav"
+        )
+    if path.suffix.lower() in FFMPEG_SUFFIXES:
+        raise UnknownFormatError(
+            f"{name}: {path.suffix} files cannot be decoded; convert it first, e.g. "
+            f"ffmpeg -i {path.name} {path.stem}.wav (or .flac)"
+        )
+    try:
+        with path.open("rb") as raw:  # libsndfile would not say why it cannot open a file
+            header = raw.read(1024)
+        if not header:
+            raise AudioError(f"{name}: the file is empty (0 bytes)")
+        with soundfile.SoundFile(str(path)) as file:
+            reason = _truncation(file, header)
+            if reason:
+                raise AudioError(f"{name}: truncated: {reason}; copy or convert the file again")
+            if not _LOWEST_HZ <= file.samplerate <= _HIGHEST_HZ:
+                raise AudioError(f"{name}: damaged: its header declares a sample rate of {file.samplerate} Hz")
+            if file.frames == 0:
+                raise AudioError(f"{name}: holds no samples (0 s of audio)")
+            yield file
+    except soundfile.LibsndfileError as error:
+        raise _explained(name, error.error_string) from None
+    except OSError as error:
+        raise AudioError(f"{name}: cannot be read ({error.strerror})") from None
+
+
+def check_complete(name: str, file: soundfile.SoundFile, wanted: int, decoded: int) -> None:
+    """Refuse a file of which fewer samples could be decoded than it should hold.
+
+    Raises:
+        AudioError: the file is truncated or damaged.
+    """
+    leeway = _MP3_LEEWAY_SAMPLES if file.format == "MP3" else 0
+    if decoded == 0 or decoded < wanted - leeway:
+        raise AudioError(
+            f"{name}: truncated: {wanted} samples were expected and {decoded} could be decoded; "
+            "copy or convert the file again"
+        )
+
+
+def check_finite(name: str, samples: NDArray[np.float32]) -> None:
+    """Refuse `(sample, channel)` with samples that are NaN or infinite.
+
+    Raises:
+        AudioError: there are some.
+    """
+    finite = np.isfinite(samples)
+    if not finite.all():
+        bad = int(np.count_nonzero(~finite.all(axis=1)))
+        raise AudioError(
+            f"{name}: {bad} of {len(samples)} samples are NaN or infinite; write the file again from its source"
+        )
+
+
+def _truncation(file: soundfile.SoundFile, header: bytes) -> str | None:
+    """Return how a file is shorter than its header says, or None.
+
+    libsndfile itself shortens such a file silently and only notes the difference in its log (`extra_info`).
+    """
+    log: str = file.extra_info
+    match = re.search(r"^\s*(data|SSND) : (\d+) \(should be (\d+)\)", log, re.MULTILINE)
+    if match and int(match[3]) < int(match[2]) < _STREAMING_BYTES:
+        return f"{match[2]} bytes of audio are declared, {match[3]} are there"
+    if file.format == "NIST":
+        declared = re.search(rb"^sample_count -i (\d+)", header, re.MULTILINE)
+        if declared and file.frames < int(declared[1]):
+            return f"{int(declared[1])} samples are declared, {file.frames} are there"
+    # A stream without an end mark is legal (recordings of broadcasts); one that stops within a page is not.
+    if file.format == "OGG" and "Junk after the last page" in log:
+        return "the stream breaks off within a page"
+    return None
+
+
+def _explained(name: str, message: str) -> AudioError:
+    text = message.strip().rstrip(".")
+    if "SF_INFO struct incomplete" in text:
+        return AudioError(f"{name}: damaged: its header declares a sample rate of 0 Hz or no channels; write it again")
+    if "Format not recognised" in text or "unknown format" in text.lower():
+        known = " ".join(sorted(AUDIO_SUFFIXES))
+        return UnknownFormatError(
+            f"{name}: not audio in a known format ({known}); convert it first, e.g. with ffmpeg, to wav or flac"
+        )
+    return AudioError(f"{name}: damaged or truncated ({text}); copy or convert the file again")

@@ -1,0 +1,143 @@
+"""A model folder's language models and a listener's hotwords, as what the decode settings make of them.
+
+    decode.lm = tokens           lm.arpa.gz, if the folder has it
+    decode.lm = words            lm.words.arpa.gz, through the lexicon of its words
+    decode.rnn_weight > 0        rnnlm/, within the search
+    decode.rescore_weight > 0    rnnlm/, over the hypotheses that the search returns
+    hotwords                     a bonus each; their words join the lexicon
+
+In the search their weighted scores are summed. A model is read when a search first needs it, and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import torch
+
+from asr.config import DecodeSettings
+from asr.data.text import normalise
+from asr.decode.beam import WeightedScorer
+from asr.decode.hotwords import HotwordScorer
+from asr.decode.hypothesis import Hypothesis
+from asr.decode.rescore import rescore
+from asr.decode.rnn_scorer import RnnScorer
+from asr.decode.scorers import TokenNgramScorer
+from asr.decode.word_scorer import WordNgramScorer
+from asr.errors import ModelError, TokenError
+from asr.lm.arpa import read_arpa
+from asr.lm.rnnlm_bundle import RNN_LM, RnnLmBundle
+from asr.model.bundle import RECURRENT_LANGUAGE_MODEL, WORD_LANGUAGE_MODEL, ModelBundle
+
+Hotwords = tuple[tuple[str, float], ...]
+
+
+class LanguageModels:
+    """Those of one model folder."""
+
+    def __init__(self, bundle: ModelBundle, device: torch.device) -> None:
+        """Read nothing yet."""
+        self._bundle, self._device = bundle, device
+        # One set of hotwords is the rule, for a file or for a whole run; another takes its place.
+        self._hotword_scorer = lru_cache(maxsize=1)(self._build_hotwords)
+        self._word_scorer = lru_cache(maxsize=1)(self._read_words)
+        self._widened_word_scorer = lru_cache(maxsize=1)(self._widen)
+
+    def are_used(self, settings: DecodeSettings) -> bool:
+        """Whether a search with these settings asks any of them."""
+        has_ngram = settings.lm == "words" or self._bundle.lm_path is not None
+        return (has_ngram and settings.lm_weight > 0) or settings.rnn_weight > 0 or settings.rescore_weight > 0
+
+    def scorers(self, settings: DecodeSettings, hotwords: Mapping[str, float]) -> list[WeightedScorer]:
+        """Return what a search asks.
+
+        Args:
+            settings: which models, and their weights.
+            hotwords: natural-log bonus of each word or phrase, which is normalised as transcripts were.
+
+        Raises:
+            ModelError: the folder lacks a model that the settings name.
+            LanguageModelError: a model is damaged, or does not fit the acoustic model.
+            TokenError: a hotword is empty or holds a character that the acoustic model lacks.
+            ConfigError: a bonus is not above 0.
+        """
+        phrases = self._normalised(hotwords)
+        found = []
+        if phrases:
+            found.append(WeightedScorer(self._hotword_scorer(phrases), 1.0))
+        if settings.lm_weight > 0 and settings.lm == "words":
+            scorer = self._widened_word_scorer(settings.oov_penalty, phrases)
+            found.append(WeightedScorer(scorer, settings.lm_weight))
+        elif settings.lm_weight > 0 and self._token_scorer is not None:
+            found.append(WeightedScorer(self._token_scorer, settings.lm_weight))
+        if settings.rnn_weight > 0:
+            found.append(WeightedScorer(self._rnn_scorer, settings.rnn_weight))
+        return found
+
+    def rescored(self, nbest: list[list[Hypothesis]], settings: DecodeSettings) -> list[list[Hypothesis]]:
+        """Return each utterance's hypotheses as the recurrent model ranks them, if the settings give it a weight.
+
+        Its weighted log-probability becomes part of `score` and `lm_score`.
+
+        Raises:
+            ModelError, LanguageModelError: as for `scorers`.
+        """
+        weight = settings.rescore_weight
+        if weight == 0:
+            return nbest
+        return [
+            [
+                replace(item.hypothesis, score=item.score, lm_score=item.hypothesis.lm_score + weight * item.log_prob)
+                for item in ranked
+            ]
+            for ranked in rescore(nbest, self._recurrent, self._bundle.tokens, weight=weight)
+        ]
+
+    def _normalised(self, hotwords: Mapping[str, float]) -> Hotwords:
+        """Return the phrases in the spelling of the acoustic model's text, sorted."""
+        phrases: dict[str, float] = {}
+        for given, bonus in hotwords.items():
+            phrase = normalise(given, self._bundle.config.text)
+            if not phrase:
+                raise TokenError(f"the hotword {given!r} is empty, after the model's text settings")
+            phrases[phrase] = bonus
+        return tuple(sorted(phrases.items()))
+
+    def _build_hotwords(self, hotwords: Hotwords) -> HotwordScorer:
+        return HotwordScorer(dict(hotwords), self._bundle.tokens)
+
+    @cached_property
+    def _token_scorer(self) -> TokenNgramScorer | None:
+        path = self._bundle.lm_path
+        return None if path is None else TokenNgramScorer(read_arpa(path), self._bundle.tokens)
+
+    def _read_words(self, oov_penalty: float | None) -> WordNgramScorer:
+        lm = read_arpa(self._file("lm is words", "ngram", WORD_LANGUAGE_MODEL, " --words"))
+        return WordNgramScorer(lm, self._bundle.tokens, oov_penalty=oov_penalty)
+
+    def _widen(self, oov_penalty: float | None, hotwords: Hotwords) -> WordNgramScorer:
+        scorer = self._word_scorer(oov_penalty)
+        return scorer.with_words(self._hotword_scorer(hotwords).words) if hotwords else scorer
+
+    @cached_property
+    def _rnn_scorer(self) -> RnnScorer:
+        return RnnScorer(self._recurrent, self._bundle.tokens)
+
+    @cached_property
+    def _recurrent(self) -> RnnLmBundle:
+        file = self._file("rnn_weight or rescore_weight is above 0", "rnn", f"{RECURRENT_LANGUAGE_MODEL}/{RNN_LM}", "")
+        bundle = RnnLmBundle.load(file.parent)
+        bundle.lm.to(self._device)
+        return bundle
+
+    def _file(self, wanted_by: str, command: str, name: str, option: str) -> Path:
+        folder = self._bundle.folder
+        if folder is None or not (folder / name).is_file():
+            raise ModelError(
+                f"{folder or 'the model'}: decode.{wanted_by}, but there is no {name}; "
+                f"`asr lm {command} TEXT --model {folder or 'DIR'}{option}` writes it"
+            )
+        return folder / name

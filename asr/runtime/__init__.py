@@ -1,0 +1,14 @@
+"""Transcribing without torch: numpy, onnxruntime and soundfile are all it takes.
+
+    import asr.runtime
+
+    recognizer = asr.runtime.load("exp/mine-onnx")  # a folder that `asr export` wrote
+    print(recognizer.transcribe("call.wav").text)
+
+From the shell: `python -m asr.runtime exp/mine-onnx call.wav`.
+"""
+
+from asr.inference.transcript import Transcript, Word
+from asr.runtime.recognizer import OnnxRecognizer, load
+
+__all__ = ["OnnxRecognizer", "Transcript", "Word", "load"]

@@ -1,0 +1,57 @@
+"""`python -m asr.runtime`: audio files → transcripts, without torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from asr.errors import AsrError, AudioError
+from asr.inference.formats import FORMATS
+from asr.runtime.recognizer import load
+
+# Formats of which several may follow each other.
+_STREAMS = ("txt", "jsonl")
+_FAILED, _SOME_SKIPPED, _INTERRUPTED = 1, 2, 130
+
+
+def main() -> int:
+    """Transcribe the files that the command line names; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m asr.runtime",
+        description="Turn audio files into text with an exported model, without torch.",
+        epilog="Exit status: 0 all files done, 1 the model cannot be used, 2 some files skipped.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="a folder that `asr export` wrote")
+    parser.add_argument("files", metavar="FILE", nargs="+", help="audio files; - is standard input")
+    parser.add_argument("--format", choices=FORMATS, default="txt", help="of several files txt or jsonl (default txt)")
+    parser.add_argument("--threads", type=int, help="most threads to compute with (default one a core)")
+    arguments = parser.parse_args()
+    several = len(arguments.files) > 1
+    if several and arguments.format not in _STREAMS:
+        parser.error(f"several files become {' or '.join(_STREAMS)}, not {arguments.format}")
+    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+    status = 0
+    try:
+        recognizer = load(arguments.model, threads=arguments.threads)
+        for path in arguments.files:
+            try:
+                transcript = recognizer.transcribe(path)
+            except AudioError as error:
+                status = _SOME_SKIPPED
+                print(f"skipped: {error}", file=sys.stderr)
+            else:
+                prefix = f"{path}\t" if several and arguments.format == "txt" else ""
+                print(prefix + FORMATS[arguments.format](transcript), end="", flush=True)
+    except AsrError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return _FAILED
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

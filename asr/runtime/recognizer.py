@@ -1,0 +1,148 @@
+"""An exported model: audio in, transcripts with word times and confidences out.
+
+The way of a recording: `open_audio` → `resampled` → `segments` → onnxruntime → `best_path` → `Decoded` → `Transcript`.
+It is that of `asr.Recognizer` with greedy search, and so are the results.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.data.audio import checked_waveform, mix_down
+from asr.data.blocks import open_audio
+from asr.data.tokens import BLANK, TokenTable
+from asr.decode.hypothesis import Hypothesis, TokenSpan
+from asr.errors import AudioError, DependencyError, ModelError
+from asr.inference.onnx_folder import INPUT, NETWORK, OUTPUT, Description
+from asr.inference.segment import segments
+from asr.inference.transcript import Transcript, Word
+from asr.inference.words import Decoded, speech_extent
+from asr.runtime.resample import resampled
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+
+def load(folder: str | os.PathLike[str], *, threads: int | None = None) -> OnnxRecognizer:
+    """Load a folder that `asr export` wrote.
+
+    Args:
+        folder: the exported model.
+        threads: most threads to compute with; None for one a core.
+
+    Raises:
+        ModelError: a file of the folder is missing or damaged, or the network keeps data outside its file.
+        DependencyError: onnxruntime is missing.
+    """
+    description = Description.load(Path(folder))
+    session = _session(Path(folder) / NETWORK, threads or 0)
+    shapes = [(value.name, len(value.shape), value.shape[-1]) for value in session.get_outputs()]
+    if [value.name for value in session.get_inputs()] != [INPUT] or shapes != [(OUTPUT, 2, len(description.tokens))]:
+        raise ModelError(f"{folder}: {NETWORK} does not belong to the description beside it; export the model again")
+    return OnnxRecognizer(session, description)
+
+
+class OnnxRecognizer:
+    """A loaded export, ready to transcribe."""
+
+    def __init__(self, session: InferenceSession, description: Description) -> None:
+        """Keep the network and what surrounds it; `load` makes both of a folder."""
+        self._session = session
+        self._tokens = _Texts(description.tokens)
+        self.sample_rate_hz = description.sample_rate_hz
+        self.frame_shift_s = description.frame_shift_s
+
+    def transcribe(
+        self, audio: str | os.PathLike[str] | NDArray[np.floating], *, sample_rate: int | None = None
+    ) -> Transcript:
+        """Transcribe a file or a waveform, of any length in the same memory.
+
+        Args:
+            audio: the path of an audio file, `-` for standard input, or samples in [-1, 1]: `(sample,)` or
+                `(channel, sample)`, mixed down.
+            sample_rate: of a waveform, in Hz; files carry their own.
+
+        Raises:
+            AudioError: the audio cannot be used.
+        """
+        if isinstance(audio, (str, os.PathLike)):
+            with open_audio(audio) as stream:
+                return self._transcribe(map(mix_down, stream.blocks), stream.sample_rate_hz, os.fspath(audio))
+        if sample_rate is None:
+            raise AudioError("a waveform needs sample_rate=, its samples per second")
+        return self._transcribe([mix_down(checked_waveform(np.asarray(audio)))], sample_rate, None)
+
+    def log_posteriors(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return `(frame, token)` natural-log posteriors of `(sample,)` at the model's rate; token 0 is the blank."""
+        result: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: waveform})[0]
+        return result
+
+    def _transcribe(self, blocks: Iterable[NDArray[np.float32]], from_hz: int, name: str | None) -> Transcript:
+        rate_hz, samples = self.sample_rate_hz, 0
+        words: list[Word] = []
+        for segment in segments(resampled(blocks, from_hz, rate_hz), rate_hz, "fixed"):
+            hypothesis, spans = best_path(self.log_posteriors(segment.waveform))
+            decoded = Decoded((hypothesis,), spans, speech_extent(segment.waveform, rate_hz))
+            words += decoded.words(self._tokens, self.frame_shift_s, segment.start / rate_hz)
+            samples = segment.start + len(segment.waveform)
+        return Transcript.of(words, samples / rate_hz, name)
+
+
+@dataclass(frozen=True)
+class _Texts(TokenTable):
+    """The texts of tokens of any kind; those of pieces are longer than a character and in an order of their own."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
+def best_path(log_posteriors: NDArray[np.float32]) -> tuple[Hypothesis, tuple[TokenSpan, ...]]:
+    """Return the tokens of the most probable path, repeats collapsed and blanks dropped, and the frames of each.
+
+    Among the paths that spell these tokens it is the most probable as well, so the frames are those of an alignment.
+
+    Args:
+        log_posteriors: `(frame, token)`, natural log.
+
+    Source: Graves et al. 2006, "Connectionist temporal classification", section 3.2, best path decoding.
+    """
+    path, best = log_posteriors.argmax(1), log_posteriors.max(1)
+    starts = np.flatnonzero(np.diff(path, prepend=-1))
+    runs = zip(path[starts].tolist(), starts.tolist(), [*starts[1:].tolist(), len(path)], strict=True)
+    spans = tuple(
+        TokenSpan(token, start, end, min(math.exp(best[start:end].max()), 1.0))
+        for token, start, end in runs
+        if token != BLANK
+    )
+    score = float(best.sum(dtype=np.float64))
+    tokens, frames = tuple(span.token for span in spans), tuple(span.start for span in spans)
+    return Hypothesis(tokens, score, score, 0.0, frames), spans
+
+
+def _session(path: Path, threads: int) -> InferenceSession:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise DependencyError("the runtime needs the package onnxruntime: pip install onnxruntime") from None
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # what goes wrong is told by the exception
+    try:
+        # As bytes, not as a path: so no version of onnxruntime follows a name in the file to weights kept elsewhere.
+        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+    except Exception as error:  # onnxruntime's own have no base of their own
+        reason = str(error).partition("\n")[0]
+        raise ModelError(
+            f"{path}: damaged, or not what `asr export` wrote ({reason}); export the model again"
+        ) from None

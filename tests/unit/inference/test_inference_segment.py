@@ -1,0 +1,169 @@
+"""Cutting recordings into segments: nothing that is said is lost or doubled, and little is held at a time."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.inference.segment import BATCH_S, LONGEST_S, WAITING_S, Segment, batches, segments
+
+RATE_HZ = 1000  # nothing but the speech detector minds the rate, and that is replaced
+WINDOW = 32
+PAUSE, MARGIN = 500, 250
+LONGEST = int(LONGEST_S) * RATE_HZ
+
+
+class Loudness:
+    """Stands for the speech detector: what is loud is speech."""
+
+    def __init__(self, rate_hz):
+        self.rest = np.zeros(0)
+
+    def __call__(self, block, *, last=False):
+        self.rest = np.concatenate([self.rest, block])
+        if last:
+            self.rest = np.pad(self.rest, (0, -len(self.rest) % WINDOW))
+        windows = len(self.rest) // WINDOW
+        heard, self.rest = self.rest[: windows * WINDOW], self.rest[windows * WINDOW :]
+        return (np.abs(heard.reshape(windows, WINDOW)).max(1, initial=0.0) > 0.1).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _loudness(monkeypatch):
+    monkeypatch.setattr("asr.inference.speech_detector.SpeechDetector", Loudness)
+
+
+def recording(*stretches):
+    """Return (pause, speech, pause, …) samples: speech is loud, and no two samples are alike."""
+    parts = [np.full(samples, 0.5 if place % 2 else 0.0) for place, samples in enumerate(stretches)]
+    waveform = np.concatenate(parts)
+    return (waveform + np.arange(len(waveform)) / len(waveform) / 100).astype(np.float32)
+
+
+def in_blocks(waveform, size):
+    return np.split(waveform, range(size, len(waveform), size))
+
+
+def check_law(waveform, found):
+    """Segments are parts of the recording, in order, without overlap, and say what they skip."""
+    end = 0
+    for segment in found:
+        assert segment.start == end + segment.skipped >= end
+        end = segment.start + len(segment.waveform)
+        np.testing.assert_array_equal(segment.waveform, waveform[segment.start : end])
+        assert 0 < len(segment.waveform) <= LONGEST
+    assert end <= len(waveform)
+
+
+@pytest.mark.parametrize("segmentation", ["vad", "fixed", "none"])
+@pytest.mark.parametrize("samples", [1, LONGEST])
+def test_a_recording_of_half_a_minute_stays_whole_though_nobody_speaks(segmentation, samples):
+    waveform = recording(samples)
+    (found,) = segments(in_blocks(waveform, 7000), RATE_HZ, segmentation)
+    assert (found.start, found.skipped) == (0, 0)
+    np.testing.assert_array_equal(found.waveform, waveform)
+
+
+@pytest.mark.parametrize("size", [100, 7000, 10**6])
+def test_segments_end_a_quarter_of_a_second_beyond_the_speech(size):
+    waveform = recording(3000, 4000, 600, 5000, 20_000, 100, 700, 50, 10_000)
+    found = list(segments(in_blocks(waveform, size), RATE_HZ))
+    check_law(waveform, found)
+    spoken = [(3000, 7000), (7600, 12_600), (32_600, 32_700), (33_400, 33_450)]
+    assert len(found) == len(spoken)
+    for segment, (start, end) in zip(found, spoken, strict=True):
+        assert start - MARGIN - WINDOW < segment.start <= start - MARGIN
+        assert end + MARGIN <= segment.start + len(segment.waveform) < end + MARGIN + WINDOW
+
+
+def test_a_short_pause_does_not_cut():
+    waveform = recording(1000, 3000, PAUSE - 2 * WINDOW, 3000, 30_000)
+    assert len(list(segments([waveform], RATE_HZ))) == 1
+
+
+def test_speech_that_reaches_the_ends_of_the_recording_is_kept_to_its_last_sample():
+    waveform = recording(0, 2000, 30_000, 2000)
+    first, last = segments(in_blocks(waveform, 999), RATE_HZ)
+    assert first.start == 0
+    assert last.start + len(last.waveform) == len(waveform)
+
+
+def test_speech_without_a_pause_is_cut_where_it_is_quietest():
+    waveform = recording(0, 100_000)
+    for dip in (20_000, 45_000, 71_000):
+        waveform[dip - 100 : dip + 100] *= 0.3
+    found = list(segments(in_blocks(waveform, 3000), RATE_HZ))
+    check_law(waveform, found)
+    assert sum(segment.skipped for segment in found) == 0
+    assert [segment.start for segment in found[:4]] == pytest.approx([0, 20_000, 45_000, 71_000], abs=20)
+    assert found[-1].start + len(found[-1].waveform) == len(waveform)
+
+
+def test_fixed_segments_cover_everything_and_are_cut_where_it_is_quietest():
+    waveform = recording(0, 100_000)
+    for dip in (20_000, 45_000, 71_000):
+        waveform[dip - 100 : dip + 100] *= 0.3
+    for size in (100, 3000, 10**6):
+        found = list(segments(in_blocks(waveform, size), RATE_HZ, "fixed"))
+        check_law(waveform, found)
+        assert sum(len(segment.waveform) for segment in found) == len(waveform)
+        assert [segment.start for segment in found[:4]] == pytest.approx([0, 20_000, 45_000, 71_000], abs=20)
+
+
+def test_none_keeps_the_recording_whole():
+    waveform = recording(0, 100_000)
+    (found,) = segments(in_blocks(waveform, 7000), RATE_HZ, "none")
+    np.testing.assert_array_equal(found.waveform, waveform)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(0, 3000) | st.integers(0, 40_000), min_size=1, max_size=12),
+    st.sampled_from([90, 1000, 33_333]),
+    st.sampled_from(["vad", "fixed"]),
+)
+def test_all_speech_is_in_exactly_one_segment(stretches, size, segmentation):
+    waveform = recording(*stretches)
+    found = list(segments(in_blocks(waveform, size), RATE_HZ, segmentation)) if len(waveform) else []
+    check_law(waveform, found)
+    covered = np.zeros(len(waveform), bool)
+    for segment in found:
+        covered[segment.start : segment.start + len(segment.waveform)] = True
+    assert covered[waveform > 0.1].all()
+
+
+def test_a_segment_comes_once_its_pause_is_heard_and_silence_is_not_kept():
+    waveform = np.concatenate([recording(5000, 2000)] * 20)
+    heard = []
+
+    def blocks():
+        for place, block in enumerate(in_blocks(waveform, 100)):
+            heard.append(place)
+            yield block
+
+    found = segments(blocks(), RATE_HZ)
+    next(found)  # to know that the recording is long
+    for segment in found:
+        heard_after = 100 * len(heard) - (segment.start + len(segment.waveform) - MARGIN)
+        assert heard_after <= PAUSE + WINDOW + 100 or segment.start < LONGEST
+
+
+def test_batches_are_of_similar_length_bounded_and_complete_and_their_segments_were_not_held_for_long():
+    rng = np.random.default_rng(1)
+    seconds = rng.uniform(0.5, 30, 100)
+    drawn = []
+
+    def source():
+        for place, duration_s in enumerate(seconds):
+            drawn.append(place)
+            yield Segment(place, np.zeros(round(duration_s * RATE_HZ), np.float32), 0)
+
+    given_back, padded_s = 0, 0.0
+    for group in batches(source(), RATE_HZ):
+        longest_s = max(len(segment.waveform) for segment in group) / RATE_HZ
+        assert longest_s * len(group) <= BATCH_S
+        padded_s += longest_s * len(group)
+        assert seconds[given_back : len(drawn)].sum() <= WAITING_S + LONGEST_S
+        given_back += len(group)
+    assert given_back == len(seconds)
+    assert padded_s < 1.25 * seconds.sum()  # drawn at random they would be padded by half

@@ -1,0 +1,222 @@
+"""Streams: when utterances end, what is said of them, and that cutting into blocks changes nothing."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.config import Config
+from asr.data.tokens import BLANK_SYMBOL, TokenTable
+from asr.errors import AudioError
+from asr.inference.listening import CarriedState, OverlappingChunks, listener
+from asr.inference.recognizer import Recognizer
+from asr.inference.stream import _Utterance, end_point, stream_results
+from asr.model.acoustic import AcousticModel
+from asr.model.bundle import ModelBundle
+
+RATE_HZ = 16000
+FRAME_SAMPLES = 640  # 40 ms
+TOKENS = TokenTable((BLANK_SYMBOL, " ", "a", "b", "c"))
+
+
+def recognizer(**model: object) -> Recognizer:
+    """An untrained recogniser; with `bidirectional=False`, one that carries its state on."""
+    sections = {"model": {"layers": 1, "hidden_size": 16, "subsampling_channels": 4} | model}
+    config = Config.model_validate(sections | {"features": {"cmvn": "global"}})
+    network = AcousticModel(config, len(TOKENS)).eval()
+    network.cmvn.set_moments(torch.full((80,), -6.0), torch.full((80,), 3.0))
+    with torch.no_grad():
+        network.output.bias[:2] = -3.0  # or it might say nothing
+    return Recognizer(ModelBundle(config, TOKENS, network, config.decode))
+
+
+class Reader:
+    """A listener that hears what is written: a character a frame, `-` for blank, each `late` frames after its time."""
+
+    delay_s = 0.0
+
+    def __init__(self, path: str, late: int = 3) -> None:
+        self.path, self.late = path, late
+        self.samples = self.given = 0
+
+    def __call__(self, samples, *, last=False):
+        self.samples += len(samples)
+        known = len(self.path) if last else max(self.samples // FRAME_SAMPLES - self.late, 0)
+        ids = [TOKENS.symbols.index(c) if c != "-" else 0 for c in self.path[self.given : known]]
+        self.given = max(known, self.given)
+        rows = torch.full((len(ids), len(TOKENS)), 0.01)
+        rows[range(len(ids)), ids] = 0.96
+        return rows.log()
+
+
+def results(path: str, cuts=(), *, silence_frames: int = 5, longest_frames: int = 500):
+    """All results of a path whose (silent) audio comes in blocks that end at `cuts`."""
+    waveform = np.zeros(max(len(path) - 1, 0) * FRAME_SAMPLES, np.float32)
+    blocks = np.split(waveform, sorted(min(cut, len(waveform)) for cut in cuts))
+    return list(
+        stream_results(
+            RECOGNIZER,
+            blocks,
+            RATE_HZ,
+            Reader(path),
+            method="greedy",
+            end_silence_s=silence_frames * 0.04,
+            longest_s=longest_frames * 0.04,
+        )
+    )
+
+
+RECOGNIZER = recognizer()
+
+
+def test_an_utterance_ends_after_a_pause_and_its_words_have_times_from_the_start_of_the_stream() -> None:
+    #        0         10        20        30        40
+    path = "----a-b- --ca-------------------------b-- cc-c--"
+    finals = [result for result in results(path) if result.is_final]
+    assert [final.text for final in finals] == ["ab ca", "b cc"]
+    frames = {"ab": (4, 6), "ca": (11, 12), "b": (38, 38), "cc": (42, 45)}
+    words = [word for final in finals for word in final.words]
+    assert [word.text for word in words] == list(frames)
+    for word, (first, last) in zip(words, frames.values(), strict=True):
+        assert word.start_s == pytest.approx(0.04 * first, abs=0.2)
+        assert word.end_s == pytest.approx(0.04 * last, abs=0.2)
+        assert 0 < word.confidence <= 1
+
+
+def test_partial_results_grow_and_come_only_when_they_change() -> None:
+    path = "--a-a---b--------c----"
+    every_frame = [FRAME_SAMPLES * frame for frame in range(len(path))]
+    shown = [(result.text, result.is_final) for result in results(path, every_frame)]
+    assert shown == [("a", False), ("aa", False), ("aab", False), ("aab", True), ("c", False), ("c", True)]
+    assert all(not result.words for result in results(path, every_frame) if not result.is_final)
+
+
+def test_a_long_utterance_ends_in_the_middle_of_the_longest_pause_of_its_second_half() -> None:
+    #                 10        20        30
+    path = "a-b----c-a-b-c---b-a-b-c-a-b-c-a-b-"
+    finals = [result.text for result in results(path, silence_frames=9, longest_frames=24) if result.is_final]
+    assert finals == ["abcabc", "babcabcab"]
+
+
+def test_silence_alone_gives_nothing_however_long_it_is() -> None:
+    assert results("-" * 2000, longest_frames=50) == []
+    assert results("- " * 1000, longest_frames=50) == []  # a space alone is no word
+    assert results("") == []
+
+
+@pytest.mark.parametrize(
+    ("spoken", "silence", "longest", "expected"),
+    [
+        ("..x", 2, 100, None),
+        ("..x.", 2, 100, None),
+        ("..x..", 2, 100, 5),
+        ("..x.x..xxxx", 2, 100, 7),
+        ("x.x.x.x.x", 2, 9, 5),  # pauses of the second half are alike: the first one
+        ("x.x.x.x..", 2, 9, 9),
+        ("x.x.x.x..x", 3, 9, 8),
+        ("xxxxxxxxxx", 3, 8, 4),
+    ],
+)
+def test_end_points_as_worked_by_hand(spoken, silence, longest, expected) -> None:
+    assert end_point(torch.tensor([c == "x" for c in spoken]), silence, longest) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    parts=st.lists(st.sampled_from(["-", "-", "---", "-------", " ", "a-", "b-", "c-", "cc-"]), max_size=40),
+    cuts=st.lists(st.integers(0, 60 * FRAME_SAMPLES), max_size=12),
+)
+def test_results_do_not_depend_on_the_blocks_and_lose_no_word(parts, cuts) -> None:
+    path = "-" + "".join(parts)
+
+    def finals(cuts):
+        return [result for result in results(path, cuts, longest_frames=20) if result.is_final]
+
+    assert finals(cuts) == finals([])
+    collapsed = "".join(c for c, _ in itertools.groupby(path) if c != "-")
+    assert "".join(final.text for final in finals(cuts)).replace(" ", "") == collapsed.replace(" ", "")
+    words = [word for final in finals(cuts) for word in final.words]
+    assert all(before.end_s <= after.start_s + 1e-9 for before, after in itertools.pairwise(words))
+
+
+def test_what_is_kept_is_bounded_by_the_longest_utterance() -> None:
+    path = "a-b-c----" * 12 + "-" * 150 + "a-b-" * 25
+    utterance, reader = _Utterance(RECOGNIZER, end_silence_s=0.2, longest_s=1.6), Reader(path)
+    for _ in path:
+        samples = np.zeros(FRAME_SAMPLES, np.float32)
+        utterance.hear(samples, reader(samples))
+        kept = max(len(utterance._samples) // FRAME_SAMPLES, len(utterance._log_posteriors))
+        assert kept <= 40 + reader.late
+        if (frames := utterance.end_point(last=False)) is not None:
+            utterance.finish(frames, "greedy", None)
+
+
+def heard(listen, waveform, cuts):
+    blocks = np.split(waveform, sorted(cuts))
+    return torch.cat([*map(listen, blocks), listen(np.zeros(0, np.float32), last=True)])
+
+
+@settings(max_examples=25, deadline=None)
+@given(samples=st.integers(0, 60000), cuts=st.lists(st.integers(0, 60000), max_size=10), bidirectional=st.booleans())
+def test_chunks_with_enough_context_give_the_log_posteriors_of_the_whole(samples, cuts, bidirectional) -> None:
+    model = recognizer(bidirectional=bidirectional).model
+    waveform = (0.1 * np.random.default_rng(samples).standard_normal(samples)).astype(np.float32)
+    # With one direction all the left counts, and of the right what the convolutions see; with two everything does.
+    right_s = 10.0 if bidirectional else 0.12
+    listen = OverlappingChunks(model, core_s=0.5, left_s=10.0, right_s=right_s)
+    with torch.inference_mode():
+        whole, _ = model(torch.from_numpy(waveform)[None], torch.tensor([samples]))
+    torch.testing.assert_close(heard(listen, waveform, cuts), whole[0], rtol=0, atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(samples=st.integers(0, 60000), cuts=st.lists(st.integers(0, 60000), max_size=10))
+def test_chunks_follow_each_other_without_gap_and_do_not_depend_on_the_blocks(samples, cuts) -> None:
+    model = recognizer().model
+    waveform = (0.1 * np.random.default_rng(samples).standard_normal(samples)).astype(np.float32)
+
+    def in_chunks(cuts):
+        return heard(OverlappingChunks(model, core_s=0.4, left_s=0.6, right_s=0.2), waveform, cuts)
+
+    assert len(in_chunks(cuts)) == model.frame_count(torch.tensor([samples])).item()
+    torch.testing.assert_close(in_chunks(cuts), in_chunks([]), rtol=0, atol=1e-5)
+
+
+def test_a_chunk_is_heard_with_its_context_alone() -> None:
+    model = recognizer().model
+    waveform = (0.1 * np.random.default_rng(0).standard_normal(48000)).astype(np.float32)
+    frames = heard(OverlappingChunks(model, core_s=0.4, left_s=0.6, right_s=0.2), waveform, [])
+    # The core of frames 30 to 39 lies in a chunk of frames 15 to 44.
+    chunk = torch.from_numpy(waveform[15 * FRAME_SAMPLES : 45 * FRAME_SAMPLES])[None]
+    expected, _ = model(chunk, torch.tensor([chunk.shape[1]]))
+    torch.testing.assert_close(frames[30:40], expected[0, 15:25], rtol=0, atol=1e-5)
+
+
+def test_a_model_that_can_carry_its_state_on_does() -> None:
+    assert isinstance(listener(recognizer(bidirectional=False).model), CarriedState)
+    assert isinstance(listener(recognizer().model), OverlappingChunks)
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize("rate_hz", [16000, 44100])
+def test_a_stream_of_any_blocks_rate_and_kind_is_recognised(bidirectional: bool, rate_hz: int) -> None:
+    it = recognizer(bidirectional=bidirectional)
+    waveform = 0.1 * np.random.default_rng(0).standard_normal(2 * rate_hz)
+    mono = [waveform[:5].astype(np.float32), waveform[5:5], torch.from_numpy(waveform[5:])]
+    stereo = [np.stack([waveform, waveform])]
+    streams = (it.stream(blocks, sample_rate=rate_hz, method="beam") for blocks in (mono, stereo))
+    finals = [[result for result in stream if result.is_final] for stream in streams]
+    assert [final.text for final in finals[0]] == [final.text for final in finals[1]]
+    assert finals[0]
+
+
+def test_blocks_that_are_no_audio_and_a_rate_of_nothing_are_errors() -> None:
+    with pytest.raises(AudioError, match="not finite"):
+        list(RECOGNIZER.stream([np.array([np.nan])], sample_rate=16000))
+    with pytest.raises(AudioError, match="int16"):
+        list(RECOGNIZER.stream([np.zeros(3, np.int16)], sample_rate=16000))
+    with pytest.raises(AudioError, match="sample_rate=0"):
+        RECOGNIZER.stream([], sample_rate=0)

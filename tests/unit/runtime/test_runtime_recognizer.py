@@ -1,0 +1,214 @@
+"""The runtime against the recogniser that stands on torch; and without torch."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from asr.config import load_config
+from asr.data.tokens import TokenTable
+from asr.decode.align import align
+from asr.decode.greedy import greedy_search
+from asr.errors import AudioError, ModelError
+from asr.inference.export import export_onnx
+from asr.inference.recognizer import Recognizer
+from asr.model.acoustic import AcousticModel
+from asr.model.bundle import ModelBundle
+from asr.runtime import load
+from asr.runtime.__main__ import main
+from asr.runtime.recognizer import best_path
+from tests.conftest import TINY, tone_speech
+
+onnx = pytest.importorskip("onnx")
+
+# What this package depends on, without numpy, soundfile and onnxruntime.
+ABSENT = {
+    *("torch", "torchaudio", "lhotse", "lightning_fabric", "librosa", "soxr", "scipy", "jiwer", "pydantic", "yaml"),
+    *("safetensors", "sentencepiece", "matplotlib", "tensorboard", "typer", "rich", "onnx", "silero_vad"),
+}
+WITHOUT = f"""
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {ABSENT!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+"""
+
+
+@pytest.fixture(scope="module")
+def recognizer():
+    """A model that was never trained but has strong opinions, so that it finds many words."""
+    torch.manual_seed(3)
+    config = load_config(None, TINY)
+    tokens = TokenTable.from_texts(["abcd "])
+    model = AcousticModel(config, len(tokens)).eval()
+    with torch.no_grad():
+        model.output.weight.normal_(std=3.0)
+    return Recognizer(ModelBundle(config, tokens, model, config.decode))
+
+
+@pytest.fixture(scope="module")
+def exported(recognizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported")
+    export_onnx(recognizer.bundle, folder)
+    return folder
+
+
+def assert_same(result, expected):
+    assert result.text == expected.text
+    assert [word.text for word in result.words] == [word.text for word in expected.words]
+    for name in ("start_s", "end_s", "confidence"):
+        values = [[getattr(word, name) for word in transcript.words] for transcript in (result, expected)]
+        np.testing.assert_allclose(*values, atol=1e-4)
+    assert (result.duration_s, result.path) == (expected.duration_s, expected.path)
+    assert result.confidence == pytest.approx(expected.confidence, abs=1e-4)
+
+
+@pytest.mark.parametrize("text", ["ab cd", "a", "dab bad cab add abba"])
+def test_a_file_gets_the_transcript_that_torch_gives_it(text, recognizer, exported, tmp_path, rng):
+    path = tmp_path / "speech.wav"
+    soundfile.write(path, tone_speech(text, rng), 16000)
+    expected = recognizer.transcribe(path, method="greedy")
+    assert len(expected.words) > 1
+    assert_same(load(exported).transcribe(path), expected)
+
+
+def test_a_long_recording_is_cut_and_timed_as_with_torch(recognizer, exported, rng):
+    speech = np.concatenate([tone_speech("ab cd abc", rng) for _ in range(60)])
+    assert len(speech) > 70 * 16000
+    expected = recognizer.transcribe(speech, sample_rate=16000, method="greedy", segment="fixed")
+    assert_same(load(exported).transcribe(speech, sample_rate=16000), expected)
+
+
+def test_channels_and_rates_are_converted(recognizer, exported, tmp_path, rng):
+    speech = tone_speech("ab cd", rng, rate_hz=44100)
+    path = tmp_path / "speech.flac"
+    soundfile.write(path, np.stack([speech, 0.5 * speech], axis=1), 44100)
+    expected = recognizer.transcribe(path, method="greedy")
+    result = load(exported).transcribe(path)
+    assert result.text == expected.text
+    assert result.duration_s == pytest.approx(len(speech) / 44100, abs=1e-3)
+
+
+@settings(max_examples=50, deadline=None)
+@given(arrays(np.float32, st.tuples(st.integers(1, 12), st.integers(2, 4)), elements=st.floats(-8, 0, width=16)))
+def test_the_best_path_and_its_frames_are_those_of_greedy_search_and_alignment(scores):
+    log_posteriors = (
+        torch.from_numpy(scores + np.random.default_rng(0).normal(size=scores.shape)).float().log_softmax(-1)
+    )
+    (expected,) = greedy_search(log_posteriors[None], torch.tensor([len(scores)]))
+    hypothesis, spans = best_path(log_posteriors.numpy())
+    assert (hypothesis.tokens, hypothesis.frames) == (expected.tokens, expected.frames)
+    assert hypothesis.score == pytest.approx(expected.score)
+    aligned = align(log_posteriors, hypothesis.tokens)
+    assert [(span.token, span.start, span.end) for span in spans] == [(s.token, s.start, s.end) for s in aligned]
+    assert [span.probability for span in spans] == pytest.approx([span.probability for span in aligned])
+
+
+def test_it_transcribes_where_numpy_onnxruntime_and_soundfile_are_all_there_is(recognizer, exported, tmp_path, rng):
+    path = tmp_path / "speech.wav"
+    soundfile.write(path, tone_speech("ab cd", rng, rate_hz=22050), 22050)
+    code = f"{WITHOUT}\nimport runpy\nsys.argv = ['asr.runtime', {str(exported)!r}, {str(path)!r}, '--format=jsonl']\n"
+    code += "runpy.run_module('asr.runtime', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["text"] == recognizer.transcribe(path, method="greedy").text
+
+
+def test_the_absence_of_torch_in_that_test_is_real():
+    done = subprocess.run([sys.executable, "-c", f"{WITHOUT}\nimport torch"], capture_output=True, text=True)
+    assert "No module named 'torch'" in done.stderr
+
+
+def test_weights_outside_the_network_s_file_are_not_read(exported, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.json").write_bytes((exported / "model.json").read_bytes())
+    network = onnx.load(exported / "model.onnx")
+    weight = max(network.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    (tmp_path / "elsewhere").write_bytes(weight.raw_data)
+    (folder / "inside").write_bytes(weight.raw_data)
+    weight.ClearField("raw_data")
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    for name in ("../elsewhere", str(tmp_path / "elsewhere"), "inside"):
+        weight.ClearField("external_data")
+        weight.external_data.add(key="location", value=name)
+        (folder / "model.onnx").write_bytes(network.SerializeToString())
+        with pytest.raises(ModelError, match=r"model\.onnx"):
+            load(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("model.json", None, "asr export"),
+        ("model.json", b"{", "export it again"),
+        ("model.json", b'{"format": 2, "sample_rate_hz": 1, "frame_shift_s": 1.0, "tokens": []}', "format 2"),
+        ("model.json", b'{"format": 1, "sample_rate_hz": 16000, "frame_shift_s": 0.0, "tokens": []}', "frame_shift_s"),
+        ("model.json", b'{"format": 1, "sample_rate_hz": 1e9, "frame_shift_s": 0.1, "tokens": []}', "sample_rate_hz"),
+        ("model.json", b'{"format": 1, "sample_rate_hz": 16000, "frame_shift_s": 0.1, "tokens": ["a"]}', "<blank>"),
+        (
+            "model.json",
+            b'{"format": 1, "sample_rate_hz": 16000, "frame_shift_s": 0.1, "tokens": ["<blank>", "a"]}',
+            "does not belong",
+        ),
+        ("model.onnx", None, "cannot be read"),
+        ("model.onnx", b"", "damaged"),
+        ("model.onnx", b"\x08\x08\x12\x03asr", "damaged"),
+    ],
+)
+def test_a_damaged_export_is_refused_by_the_name_of_the_file(file, content, message, exported, tmp_path):
+    for name in ("model.json", "model.onnx"):
+        (tmp_path / name).write_bytes((exported / name).read_bytes())
+    if content is None:
+        (tmp_path / file).unlink()
+    else:
+        (tmp_path / file).write_bytes(content)
+    with pytest.raises(ModelError, match=message) as raised:
+        load(tmp_path)
+    assert file in str(raised.value)
+
+
+def test_audio_that_cannot_be_used_is_refused(exported, tmp_path):
+    (tmp_path / "empty.wav").write_bytes(b"")
+    runtime = load(exported)
+    with pytest.raises(AudioError, match=r"empty\.wav"):
+        runtime.transcribe(tmp_path / "empty.wav")
+    with pytest.raises(AudioError, match="sample_rate"):
+        runtime.transcribe(np.zeros(100, np.float32))
+    with pytest.raises(AudioError, match="int16"):
+        runtime.transcribe(np.zeros(100, np.int16), sample_rate=16000)
+
+
+def run_main(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["asr.runtime", *map(str, arguments)])
+    status = main()
+    return status, *capsys.readouterr()
+
+
+def test_several_files_are_named_and_a_bad_one_is_skipped(monkeypatch, capsys, exported, tmp_path, rng):
+    good, bad = tmp_path / "good.wav", tmp_path / "bad.wav"
+    soundfile.write(good, tone_speech("ab cd", rng), 16000)
+    bad.write_bytes(b"no audio")
+    text = load(exported).transcribe(good).text
+    assert run_main(monkeypatch, capsys, exported, good) == (0, f"{text}\n", "")
+    status, out, err = run_main(monkeypatch, capsys, exported, bad, good)
+    assert (status, out) == (2, f"{good}\t{text}\n")
+    assert err.startswith(f"skipped: {bad}: ")
+    status, out, err = run_main(monkeypatch, capsys, tmp_path, good)
+    assert (status, out) == (1, "")
+    assert err.startswith("error: ")
+
+
+def test_several_files_do_not_become_one_subtitle_file(monkeypatch, capsys, exported):
+    with pytest.raises(SystemExit) as raised:
+        run_main(monkeypatch, capsys, exported, "a.wav", "b.wav", "--format=srt")
+    assert raised.value.code == 2
