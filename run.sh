@@ -29,7 +29,7 @@ Stages
   1 prepare      corpus → manifests  (custom: look through the manifests)
   2 train        manifests → acoustic model; continues a run that was cut off
   3 lm           training text → n-gram language model
-  4 tune         choose the weights of the beam search on dev
+  4 tune         choose the settings of the beam search on dev
   5 decode       recognise test, greedily and by beam search
   6 score        word error rates
   7 transcribe   the first recording of test
@@ -153,7 +153,7 @@ made_lm() { [ -e "$OUT/lm.arpa.gz" ]; }
 
 run_tune() { asr tune "$OUT" "$DATA/dev.jsonl.gz"; }
 key_tune() { manifests dev; }
-made_tune() { [ -e "$OUT/decoder.yaml" ]; }
+made_tune() { [ -e "$OUT/tune.json" ]; }
 
 run_decode() {
     asr decode "$OUT" "$DATA/test.jsonl.gz" --method greedy --out "$OUT/decode_test_greedy"

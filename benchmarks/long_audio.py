@@ -78,11 +78,12 @@ def compare(model: Path, manifest: Path, method: str | None, segment: str, *, si
     single = [recognizer.transcribe(waveform, sample_rate=rate_hz, method=method) for waveform in waveforms]
     joined = join(waveforms, rate_hz, silence=silence)
     whole = recognizer.transcribe(joined.waveform, sample_rate=rate_hz, method=method, segment=segment)
-    alone = sum((count_errors(*pair, unit="word") for pair in zip(references, (t.text for t in single))), ErrorCounts())
+    alone = ErrorCounts()
+    for reference, transcript in zip(references, single, strict=True):
+        alone += count_errors(reference, transcript.text, unit="word")
     together = count_errors(" ".join(references), whole.text, unit="word")
-    print(
-        f"{len(cuts)} utterances, joined {whole.duration_s:.0f} s, pauses of {'zeros' if silence else 'noise'}, {segment}"
-    )
+    pauses = "zeros" if silence else "noise"
+    print(f"{len(cuts)} utterances, joined to {whole.duration_s:.0f} s with pauses of {pauses}, segments: {segment}")
     print(f"WER utterance by utterance {alone.wer:.2%}, joined {together.wer:.2%}, {together.wer - alone.wer:+.2%}")
 
     apart_ms = []

@@ -3,9 +3,8 @@
     python benchmarks/streaming.py exp/an4 data/an4/test.jsonl.gz
 
 Each utterance of the manifest is recognised as a whole and as a stream; then all of them, joined into one recording
-with pauses of 0.3 to 3 s, as a stream. A model with one direction and global normalisation carries its state on, and its
-log-posteriors are those of the whole: the greatest difference is printed. Any other hears overlapping chunks; the
-options say how long they are.
+with pauses of 0.3 to 3 s, as a stream. A model with one direction and global normalisation carries its state on, and
+its log-posteriors are those of the whole: the greatest difference is printed. Any other hears overlapping chunks.
 """
 
 from __future__ import annotations
@@ -24,9 +23,8 @@ import asr
 from asr.data.audio import load_cut
 from asr.data.manifest import read_manifest, transcripts
 from asr.features.batching import collate
-from asr.inference.listening import CORE_S, LEFT_S, RIGHT_S, Listener, OverlappingChunks, listener
+from asr.inference.listening import listener
 from asr.inference.recognizer import Recognizer
-from asr.inference.stream import stream_results
 from asr.scoring.errors_count import ErrorCounts, count_errors
 
 PAUSE_S = (0.3, 3.0)
@@ -41,9 +39,6 @@ def main() -> None:
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--method", choices=("greedy", "beam"), default="greedy")
     parser.add_argument("--block-s", type=float, default=0.1, help="of the arriving audio")
-    parser.add_argument("--core-s", type=float, default=CORE_S)
-    parser.add_argument("--left-s", type=float, default=LEFT_S)
-    parser.add_argument("--right-s", type=float, default=RIGHT_S)
     arguments = parser.parse_args()
     recognizer = asr.load(arguments.model, accelerator="cpu")
     rate_hz = recognizer.sample_rate_hz
@@ -53,8 +48,12 @@ def main() -> None:
     joined = join(waveforms, rate_hz)
     print(describe())
     print(f"network          {recognizer.bundle.config.model.network}")
-    print(f"heard            {'with a carried state' if recognizer.model.streams else 'in overlapping chunks'}")
-    print(f"delay            {listener_of(recognizer, arguments).delay_s:.2f} s at most, by what a frame looks at")
+    listen = listener(recognizer.model, recognizer.bundle.tokens)
+    if recognizer.model.streams:
+        print(f"heard            with a carried state; a frame looks {recognizer.model.lookahead_s:.3f} s ahead")
+    else:
+        print(f"heard            in overlapping chunks, a new one every {listen.renewal_s:g} s")
+    print(f"final            {listen.end_silence_s:g} s after an utterance's end")
 
     whole, wholly = ErrorCounts(), []
     for waveform, reference in zip(waveforms, references, strict=True):
@@ -64,15 +63,16 @@ def main() -> None:
         whole += count_errors(reference, recognizer.bundle.tokens.decode(best.tokens), unit="word")
     print_errors("whole utterances", whole)
 
-    streamed, differences = ErrorCounts(), []
+    streamed, difference = ErrorCounts(), 0.0
     for waveform, reference, log_posteriors in zip(waveforms, references, wholly, strict=True):
         text, _ = stream(recognizer, waveform, arguments)
         streamed += count_errors(reference, text, unit="word")
-        heard = listener_of(recognizer, arguments)(waveform, last=True)
-        differences.append(float((heard - log_posteriors).abs().max()))
+        if recognizer.model.streams:
+            carried, _ = recognizer.model.step(torch.from_numpy(waveform), recognizer.model.start(), last=True)
+            difference = max(difference, float((carried - log_posteriors).abs().max()))
     print_errors("each as a stream", streamed)
     if recognizer.model.streams:
-        print(f"log-posteriors   differ by {max(differences):.1e} at most")
+        print(f"log-posteriors   differ by {difference:.1e} at most")
 
     text, blocks_s = stream(recognizer, joined, arguments)
     print_errors("one long stream", count_errors(" ".join(references), text, unit="word"))
@@ -96,14 +96,6 @@ def join(waveforms: list[Waveform], rate_hz: int) -> Waveform:
     return np.concatenate(pieces)
 
 
-def listener_of(recognizer: Recognizer, arguments: argparse.Namespace) -> Listener:
-    if recognizer.model.streams:
-        return listener(recognizer.model)
-    return OverlappingChunks(
-        recognizer.model, core_s=arguments.core_s, left_s=arguments.left_s, right_s=arguments.right_s
-    )
-
-
 def stream(recognizer: Recognizer, waveform: Waveform, arguments: argparse.Namespace) -> tuple[str, list[float]]:
     """Return the final text, and the seconds from each block's arrival until the next one was asked for."""
     size = round(arguments.block_s * recognizer.sample_rate_hz)
@@ -115,8 +107,7 @@ def stream(recognizer: Recognizer, waveform: Waveform, arguments: argparse.Names
             yield waveform[start : start + size]
             seconds.append(time.perf_counter() - began)
 
-    listen = listener_of(recognizer, arguments)
-    results = stream_results(recognizer, blocks(), recognizer.sample_rate_hz, listen, method=arguments.method)
+    results = recognizer.stream(blocks(), sample_rate=recognizer.sample_rate_hz, method=arguments.method)
     return " ".join(result.text for result in results if result.is_final), seconds
 
 

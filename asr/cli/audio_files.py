@@ -10,7 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from asr.data.audio import audio_files
-from asr.data.sound_file import AUDIO_SUFFIXES
+from asr.data.blocks import RECORDING_SUFFIXES
 from asr.errors import AsrError, AudioError
 
 
@@ -26,8 +26,9 @@ def find_audio(arguments: Iterable[Path]) -> tuple[list[AudioFile], list[AudioEr
     """Return the files to read, each once, and what is wrong with folders and patterns that yield none.
 
     A file is taken as it is, whatever its suffix. A folder is searched recursively, in the order of names,
-    for files with one of `AUDIO_SUFFIXES`; names that begin with a dot are passed over. Anything else with a `*`, `?`
-    or `[` is a pattern, in which `**` stands for any folders; what it matches was found in the folder before the first.
+    for files with one of `RECORDING_SUFFIXES`; names that begin with a dot are passed over. Anything else with a `*`,
+    `?` or `[` is a pattern, in which `**` stands for any folders; what it matches was found in the folder before the
+    first.
     """
     files: dict[Path, AudioFile] = {}
     problems: list[AudioError] = []
@@ -39,7 +40,7 @@ def find_audio(arguments: Iterable[Path]) -> tuple[list[AudioFile], list[AudioEr
         before = len(problems)
         inside = list(_walk(argument, problems))
         if not inside and len(problems) == before:
-            known = " ".join(sorted(AUDIO_SUFFIXES))
+            known = " ".join(sorted(RECORDING_SUFFIXES))
             problems.append(AudioError(f"{argument}: no audio files in this folder ({known})"))
         for path in inside:
             files.setdefault(path.absolute(), AudioFile(path, path.relative_to(argument)))
@@ -79,7 +80,7 @@ def printable(path: Path) -> str:
 def _matches(argument: Path, problems: list[AudioError]) -> list[AudioFile]:
     """Return the file itself, or the files that match if it is a pattern, in the order of their names."""
     if is_one_file(argument):
-        return [AudioFile(argument, Path(argument.name))]
+        return [AudioFile(argument, Path("stdin" if str(argument) == "-" else argument.name))]
     literal = takewhile(lambda part: not glob.has_magic(part), argument.parts)
     root = Path(*literal)
     found = [path for path in map(Path, sorted(glob.glob(str(argument), recursive=True))) if path.is_file()]
@@ -92,4 +93,4 @@ def _walk(folder: Path, problems: list[AudioError]) -> Iterator[Path]:
     def note(error: OSError) -> None:
         problems.append(AudioError(f"{error.filename}: cannot be searched ({error.strerror})"))
 
-    return audio_files(folder, note)
+    return audio_files(folder, note, RECORDING_SUFFIXES)

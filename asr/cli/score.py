@@ -1,4 +1,4 @@
-"""`asr score`: a decode folder → error rates on the screen, `wer.json` and `wer.txt` in the folder."""
+"""`asr score`: a decode folder → error rates on the screen, `wer.json`, `wer.txt` and `report.html` in the folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ def score(
         typer.Option(help="Another system's decode folder of the same utterances, to compare with."),
     ] = None,
 ) -> None:
-    """Count the errors of a decode folder: WER and CER with intervals; aligned errors go to wer.txt."""
+    """Count the errors of a decode folder: WER and CER with intervals.
+
+    Every utterance's errors go to wer.txt; report.html shows them with the reliability of the confidences.
+    """
     from asr.scoring.rendering import render_comparison
     from asr.scoring.report import compare, read_score, score_folder, summary
 
@@ -25,4 +28,4 @@ def score(
         other = read_score(against)
         typer.echo(f"\n{against}\n{summary(other)}")
         typer.echo(f"\n{render_comparison(compare(other, this), str(folder))}")
-    typer.echo(f"\ndetails   {folder / 'wer.txt'}")
+    typer.echo(f"\ndetails   {folder}: wer.txt, report.html")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
@@ -13,7 +14,12 @@ from asr.cli.options import Accelerator, DecodeSet, Hotword, Method
 from asr.inference.formats import FORMATS
 
 if TYPE_CHECKING:
-    from asr.inference.bulk import Options, Result
+    from asr.cli.audio_files import AudioFile
+    from asr.errors import AudioError
+    from asr.inference.bulk import OnProgress, Options, Result
+    from asr.inference.transcript import Transcript
+
+    Put: TypeAlias = Callable[[Path, Sequence[Transcript]], None]
 
 # Formats of which several may follow each other on stdout; a subtitle file stands alone.
 _STREAMS = ("txt", "jsonl")
@@ -31,7 +37,10 @@ def transcribe(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, e.g. exp/an4.")],
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE", help="Audio files, folders to search for them, or patterns in quotes."),
+        typer.Argument(
+            metavar="FILE",
+            help="Audio or video files, folders to search for audio, patterns in quotes, or - for stdin.",
+        ),
     ],
     format: Annotated[str, typer.Option(help=", ".join(FORMATS) + ".", callback=_known_format)] = "txt",
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a file for each here, not to stdout.")] = None,
@@ -43,6 +52,22 @@ def transcribe(
     ray: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Use a ray cluster: HOST:PORT, auto for this machine's, or local."),
+    ] = None,
+    segment: Annotated[
+        Literal["vad", "fixed", "none"],
+        typer.Option(
+            help="Cut what lasts more than 30 s where nobody speaks, every 15 to 30 s where it is quiet, or not."
+        ),
+    ] = "vad",
+    channels: Annotated[
+        Literal["mix", "separate"], typer.Option(help="Mix them down, or transcribe each: <name>.ch0.srt and so on.")
+    ] = "mix",
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Print each utterance as soon as it has ended, of one file or of stdin.")
+    ] = False,
+    rate: Annotated[
+        int | None,
+        typer.Option(metavar="HZ", min=1, help="With --stream: stdin is raw, signed 16-bit integers of one channel."),
     ] = None,
     method: Method = None,
     hotword: Hotword = None,
@@ -61,53 +86,46 @@ def transcribe(
 
     A file that cannot be read is skipped and named on stderr. Exit status: 0 all files done, 2 some skipped.
     """
-    import sys
-    from contextlib import nullcontext
-
-    from asr.cli.audio_files import find_audio, is_one_file, output_paths, printable
-    from asr.cli.console import clock, err, progress
+    from asr.cli.audio_files import find_audio, is_one_file
+    from asr.cli.console import err
     from asr.cli.options import decode_settings, hotword_bonuses
-    from asr.errors import AudioError
-    from asr.inference import journal
-    from asr.inference.bulk import Options, in_order
+    from asr.inference.bulk import Options
 
     several = len(files) > 1 or not is_one_file(files[0])
-    in_files = out is not None or beside
-    if out is not None and beside:
-        raise typer.BadParameter("it excludes --out", param_hint="--beside")
-    if several and not in_files and format not in _STREAMS:
-        raise typer.BadParameter(f"needed when several files become {format}", param_hint="--out or --beside")
-    options = Options(method, hotword_bonuses(hotword), decode_settings(overrides))
-    found, skipped = find_audio(files)
-    paths = [file.path for file in found]
-    tasks: dict[Path, journal.Task] = {}
-    if in_files:
-        outputs = output_paths(found, out, f".{format}")
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)  # now, since failing after an hour of work would be late
-        left = journal.unfinished(journal.tasks_of(outputs, journal.fingerprint(model, options)), overwrite=overwrite)
-        if len(left) < len(paths):
-            err.print(f"{len(paths) - len(left)} of {len(paths)} files are done already")
-        tasks = {task.audio: task for task in left}
-        paths = list(tasks)
+    separate, in_files, in_parallel = (
+        channels == "separate",
+        out is not None or beside,
+        jobs is not None or ray is not None,
+    )
+    for refused, option, reason in (
+        (out is not None and beside, "--beside", "it excludes --out"),
+        (
+            (several or separate) and not in_files and format not in _STREAMS,
+            "--out or --beside",
+            f"needed when several files or channels become {format}",
+        ),
+        (Path("-") in files and (beside or in_parallel or separate), "-", "stdin is read once, here, and lies nowhere"),
+        (stream and (several or separate or in_files or in_parallel), "--stream", "it prints what is said in one file"),
+        (stream and (format, segment) != ("txt", "vad"), "--stream", "it prints text and finds pauses itself"),
+        (rate is not None and not stream, "--rate", "it belongs to --stream"),
+    ):
+        if refused:
+            raise typer.BadParameter(reason, param_hint=option)
+    options = Options(method, hotword_bonuses(hotword), segment, channels, decode_settings(overrides))
+    if stream:
+        _stream(model, accelerator, options, files[0], rate)
+        return
 
+    found, skipped = find_audio(files)
+    if in_files:
+        paths, put = _into_files(found, out, format, model, options, overwrite=overwrite)
+    else:
+        paths, put = [file.path for file in found], partial(_print, format=format, several=several, separate=separate)
     for problem in skipped:
         err.print(f"skipped: {problem}")
     if paths:
-        results = _results(model, accelerator, options, paths, jobs, ray)
-        shown = len(paths) > 1 and (in_files or not sys.stdout.isatty())
-        seconds = _durations_s(paths) if shown else {}
-        with progress("transcribe", sum(seconds.values()), clock) if shown else nullcontext(lambda _: None) as advance:
-            for path, result in results if in_files else in_order(paths, results):
-                if isinstance(result, AudioError):
-                    skipped.append(result)
-                    err.print(f"skipped: {result}")
-                elif in_files:
-                    journal.finish(tasks[path], {tasks[path].output: FORMATS[format](result[0])})
-                else:
-                    prefix = f"{printable(path)}\t" if several and format == "txt" else ""
-                    typer.echo(prefix + FORMATS[format](result[0]), nl=False)
-                advance(seconds.get(path, 0.0))
+        results = partial(_results, model, accelerator, options, paths, jobs, ray, ordered=not in_files)
+        skipped += _work_through(paths, results, put, shown=in_files or not several or not sys.stdout.isatty())
     if skipped:
         if several:
             err.print(f"\n{len(skipped)} skipped:")
@@ -116,36 +134,121 @@ def transcribe(
         raise typer.Exit(_SOME_SKIPPED)
 
 
+def _stream(model: Path, accelerator: Accelerator, options: Options, source: Path, rate_hz: int | None) -> None:
+    import asr
+    from asr.cli.streaming import stream
+
+    recognizer = asr.load(model, accelerator=accelerator, decode=options.decode)
+    stream(recognizer, source, rate_hz, method=options.method, hotwords=options.hotwords)
+
+
+def _into_files(
+    found: Sequence[AudioFile], out: Path | None, format: str, model: Path, options: Options, *, overwrite: bool
+) -> tuple[list[Path], Put]:
+    """Return the files that are not done yet, and what writes the transcripts of one."""
+    from asr.cli.audio_files import output_paths
+    from asr.cli.console import err
+    from asr.inference import journal
+
+    outputs = output_paths(found, out, f".{format}")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)  # now, since failing after an hour of work would be late
+    left = journal.unfinished(journal.tasks_of(outputs, journal.fingerprint(model, options)), overwrite=overwrite)
+    if len(left) < len(found):
+        err.print(f"{len(found) - len(left)} of {len(found)} files are done already")
+    tasks = {task.audio: task for task in left}
+
+    def put(path: Path, transcripts: Sequence[Transcript]) -> None:
+        output = tasks[path].output
+        contents = {}
+        for transcript in transcripts:
+            channel = "" if transcript.channel is None else f".ch{transcript.channel}"
+            contents[output.with_suffix(channel + output.suffix)] = FORMATS[format](transcript)
+        journal.finish(tasks[path], contents)
+
+    return list(tasks), put
+
+
+def _print(path: Path, transcripts: Sequence[Transcript], *, format: str, several: bool, separate: bool) -> None:
+    from asr.cli.audio_files import printable
+
+    for transcript in transcripts:
+        columns = [printable(path)] * several + [f"ch{transcript.channel}"] * separate
+        typer.echo("\t".join([*(columns if format == "txt" else []), FORMATS[format](transcript)]), nl=False)
+
+
+def _work_through(
+    paths: Sequence[Path], results: Callable[[OnProgress], Iterator[tuple[Path, Result]]], put: Put, *, shown: bool
+) -> list[AudioError]:
+    """Transcribe the files and put their transcripts where they belong; return what is wrong with the others."""
+    from contextlib import nullcontext
+
+    from asr.cli.console import clock, err, progress
+    from asr.errors import AudioError
+
+    seconds = _durations_s(paths) if shown else {}
+    skipped, heard = [], 0.0
+    total_s = sum(seconds.values())
+    with progress("transcribe", total_s, clock) if total_s else nullcontext(lambda _: None) as advance:
+
+        def on_progress(more_s: float) -> None:
+            nonlocal heard
+            heard += more_s
+            advance(more_s)
+
+        for path, result in results(on_progress):
+            if isinstance(result, AudioError):
+                skipped.append(result)
+                err.print(f"skipped: {result}")
+            else:
+                put(path, result)
+            advance(seconds.get(path, 0.0) - heard)  # what was not told meanwhile, or too much, since unknown before
+            heard = 0.0
+    return skipped
+
+
 def _results(
-    model: Path, accelerator: Accelerator, options: Options, paths: Sequence[Path], jobs: int | None, ray: str | None
+    model: Path,
+    accelerator: Accelerator,
+    options: Options,
+    paths: Sequence[Path],
+    jobs: int | None,
+    ray: str | None,
+    on_progress: OnProgress,
+    *,
+    ordered: bool,
 ) -> Iterator[tuple[Path, Result]]:
     """Yield each file with its result: of this process, of several, or of a cluster."""
-    from asr.inference.bulk import load_transcriber, one_by_one
+    from asr.inference.bulk import in_order, load_transcriber, one_by_one
 
     load = partial(load_transcriber, model, accelerator, options)
     if ray is not None:
         from asr.inference.cluster import on_ray
 
-        return on_ray(partial(load, threads=1), paths, ray, jobs, gpu=accelerator == "cuda")
-    if jobs is not None and jobs > 1:
+        results = on_ray(partial(load, threads=1), paths, ray, jobs, gpu=accelerator == "cuda")
+    elif jobs is not None and jobs > 1:
         from asr.inference.processes import cores, in_processes
 
-        return in_processes(partial(load, threads=max(1, cores() // jobs)), paths, jobs)
-    return one_by_one(load, paths)
+        results = in_processes(partial(load, threads=max(1, cores() // jobs)), paths, jobs)
+    else:
+        results = one_by_one(partial(load, on_progress=on_progress), paths)
+    return in_order(paths, results) if ordered else results
 
 
 def _durations_s(paths: Sequence[Path]) -> dict[Path, float]:
-    """Return how long the files last whose headers say so."""
+    """Return how long the files last that say so."""
     from contextlib import suppress
 
     from asr.cli.console import progress
-    from asr.data.audio import audio_info
+    from asr.data.blocks import STDIN, open_audio
     from asr.errors import AudioError
 
     seconds = {}
     with progress("look through", len(paths)) as advance:
         for path in paths:
             with suppress(AudioError):  # what is wrong, transcribing it will tell
-                seconds[path] = audio_info(path).duration_s
+                if str(path) != STDIN:
+                    with open_audio(path) as recording:
+                        seconds[path] = recording.duration_s or 0.0
             advance(1)
     return seconds

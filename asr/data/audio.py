@@ -44,17 +44,20 @@ def audio_info(path: str | Path) -> AudioInfo:
         return AudioInfo(file.samplerate, file.channels, file.frames)
 
 
-def audio_files(folder: Path, on_error: Callable[[OSError], None]) -> Iterator[Path]:
+def audio_files(
+    folder: Path, on_error: Callable[[OSError], None], suffixes: frozenset[str] = AUDIO_SUFFIXES
+) -> Iterator[Path]:
     """Yield the audio files of a folder and its sub-folders in the order of names; hidden ones are passed over.
 
     Args:
-        folder: where to search, for files with one of `AUDIO_SUFFIXES`.
+        folder: where to search.
         on_error: is told of each folder that cannot be read.
+        suffixes: what the names of audio files end in, in lower case.
     """
     for parent, folders, names in os.walk(folder, onerror=on_error):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
                 yield Path(parent, name)
 
 

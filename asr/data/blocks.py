@@ -22,10 +22,19 @@ from numpy.typing import NDArray
 from asr.data.audio import mix_down
 from asr.data.ffmpeg import FfmpegStream, open_with_ffmpeg
 from asr.data.resample import StreamResampler
-from asr.data.sound_file import UnknownFormatError, check_complete, check_finite, open_sound
+from asr.data.sound_file import (
+    AUDIO_SUFFIXES,
+    FFMPEG_SUFFIXES,
+    UnknownFormatError,
+    check_complete,
+    check_finite,
+    open_sound,
+)
 from asr.errors import AudioError
 
 STDIN = "-"
+RECORDING_SUFFIXES: frozenset[str] = AUDIO_SUFFIXES | FFMPEG_SUFFIXES
+"""Audio and video that `open_audio` reads, the latter half where ffmpeg is installed."""
 BLOCK_S = 10.0
 _MOST_VALUES = 4_000_000  # of a block's samples times channels, whatever the header says of either
 

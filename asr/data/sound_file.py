@@ -135,7 +135,7 @@ def _explained(name: str, message: str) -> AudioError:
     text = message.strip().rstrip(".")
     if "SF_INFO struct incomplete" in text:
         return AudioError(f"{name}: damaged: its header declares a sample rate of 0 Hz or no channels; write it again")
-    if "Format not recognised" in text or "unknown format" in text.lower():
+    if re.search("format not recognised|(unknown|unimplemented) format", text, re.IGNORECASE):
         known = " ".join(sorted(AUDIO_SUFFIXES))
         return UnknownFormatError(
             f"{name}: not audio in a known format ({known}); convert it first, e.g. with ffmpeg, to wav or flac"

@@ -38,7 +38,7 @@ from asr.decode.trie import SPACE, characters
 from asr.errors import ConfigError, TokenError
 
 # Where none is given.
-DEFAULT_BONUS = 8.0
+DEFAULT_BONUS = 5.0
 
 _ROOT = 0
 

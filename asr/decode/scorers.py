@@ -64,7 +64,7 @@ class TableScorer:
 
     def score(self, state: Tensor) -> Tensor:
         """Return `(row, token)` scores of the next token, see `Scorer`."""
-        return self.scores[state]
+        return self.scores.index_select(0, state)
 
     def advance(self, state: Tensor, parents: Tensor, tokens: Tensor) -> Tensor:
         """Return the states of new rows, see `Scorer`."""

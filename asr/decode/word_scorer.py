@@ -157,14 +157,14 @@ class WordNgramScorer:
         oov = self._sentence_end if self._oov_penalty is None else self._unit(UNKNOWN)  # −inf follows if closed
         extra = _IMPOSSIBLE if self._oov_penalty is None else -self._oov_penalty
         contexts = np.arange(len(self._ngram.backoffs))
-        best = trie.best_below(self._log_probs(np.array([0]), units))
+        best = trie.best_below(self._log_probs(np.zeros_like(units), units))
         if self._oov_penalty is not None:
-            best = np.maximum(best, self._log_probs(np.array([0]), oov) + extra)
+            best = np.maximum(best, self._log_probs(np.array([0]), np.array([oov])) + extra)
         best[BETWEEN] = 0.0
         tensors = (
             trie.next_node,
             trie.opens_word,
-            self._log_probs(contexts, self._sentence_end),
+            self._log_probs(contexts, np.full_like(contexts, self._sentence_end)),
             best,
             np.where(best == _IMPOSSIBLE, 0.0, best),
             np.where(no_word, oov, units[trie.word]),
@@ -173,11 +173,9 @@ class WordNgramScorer:
         device = self._ngram.keys.device
         return _Tables(*(torch.from_numpy(tensor).to(device) for tensor in tensors))
 
-    def _log_probs(self, contexts: np.ndarray, units: np.ndarray | int) -> np.ndarray:
-        """Return the log-probability of each pair; one of the two may stand for all."""
-        context, unit = (
-            torch.from_numpy(side.copy()).to(self._ngram.keys.device) for side in np.broadcast_arrays(contexts, units)
-        )
+    def _log_probs(self, contexts: np.ndarray, units: np.ndarray) -> np.ndarray:
+        device = self._ngram.keys.device
+        context, unit = (torch.from_numpy(side).to(device) for side in (contexts, units))
         return self._ngram.look_up(context, unit)[0].cpu().numpy()
 
     def _unit(self, word: str) -> int:

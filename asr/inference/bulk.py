@@ -18,12 +18,14 @@ from asr.errors import AsrError, AudioError
 
 if TYPE_CHECKING:
     from asr.inference.recognizer import Method
+    from asr.inference.segment import Segmentation
     from asr.inference.transcript import Transcript
 
 # Of a file its transcripts, one unless its channels are transcribed separately, or why it has none.
 Result: TypeAlias = "tuple[Transcript, ...] | AudioError"
 Transcribe: TypeAlias = Callable[[Path], Result]
 Load: TypeAlias = Callable[[], Transcribe]
+OnProgress: TypeAlias = Callable[[float], object]
 
 # A file whose worker died goes to another: most deaths are the machine's doing. The second one is the file's.
 ATTEMPTS = 2
@@ -36,17 +38,24 @@ class Options:
     """How files are transcribed: all that changes a transcript, apart from the model.
 
     Attributes:
-        method, hotwords: as for `Recognizer.transcribe`.
+        method, hotwords, segment: as for `Recognizer.transcribe`.
+        channels: mixed down to one transcript, or one transcript of each.
         decode: as for `asr.load`.
     """
 
     method: Method | None = None
     hotwords: dict[str, float] = field(default_factory=dict)
+    segment: Segmentation = "vad"
+    channels: Literal["mix", "separate"] = "mix"
     decode: dict[str, Any] = field(default_factory=dict)
 
 
 def load_transcriber(
-    model: Path, accelerator: Literal["auto", "cpu", "cuda"], options: Options, threads: int | None = None
+    model: Path,
+    accelerator: Literal["auto", "cpu", "cuda"],
+    options: Options,
+    threads: int | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Transcribe:
     """Load a model folder and return what transcribes a file with it.
 
@@ -55,12 +64,14 @@ def load_transcriber(
         accelerator: as for `asr.load`.
         options: how to transcribe.
         threads: processor threads for the network; None leaves them to torch.
+        on_progress: is told how many more seconds of a file are done, as far as it is known.
 
     Raises:
         AsrError: the model cannot be used. What is returned raises it as well, if that shows with the first file.
     """
     import torch
 
+    from asr.data.blocks import open_audio
     from asr.inference.recognizer import load
 
     if threads is not None:
@@ -69,7 +80,21 @@ def load_transcriber(
 
     def transcribe(path: Path) -> Result:
         try:
-            return (recognizer.transcribe(path, method=options.method, hotwords=options.hotwords),)
+            channels: list[int | None] = [None]
+            if options.channels == "separate":
+                with open_audio(path) as recording:
+                    channels = list(range(recording.channels))
+            return tuple(
+                recognizer.transcribe(
+                    path,
+                    method=options.method,
+                    hotwords=options.hotwords,
+                    segment=options.segment,
+                    channel=channel,
+                    on_progress=None if on_progress is None else lambda more_s: on_progress(more_s / len(channels)),
+                )
+                for channel in channels
+            )
         except AudioError as error:
             return error
         except AsrError:  # the model's or an option's fault, so that every file has it

@@ -97,9 +97,15 @@ class _Actors:
             with suppress(self._ray.exceptions.RayError):
                 self._ray.kill(self._actors[number])  # it may only be out of reach
             del self._actors[number]
-            return Died(number, str(error).strip().partition("\n")[0])
+            return Died(number, _reason(error))
         event: Ready | Done | Failed = kind(number, *content)
         return event
+
+
+def _reason(error: Exception) -> str:
+    """Return the line that says most: the exception of an actor that could not start, else what became of it."""
+    lines = str(error).strip().splitlines()
+    return lines[-1 if getattr(error, "actor_init_failed", False) else 0].strip() if lines else type(error).__name__
 
 
 class _Actor:

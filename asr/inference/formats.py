@@ -24,8 +24,8 @@ def to_txt(transcript: Transcript) -> str:
 def to_json(transcript: Transcript) -> str:
     """Return a JSON document, indented.
 
-    Keys: `path`, `duration_s`, `text`, `confidence`, and `words`, each with `text`, `start_s`, `end_s`,
-    `confidence`. Times are rounded to milliseconds, confidences to four digits.
+    Keys: `path`, `channel` (null if all were mixed down), `duration_s`, `text`, `confidence`, and `words`, each with
+    `text`, `start_s`, `end_s`, `confidence`. Times are rounded to milliseconds, confidences to four digits.
     """
     return _dumped(transcript, indent=2)
 
@@ -79,13 +79,14 @@ def to_ctm(transcript: Transcript) -> str:
     """Return NIST's time-marked conversation form, a line per word: `recording channel start duration word confidence`.
 
     The recording is the file's name without folder and suffix, white space in it replaced by `_`, since fields end at
-    white space; the channel is 1.
+    white space; channels count from 1, which is also what several mixed down have.
 
     Source: NIST SCTK, doc/infmts.htm.
     """
     recording = _one_field(PurePath(transcript.path).stem) if transcript.path else "waveform"
+    channel = 1 + (transcript.channel or 0)
     return "".join(
-        f"{recording} 1 {word.start_s:.{_TIME_DIGITS}f} {max(0.0, word.end_s - word.start_s):.{_TIME_DIGITS}f} "
+        f"{recording} {channel} {word.start_s:.{_TIME_DIGITS}f} {max(0.0, word.end_s - word.start_s):.{_TIME_DIGITS}f} "
         f"{_one_field(word.text)} {word.confidence:.{_CONFIDENCE_DIGITS}f}\n"
         for word in transcript.words
     )
@@ -155,6 +156,7 @@ def _dumped(transcript: Transcript, indent: int | None) -> str:
     ]
     content = {
         "path": transcript.path,
+        "channel": transcript.channel,
         "duration_s": round(transcript.duration_s, _TIME_DIGITS),
         "text": transcript.text,
         "confidence": round(transcript.confidence, _CONFIDENCE_DIGITS),

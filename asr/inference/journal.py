@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ from asr.errors import AsrError
 from asr.inference.bulk import Options
 
 RECORD = ".asr-transcribe.jsonl"
+
+_CHANNEL = re.compile(r"\.ch\d+(?=\.\w+$)")
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,12 @@ def tasks_of(outputs: Mapping[Path, Path], made_by: str) -> list[Task]:
     """
     tasks = []
     for audio, output in outputs.items():
-        made_from: dict[str, Any] = {"audio": audio.name, "made_by": made_by}
-        with suppress(OSError):  # a file that is missing will be named when it is read
+        try:
             status = audio.stat()
-            made_from |= {"bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+            size, modified_ns = status.st_size, status.st_mtime_ns
+        except OSError:  # standard input, which is another each time, or missing, as reading it will tell
+            size, modified_ns = 0, time.time_ns()
+        made_from = {"audio": audio.name, "bytes": size, "modified_ns": modified_ns, "made_by": made_by}
         tasks.append(Task(audio, output, made_from))
     return tasks
 
@@ -61,16 +67,16 @@ def unfinished(tasks: Iterable[Task], *, overwrite: bool = False) -> list[Task]:
     """
     if overwrite:
         return list(tasks)
-    records: dict[Path, dict[str, dict[str, Any]]] = {}
+    folders: dict[Path, _Folder] = {}
     left, strange = [], []
     for task in tasks:
-        folder = task.output.parent
-        if folder not in records:
-            records[folder] = _read(folder / RECORD)
-        line = records[folder].get(task.output.name)
-        if line is None and os.path.lexists(task.output):
-            strange.append(task.output)
-        elif line is None or line["from"] != task.made_from or not all((folder / name).exists() for name in line["to"]):
+        parent, name = task.output.parent, task.output.name
+        if parent not in folders:
+            folders[parent] = _look_into(parent)
+        line = folders[parent].lines.get(name)
+        if name in folders[parent].strange:
+            strange.append(parent / folders[parent].strange[name])
+        elif line is None or line["from"] != task.made_from or not folders[parent].files.issuperset(line["to"]):
             left.append(task)
     if strange:
         more = f" and {len(strange) - 1} more are" if len(strange) > 1 else " is"
@@ -123,12 +129,28 @@ def _append(path: Path, line: str) -> None:
         os.fsync(file.fileno())
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the last line of each output; a line that a failure of power cut short counts for nothing."""
-    lines: dict[str, dict[str, Any]] = {}
+@dataclass(frozen=True)
+class _Folder:
+    """The record, all files that are there, and by the output that would replace it each one not in the record."""
+
+    lines: dict[str, dict[str, Any]]
+    files: frozenset[str]
+    strange: dict[str, str]
+
+
+def _look_into(folder: Path) -> _Folder:
+    lines = list(_read(folder / RECORD))
+    files = frozenset(os.listdir(folder)) if folder.exists() else frozenset()
+    known = {name for line in lines for name in line["to"]}
+    # An output called a.srt may become a.ch0.srt and so on, one file a channel.
+    strange = {replaced: name for name in sorted(files - known) for replaced in (name, _CHANNEL.sub("", name))}
+    return _Folder({line["output"]: line for line in lines}, files, strange)
+
+
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines; one that a failure of power cut short counts for nothing."""
     if path.exists():
         for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
             with suppress(ValueError, KeyError, TypeError):
                 line = json.loads(text)
-                lines[line["output"]] = {"to": [str(name) for name in line["to"]], "from": line["from"]}
-    return lines
+                yield {"output": str(line["output"]), "to": [str(name) for name in line["to"]], "from": line["from"]}

@@ -47,9 +47,9 @@ class LanguageModels:
         self._widened_word_scorer = lru_cache(maxsize=1)(self._widen)
 
     def are_used(self, settings: DecodeSettings) -> bool:
-        """Whether a search with these settings asks any of them."""
+        """Whether these settings name any of them; that `asr tune` gave it the weight 0 makes no difference."""
         has_ngram = settings.lm == "words" or self._bundle.lm_path is not None
-        return (has_ngram and settings.lm_weight > 0) or settings.rnn_weight > 0 or settings.rescore_weight > 0
+        return has_ngram or settings.rnn_weight > 0 or settings.rescore_weight > 0
 
     def scorers(self, settings: DecodeSettings, hotwords: Mapping[str, float]) -> list[WeightedScorer]:
         """Return what a search asks.

@@ -1,16 +1,20 @@
-"""Samples that are still arriving → log-posteriors, as soon as they can be told.
+"""Samples that are still arriving → in which frames somebody speaks, and the log-posteriors of what was said.
 
-A model with one direction and global normalisation carries its state from block to block: nothing is computed twice,
-and the log-posteriors are those of the whole recording.
+A model with one direction and global normalisation carries its state from block to block. Nothing is computed twice,
+the log-posteriors are those of the whole recording, and they also tell where nothing is said.
 
-A bidirectional model needs to know what follows. It hears overlapping chunks, each with its surroundings, and of each
-chunk's log-posteriors only those of its core are kept; the cores follow each other without gap:
+A bidirectional model has to know what follows, and normalising by the utterance needs the utterance. Such a model
+hears chunks that overlap: each begins where the utterance began, and reaches to what has arrived by then. Where
+utterances begin and end must be known before, so a detector of speech tells; when one has ended, its last chunk is the
+whole of it, heard as a file would be:
 
-    recording  ──────────────────────────────────────────────────────→
-    chunk 7    [ left context                  | core | right ]
-    chunk 8          [ left context                   | core | right ]
+    recording  ──────────── speech ─────────────── pause ── speech ───→
+    chunks                 [ ·      ]
+                           [ ·             ]
+                           [ ·                   · ] final [ ·     ]
 
-What is lost is what lies beyond the context: `benchmarks/streaming.py` measures how many words that costs.
+Chunks of fixed length with fixed contexts, which need no detector, cost far more words: such a chunk mixes pauses and
+speakers, or holds a pause alone, and is normalised as no utterance was in training.
 """
 
 from __future__ import annotations
@@ -22,42 +26,57 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asr.data.tokens import BLANK, TokenTable
+from asr.inference.segment import SPEECH_BEGINS, SPEECH_ENDS
+from asr.inference.speech_detector import WINDOW_S, SpeechDetector
 from asr.model.acoustic import AcousticModel
-
-# Chosen on the AN4 and quickstart dev sets; a core comes CORE_S + RIGHT_S after its beginning at the latest.
-CORE_S = 1.0
-LEFT_S = 8.0
-RIGHT_S = 1.0
 
 
 class Listener(Protocol):
-    """Hears one recording, block by block."""
+    """Hears one recording. Output frames are counted from the first one that was not forgotten.
 
-    @property
-    def delay_s(self) -> float:
-        """Seconds after which at the latest a frame's log-posteriors come, counted from the frame's centre."""
+    Attributes:
+        end_silence_s: after how much silence an utterance has ended, by default.
+        margin_s: how much of the silence around an utterance belongs to it.
+        renewal_s: how much audio must arrive until it is worth while to look at the log-posteriors again.
+    """
 
-    def __call__(self, samples: NDArray[np.float32], *, last: bool = False) -> Tensor:
-        """Return the log-posteriors that can be told by now and were not before.
+    end_silence_s: float
+    margin_s: float
+    renewal_s: float
 
-        Args:
-            samples: `(sample,)` at the model's rate, the next ones; there may be none.
-            last: whether the recording ends with them.
+    def hear(self, samples: NDArray[np.float32], *, last: bool) -> Tensor:
+        """Take in the next samples `(sample,)`, at the model's rate; `last` if the recording ends with them.
 
         Returns:
-            `(frame, token)` float32 on the CPU, natural log.
+            `(frame,)` bool, of the frames of which it can be told by now and could not before: is something said?
         """
 
+    def log_posteriors(self, waveform: NDArray[np.float32], frames: int) -> Tensor:
+        """Return those of the first frames, `(frame, token)` float32 on the CPU, natural log.
 
-def listener(model: AcousticModel) -> Listener:
+        Args:
+            waveform: `(sample,)`, the recording from the first frame that was not forgotten.
+            frames: how many; at most those of which `hear` told.
+        """
+
+    def forget(self, frames: int) -> None:
+        """Forget the first so many frames."""
+
+
+def listener(model: AcousticModel, tokens: TokenTable) -> Listener:
     """Return the beginning of a recording, for the kind of model at hand."""
-    return CarriedState(model) if model.streams else OverlappingChunks(model)
+    return CarriedState(model, tokens) if model.streams else OverlappingChunks(model)
 
 
 class CarriedState:
-    """A recording heard by a model that carries its state on."""
+    """A recording heard by a model that carries its state on. Something is said where a token is recognised."""
 
-    def __init__(self, model: AcousticModel) -> None:
+    end_silence_s = 0.8  # tokens come for a frame each, and those of a long word far apart
+    margin_s = 0.8
+    renewal_s = 0.0
+
+    def __init__(self, model: AcousticModel, tokens: TokenTable) -> None:
         """Begin a recording.
 
         Raises:
@@ -65,47 +84,63 @@ class CarriedState:
         """
         self._model = model
         self._state = model.start()
-        self.delay_s = model.lookahead_s
+        self._silent = torch.tensor([index == BLANK or text == " " for index, text in enumerate(tokens.texts)])
+        self._frames = torch.zeros(0, len(tokens))
 
-    def __call__(self, samples: NDArray[np.float32], *, last: bool = False) -> Tensor:
+    def hear(self, samples: NDArray[np.float32], *, last: bool) -> Tensor:
         """See `Listener`."""
         tensor = torch.from_numpy(samples).to(self._model.cmvn.mean.device)
         log_posteriors, self._state = self._model.step(tensor, self._state, last=last)
-        return log_posteriors.cpu()
+        self._frames = torch.cat([self._frames, log_posteriors.cpu()])
+        return ~self._silent[log_posteriors.argmax(-1).cpu()]
+
+    def log_posteriors(self, waveform: NDArray[np.float32], frames: int) -> Tensor:
+        """See `Listener`."""
+        return self._frames[:frames]
+
+    def forget(self, frames: int) -> None:
+        """See `Listener`."""
+        self._frames = self._frames[frames:]
 
 
 class OverlappingChunks:
-    """A recording heard in overlapping chunks, by any model."""
+    """A recording heard in overlapping chunks, by any model. Something is said where the detector finds speech."""
 
-    def __init__(
-        self, model: AcousticModel, *, core_s: float = CORE_S, left_s: float = LEFT_S, right_s: float = RIGHT_S
-    ) -> None:
-        """Begin a recording; lengths are rounded to output frames."""
+    end_silence_s = 0.5
+    margin_s = 0.25
+    renewal_s = 0.5
+
+    def __init__(self, model: AcousticModel) -> None:
+        """Begin a recording."""
         self._model = model
-        self._core, self._left, self._right = (
-            max(1, round(seconds / model.frame_shift_s)) for seconds in (core_s, left_s, right_s)
-        )
-        self.delay_s = (self._core + self._right) * model.frame_shift_s
         self._frame_samples = model.subsampling.factor * model.logmel.hop_samples
-        self._samples = np.zeros(0, np.float32)  # from the left context of the next core on
-        self._context = 0  # frames of left context
+        self._detect = SpeechDetector(model.sample_rate_hz)
+        self._in_speech = False
+        # Of the recording: samples, windows of the detector, and frames told of.
+        self._samples = self._windows = self._frames = 0
 
-    def __call__(self, samples: NDArray[np.float32], *, last: bool = False) -> Tensor:
+    def hear(self, samples: NDArray[np.float32], *, last: bool) -> Tensor:
         """See `Listener`."""
-        self._samples = np.concatenate([self._samples, samples])
-        cores = [torch.zeros(0, self._model.output.out_features)]
-        while len(self._samples) >= (size := (self._context + self._core + self._right) * self._frame_samples):
-            cores.append(self._heard(self._samples[:size])[self._context : self._context + self._core])
-            passed = self._context + self._core
-            self._context = min(passed, self._left)
-            self._samples = self._samples[(passed - self._context) * self._frame_samples :]
+        self._samples += len(samples)
+        told: list[bool] = []
+        for probability in self._detect(samples, last=last).tolist():
+            self._in_speech = probability >= (SPEECH_ENDS if self._in_speech else SPEECH_BEGINS)
+            self._windows += 1
+            while (self._frames + len(told)) * self._model.frame_shift_s < self._windows * WINDOW_S:
+                told.append(self._in_speech)
         if last:
-            cores.append(self._heard(self._samples)[self._context :])
-        return torch.cat(cores)
+            left = int(self._model.frame_count(torch.tensor([self._samples]))) - self._frames
+            told = [*told, self._in_speech][:left]
+        self._frames += len(told)
+        return torch.tensor(told, dtype=torch.bool)
 
     @torch.inference_mode()
-    def _heard(self, samples: NDArray[np.float32]) -> Tensor:
-        waveforms = torch.from_numpy(samples)[None].to(self._model.cmvn.mean.device)
-        log_posteriors, _ = self._model(waveforms, torch.tensor([len(samples)], device=waveforms.device))
-        result: Tensor = log_posteriors[0].cpu()
+    def log_posteriors(self, waveform: NDArray[np.float32], frames: int) -> Tensor:
+        """See `Listener`."""
+        chunk = torch.from_numpy(waveform[: frames * self._frame_samples])[None].to(self._model.cmvn.mean.device)
+        log_posteriors, _ = self._model(chunk, torch.tensor([chunk.shape[1]], device=chunk.device))
+        result: Tensor = log_posteriors[0, :frames].cpu()
         return result
+
+    def forget(self, frames: int) -> None:
+        """See `Listener`: nothing is kept here but what is needed."""

@@ -30,6 +30,7 @@ from asr.model.subsampling import Subsampling
 
 _OPSET, _IR_VERSION = 17, 8  # the first with LayerNormalization, so that older runtimes can read it as well
 _IN_INTEGERS = "com.microsoft"
+_LARGEST = 64  # of the integers that weights become, see `quantised`
 # ONNX' order of the gates, by their places in torch's: i f g o → i o f g and r z n → z r n.
 _GATES: dict[Cell, tuple[int, ...]] = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "tanh": (0,), "relu": (0,)}
 _OPERATORS: dict[Cell, str] = {"lstm": "LSTM", "gru": "GRU", "tanh": "RNN", "relu": "RNN"}
@@ -197,8 +198,12 @@ def _lookahead(graph: _Graph, lookahead: LookAhead, x: str) -> str:
 
 
 def quantised(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return integers from -127 to 127, and a scale for each row: `weight ≈ integers · scale[…, None]`."""
-    scale = np.maximum(np.abs(weight).max(-1) / np.float32(127), np.finfo(np.float32).tiny)
+    """Return integers from -64 to 64, and a scale for each row: `weight ≈ integers · scale[…, None]`.
+
+    Processors without instructions for such products add two of them in 16 bits, and with larger weights that could
+    overflow: 2 · 255 · 64 < 2¹⁵. So the results are the same on all.
+    """
+    scale = np.maximum(np.abs(weight).max(-1) / np.float32(_LARGEST), np.finfo(np.float32).tiny)
     return np.rint(weight / scale[..., None]).astype(np.int8), scale
 
 

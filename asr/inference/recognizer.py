@@ -29,7 +29,7 @@ from asr.features.batching import Batch, collate
 from asr.inference.language_models import LanguageModels
 from asr.inference.listening import listener
 from asr.inference.segment import Segmentation, batches, segments
-from asr.inference.stream import END_SILENCE_S, LONGEST_S, Partial, stream_results
+from asr.inference.stream import LONGEST_S, Partial, stream_results
 from asr.inference.transcript import Transcript, Word
 from asr.inference.words import Decoded, speech_extent
 from asr.model.bundle import ModelBundle
@@ -38,12 +38,14 @@ if TYPE_CHECKING:
     from asr.config import DecodeSettings
 
 Method = Literal["greedy", "beam"]
+Precision = Literal["fp32", "bf16"]
 
 
 def load(
     folder: str | os.PathLike[str],
     *,
     accelerator: Literal["auto", "cpu", "cuda"] = "auto",
+    precision: Precision = "fp32",
     decode: Mapping[str, Any] | None = None,
 ) -> Recognizer:
     """Load a model folder as written by `asr train`.
@@ -51,6 +53,8 @@ def load(
     Args:
         folder: the model folder.
         accelerator: auto takes a GPU if there is one.
+        precision: bf16 is quicker where the processor computes in bfloat16 (x86 with AVX512-BF16 or AMX, GPUs), and
+            slower where it does not. Features are computed in float32 either way, and so is a stream.
         decode: settings of the search in place of the folder's, e.g. `{"beam_size": 50, "lm": "words"}`; see
             `DecodeSettings`.
 
@@ -62,15 +66,22 @@ def load(
     if accelerator == "cuda" and not available:
         raise ModelError("accelerator cuda: torch sees no CUDA device; use auto or cpu")
     device = "cuda" if available and accelerator != "cpu" else "cpu"
-    return Recognizer(ModelBundle.load(folder, decode), device, Calibration.load(Path(folder)))
+    return Recognizer(ModelBundle.load(folder, decode), device, Calibration.load(Path(folder)), precision)
 
 
 class Recognizer:
     """A loaded model folder, ready to transcribe."""
 
-    def __init__(self, bundle: ModelBundle, device: str = "cpu", calibration: Calibration | None = None) -> None:
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        device: str = "cpu",
+        calibration: Calibration | None = None,
+        precision: Precision = "fp32",
+    ) -> None:
         """Move the bundle's model to `device`."""
         self.bundle = bundle
+        self.precision: Precision = precision
         self.calibration = calibration or Calibration()
         self.device = torch.device(device)
         self.model = bundle.model.to(self.device)
@@ -105,7 +116,7 @@ class Recognizer:
             sample_rate: of a waveform, in Hz; files carry their own.
             method: greedy or beam search; by default beam if the model has a language model, or with hotwords.
             hotwords: words and phrases that are expected, each with the natural-log bonus that its occurrence gets,
-                such as 8; names and other words that the model never heard among them.
+                such as 5; names and other words that the model never heard among them.
             segment: how a recording of more than 30 s is cut, see `asr.inference.segment.segments`: `vad` where nobody
                 speaks, `fixed` where it is quiet, `none` not at all.
             channel: the channel to transcribe, counted from 0; None mixes all down.
@@ -121,7 +132,7 @@ class Recognizer:
             name: str | None = os.fspath(audio)
             blocks = audio_blocks(audio, rate_hz, channel=channel)
         else:
-            if sample_rate is None:
+            if sample_rate is None or sample_rate <= 0:
                 raise AudioError("a waveform needs sample_rate=, its samples per second")
             name, blocks = None, waveform_blocks(checked_waveform(_array(audio)), sample_rate, rate_hz, channel=channel)
 
@@ -144,17 +155,7 @@ class Recognizer:
             report(covered / rate_hz)
         report((samples - done) / rate_hz)
         words = [word for _, words in sorted(found, key=lambda item: item[0]) for word in words]
-        return Transcript.of(words, samples / rate_hz, name)
-
-    def transcribe_files(
-        self, paths: Iterable[Path], *, method: Method | None = None, hotwords: Mapping[str, float] | None = None
-    ) -> Iterator[tuple[Path, Transcript | AudioError]]:
-        """Yield each file with its transcript, or with the reason why it has none."""
-        for path in paths:
-            try:
-                yield path, self.transcribe(path, method=method, hotwords=hotwords)
-            except AudioError as error:
-                yield path, error
+        return Transcript.of(words, samples / rate_hz, name, channel)
 
     def stream(
         self,
@@ -163,7 +164,7 @@ class Recognizer:
         sample_rate: int,
         method: Method | None = None,
         hotwords: Mapping[str, float] | None = None,
-        end_silence_s: float = END_SILENCE_S,
+        end_silence_s: float | None = None,
         longest_s: float = LONGEST_S,
     ) -> Iterator[Partial]:
         """Transcribe audio while it arrives: what has been said so far, and at the end of each utterance its words.
@@ -173,7 +174,8 @@ class Recognizer:
             sample_rate: of the blocks, in Hz.
             method: search of the final results, as for `transcribe`; partial ones are always greedy.
             hotwords: see `transcribe`; they count in final results.
-            end_silence_s: an utterance ends when nothing was said for so long.
+            end_silence_s: an utterance ends when nothing was said for so long; by default 0.8 s, and 0.5 s with a model
+                that needs whole utterances.
             longest_s: or when it would get longer than this, at a pause.
 
         Raises:
@@ -186,7 +188,7 @@ class Recognizer:
             self,
             mono,
             sample_rate,
-            listener(self.model),
+            listener(self.model, self.bundle.tokens),
             method=method or ("beam" if hotwords else self.default_method),
             hotwords=hotwords,
             end_silence_s=end_silence_s,
@@ -218,7 +220,8 @@ class Recognizer:
     def log_posteriors(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return `(batch, frame, token)` float32 natural-log posteriors and `(batch,)` frames."""
         batch = batch.to(self.device)
-        log_posteriors, lengths = self.model(batch.waveforms, batch.lengths)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            log_posteriors, lengths = self.model(batch.waveforms, batch.lengths)
         return log_posteriors, lengths
 
     def search(

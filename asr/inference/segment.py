@@ -15,13 +15,13 @@ Waveform: TypeAlias = NDArray[np.float32]
 # No segment is longer, but for the segmentation `none`; a recording that is not longer stays whole.
 LONGEST_S = 30.0
 # Segments that go through the network at once, in padded seconds, and those that wait to be put in order of length.
-BATCH_S = 120.0
+BATCH_S = 60.0
 WAITING_S = 240.0
 
 # Speech begins in a window whose probability reaches the first, and ends in one that falls below the second.
-_SPEECH_BEGINS, _SPEECH_ENDS = 0.5, 0.35
+SPEECH_BEGINS, SPEECH_ENDS = 0.5, 0.35
 # A pause this long ends a segment; each keeps some of the pauses around it, at most half of either.
-_PAUSE_S = 0.5
+_PAUSE_S = 0.6
 _MARGIN_S = 0.25
 
 _STEP_S = 0.02
@@ -168,7 +168,7 @@ def _windows(blocks: Iterable[Waveform], rate_hz: int, tape: _Tape) -> Iterator[
             tape.append(block)
             probabilities = detector(block)
         for probability in probabilities.tolist():
-            speech = probability >= (_SPEECH_ENDS if speech else _SPEECH_BEGINS)
+            speech = probability >= (SPEECH_ENDS if speech else SPEECH_BEGINS)
             begin, window = round(window * WINDOW_S * rate_hz), window + 1
             yield begin, min(round(window * WINDOW_S * rate_hz), tape.end), speech
 

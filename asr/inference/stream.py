@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.data.resample import StreamResampler
-from asr.data.tokens import BLANK, TokenTable
 from asr.decode.align import align
 from asr.decode.greedy import greedy_search
 from asr.inference.listening import Listener
@@ -33,8 +32,8 @@ from asr.inference.words import Decoded, speech_extent
 if TYPE_CHECKING:
     from asr.inference.recognizer import Method, Recognizer
 
-END_SILENCE_S = 0.8
 LONGEST_S = 20.0
+PIECE_S = 0.5  # of a longer block, so that what is kept does not depend on the blocks
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def stream_results(
     *,
     method: Method,
     hotwords: Mapping[str, float] | None = None,
-    end_silence_s: float = END_SILENCE_S,
+    end_silence_s: float | None = None,
     longest_s: float = LONGEST_S,
 ) -> Iterator[Partial]:
     """Yield a partial result whenever it has changed, and a final one at the end of each utterance.
@@ -72,95 +71,109 @@ def stream_results(
         listen: turns samples into log-posteriors; nothing was heard by it yet.
         method: of the final results' search; partial ones are greedy.
         hotwords: see `Recognizer.transcribe`.
-        end_silence_s: an utterance ends once so long nothing was said.
+        end_silence_s: an utterance ends once so long nothing was said; by default what suits the listener.
         longest_s: or when it gets longer than this, at the longest pause in its second half.
     """
-    utterance = _Utterance(recognizer, end_silence_s, longest_s)
+    silence_s = listen.end_silence_s if end_silence_s is None else end_silence_s
+    utterance = _Utterance(recognizer, listen, silence_s, longest_s)
     resample = StreamResampler(sample_rate_hz, recognizer.sample_rate_hz)
     shown = ""
-    for block in _with_end(blocks):
+    for block in _pieces(blocks, max(1, int(PIECE_S * sample_rate_hz))):
         last = block is None
         samples = resample(np.zeros(0, np.float32) if block is None else block, last=last)
-        utterance.hear(samples, listen(samples, last=last))
+        utterance.hear(samples, last=last)
         while (frames := utterance.end_point(last=last)) is not None:
+            final = utterance.finish(frames, method, hotwords)
+            if final.text or shown:
+                yield final
             shown = ""
-            yield utterance.finish(frames, method, hotwords)
         if utterance.text != shown:
             shown = utterance.text
             yield Partial(shown, (), False)
 
 
-def _with_end(blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32] | None]:
-    yield from blocks
+def _pieces(blocks: Iterable[NDArray[np.float32]], samples: int) -> Iterator[NDArray[np.float32] | None]:
+    """Yield blocks, those that hold more samples piece by piece, and None at the end."""
+    for block in blocks:
+        yield from (block[start : start + samples] for start in range(0, len(block), samples))
     yield None
 
 
 class _Utterance:
     """What was heard since the last utterance ended."""
 
-    def __init__(self, recognizer: Recognizer, end_silence_s: float, longest_s: float) -> None:
+    def __init__(self, recognizer: Recognizer, listen: Listener, end_silence_s: float, longest_s: float) -> None:
         model = recognizer.model
-        self._recognizer = recognizer
-        self._silence = max(1, round(end_silence_s / model.frame_shift_s))
-        self._longest = max(2, round(longest_s / model.frame_shift_s))
+        self._recognizer, self._listen = recognizer, listen
+        self._shift_s = model.frame_shift_s
         self._frame_samples = model.subsampling.factor * model.logmel.hop_samples
+        self._silence, self._longest, margin = (
+            max(2, round(seconds / self._shift_s)) for seconds in (end_silence_s, longest_s, listen.margin_s)
+        )
+        self._margin = min(margin, self._longest // 2 - 1)  # so that the first half of the longest holds something
         self._start = 0  # frames of the recording before this utterance
-        self._samples = np.zeros(0, np.float32)
-        self._log_posteriors = torch.zeros(0, model.output.out_features)
+        self._waveform = np.zeros(0, np.float32)
+        self._spoken = torch.zeros(0, dtype=torch.bool)
+        self._understood = 0  # frames of the recording, when the text was last looked at
         self.text = ""
 
-    def hear(self, samples: NDArray[np.float32], log_posteriors: Tensor) -> None:
-        """Take in the next samples `(sample,)`, and log-posteriors `(frame, token)`, which lag behind them."""
-        self._samples = np.concatenate([self._samples, samples])
-        self._log_posteriors = torch.cat([self._log_posteriors, log_posteriors])
-        self._understand()
+    def hear(self, samples: NDArray[np.float32], *, last: bool) -> None:
+        """Take in the next samples `(sample,)`."""
+        self._waveform = np.concatenate([self._waveform, samples])
+        self._spoken = torch.cat([self._spoken, self._listen.hear(samples, last=last)])
+        self._skip_silence()
+        heard = self._start + len(self._spoken)
+        if heard - self._understood >= self._listen.renewal_s / self._shift_s:
+            self._understood = heard
+            self._understand()
 
     def end_point(self, *, last: bool) -> int | None:
         """Return the frame before which the utterance ends; None if it goes on, or if nothing was said."""
-        spoken = self._spoken
-        if not spoken.any():
+        if not self._spoken.any():
             return None
-        end = end_point(spoken, self._silence, self._longest)
-        return len(spoken) if end is None and last else end
+        end = end_point(self._spoken, self._silence, self._longest)
+        return len(self._spoken) if end is None and last else end
 
     def finish(self, frames: int, method: Method, hotwords: Mapping[str, float] | None) -> Partial:
         """End the utterance before a frame; the next one begins there."""
-        log_posteriors = self._log_posteriors[:frames]
+        said = int(self._spoken[:frames].nonzero().max()) + 1
+        size = min(said + self._margin, frames)
+        log_posteriors = self._listen.log_posteriors(self._waveform, size)
         hypotheses = self._recognizer.search(
-            log_posteriors[None].to(self._recognizer.device), torch.tensor([frames]), method, hotwords=hotwords
+            log_posteriors[None].to(self._recognizer.device),
+            torch.tensor([len(log_posteriors)]),
+            method,
+            None,
+            hotwords,
         )[0]
         decoded = Decoded(
             tuple(hypotheses),
             tuple(align(log_posteriors, hypotheses[0].tokens)),
-            speech_extent(self._samples[: frames * self._frame_samples], self._recognizer.sample_rate_hz),
+            speech_extent(self._waveform[: size * self._frame_samples], self._recognizer.sample_rate_hz),
         )
-        words = self._recognizer.words(decoded, self._start * self._recognizer.model.frame_shift_s)
-        self._drop(frames)
+        words = self._recognizer.words(decoded, self._start * self._shift_s)
+        self._forget(frames)
+        self._skip_silence()
         self._understand()
         return Partial(" ".join(word.text for word in words), tuple(words), True)
 
-    def _drop(self, frames: int) -> None:
-        self._start += frames
-        self._samples = self._samples[frames * self._frame_samples :]
-        self._log_posteriors = self._log_posteriors[frames:]
-
     def _understand(self) -> None:
-        # What is quiet before an utterance belongs to none, and may last for hours.
-        spoken = self._spoken
-        first = int(spoken.int().argmax()) if spoken.any() else len(spoken)
-        self._drop(max(first - self._silence, 0))
-        (best,) = greedy_search(self._log_posteriors[None], torch.tensor([len(self._log_posteriors)]))
-        self.text = self._recognizer.bundle.tokens.decode(best.tokens)
+        self.text = ""
+        if self._spoken.any():
+            log_posteriors = self._listen.log_posteriors(self._waveform, len(self._spoken))
+            (best,) = greedy_search(log_posteriors[None], torch.tensor([len(log_posteriors)]))
+            self.text = self._recognizer.bundle.tokens.decode(best.tokens)
 
-    @property
-    def _spoken(self) -> Tensor:
-        return spoken_frames(self._log_posteriors, self._recognizer.bundle.tokens)
+    def _skip_silence(self) -> None:
+        """Forget what is quiet before the utterance: it belongs to none, and may last for hours."""
+        silence = int(self._spoken.int().argmax()) if self._spoken.any() else len(self._spoken)
+        self._forget(max(silence - self._margin, 0))
 
-
-def spoken_frames(log_posteriors: Tensor, tokens: TokenTable) -> Tensor:
-    """Return `(frame,)`, true where the most probable token is neither blank nor a space alone."""
-    silent = torch.tensor([index == BLANK or text == " " for index, text in enumerate(tokens.texts)])
-    return ~silent[log_posteriors.argmax(-1)]
+    def _forget(self, frames: int) -> None:
+        self._start += frames
+        self._waveform = self._waveform[frames * self._frame_samples :]
+        self._spoken = self._spoken[frames:]
+        self._listen.forget(frames)
 
 
 def end_point(spoken: Tensor, silence_frames: int, longest_frames: int) -> int | None:

@@ -35,6 +35,7 @@ class Transcript:
         duration_s: length of the recording in seconds.
         confidence: of the whole, 0 (a guess) to 1 (certain).
         path: the audio file; None if the audio came as a waveform.
+        channel: the one that was transcribed, counted from 0; None if all were mixed down.
     """
 
     text: str
@@ -42,12 +43,15 @@ class Transcript:
     duration_s: float
     confidence: float
     path: str | None = None
+    channel: int | None = None
 
     @classmethod
-    def of(cls, words: Sequence[Word], duration_s: float, path: str | None = None) -> Transcript:
+    def of(
+        cls, words: Sequence[Word], duration_s: float, path: str | None = None, channel: int | None = None
+    ) -> Transcript:
         """Return the transcript of these words; its confidence is the mean of theirs, 0 without any."""
         confidence = sum(word.confidence for word in words) / len(words) if words else 0.0
-        return cls(" ".join(word.text for word in words), tuple(words), duration_s, confidence, path)
+        return cls(" ".join(word.text for word in words), tuple(words), duration_s, confidence, path, channel)
 
     def to_txt(self) -> str:
         """Return the text as one line, as in a `.txt` file."""

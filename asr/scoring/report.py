@@ -1,4 +1,4 @@
-"""Score a decode folder: `ref.trn` and `hyp.trn` in, `wer.json` and `wer.txt` out."""
+"""Score a decode folder: `ref.trn` and `hyp.trn` in, `wer.json`, `wer.txt` and `report.html` out."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from asr.scoring.alignment import Confusions, align_words, count_confusions, wor
 from asr.scoring.bootstrap import Interval, PairedComparison, bootstrap_interval, paired_bootstrap
 from asr.scoring.calibration import CalibrationScore, render_calibration, score_calibration
 from asr.scoring.errors_count import ErrorCounts, Unit, count_corpus
+from asr.scoring.page import to_html
 from asr.scoring.rendering import (
     LISTED_ERRORS,
     UtteranceErrors,
@@ -91,7 +92,7 @@ def read_score(folder: Path) -> CorpusScore:
 
 
 def score_folder(folder: Path) -> CorpusScore:
-    """Score a decode folder and write `wer.json` (figures) and `wer.txt` (for reading) into it.
+    """Score a decode folder and write `wer.json` (figures), `wer.txt` and `report.html` (for reading) into it.
 
     Raises:
         ScoringError: see `read_score`.
@@ -99,6 +100,7 @@ def score_folder(folder: Path) -> CorpusScore:
     score = read_score(folder)
     write_text(folder / "wer.json", json.dumps(to_json(score), indent=2, ensure_ascii=False) + "\n")
     write_text(folder / "wer.txt", to_text(score))
+    write_text(folder / "report.html", to_html(score, str(folder)))
     return score
 
 

@@ -18,7 +18,10 @@ from asr.training.average import WeightAverage
 from asr.training.checkpoint import RunState, load_checkpoint, read_facts, save_checkpoint
 
 # Settings by which the result does not change: a run may be resumed with others.
-WITHOUT_INFLUENCE = {"training": {"accelerator", "micro_batch_s", "checkpoint_every_s"}, "decode": True}
+WITHOUT_INFLUENCE: dict[str, set[str] | bool] = {
+    "training": {"accelerator", "micro_batch_s", "checkpoint_every_s"},
+    "decode": True,
+}
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,10 @@ def model(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "parameters" in shown
     assert "dev WER" in shown
     invoke("lm", "ngram", tone_corpus / "train.jsonl.gz", "--model", out, "--order", 3)
-    assert "lm_weight" in invoke("tune", out, tone_corpus / "dev.jsonl.gz")
+    shown = invoke("tune", out, tone_corpus / "dev.jsonl.gz")
+    assert "lm_weight" in shown
+    assert all((out / name).stat().st_size for name in ("calibration.json", "tune.json", "tune.png"))
+    assert json.loads((out / "tune.json").read_text())["chosen"] == asr.load(out).bundle.decoder.model_dump()
     return out
 
 
@@ -48,7 +51,22 @@ def test_a_test_set_is_decoded_and_scored(model: Path, tone_corpus: Path, tmp_pa
     records = [json.loads(line) for line in (tmp_path / "hyp.jsonl").read_text().splitlines()]
     assert [record["id"] for record in records] == [f"test-{index:03d}" for index in range(12)]
     assert all(record["text"] == " ".join(word["text"] for word in record["words"]) for record in records)
-    assert len(records[0]["nbest"]) == (1 if method == "greedy" else 16)
+    assert len(records[0]["nbest"]) == (1 if method == "greedy" else asr.load(model).bundle.decoder.beam_size)
+
+
+def test_what_the_search_asks_is_chosen_on_the_command_line(model: Path, tone_corpus: Path, tmp_path: Path) -> None:
+    def decoded(*options: object) -> list[dict]:
+        invoke("decode", model, tone_corpus / "test.jsonl.gz", "--out", tmp_path, *options)
+        return [json.loads(line) for line in (tmp_path / "hyp.jsonl").read_text().splitlines()]
+
+    assert len(decoded("--set", "beam_size=3")[0]["nbest"]) == 3
+    assert "dddd" not in " ".join(record["text"] for record in decoded())
+    assert "dddd" in " ".join(record["text"] for record in decoded("--hotword", "dddd=90"))
+
+    assert "lexicon" in invoke("lm", "ngram", tone_corpus / "train.jsonl.gz", "--model", model, "--words")
+    lexicon = {word for cut in read_manifest(tone_corpus / "train.jsonl.gz") for word in cut_text(cut).split()}
+    closed = decoded("--set", "lm=words", "--set", "lm_weight=0.3")
+    assert {word for record in closed for item in record["nbest"] for word in item["text"].split()} <= lexicon
 
 
 def test_transcripts_of_files_are_those_of_the_manifest(model: Path, tone_corpus: Path, tmp_path: Path) -> None:
@@ -116,19 +134,47 @@ def test_a_given_text_is_aligned_and_a_wrong_word_in_it_named(model: Path, tone_
     assert [line["worst_fit"] for line in lines] == sorted(line["worst_fit"] for line in lines)
 
 
-def test_a_recording_longer_than_a_segment_is_transcribed_whole(model: Path) -> None:
+@pytest.mark.usefixtures("loud_is_speech")
+@pytest.mark.parametrize("segment", ["vad", "fixed"])
+def test_a_recording_longer_than_a_segment_is_transcribed_whole(model: Path, segment: str) -> None:
+    from asr.scoring.errors_count import count_errors
+
     rng = np.random.default_rng(3)
     pause = np.zeros(8000, dtype=np.float32)
     texts = ["".join(rng.choice(list("abcd"), 2)) for _ in range(60)]
-    pieces = [piece for text in texts for piece in (tone_speech(text, rng), tone_speech(" ", rng), pause)]
+    pieces = [np.concatenate([tone_speech(text, rng), tone_speech(" ", rng), pause]) for text in texts]
     waveform = np.concatenate(pieces)
     assert len(waveform) > 2 * 30 * 16000
-    transcript = asr.load(model).transcribe(waveform, sample_rate=16000, method="greedy")
-    from asr.scoring.errors_count import count_errors
-
+    done_s: list[float] = []
+    transcript = asr.load(model).transcribe(
+        waveform, sample_rate=16000, method="greedy", segment=segment, on_progress=done_s.append
+    )
     assert count_errors(" ".join(texts), transcript.text, unit="word").wer < 0.15
     starts = [word.start_s for word in transcript.words]
     assert starts == sorted(starts)
+    ends_s = np.cumsum([len(piece) / 16000 for piece in pieces])
+    places = np.searchsorted(ends_s, [(word.start_s + word.end_s) / 2 for word in transcript.words])
+    right = [texts[place] == word.text for place, word in zip(places, transcript.words, strict=True)]
+    assert np.mean(right) > 0.85
+    assert len(done_s) > 1
+    assert sum(done_s) == pytest.approx(transcript.duration_s) == len(waveform) / 16000
+
+
+def test_a_channel_of_a_file_is_transcribed_alone(model: Path, tone_corpus: Path, tmp_path: Path) -> None:
+    recognizer = asr.load(model)
+    paths = sorted((tone_corpus / "audio").glob("test-*.wav"))[:2]
+    first, second = (soundfile.read(path)[0] for path in paths)
+    samples = max(len(first), len(second))
+    stereo = np.stack([np.pad(waveform, (0, samples - len(waveform))) for waveform in (first, second)], axis=1)
+    soundfile.write(tmp_path / "call.wav", stereo, 16000)
+    for channel, path in enumerate(paths):
+        expected = recognizer.transcribe(path, method="greedy").text
+        assert recognizer.transcribe(tmp_path / "call.wav", method="greedy", channel=channel).text == expected
+        waveform = stereo.T.astype(np.float32)
+        alike = recognizer.transcribe(waveform, sample_rate=16000, method="greedy", channel=channel)
+        assert alike.text == expected
+    with pytest.raises(AudioError, match=r"call\.wav: channel 2 was asked for, but its 2 are counted from 0"):
+        recognizer.transcribe(tmp_path / "call.wav", channel=2)
 
 
 def test_silence_gives_an_empty_transcript(model: Path) -> None:

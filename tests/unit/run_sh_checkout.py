@@ -19,7 +19,7 @@ case $1 in
         touch "$out/model.safetensors" "$out/checkpoints/last.safetensors"
         [ -t 1 ] || printf 'bar 1\\r\\033[2Kbar 2\\r\\033[2K\\033[1mepoch 1\\033[0m\\n' ;;
     lm) flag=--model; touch "$(after "$@")/lm.arpa.gz" ;;
-    tune) touch "$2/decoder.yaml" ;;
+    tune) touch "$2/tune.json" ;;
     decode) flag=--out; out=$(after "$@"); mkdir -p "$out"; touch "$out/hyp.trn" ;;
     score) echo "WER 0.00 %" ;;
     transcribe) echo "turn on the light" ;;

@@ -20,6 +20,8 @@ FLOW = ["data", "features", "model", "lm", "decode", "scoring", "inference"]
 BASE = {"config", "errors"}
 MAY_IMPORT = {room: {*BASE, room, *FLOW[:place]} for place, room in enumerate(FLOW)} | {
     "training": {*BASE, "training", "data", "features", "model", "lm", "decode", "scoring"},
+    # What of these rooms it takes must load no torch; tests/unit/runtime runs it without.
+    "runtime": {"errors", "runtime", "data", "decode", "inference"},
     "cli": {*BASE, *FLOW, "training", "cli", "__init__"},
     "config": {"errors"},
     "errors": set(),
@@ -101,6 +103,10 @@ def test_a_room_imports_only_rooms_before_it(path):
         ("inference", "from asr.training.trainer import train", False),
         ("training", "from asr.inference.recognizer import load", False),
         ("scoring", "from asr.cli.main import run", False),
+        ("runtime", "from asr.inference.words import Decoded", True),
+        ("runtime", "from asr.config import Config", False),
+        ("runtime", "from asr.model.bundle import ModelBundle", False),
+        ("inference", "from asr.runtime import load", False),
         ("config", "def f():\n    from asr.data.files import write_text", True),
         ("config", "from asr.data.files import write_text", False),
         ("config", "def f():\n    from asr.data.text import normalise", False),

@@ -96,6 +96,7 @@ def test_a_finished_run_only_shows_its_results_again(checkout):
     [
         ("exp/quickstart/.done-5", ["decode", "decode", "score", "score", "transcribe"]),
         ("exp/quickstart/decode_test/hyp.trn", ["decode", "decode", "score", "score", "transcribe"]),
+        ("exp/quickstart/tune.json", ["tune", "decode", "decode", "score", "score", "transcribe"]),
         ("exp/quickstart/.done-3", ["lm", "tune", "decode", "decode", "score", "score", "transcribe"]),
         ("exp/quickstart/.done-1", ["prepare", "score", "score", "transcribe"]),
         ("data/quickstart/test.jsonl.gz", ["prepare", "score", "score", "transcribe"]),

@@ -93,6 +93,30 @@ def test_a_models_vocabulary_is_its_tokens(call: Call, text: Path, model: Path) 
     assert "--vocabulary" in err
 
 
+def test_words_of_a_model_become_its_lexicon_in_the_spelling_of_its_transcripts(
+    call: Call, text: Path, model: Path, tmp_path: Path
+) -> None:
+    text.write_text("One two\nTWO three\none one 4you\n", encoding="utf-8")
+    status, out, _ = call(text, "--model", model, "--words")
+    lm = read_arpa(model / "lm.words.arpa.gz")
+    assert (status, lm.order) == (0, 3)
+    assert {unit for (unit,) in lm.ngrams[0]} == {"<s>", "</s>", "<unk>", "ONE", "TWO", "THREE", "4YOU"}
+    assert "lexicon  3 words; 1 not in the model's characters (4YOU)" in out
+    assert not (model / "lm.arpa.gz").exists()
+
+    (tmp_path / "words.txt").write_text("one two\n")
+    call(text, "--model", model, "--words", "--vocabulary", tmp_path / "words.txt", "--test", text)
+    lm = read_arpa(model / "lm.words.arpa.gz")
+    assert {unit for (unit,) in lm.ngrams[0]} == {"<s>", "</s>", "<unk>", "ONE", "TWO"}
+
+
+def test_a_models_token_n_gram_is_pruned_as_one_of_words_is(call: Call, text: Path, model: Path) -> None:
+    call(text, "--model", model, "--order", "2")
+    whole = read_arpa(model / "lm.arpa.gz")
+    call(text, "--model", model, "--order", "2", "--prune", "0,1")
+    assert len(read_arpa(model / "lm.arpa.gz").ngrams[1]) < len(whole.ngrams[1])
+
+
 def test_without_a_model_out_is_needed(call: Call, text: Path) -> None:
     status, _, err = call(text)
     assert status == 2

@@ -55,6 +55,16 @@ def test_with_a_model_it_predicts_its_tokens_and_writes_into_its_folder(
     assert "29 sentences" in capsys.readouterr().out  # the twentieth is for dev
 
 
+def test_words_of_a_model_are_in_the_spelling_of_its_transcripts(
+    monkeypatch: pytest.MonkeyPatch, text: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    save_config(parse_config({"text": {"case": "upper"}}, "test"), model / "config.yaml")
+    TokenTable.from_texts(["ONE TWO THREE"]).save(model / "tokens.json")
+    assert call(monkeypatch, text, "--model", model, "--words", *TINY) == 0
+    assert RnnLmBundle.load(model / "rnnlm").units.symbols == ("</s>", "<unk>", "ONE", "TWO", "THREE")
+
+
 def test_without_a_model_there_must_be_a_place_to_write_to(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: Path
 ) -> None:

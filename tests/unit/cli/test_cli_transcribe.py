@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import asr
 from asr.cli.main import run
 from asr.decode.hotwords import DEFAULT_BONUS
 from asr.errors import AudioError
@@ -25,8 +26,9 @@ class NameSayer:
         self.asked.append((path, wishes))
         if path.stem.startswith("bad"):
             raise AudioError(f"{path}: truncated")
+        wishes["on_progress"] and wishes["on_progress"](0.5)
         words = tuple(Word(text, float(i), i + 0.5, 1.0) for i, text in enumerate(path.stem.split()))
-        return Transcript(path.stem, words, 9.0, 1.0, os.fspath(path))
+        return Transcript(path.stem, words, 9.0, 1.0, os.fspath(path), wishes["channel"])
 
 
 @pytest.fixture
@@ -92,7 +94,7 @@ def test_several_files_as_jsonl_are_one_object_a_line(transcribe):
 def test_several_files_as_srt_or_json_need_a_place_and_no_model_is_loaded_to_say_so(transcribe, loads, name):
     status, out, err = transcribe("a.wav", "b.wav", "--format", name)
     assert (status, out, loads) == (2, "", [])
-    assert f"--out or --beside: needed when several files become {name}" in err
+    assert f"--out or --beside: needed when several files or channels become {name}" in err
 
 
 def test_a_folder_is_searched_for_audio_in_the_order_of_names(transcribe):
@@ -194,13 +196,13 @@ def test_a_file_name_that_is_not_utf_8_does_not_stop_the_others(transcribe):
     assert transcribe(os.fsdecode(b"caf\xe9/a.wav"), "b.wav") == (0, "caf\\xe9/a.wav\ta\nb.wav\tb\n", "")
 
 
-def test_how_far_it_is_shows_on_stderr_for_several_files_only(transcribe, monkeypatch):
+def test_how_far_it_is_shows_on_stderr_in_time_of_audio(transcribe, monkeypatch):
     for seconds, name in ((2, "a.wav"), (3, "b.wav")):
         soundfile.write(name, np.zeros(seconds * 8000), 8000)
     monkeypatch.setattr("asr.cli.console.QUIET_S", 0.0)
     shown = "look through: 3/3, 0:00\ntranscribe: 0:05/0:05, 0:00\n"
     assert transcribe("a.wav", "b.wav", "no header.wav", "--out", "out") == (0, "", shown)
-    assert transcribe("a.wav", "--out", "elsewhere") == (0, "", "")
+    assert transcribe("a.wav", "--out", "elsewhere")[2] == "look through: 1/1, 0:00\ntranscribe: 0:02/0:02, 0:00\n"
 
 
 def test_an_unknown_format_is_refused_with_those_that_exist(transcribe, loads):
@@ -210,20 +212,87 @@ def test_an_unknown_format_is_refused_with_those_that_exist(transcribe, loads):
 
 
 def test_options_reach_the_recogniser(transcribe, loads):
-    given = "--method greedy --accelerator cpu --hotword Rosa=4.5 --hotword Emma --set beam_size=3"
+    given = "--method greedy --accelerator cpu --hotword Rosa=4.5 --hotword Emma --set beam_size=3 --segment fixed"
     assert transcribe("a.wav", *given.split())[0] == 0
     assert transcribe("a.wav")[0] == 0
     (folder, wishes, fake), (_, defaults, other) = loads
     assert (folder, wishes) == (Path("model"), {"accelerator": "cpu", "decode": {"beam_size": 3}})
-    assert fake.asked == [(Path("a.wav"), {"method": "greedy", "hotwords": {"Rosa": 4.5, "Emma": DEFAULT_BONUS}})]
+    ((path, asked),) = fake.asked
+    assert path == Path("a.wav")
+    assert asked | {"on_progress": None} == {
+        "method": "greedy",
+        "hotwords": {"Rosa": 4.5, "Emma": DEFAULT_BONUS},
+        "segment": "fixed",
+        "channel": None,
+        "on_progress": None,
+    }
     assert defaults == {"accelerator": "auto", "decode": {}}
-    assert other.asked == [(Path("a.wav"), {"method": None, "hotwords": {}})]
+    ((_, asked),) = other.asked
+    assert (asked["method"], asked["hotwords"], asked["segment"]) == (None, {}, "vad")
 
 
 def test_with_beside_each_transcript_lies_beside_its_audio(transcribe):
     touch("talks/a.wav", "talks/day/b.wav")
     assert transcribe("talks", "--beside", "--format", "srt")[0] == 0
     assert sorted(files_in("talks")) == ["a.srt", "a.wav", "day/b.srt", "day/b.wav"]
+
+
+def test_separate_channels_have_a_transcript_each(transcribe, loads):
+    soundfile.write("a.wav", np.zeros((800, 2)), 8000)
+    soundfile.write("b.wav", np.zeros(800), 8000)
+    assert transcribe("a.wav", "--channels", "separate") == (0, "ch0\ta\nch1\ta\n", "")
+    assert transcribe("a.wav", "b.wav", "--channels", "separate")[1] == "a.wav\tch0\ta\na.wav\tch1\ta\nb.wav\tch0\tb\n"
+    lines = transcribe("a.wav", "b.wav", "--channels", "separate", "--format", "jsonl")[1].splitlines()
+    assert [(line["path"], line["channel"]) for line in map(json.loads, lines)] == [
+        ("a.wav", 0),
+        ("a.wav", 1),
+        ("b.wav", 0),
+    ]
+    options = ("a.wav", "b.wav", "--channels", "separate", "--format", "srt")
+    assert transcribe(*options)[0] == 2
+    assert transcribe(*options, "--out", "out")[0] == 0
+    assert sorted(files_in("out")) == ["a.ch0.srt", "a.ch1.srt", "b.ch0.srt"]
+    assert transcribe(*options, "--out", "out")[2] == "2 of 2 files are done already\n"
+
+
+def test_stdin_has_its_name_and_cannot_be_shared_out(transcribe, loads):
+    assert transcribe("-") == (0, "-\n", "")
+    assert transcribe("-", "--out", "out") == (0, "", "")
+    assert transcribe("-", "--out", "out") == (0, "", "")
+    assert files_in("out") == {"stdin.txt": "-\n"}
+    for refused in (["--beside"], ["--jobs", "2"], ["--ray", "local"], ["--channels", "separate"]):
+        status, _, err = transcribe("-", *refused)
+        assert status == 2
+        assert "stdin is read once, here, and lies nowhere" in err
+
+
+def test_stream_hands_one_file_or_stdin_over(transcribe, monkeypatch):
+    calls = []
+    monkeypatch.setattr("asr.cli.streaming.stream", lambda *args, **wishes: calls.append((*args[1:], wishes)))
+    monkeypatch.setitem(vars(asr), "load", lambda folder, **wishes: calls.append((folder, wishes)))
+    assert transcribe("-", "--stream", "--rate", "16000", "--hotword", "Rosa=2", "--set", "beam_size=3")[0] == 0
+    assert calls == [
+        (Path("model"), {"accelerator": "auto", "decode": {"beam_size": 3}}),
+        (Path("-"), 16000, {"method": None, "hotwords": {"Rosa": 2.0}}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "a.wav b.wav --stream",
+        "a.wav --stream --out out",
+        "a.wav --stream --jobs 2",
+        "a.wav --stream --format srt",
+        "a.wav --stream --segment none",
+        "a.wav --stream --channels separate",
+        "a.wav --rate 16000",
+    ],
+)
+def test_what_does_not_go_together_is_refused(transcribe, loads, given):
+    status, _, err = transcribe(*given.split())
+    assert (status, loads) == (2, [])
+    assert "--stream" in err
 
 
 def test_with_beside_and_out_nothing_is_done(transcribe, loads):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,12 +23,15 @@ def cluster() -> Iterator[Any]:
     pytest.importorskip("ray", reason="needs ray: pip install 'asr[cluster]'")
     from ray.cluster_utils import Cluster
 
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # so that its processes find `mortal_workers`
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     for _ in range(2):
         cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
     yield cluster
     cluster.shutdown()
+    monkeypatch.undo()
 
 
 def test_nothing_is_lost_or_done_twice_if_a_node_and_some_processes_are_killed(cluster, tmp_path: Path) -> None:

@@ -133,6 +133,23 @@ def test_outputs_that_the_record_does_not_know_are_refused(task) -> None:
     assert unfinished(strangers, overwrite=True) == strangers
 
 
+def test_a_channels_output_that_the_record_does_not_know_is_refused(task) -> None:
+    stranger = task.output.with_name("a.ch1.txt")
+    stranger.write_text("by hand\n")
+    with pytest.raises(AsrError, match=r"out/a\.ch1\.txt is there already"):
+        unfinished([again(task, "others")])
+    stranger.rename(stranger.with_name("a.chapter1.txt"))
+    assert unfinished([task]) == []
+
+
+def test_standard_input_is_never_finished(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (task,) = tasks_of({Path("-"): tmp_path / "stdin.txt"}, "model and options")
+    finish(task, {task.output: "one\n"})
+    (later,) = tasks_of({Path("-"): tmp_path / "stdin.txt"}, "model and options")
+    assert unfinished([later]) == [later]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes only there")
 def test_names_that_are_not_utf_8_are_kept(tmp_path) -> None:
     audio = tmp_path / os.fsdecode(b"caf\xe9 \xc3\xa9.wav")

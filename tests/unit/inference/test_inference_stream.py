@@ -1,11 +1,12 @@
 """Streams: when utterances end, what is said of them, and that cutting into blocks changes nothing."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asr.config import Config
@@ -36,20 +37,28 @@ def recognizer(**model: object) -> Recognizer:
 class Reader:
     """A listener that hears what is written: a character a frame, `-` for blank, each `late` frames after its time."""
 
-    delay_s = 0.0
+    end_silence_s = margin_s = 0.8
+    renewal_s = 0.0
 
     def __init__(self, path: str, late: int = 3) -> None:
         self.path, self.late = path, late
-        self.samples = self.given = 0
+        self.samples = self.given = self.forgotten = 0
 
-    def __call__(self, samples, *, last=False):
+    def hear(self, samples, *, last):
         self.samples += len(samples)
-        known = len(self.path) if last else max(self.samples // FRAME_SAMPLES - self.late, 0)
-        ids = [TOKENS.symbols.index(c) if c != "-" else 0 for c in self.path[self.given : known]]
-        self.given = max(known, self.given)
+        known = len(self.path) if last else max(self.samples // FRAME_SAMPLES - self.late, self.given)
+        told = [character not in "- " for character in self.path[self.given : known]]
+        self.given = known
+        return torch.tensor(told, dtype=torch.bool)
+
+    def log_posteriors(self, waveform, frames):
+        ids = [TOKENS.symbols.index(c) if c != "-" else 0 for c in self.path[self.forgotten :][:frames]]
         rows = torch.full((len(ids), len(TOKENS)), 0.01)
         rows[range(len(ids)), ids] = 0.96
         return rows.log()
+
+    def forget(self, frames):
+        self.forgotten += frames
 
 
 def results(path: str, cuts=(), *, silence_frames: int = 5, longest_frames: int = 500):
@@ -124,10 +133,10 @@ def test_end_points_as_worked_by_hand(spoken, silence, longest, expected) -> Non
     assert end_point(torch.tensor([c == "x" for c in spoken]), silence, longest) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
-    parts=st.lists(st.sampled_from(["-", "-", "---", "-------", " ", "a-", "b-", "c-", "cc-"]), max_size=40),
-    cuts=st.lists(st.integers(0, 60 * FRAME_SAMPLES), max_size=12),
+    parts=st.lists(st.sampled_from(["-", "-", "---", "-------", " ", "a-", "b-", "c-", "cc-"]), max_size=30),
+    cuts=st.lists(st.integers(0, 60 * FRAME_SAMPLES), max_size=8),
 )
 def test_results_do_not_depend_on_the_blocks_and_lose_no_word(parts, cuts) -> None:
     path = "-" + "".join(parts)
@@ -144,65 +153,107 @@ def test_results_do_not_depend_on_the_blocks_and_lose_no_word(parts, cuts) -> No
 
 def test_what_is_kept_is_bounded_by_the_longest_utterance() -> None:
     path = "a-b-c----" * 12 + "-" * 150 + "a-b-" * 25
-    utterance, reader = _Utterance(RECOGNIZER, end_silence_s=0.2, longest_s=1.6), Reader(path)
+    reader = Reader(path)
+    utterance = _Utterance(RECOGNIZER, reader, end_silence_s=0.2, longest_s=1.6)
     for _ in path:
-        samples = np.zeros(FRAME_SAMPLES, np.float32)
-        utterance.hear(samples, reader(samples))
-        kept = max(len(utterance._samples) // FRAME_SAMPLES, len(utterance._log_posteriors))
-        assert kept <= 40 + reader.late
+        utterance.hear(np.zeros(FRAME_SAMPLES, np.float32), last=False)
+        assert max(len(utterance._waveform) // FRAME_SAMPLES, reader.given - reader.forgotten) <= 40 + reader.late
         if (frames := utterance.end_point(last=False)) is not None:
             utterance.finish(frames, "greedy", None)
 
 
-def heard(listen, waveform, cuts):
-    blocks = np.split(waveform, sorted(cuts))
-    return torch.cat([*map(listen, blocks), listen(np.zeros(0, np.float32), last=True)])
+def told(listen, waveform, cuts):
+    """In which frames of a waveform that comes in blocks something is said."""
+    blocks = [listen.hear(block, last=False) for block in np.split(waveform, sorted(cuts))]
+    return torch.cat([*blocks, listen.hear(np.zeros(0, np.float32), last=True)])
 
 
-@settings(max_examples=25, deadline=None)
-@given(samples=st.integers(0, 60000), cuts=st.lists(st.integers(0, 60000), max_size=10), bidirectional=st.booleans())
-def test_chunks_with_enough_context_give_the_log_posteriors_of_the_whole(samples, cuts, bidirectional) -> None:
-    model = recognizer(bidirectional=bidirectional).model
+@settings(max_examples=10, deadline=None)
+@given(samples=st.integers(0, 30000), cuts=st.lists(st.integers(0, 30000), max_size=5))
+def test_a_carried_state_hears_the_log_posteriors_of_the_whole(samples, cuts) -> None:
+    model = recognizer(bidirectional=False).model
     waveform = (0.1 * np.random.default_rng(samples).standard_normal(samples)).astype(np.float32)
-    # With one direction all the left counts, and of the right what the convolutions see; with two everything does.
-    right_s = 10.0 if bidirectional else 0.12
-    listen = OverlappingChunks(model, core_s=0.5, left_s=10.0, right_s=right_s)
+    listen = CarriedState(model, TOKENS)
+    spoken = told(listen, waveform, cuts)
     with torch.inference_mode():
         whole, _ = model(torch.from_numpy(waveform)[None], torch.tensor([samples]))
-    torch.testing.assert_close(heard(listen, waveform, cuts), whole[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(listen.log_posteriors(waveform, len(spoken)), whole[0], rtol=0, atol=1e-5)
+    assert spoken.tolist() == [TOKENS.texts[i] not in (BLANK_SYMBOL, " ") for i in whole[0].argmax(-1).tolist()]
+    listen.forget(3)
+    torch.testing.assert_close(listen.log_posteriors(waveform, 2), whole[0, 3:5], rtol=0, atol=1e-5)
 
 
-@settings(max_examples=25, deadline=None)
-@given(samples=st.integers(0, 60000), cuts=st.lists(st.integers(0, 60000), max_size=10))
-def test_chunks_follow_each_other_without_gap_and_do_not_depend_on_the_blocks(samples, cuts) -> None:
-    model = recognizer().model
-    waveform = (0.1 * np.random.default_rng(samples).standard_normal(samples)).astype(np.float32)
+class Detector:
+    """Stands for the detector of speech: its probabilities are written down."""
 
-    def in_chunks(cuts):
-        return heard(OverlappingChunks(model, core_s=0.4, left_s=0.6, right_s=0.2), waveform, cuts)
+    probabilities: tuple[float, ...] = ()
 
-    assert len(in_chunks(cuts)) == model.frame_count(torch.tensor([samples])).item()
-    torch.testing.assert_close(in_chunks(cuts), in_chunks([]), rtol=0, atol=1e-5)
+    def __init__(self, rate_hz: int) -> None:
+        self.samples = self.given = 0
+
+    def __call__(self, samples, *, last=False):
+        self.samples += len(samples)
+        windows = -(-self.samples // 512) if last else self.samples // 512
+        given, self.given = self.given, windows
+        return np.array([*self.probabilities, *[0.0] * windows][given:windows], np.float32)
 
 
-def test_a_chunk_is_heard_with_its_context_alone() -> None:
-    model = recognizer().model
-    waveform = (0.1 * np.random.default_rng(0).standard_normal(48000)).astype(np.float32)
-    frames = heard(OverlappingChunks(model, core_s=0.4, left_s=0.6, right_s=0.2), waveform, [])
-    # The core of frames 30 to 39 lies in a chunk of frames 15 to 44.
-    chunk = torch.from_numpy(waveform[15 * FRAME_SAMPLES : 45 * FRAME_SAMPLES])[None]
-    expected, _ = model(chunk, torch.tensor([chunk.shape[1]]))
-    torch.testing.assert_close(frames[30:40], expected[0, 15:25], rtol=0, atol=1e-5)
+@pytest.fixture
+def detector(monkeypatch: pytest.MonkeyPatch) -> type[Detector]:
+    monkeypatch.setattr("asr.inference.listening.SpeechDetector", Detector)
+    return Detector
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    windows=st.lists(st.sampled_from([0.1, 0.4, 0.9]), max_size=60),
+    samples=st.integers(0, 30000),
+    cuts=st.lists(st.integers(0, 30000), max_size=10),
+)
+def test_a_frame_holds_speech_if_its_centre_lies_in_a_window_with_speech(detector, windows, samples, cuts) -> None:
+    detector.probabilities = tuple(windows)
+    model = RECOGNIZER.model
+    spoken = told(OverlappingChunks(model), np.zeros(samples, np.float32), cuts)
+    speech = [probability == 0.9 for probability in windows] + [False] * 60
+    for place, probability in enumerate(windows):
+        if probability == 0.4:  # neither begins nor ends it
+            speech[place] = place > 0 and speech[place - 1]
+    heard = -(-samples // 512)  # a last frame's centre may lie just behind all windows
+    expected = [speech[min(frame * 640 // 512, heard - 1)] for frame in range(model.frame_count(torch.tensor(samples)))]
+    assert spoken.tolist() == (expected if heard else [False])
+
+
+@pytest.mark.parametrize("cuts", [(), (30001,), tuple(range(1000, 96000, 1000))])
+def test_what_overlapping_chunks_say_at_last_is_what_is_said_of_the_utterances_as_files(detector, cuts) -> None:
+    speech_s = [(0.96, 2.24), (3.84, 4.8)]  # whole windows of 32 ms, hence whole frames after them
+    detector.probabilities = tuple(
+        float(any(start <= (window + 0.5) * 0.032 < end for start, end in speech_s)) for window in range(188)
+    )
+    waveform = (0.1 * np.random.default_rng(0).standard_normal(96000)).astype(np.float32)
+    partials = list(RECOGNIZER.stream(np.split(waveform, cuts), sample_rate=16000, method="greedy"))
+    finals = [result for result in partials if result.is_final]
+    expected = []
+    for start, end in speech_s:
+        # A quarter of a second belongs to it on either side, in whole frames.
+        first, last = math.ceil(start / 0.04) - round(0.25 / 0.04), math.ceil(end / 0.04) + round(0.25 / 0.04)
+        part = waveform[first * FRAME_SAMPLES : last * FRAME_SAMPLES]
+        expected.append(RECOGNIZER.transcribe(part, sample_rate=16000, method="greedy", segment="none").text)
+    assert [final.text for final in finals] == expected
+    assert all(expected)
+    assert len(partials) > (2 if len(cuts) > 1 else 1)
+    for final, (start, end) in zip(finals, speech_s, strict=True):
+        assert all(start - 0.3 <= word.start_s <= word.end_s <= end + 0.3 for word in final.words)
 
 
 def test_a_model_that_can_carry_its_state_on_does() -> None:
-    assert isinstance(listener(recognizer(bidirectional=False).model), CarriedState)
-    assert isinstance(listener(recognizer().model), OverlappingChunks)
+    assert isinstance(listener(recognizer(bidirectional=False).model, TOKENS), CarriedState)
+    assert isinstance(listener(recognizer().model, TOKENS), OverlappingChunks)
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize("rate_hz", [16000, 44100])
-def test_a_stream_of_any_blocks_rate_and_kind_is_recognised(bidirectional: bool, rate_hz: int) -> None:
+def test_a_stream_of_any_blocks_rate_and_kind_is_recognised(detector, bidirectional: bool, rate_hz: int) -> None:
+    detector.probabilities = (1.0,) * 100
     it = recognizer(bidirectional=bidirectional)
     waveform = 0.1 * np.random.default_rng(0).standard_normal(2 * rate_hz)
     mono = [waveform[:5].astype(np.float32), waveform[5:5], torch.from_numpy(waveform[5:])]

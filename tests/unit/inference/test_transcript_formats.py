@@ -23,7 +23,15 @@ times = st.floats(0, 1e5)
 shares = st.floats(0, 1)
 texts = st.text(min_size=1, max_size=12)
 words = st.builds(Word, texts, times, times, shares)
-transcripts = st.builds(Transcript, texts, st.lists(words, max_size=8).map(tuple), times, shares, st.none() | st.text())
+transcripts = st.builds(
+    Transcript,
+    texts,
+    st.lists(words, max_size=8).map(tuple),
+    times,
+    shares,
+    st.none() | st.text(),
+    st.none() | st.integers(0, 9),
+)
 
 
 def test_txt_is_the_text_and_a_line_end():
@@ -37,6 +45,7 @@ def test_an_empty_transcript_is_an_empty_line_of_txt():
 def test_json_has_the_documented_keys_and_rounded_numbers():
     assert json.loads(TRANSCRIPT.to_json()) == {
         "path": "ton/[a].wav",
+        "channel": None,
         "duration_s": 1.5,
         "text": "zwei Brötchen",
         "confidence": 0.5,
@@ -54,6 +63,7 @@ def test_json_keeps_letters_readable():
 def test_an_empty_transcript_is_valid_json():
     assert json.loads(EMPTY.to_json()) == {
         "path": None,
+        "channel": None,
         "duration_s": 2.0,
         "text": "",
         "confidence": 0.0,
@@ -75,6 +85,7 @@ def test_jsonl_is_one_line_that_gives_the_transcript_back_as_json_does(transcrip
     back = json.loads(line)
     assert json.loads(transcript.to_json()) == back
     assert (back["text"], back["path"]) == (transcript.text, transcript.path)
+    assert back["channel"] == transcript.channel
     assert back["duration_s"] == pytest.approx(transcript.duration_s, abs=0.00051)
     assert back["confidence"] == pytest.approx(transcript.confidence, abs=0.000051)
     assert [word["text"] for word in back["words"]] == [word.text for word in transcript.words]
@@ -93,7 +104,7 @@ def test_json_keeps_a_file_name_that_is_not_utf_8():
 
 def test_json_is_indented_to_be_read_by_people():
     assert EMPTY.to_json() == (
-        '{\n  "path": null,\n  "duration_s": 2.0,\n  "text": "",\n  "confidence": 0.0,\n  "words": []\n}\n'
+        '{\n  "path": null,\n  "channel": null,\n  "duration_s": 2.0,\n  "text": "",\n  "confidence": 0.0,\n  "words": []\n}\n'
     )
 
 

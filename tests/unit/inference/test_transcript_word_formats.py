@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -85,6 +86,7 @@ def test_ctm_is_read_back_by_lhotse(tmp_path: Path) -> None:
     assert [word.duration for word in words] == pytest.approx([0.28, 0.6, 0.2, 0.0], abs=1e-3)
     assert [word.score for word in words] == pytest.approx([0.9, 0.1235, 0.5, 1.0])
     assert EMPTY.to_ctm() == ""
+    assert replace(TRANSCRIPT, channel=1).to_ctm().startswith("[a]_b 2 0.120 ")
 
 
 def test_a_textgrid_is_read_back_by_praatio(tmp_path: Path) -> None:

@@ -1,0 +1,171 @@
+"""Are words found that neither lexicon nor language model knows, once they are given as hotwords? And at what price?
+
+    ./run.sh an4 --corpus-dir DIR --seed 1
+    python benchmarks/hotwords.py exp/an4-seed1 data/an4
+
+Ten of the test set's words of four letters or more are drawn. Every training sentence with one of them is left out of
+the language model's text, so that the lexicon lacks them too; the acoustic model has heard them. The test set is
+decoded without and with the ten as hotwords, for the n-gram of tokens, that of words with a closed vocabulary and with
+an open one. Printed are, over several draws, the ten words' recall (occurrences found in their place), how often one of
+them was found where it was not said, and the word error rate of all other words, insertions included.
+
+The language model's weight, the insertion bonus and the OOV penalty are tuned on dev, with all words in the model; the
+hotwords' bonus is then chosen on dev, with ten of its words drawn and left out likewise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import asr
+from asr.config import DecodeSettings
+from asr.data.manifest import read_manifest, transcripts
+from asr.decode.tune import tune
+from asr.inference.dev_search import DevBatch, run_network, word_errors
+from asr.inference.recognizer import Recognizer
+from asr.lm.arpa import write_arpa
+from asr.lm.kneser_ney import kneser_ney
+from asr.lm.token_ngram import token_ngram
+from asr.model.bundle import CONFIG, DECODER, LANGUAGE_MODEL, TOKENS, WEIGHTS, WORD_LANGUAGE_MODEL
+from asr.scoring.alignment import align_words
+
+HOTWORDS = 10
+LEAST_LETTERS = 4
+WORD_ORDER = 3
+BONUSES = (2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 15.0)
+LANGUAGE_MODELS: dict[str, dict[str, Any]] = {
+    "tokens": {"lm": "tokens"},
+    "words, closed": {"lm": "words"},
+    "words, open": {"lm": "words", "oov_penalty": 5.0},
+}
+
+
+class Found(NamedTuple):
+    """What was found of the hotwords and of the rest; adds up."""
+
+    said: int = 0
+    right: int = 0
+    false_alarms: int = 0
+    rest: int = 0
+    rest_errors: int = 0
+
+    def plus(self, other: Found) -> Found:
+        return Found(*(a + b for a, b in zip(self, other, strict=True)))
+
+    def __str__(self) -> str:
+        recall, rest_wer = self.right / self.said, self.rest_errors / self.rest
+        return (
+            f"recall {100 * recall:5.1f} % of {self.said}, {self.false_alarms:3d} false alarms, "
+            f"WER of the rest {100 * rest_wer:5.2f} % of {self.rest}"
+        )
+
+
+def draw(batches: Sequence[DevBatch], seed: int) -> list[str]:
+    """Return ten words of the references."""
+    words = {word for batch in batches for text in batch.references for word in text.split()}
+    return random.Random(seed).sample(sorted(word for word in words if len(word) >= LEAST_LETTERS), HOTWORDS)
+
+
+def with_language_models(model: Path, texts: Sequence[str], folder: Path, decode: Mapping[str, Any]) -> Recognizer:
+    """Return the model with n-grams of the texts."""
+    folder.mkdir(exist_ok=True)
+    for name in (CONFIG, DECODER, TOKENS, WEIGHTS):
+        shutil.copy(model / name, folder)
+    bundle = asr.load(folder, accelerator="cpu").bundle
+    write_arpa(token_ngram(texts, bundle.tokens, bundle.decoder.lm_order), folder / LANGUAGE_MODEL)
+    write_arpa(kneser_ney([text.split() for text in texts], WORD_ORDER), folder / WORD_LANGUAGE_MODEL)
+    return asr.load(folder, accelerator="cpu", decode=decode)
+
+
+def count(recognizer: Recognizer, batches: Sequence[DevBatch], words: Sequence[str], bonus: float) -> Found:
+    """Decode, with the words as hotwords if the bonus is not 0."""
+    total = Found()
+    hotwords = dict.fromkeys(words, bonus) if bonus else None
+    for batch in batches:
+        nbest = recognizer.search(batch.log_posteriors, batch.lengths, "beam", hotwords=hotwords)
+        for reference, hypotheses in zip(batch.references, nbest, strict=True):
+            total = total.plus(compare(reference, recognizer.bundle.tokens.decode(hypotheses[0].tokens), words))
+    return total
+
+
+def compare(reference: str, hypothesis: str, words: Sequence[str]) -> Found:
+    found = Found()
+    for place in align_words(reference, hypothesis):
+        wrong = place.mark != "C"
+        found = found.plus(
+            Found(
+                said=place.reference in words,
+                right=place.reference in words and not wrong,
+                false_alarms=place.hypothesis in words and wrong,
+                rest=place.reference is not None and place.reference not in words,
+                rest_errors=wrong and place.reference not in words,
+            )
+        )
+    return found
+
+
+def tuned(recognizer: Recognizer, dev: Sequence[DevBatch]) -> DecodeSettings:
+    def count_errors(_: str, settings: Sequence[DecodeSettings]) -> list[int]:
+        return [sum(word_errors(recognizer, batch, item) for batch in dev) for item in settings]
+
+    return tune(count_errors, recognizer.bundle.decoder).best
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("data", type=Path, help="the folder of manifests")
+    parser.add_argument("--draws", type=int, default=5)
+    arguments = parser.parse_args()
+    recognizer = asr.load(arguments.model, accelerator="cpu")
+    texts = list(transcripts(read_manifest(arguments.data / "train.jsonl.gz"), recognizer.bundle.config.text).values())
+    dev, test = (
+        list(run_network(recognizer, read_manifest(arguments.data / f"{split}.jsonl.gz").to_eager()))
+        for split in ("dev", "test")
+    )
+
+    with TemporaryDirectory() as place:
+
+        def trials(batches: Sequence[DevBatch], decode: Mapping[str, Any]) -> Iterator[tuple[Recognizer, list[str]]]:
+            """Yield the recognisers that lack ten words each, with the words."""
+            for seed in range(arguments.draws):
+                words = draw(batches, seed)
+                left = [text for text in texts if not set(words) & set(text.split())]
+                yield with_language_models(arguments.model, left, Path(place) / "less", decode), words
+
+        for name, kind in LANGUAGE_MODELS.items():
+            whole = with_language_models(arguments.model, texts, Path(place) / "whole", kind)
+            settings = tuned(whole, dev)
+            decode = settings.model_dump()
+            counts = dict.fromkeys(BONUSES, 0)
+            for lacking, words in trials(dev, decode):
+                for bonus in BONUSES:
+                    found = count(lacking, dev, words, bonus)
+                    counts[bonus] += found.said - found.right + found.rest_errors
+            bonus = min(BONUSES, key=lambda bonus: counts[bonus])
+            print(f"{name}: {settings.model_dump(exclude_defaults=True)}")
+            print(f"  errors on dev by bonus: {counts}")
+            print("  whole    " + str(total([count(whole, test, words, 0.0) for _, words in trials(test, decode)])))
+            without, with_words = [], []
+            for lacking, words in trials(test, decode):
+                without.append(count(lacking, test, words, 0.0))
+                with_words.append(count(lacking, test, words, bonus))
+            print(f"  without  {total(without)}")
+            print(f"  with {bonus:3g} {total(with_words)}", flush=True)
+
+
+def total(found: Sequence[Found]) -> Found:
+    result = Found()
+    for item in found:
+        result = result.plus(item)
+    return result
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Options that several commands read alike: hotwords with their bonuses, settings of the search."""
+
+from __future__ import annotations
+
+import pytest
+import typer
+
+from asr.cli.options import decode_settings, hotword_bonuses
+from asr.decode.hotwords import DEFAULT_BONUS
+from asr.errors import ConfigError
+
+
+def test_a_hotword_has_the_bonus_after_its_equals_sign_or_the_usual_one() -> None:
+    assert hotword_bonuses(["anna lee=2.5", "lee"]) == {"anna lee": 2.5, "lee": DEFAULT_BONUS}
+    assert hotword_bonuses(["lee", "lee=3"]) == {"lee": 3.0}
+    assert hotword_bonuses(None) == {}
+
+
+@pytest.mark.parametrize("given", ["anna=lee", "anna="])
+def test_a_bonus_that_is_no_number_is_refused_with_the_hotword(given: str) -> None:
+    with pytest.raises(typer.BadParameter, match=given):
+        hotword_bonuses([given])
+
+
+def test_settings_of_the_search_are_values_of_yaml() -> None:
+    assert decode_settings(["beam_size=50", "lm=words", "oov_penalty=null"]) == {
+        "beam_size": 50,
+        "lm": "words",
+        "oov_penalty": None,
+    }
+    assert decode_settings(None) == {}
+    with pytest.raises(ConfigError, match="key=value"):
+        decode_settings(["beam_size"])
