@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from asr.config import Config, load_config
     from asr.errors import AsrError, AudioError, ConfigError, ManifestError, ModelError
     from asr.inference.recognizer import Recognizer, load
+    from asr.inference.stream import Partial
     from asr.inference.transcript import Transcript, Word
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ __all__ = [
     "ConfigError",
     "ManifestError",
     "ModelError",
+    "Partial",
     "Recognizer",
     "Transcript",
     "Word",
@@ -41,6 +43,7 @@ _HOMES = {
     "asr.config": ("Config", "load_config"),
     "asr.errors": ("AsrError", "AudioError", "ConfigError", "ManifestError", "ModelError"),
     "asr.inference.recognizer": ("Recognizer", "load"),
+    "asr.inference.stream": ("Partial",),
     "asr.inference.transcript": ("Transcript", "Word"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -28,7 +28,7 @@ from asr.config import Config, ModelSettings, TrainingSettings, load_config
 from asr.data.token_files import load_tokens
 from asr.features.batching import Batch, collate
 from asr.model.acoustic import AcousticModel
-from asr.model.bundle import CONFIG, TOKENS
+from asr.model.files import CONFIG, TOKENS
 from asr.training.device import make_fabric
 from asr.training.run import parameter_groups
 from asr.training.step import batch_loss, gradient_norms

@@ -1,9 +1,10 @@
 """A test set joined into one recording, against its utterances alone; and what three hours of audio cost.
 
-    python benchmarks/long_audio.py MODEL MANIFEST [--method greedy] [--segment vad] [--hours 3] [--silence]
+    python benchmarks/long_audio.py MODEL MANIFEST [--method greedy] [--segment vad] [--hours 3] [--pause background]
 
 Joined, the utterances stand in the manifest's order with pauses of 0.3 to 3 s between them, drawn with seed 0. A pause
-is white noise as loud as the quietest twentieth of the utterance before it, or digital silence with --silence.
+is noise with level and spectrum of the quietest fifth of a second of the utterance after it; with `--pause white` it is
+white noise of that level, with `--pause zeros` digital silence.
 Printed are the word error rate of both ways, and how far the times of the words that both recognise lie apart.
 
 The joined recording, cut to one minute and repeated to three hours, is then transcribed from a file by a fresh process
@@ -27,6 +28,7 @@ import numpy as np
 import soundfile
 from machine import describe
 from numpy.typing import NDArray
+from scipy.signal import fftconvolve
 
 import asr
 from asr.data.audio import load_cut
@@ -49,41 +51,51 @@ class Joined:
     ends_s: list[float]
 
 
-def join(waveforms: list[NDArray[np.float32]], rate_hz: int, *, silence: bool) -> Joined:
+def join(waveforms: list[NDArray[np.float32]], rate_hz: int, pause: str) -> Joined:
     rng = np.random.default_rng(0)
     parts: list[NDArray[np.float32]] = []
     starts_s, ends_s, samples = [], [], 0
     for waveform in waveforms:
-        pause = rng.standard_normal(round(rng.uniform(*PAUSE_S) * rate_hz)) * (0 if silence else quiet_level(waveform))
-        parts += [pause.astype(np.float32), waveform]
-        starts_s.append((samples + len(pause)) / rate_hz)
-        samples += len(pause) + len(waveform)
+        between = draw_pause(round(rng.uniform(*PAUSE_S) * rate_hz), quietest(waveform, rate_hz // 5), pause, rng)
+        parts += [between.astype(np.float32), waveform]
+        starts_s.append((samples + len(between)) / rate_hz)
+        samples += len(between) + len(waveform)
         ends_s.append(samples / rate_hz)
     return Joined(np.concatenate(parts), starts_s, ends_s)
 
 
-def quiet_level(waveform: NDArray[np.float32], step: int = 320) -> float:
-    """Return the root mean square that a twentieth of a waveform's steps lie below."""
-    steps = len(waveform) // step
-    levels = np.sqrt(np.square(waveform[: steps * step]).reshape(steps, step).mean(1))
-    return float(np.percentile(levels, 5))
+def quietest(waveform: NDArray[np.float32], samples: int) -> NDArray[np.float32]:
+    """Return the stretch of so many samples that has the least energy."""
+    energy = np.concatenate([[0.0], np.cumsum(np.square(waveform, dtype=np.float64))])
+    start = int(np.argmin(energy[samples:] - energy[:-samples]))
+    return waveform[start : start + samples]
 
 
-def compare(model: Path, manifest: Path, method: str | None, segment: str, *, silence: bool) -> Joined:
+def draw_pause(
+    samples: int, background: NDArray[np.float32], kind: str, rng: np.random.Generator
+) -> NDArray[np.floating]:
+    if kind == "zeros":
+        return np.zeros(samples)
+    noise = rng.standard_normal(samples)
+    if kind == "background":  # filtered by the stretch itself, noise takes its spectrum
+        noise = fftconvolve(rng.standard_normal(samples + len(background) - 1), background, "valid")
+    return noise * float(np.sqrt(np.square(background).mean() / np.square(noise).mean()))
+
+
+def compare(model: Path, manifest: Path, method: str | None, segment: str, pause: str) -> Joined:
     recognizer = asr.load(model, accelerator="cpu")
     rate_hz = recognizer.sample_rate_hz
     cuts = list(read_manifest(manifest))
     references = [normalise(cut_text(cut), recognizer.bundle.config.text) for cut in cuts]
     waveforms = [load_cut(cut, rate_hz) for cut in cuts]
     single = [recognizer.transcribe(waveform, sample_rate=rate_hz, method=method) for waveform in waveforms]
-    joined = join(waveforms, rate_hz, silence=silence)
+    joined = join(waveforms, rate_hz, pause)
     whole = recognizer.transcribe(joined.waveform, sample_rate=rate_hz, method=method, segment=segment)
     alone = ErrorCounts()
     for reference, transcript in zip(references, single, strict=True):
         alone += count_errors(reference, transcript.text, unit="word")
     together = count_errors(" ".join(references), whole.text, unit="word")
-    pauses = "zeros" if silence else "noise"
-    print(f"{len(cuts)} utterances, joined to {whole.duration_s:.0f} s with pauses of {pauses}, segments: {segment}")
+    print(f"{len(cuts)} utterances, joined to {whole.duration_s:.0f} s with pauses of {pause}, segments: {segment}")
     print(f"WER utterance by utterance {alone.wer:.2%}, joined {together.wer:.2%}, {together.wer - alone.wer:+.2%}")
 
     apart_ms = []
@@ -175,7 +187,7 @@ def main() -> None:
     parser.add_argument("--method", choices=("greedy", "beam"))
     parser.add_argument("--segment", choices=("vad", "fixed", "none"), default="vad")
     parser.add_argument("--hours", type=float, default=3.0)
-    parser.add_argument("--silence", action="store_true")
+    parser.add_argument("--pause", choices=("background", "white", "zeros"), default="background")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -183,9 +195,7 @@ def main() -> None:
         print(json.dumps(asdict(measure(arguments.model, arguments.method, arguments.segment, paths))))
         return
     print(describe("silero-vad"))
-    joined = compare(
-        arguments.model, arguments.manifest, arguments.method, arguments.segment, silence=arguments.silence
-    )
+    joined = compare(arguments.model, arguments.manifest, arguments.method, arguments.segment, arguments.pause)
     if arguments.hours:
         costs(arguments, joined, asr.load(arguments.model, accelerator="cpu").sample_rate_hz)
 

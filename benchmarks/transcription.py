@@ -105,7 +105,7 @@ def main() -> None:
         }
         exports = {"float32": Path(folder) / "float32", "int8": Path(folder) / "int8"}
         for name, export in exports.items():
-            size = export_onnx(recognizer.bundle, export, int8=name == "int8")
+            size = export_onnx(arguments.model, export, int8=name == "int8")
             exported = asr.runtime.load(export, threads=THREADS)
             systems[f"ONNX {name}, {size / 1e6:.2f} MB"] = lambda exported=exported: with_onnx(exported, cuts)
         if recognizer.default_method == "beam":

@@ -30,7 +30,7 @@ def decode(
     from asr.cli.console import progress
     from asr.cli.options import decode_settings, hotword_bonuses
     from asr.data.manifest import read_manifest
-    from asr.inference.evaluation import decode_cuts, write_decode_folder
+    from asr.inference.evaluation import decode_cuts, write_decode_folder, write_run
 
     cuts = read_manifest(manifest).to_eager()
     recognizer = asr.load(model, accelerator=accelerator, decode=decode_settings(overrides))
@@ -44,6 +44,7 @@ def decode(
             advance(1)
     seconds, audio_s = time.perf_counter() - began, sum(cut.duration for cut in cuts)
     write_decode_folder(out, utterances, recognizer)
+    write_run(out, manifest, method, audio_s, seconds)
     typer.echo(
         f"{out}: {len(utterances)} utterances, {audio_s / 60:.1f} min of audio, "
         f"{method} search, {seconds:.1f} s, RTF {seconds / audio_s:.4f}"

@@ -22,9 +22,8 @@ def export(
     greedily: a language model is not exported.
     """
     from asr.inference.export import export_onnx
-    from asr.model.bundle import ModelBundle
 
     folder = out or model.with_name(f"{model.name}-{format}{'-int8' if int8 else ''}")
-    size = export_onnx(ModelBundle.load(model), folder, int8=int8)
+    size = export_onnx(model, folder, int8=int8)
     typer.echo(f"{folder}: {'int8' if int8 else 'float32'}, {size / 1e6:.1f} MB")
     typer.echo(f"transcribe with it, without torch: python -m asr.runtime {folder} FILE…")

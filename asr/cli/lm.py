@@ -76,7 +76,7 @@ def ngram(
     tokens = None
     if model is not None:
         from asr.data.text import normalise
-        from asr.model.bundle import LANGUAGE_MODEL, WORD_LANGUAGE_MODEL
+        from asr.model.files import LANGUAGE_MODEL, WORD_LANGUAGE_MODEL
 
         config, tokens = _model(model)
         texts = (normalise(text, config.text) for text in texts)
@@ -160,7 +160,7 @@ def rnn(
     tokens = None
     if model is not None:
         from asr.data.text import normalise
-        from asr.model.bundle import RECURRENT_LANGUAGE_MODEL
+        from asr.model.files import RECURRENT_LANGUAGE_MODEL
 
         config, tokens = _model(model)
         texts, dev_texts = ([normalise(text, config.text) for text in part] for part in (texts, dev_texts))
@@ -228,6 +228,6 @@ def _vocabulary(given: str, settings: TextSettings | None) -> int | list[str]:
 def _model(folder: Path) -> tuple[Config, TokenTable]:
     from asr.config import load_config
     from asr.data.token_files import load_tokens
-    from asr.model.bundle import CONFIG, TOKENS
+    from asr.model.files import CONFIG, TOKENS
 
     return load_config(folder / CONFIG), load_tokens(folder / TOKENS)

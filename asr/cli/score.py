@@ -17,12 +17,16 @@ def score(
 ) -> None:
     """Count the errors of a decode folder: WER and CER with intervals.
 
-    Every utterance's errors go to wer.txt; report.html shows them with the reliability of the confidences.
+    Every utterance's errors go to wer.txt; report.html shows them with the reliability of the confidences. If the
+    folder lies in a model folder, the rates also go into the model card there.
     """
+    from asr.model.card import is_model_folder, write_card
     from asr.scoring.rendering import render_comparison
     from asr.scoring.report import compare, read_score, score_folder, summary
 
     this = score_folder(folder)
+    if is_model_folder(folder.parent):
+        write_card(folder.parent)
     typer.echo(f"{folder}\n{summary(this)}")
     if against is not None:
         other = read_score(against)

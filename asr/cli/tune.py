@@ -43,7 +43,8 @@ def tune(
     from asr.decode.tune_plot import draw
     from asr.errors import ModelError
     from asr.inference.dev_search import DevSearch, run_network, usual_jobs
-    from asr.model.bundle import DECODER, save_decoder
+    from asr.model.bundle import save_decoder
+    from asr.model.files import DECODER
     from asr.scoring.calibration import score_calibration
 
     given = decode_settings(overrides)

@@ -165,6 +165,8 @@ def _sound_blocks(file: soundfile.SoundFile, name: str) -> Iterator[NDArray[np.f
         decoded += len(samples)
         check_finite(name, samples)
         yield np.ascontiguousarray(samples.T)
+        if len(samples) < step:  # the end, or a hole, after which libsndfile would go on as if nothing were missing
+            break
     check_complete(name, file, wanted, decoded)
 
 

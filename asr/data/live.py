@@ -15,6 +15,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from asr.data.audio import mix_down
+from asr.data.sound_file import LOUDEST, usable
 from asr.errors import AudioError
 
 BLOCK_S = 0.1  # how much is waited for at a time
@@ -58,15 +59,16 @@ def _raw_blocks(descriptor: int, samples: int) -> Iterator[NDArray[np.float32]]:
         data = rest + data
         whole = len(data) // 2
         rest = data[2 * whole :]
-        yield np.frombuffer(data, "<i2", whole).astype(np.float32) / 2**15
+        yield np.frombuffer(data, "<i2", whole).astype(np.float32) / np.float32(2**15)
 
 
 def _decoded_blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
     samples = max(1, round(BLOCK_S * file.samplerate))
     try:
         while len(block := file.read(samples, dtype="float32", always_2d=True)):
-            if not np.isfinite(block).all():
-                raise AudioError("the stream holds samples that are NaN or infinite")
-            yield mix_down(np.ascontiguousarray(block.T))
+            channels: NDArray[np.float32] = np.ascontiguousarray(block.T)
+            if not usable(channels).all():
+                raise AudioError(f"the stream holds samples that are NaN or infinite or larger than {LOUDEST:g}")
+            yield mix_down(channels)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"the stream is damaged ({error.error_string.strip().rstrip('.')})") from None

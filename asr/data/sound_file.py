@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -29,6 +30,9 @@ _LOWEST_HZ, _HIGHEST_HZ = 1_000, 1_000_000
 # Programs that write to a pipe cannot go back to fill in the length, so they declare the largest possible one
 # (ffmpeg 0xFFFFFFFF, sox 0x7FFFF000 or so). Nothing is missing from such files.
 _STREAMING_BYTES = 0x7FFF0000
+# Floats are in [-1, 1], or in the range of integers of up to 32 bits if somebody forgot to divide by it. What lies far
+# beyond is damaged, and the power of its spectrum would overflow.
+LOUDEST = 1e10
 # An mp3's declared length counts encoder padding, which not every decoder returns: two MPEG frames of leeway.
 _MP3_LEEWAY_SAMPLES = 2 * 1152
 
@@ -98,17 +102,24 @@ def check_complete(name: str, file: soundfile.SoundFile, wanted: int, decoded: i
         )
 
 
+def usable(samples: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which samples are numbers with which one can compute: not NaN, not infinite, and at most `LOUDEST`."""
+    found: NDArray[np.bool_] = np.abs(samples) <= LOUDEST
+    return found
+
+
 def check_finite(name: str, samples: NDArray[np.float32]) -> None:
-    """Refuse `(sample, channel)` with samples that are NaN or infinite.
+    """Refuse `(sample, channel)` with samples that are not `usable`.
 
     Raises:
         AudioError: there are some.
     """
-    finite = np.isfinite(samples)
-    if not finite.all():
-        bad = int(np.count_nonzero(~finite.all(axis=1)))
+    good = usable(samples)
+    if not good.all():
+        bad = int(np.count_nonzero(~good.all(axis=1)))
         raise AudioError(
-            f"{name}: {bad} of {len(samples)} samples are NaN or infinite; write the file again from its source"
+            f"{name}: {bad} of {len(samples)} samples are NaN or infinite or larger than {LOUDEST:g}; write the file "
+            "again from its source"
         )
 
 

@@ -18,13 +18,16 @@ and the `beam_size` best of all stays and extensions are kept, ranked by
 An extension may be a prefix that the beam already holds ("a" extended by "b" where "ab" is kept too). It is
 the same token sequence, so its mass is added to that prefix and the extension itself struck out. Which prefix
 is whose parent is told by 64-bit rolling hashes: prefix j is prefix i plus a token exactly if j's parent hash
-is i's hash, so that `beam × beam` comparisons find every merge, whatever the number of tokens. (An hour of
-speech at beam 100 makes about 10⁹ comparisons; a false merge by chance comes once in 10¹⁰ hours.)
+is i's hash, so that looking every parent hash up among the hashes finds every merge, whatever the number of
+tokens. (An hour of speech at beam 100 compares about 10⁹ pairs; a false merge by chance comes once in 10¹⁰
+hours.)
 
-There is no loop over utterances or prefixes: one frame costs a few dozen tensor operations on `(batch, beam,
-token)`, and none of them waits for the device. Masses are float64 on every device: the state is small, so
-that it costs little beside the top-k, and sums over thousands of frames keep the digits by which close
-hypotheses differ.
+There is no loop over utterances or prefixes: one frame costs some sixty tensor operations on `(batch, beam)`
+and a few on `(batch, beam, column)`, a column being a token that may extend prefixes in this frame (see
+`active_tokens.py`), and none of them waits for the device. Masses are float64 on every device: the state is
+small, so that it costs little, and sums over thousands of frames keep the digits by which close hypotheses
+differ. Dropping prefixes that are far below the best saves nothing: of the utterances of a batch, there is
+always one in which all are close.
 
 Sources: Graves 2012, "Supervised sequence labelling with recurrent neural networks", section 7.5 (prefix
 search); Hannun et al. 2014, arXiv:1408.2873, algorithm 1 (as a beam, with a language model and a length
@@ -33,14 +36,17 @@ bonus).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from asr.data.tokens import BLANK
+from asr.decode import fusion
+from asr.decode.active_tokens import active_tokens
+from asr.decode.backtrace import Step, trace
 from asr.decode.blank_skip import keep_frames
 from asr.decode.hypothesis import Hypothesis
 from asr.decode.posteriors import frame_mask
@@ -49,11 +55,14 @@ from asr.decode.unfinished import finished_beginning
 from asr.errors import ModelError, ShapeError
 
 _IMPOSSIBLE = float("-inf")
+_LN_2 = math.log(2)
 
 # FNV-1a (Fowler, Noll, Vo) over token ids: hash ← (hash XOR token) · prime, modulo 2⁶⁴.
 _EMPTY_HASH = 0xCBF29CE484222325 - 2**64  # the offset basis as a signed integer
 _HASH_PRIME = 0x100000001B3
-_NO_HASH = 0  # the empty prefix has no parent
+# No parent has the one, no prefix the other: slots not in use are never taken for a parent or a child.
+_UNUSED_HASH = 1
+_NO_PARENT = 0
 
 
 class WeightedScorer(NamedTuple):
@@ -71,8 +80,7 @@ class _Beam(NamedTuple):
     last: Tensor  # int64, the last token; BLANK if the prefix is empty
     hash: Tensor  # int64
     parent_hash: Tensor  # int64, of the prefix without its last token
-    length: Tensor  # int64 tokens
-    lm: Tensor  # float64, the scorers' weighted sum so far
+    gain: Tensor  # float64, what ranks it beside its mass: the scorers' weighted sum and the insertion bonuses
 
     def mass(self) -> Tensor:
         """Return the log-probability that the frames so far collapse to the prefix."""
@@ -80,15 +88,16 @@ class _Beam(NamedTuple):
 
 
 class _Moves(NamedTuple):
-    """What each prefix can become in one frame.
+    """What each prefix can become in one frame: itself, or itself and a token.
 
-    A move is one integer, `slot · token_count + token`: the prefix in `slot` extended by `token`, or left as
-    it is if the token is BLANK. Column BLANK of a `(batch, beam, token)` tensor is therefore the stays'.
+    A move is one integer, `slot · columns + column`: the prefix in `slot` extended by the column's token, or left as
+    it is if the column is 0, the blank's.
     """
 
-    in_blank: Tensor  # (batch, beam) float64 log-mass of stays that ends in blank; extensions have none
-    in_token: Tensor  # (batch, beam, token) float64 log-mass of every move that ends in a token
-    route: Tensor  # (batch, beam) int64, the move by which most of a staying prefix's mass comes
+    mass: Tensor  # (batch, beam, column) float64 log-mass of what every move arrives at
+    stay_in_blank: Tensor  # (batch, beam) float64, of that of a stay what ends in blank; extensions have none
+    stay_in_token: Tensor  # (batch, beam) float64, and what ends in a token
+    stay_came_by: Step  # by which most of it comes
 
 
 @torch.inference_mode()
@@ -100,6 +109,7 @@ def beam_search(
     scorers: Sequence[WeightedScorer] = (),
     insertion_bonus: float = 0.0,
     blank_skip: float = 1.0,
+    token_floor: float = 0.0,
 ) -> list[list[Hypothesis]]:
     """Return each utterance's most probable token sequences, best first.
 
@@ -111,56 +121,60 @@ def beam_search(
         insertion_bonus: added to the score for each token, against the shortness that language models prefer.
         blank_skip: frames with a blank posterior above this are taken as blank without a search, see
             `blank_skip.py`; 1 searches all.
+        token_floor: in each frame, only tokens with a posterior above this extend prefixes, see `active_tokens.py`;
+            0 leaves out none.
 
     Returns:
         At most `beam_size` hypotheses an utterance; scores are natural logs. Where the scorers let none of the
         beam's prefixes be a sentence, it is the one of `unfinished.py`.
 
     Raises:
-        ShapeError: a length exceeds the number of frames, the tensors do not fit, the beam is empty, or `blank_skip`
-            is not above 0.
+        ShapeError: a length exceeds the number of frames, the tensors do not fit, the beam is empty, `blank_skip`
+            is not above 0, or `token_floor` is not below 1.
         ModelError: no token sequence of an utterance has a probability, as where log-posteriors are NaN.
     """
     if beam_size < 1:
         raise ShapeError(f"a beam keeps at least one prefix, not {beam_size}")
     if not 0 < blank_skip <= 1:
         raise ShapeError(f"blank_skip is a posterior above 0, at most 1, not {blank_skip}")
+    if not 0 <= token_floor < 1:
+        raise ShapeError(f"token_floor is a posterior from 0 to below 1, not {token_floor}")
     kept = keep_frames(log_posteriors, frame_mask(log_posteriors, lengths), blank_skip)
     batch, _, token_count = log_posteriors.shape
     device = log_posteriors.device
 
     # Past an utterance's end comes a certain blank: it leaves every prefix, mass and rank as they are.
-    certain_blank = torch.full((token_count,), _IMPOSSIBLE, dtype=torch.float64, device=device)
+    certain_blank = torch.full((token_count,), _IMPOSSIBLE, dtype=log_posteriors.dtype, device=device)
     certain_blank[BLANK] = 0.0
-    first_row = beam_size * torch.arange(batch, device=device)[:, None]
-    no_scores = torch.zeros(batch, beam_size, token_count, dtype=torch.float64, device=device)
+    frames = torch.where(kept.valid[:, :, None], kept.log_posteriors, certain_blank).unbind(1)
+    active = active_tokens(kept.log_posteriors, kept.valid, token_floor)
 
     scorers = [weighted for weighted in scorers if weighted.weight != 0]
-    states = _start(scorers, batch, beam_size, device)
+    states = fusion.start(scorers, batch, beam_size, device)
     beam = _root(batch, beam_size, device)
-    backpointers: list[Tensor] = []
+    steps: list[Step] = []
     skips, log_blank = kept.skips.unbind(1), kept.log_blank.unbind(1)
-    for place, (frame, is_valid) in enumerate(zip(kept.log_posteriors.unbind(1), kept.valid.unbind(1), strict=True)):
+    for place, (frame, tokens, log_p) in enumerate(zip(frames, active.tokens, active.log_posteriors, strict=True)):
         if blank_skip < 1:
             beam = _skip(beam, skips[place], log_blank[place])
-        moves = _moves(beam, torch.where(is_valid[:, None], frame.double(), certain_blank))
-        beam, chosen, came_by = _select(beam, moves, _score(scorers, states, no_scores), insertion_bonus)
-        rows, tokens = first_row + chosen // token_count, chosen % token_count
-        states = [
-            weighted.scorer.advance(state, rows.flatten(), tokens.flatten())
-            for weighted, state in zip(scorers, states, strict=True)
-        ]
-        backpointers.append(came_by)
+        gains = fusion.score(scorers, states, tokens, beam_size) + insertion_bonus
+        beam, made, came_by = _select(beam, _moves(beam, frame, tokens, log_p), tokens, gains)
+        states = fusion.advance(scorers, states, made.slot, made.token)
+        steps.append(came_by)
 
     acoustic = _skip(beam, skips[-1], log_blank[-1]).mass()
-    lm = beam.lm + _score(scorers, states, no_scores)[:, :, BLANK]
-    score = acoustic + lm + insertion_bonus * beam.length.double()
+    end_token = torch.full((batch, 1), BLANK, device=device)
+    gain = beam.gain + fusion.score(scorers, states, end_token, beam_size).squeeze(2)
+    score = acoustic + gain
     best_first = score.argsort(dim=1, descending=True, stable=True)
-    paths = _trace(backpointers, best_first, token_count).cpu().numpy()
-    all_scores = torch.stack([scores.gather(1, best_first) for scores in (score, acoustic, lm)], dim=2).tolist()
+    all_scores = torch.stack([scores.gather(1, best_first) for scores in (score, acoustic, gain)], dim=2).tolist()
     result = []
-    for utterance, (path, frame_numbers) in enumerate(zip(paths, kept.number.cpu().numpy(), strict=True)):
-        prefixes = _prefixes(path, frame_numbers, all_scores[utterance])
+    for utterance, traced in enumerate(trace(steps, best_first, kept.number)):
+        prefixes = [
+            Hypothesis(tokens, score, acoustic, gain - insertion_bonus * len(tokens) if scorers else 0.0, frames)
+            for (tokens, frames), (score, acoustic, gain) in zip(traced, all_scores[utterance], strict=True)
+            if acoustic > _IMPOSSIBLE  # else the slot is not in use
+        ]
         hypotheses = [prefix for prefix in prefixes if prefix.score > _IMPOSSIBLE]
         if prefixes and not hypotheses:  # sorted stably by equal scores, they are still in the beam's order
             beginning = finished_beginning(prefixes[0], scorers, insertion_bonus, device)
@@ -174,16 +188,15 @@ def beam_search(
 def _root(batch: int, beam_size: int, device: torch.device) -> _Beam:
     """Return the beam before the first frame: the empty prefix with probability 1, and slots not in use."""
     shape = (batch, beam_size)
-    ends_in_blank = torch.full(shape, _IMPOSSIBLE, dtype=torch.float64, device=device)
-    ends_in_blank[:, 0] = 0.0
+    impossible = torch.full(shape, _IMPOSSIBLE, dtype=torch.float64, device=device)
+    first = torch.arange(beam_size, device=device) == 0
     return _Beam(
-        ends_in_blank=ends_in_blank,
-        ends_in_token=torch.full_like(ends_in_blank, _IMPOSSIBLE),
+        ends_in_blank=impossible.masked_fill(first, 0.0),
+        ends_in_token=impossible,
         last=torch.full(shape, BLANK, device=device),
-        hash=torch.full(shape, _EMPTY_HASH, device=device),
-        parent_hash=torch.full(shape, _NO_HASH, device=device),
-        length=torch.zeros(shape, dtype=torch.int64, device=device),
-        lm=torch.zeros_like(ends_in_blank),
+        hash=torch.full(shape, _UNUSED_HASH, device=device).masked_fill_(first, _EMPTY_HASH),
+        parent_hash=torch.full(shape, _NO_PARENT, device=device),
+        gain=torch.zeros_like(impossible),
     )
 
 
@@ -196,109 +209,86 @@ def _skip(beam: _Beam, skips: Tensor, log_blank: Tensor) -> _Beam:
     )
 
 
-def _moves(beam: _Beam, frame: Tensor) -> _Moves:
-    """Return the log-mass of every move through a frame of `(batch, token)` log-posteriors, merges done."""
-    size, token_count = beam.last.shape[1], frame.shape[1]
-    mass = beam.mass()
-    repeat = frame.gather(1, beam.last)  # (batch, beam): the prefix's last token again
+def _moves(beam: _Beam, frame: Tensor, tokens: Tensor, log_p: Tensor) -> _Moves:
+    """Return the log-mass of every move through a frame, merges done.
 
+    Args:
+        beam: the prefixes before the frame.
+        frame: `(batch, token)` log-posteriors.
+        tokens: `(batch, column)`, BLANK and the tokens that may extend prefixes.
+        log_p: `(batch, column)` float64, those tokens' log-posteriors; −inf in column 0 and in those not in use.
+    """
+    size, columns = beam.last.shape[1], tokens.shape[1]
+    mass = beam.mass()
     in_blank = mass + frame[:, BLANK, None]
-    repeated = beam.ends_in_token + repeat
-    in_token = mass[:, :, None] + frame[:, None, :]
-    in_token.scatter_(2, beam.last[:, :, None], (beam.ends_in_blank + repeat)[:, :, None])
-    in_token[:, :, BLANK] = _IMPOSSIBLE  # filled with the stays below
+    repeated = beam.ends_in_token + frame.gather(1, beam.last)
+
+    # The column of each prefix's last token, 0 where that may extend none: its extension by it is an exception.
+    numbers = torch.arange(columns, device=tokens.device).expand_as(tokens)
+    column = torch.zeros_like(frame, dtype=torch.int64).scatter_(1, tokens, numbers).gather(1, beam.last)
+    arrives_at = mass[:, :, None] + log_p[:, None, :]
+    arrives_at.scatter_(2, column[:, :, None], (beam.ends_in_blank + log_p.gather(1, column))[:, :, None])
 
     # Where prefix j's parent is in the beam as well, the parent's extension by j's last token arrives at j.
-    is_parent = beam.parent_hash[:, :, None] == beam.hash[:, None, :]  # (batch, j, parent)
-    in_use = mass > _IMPOSSIBLE
-    is_parent &= in_use[:, :, None] & in_use[:, None, :]
-    has_parent, parent = is_parent.max(dim=2)  # a prefix stands in the beam once, so has one parent at most
-    # Move 0 is impossible so far: as the arrival of prefixes without a parent it adds nothing.
-    arrival = torch.where(has_parent, parent * token_count + beam.last, 0)
-    flat = in_token.view(-1, size * token_count)
-    arriving = flat.gather(1, arrival)
-    flat.scatter_(1, arrival, _IMPOSSIBLE)
+    has_parent, parent = _parents(beam)
+    # Column 0 is impossible so far: as the arrival of prefixes without a parent, move 0 adds nothing.
+    arrival = torch.where(has_parent, parent * columns + column, 0)
+    moves = arrives_at.view(-1, size * columns)
+    arriving = moves.gather(1, arrival)
+    moves.scatter_(1, arrival, _IMPOSSIBLE)
 
-    stay = torch.arange(size, device=frame.device) * token_count
-    route = torch.where(arriving > torch.logaddexp(in_blank, repeated), arrival, stay)
-    in_token[:, :, BLANK] = torch.logaddexp(repeated, arriving)
-    return _Moves(in_blank, in_token, route)
+    in_token = torch.logaddexp(repeated, arriving)
+    stay = torch.logaddexp(in_blank, in_token)
+    arrives_at[:, :, 0] = stay
+    from_parent = arriving > stay - _LN_2  # more than half of the mass
+    itself = torch.arange(size, device=tokens.device)
+    return _Moves(
+        arrives_at, in_blank, in_token, Step(torch.where(from_parent, parent, itself), beam.last * from_parent)
+    )
 
 
-def _select(beam: _Beam, moves: _Moves, language: Tensor, insertion_bonus: float) -> tuple[_Beam, Tensor, Tensor]:
+def _parents(beam: _Beam) -> tuple[Tensor, Tensor]:
+    """Return whether the beam holds each prefix's parent, and in which slot, both `(batch, beam)`."""
+    ascending, slots = beam.hash.sort(dim=1)
+    place = torch.searchsorted(ascending, beam.parent_hash).clamp_(max=ascending.shape[1] - 1)
+    return ascending.gather(1, place) == beam.parent_hash, slots.gather(1, place)
+
+
+def _select(beam: _Beam, moves: _Moves, tokens: Tensor, gains: Tensor) -> tuple[_Beam, Step, Step]:
     """Make the best moves.
 
     Args:
         beam: the prefixes before the frame.
         moves: what they can become.
-        language: `(batch, beam, token)` float64, the scorers' weighted log-probabilities of the next token.
-        insertion_bonus: for each token.
+        tokens: `(batch, column)`.
+        gains: `(batch, beam, column)` float64, what an extension adds to the prefix's gain.
 
     Returns:
-        The prefixes after the frame; for each `(batch, beam)` the move that was made, and the move by which
-        most of its mass came: where paths merged, these differ.
+        The prefixes after the frame; the step that was made to each, and the step by which most of its mass
+        came: where paths merged, these differ.
     """
-    size, token_count = language.shape[1:]
-    lm = beam.lm[:, :, None] + language
-    lm[:, :, BLANK] = beam.lm
-    mass = moves.in_token.clone()
-    mass[:, :, BLANK] = torch.logaddexp(moves.in_blank, moves.in_token[:, :, BLANK])
-    rank = mass + lm + insertion_bonus * beam.length.double()[:, :, None]
-    rank[:, :, BLANK + 1 :] += insertion_bonus
-    chosen = rank.flatten(1).topk(size, dim=1).indices
+    size, columns = gains.shape[1:]
+    gains[:, :, 0] = 0.0
+    rank = moves.mass + gains
+    rank += beam.gain[:, :, None]
+    best = rank.flatten(1).topk(size, dim=1)
+    unused, chosen = best.values == _IMPOSSIBLE, best.indices
 
-    slot, token = chosen // token_count, chosen % token_count
-    stays = token == BLANK
+    slot = chosen // columns
+    token = tokens.gather(1, chosen - slot * columns)
+    extended, stays = token != BLANK, token == BLANK
     hash_before = beam.hash.gather(1, slot)
+    child_hash = (hash_before ^ token) * _HASH_PRIME
     after = _Beam(
-        ends_in_blank=torch.where(stays, moves.in_blank.gather(1, slot), _IMPOSSIBLE),
-        ends_in_token=moves.in_token.flatten(1).gather(1, chosen),
+        ends_in_blank=moves.stay_in_blank.gather(1, slot).masked_fill_(extended, _IMPOSSIBLE),
+        ends_in_token=torch.where(stays, moves.stay_in_token.gather(1, slot), moves.mass.flatten(1).gather(1, chosen)),
         last=torch.where(stays, beam.last.gather(1, slot), token),
-        hash=torch.where(stays, hash_before, (hash_before ^ token) * _HASH_PRIME),
-        parent_hash=torch.where(stays, beam.parent_hash.gather(1, slot), hash_before),
-        length=beam.length.gather(1, slot) + ~stays,
-        lm=lm.flatten(1).gather(1, chosen),
+        hash=torch.where(stays, hash_before, child_hash).masked_fill_(unused, _UNUSED_HASH),
+        parent_hash=torch.where(stays, beam.parent_hash.gather(1, slot), hash_before).masked_fill_(unused, _NO_PARENT),
+        gain=beam.gain.gather(1, slot) + gains.flatten(1).gather(1, chosen),
     )
-    return after, chosen, torch.where(stays, moves.route.gather(1, slot), chosen)
-
-
-def _start(scorers: Sequence[WeightedScorer], batch: int, beam_size: int, device: torch.device) -> list[Any]:
-    """Return each scorer's state of `batch · beam` rows."""
-    parents = torch.arange(batch, device=device).repeat_interleave(beam_size)
-    unchanged = torch.full_like(parents, BLANK)
-    return [weighted.scorer.advance(weighted.scorer.start(batch, device), parents, unchanged) for weighted in scorers]
-
-
-def _score(scorers: Sequence[WeightedScorer], states: Sequence[Any], no_scores: Tensor) -> Tensor:
-    """Return `(batch, beam, token)` float64, the scorers' weighted sum; `no_scores`, zeros, is that of none."""
-    total = no_scores
-    for (scorer, weight), state in zip(scorers, states, strict=True):
-        total = total + weight * scorer.score(state).view(no_scores.shape)
-    return total
-
-
-def _trace(backpointers: Sequence[Tensor], slots: Tensor, token_count: int) -> Tensor:
-    """Follow the backpointers from the last frame's `slots (batch, beam)` to the first frame.
-
-    Returns:
-        `(batch, beam, frame)` int64: the token that each prefix gained at each frame, BLANK where none.
-    """
-    tokens = []
-    for came_by in reversed(backpointers):
-        move = came_by.gather(1, slots)
-        tokens.append(move % token_count)
-        slots = move // token_count
-    return torch.stack(tokens[::-1], dim=2) if tokens else slots.new_zeros((*slots.shape, 0))
-
-
-def _prefixes(
-    paths: np.ndarray, frame_numbers: np.ndarray, scores: Sequence[tuple[float, float, float]]
-) -> list[Hypothesis]:
-    """Return an utterance's prefixes that have a mass, from `(beam, frame)` paths, in their order."""
-    prefixes = []
-    for path, (score, acoustic_score, lm_score) in zip(paths, scores, strict=True):
-        if acoustic_score > _IMPOSSIBLE:  # else the slot is not in use
-            places = np.flatnonzero(path)
-            tokens, frames = tuple(path[places].tolist()), tuple(frame_numbers[places].tolist())
-            prefixes.append(Hypothesis(tokens, score, acoustic_score, lm_score, frames))
-    return prefixes
+    came_by = Step(
+        torch.where(stays, moves.stay_came_by.slot.gather(1, slot), slot),
+        torch.where(stays, moves.stay_came_by.token.gather(1, slot), token),
+    )
+    return after, Step(slot, token), came_by

@@ -29,6 +29,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -150,10 +151,20 @@ def _fill_in_fallbacks(automaton: _Automaton) -> None:
 
 
 def _tables(automaton: _Automaton, tokens: TokenTable) -> tuple[Tensor, Tensor]:
-    scores, next_states = [], []
-    for node, lent in enumerate(automaton.lent):
-        moves = [automaton.read(node, text) for text in tokens.texts[BLANK + 1 :]]
-        _, earned_at_end = automaton.read(node, SPACE)
-        scores.append([earned_at_end - lent, *(earned + automaton.lent[after] - lent for after, earned in moves)])
-        next_states.append([node, *(after for after, _ in moves)])
-    return torch.tensor(scores, dtype=torch.float64), torch.tensor(next_states)
+    """Return `scores (node, token)` and `next_states (node, token)`: the tokens' characters, read from every node."""
+    alphabet = {character: column for column, character in enumerate(sorted(characters(tokens) | {SPACE}))}
+    nodes = np.arange(len(automaton.lent))
+    moves = [[automaton.read(node, character) for character in alphabet] for node in nodes.tolist()]
+    node_after = np.array([[node for node, _ in row] for row in moves])
+    earned_by = np.array([[earned for _, earned in row] for row in moves])
+    lent = np.array(automaton.lent)
+    scores = np.empty((len(nodes), len(tokens)))
+    next_states = np.empty(scores.shape, dtype=np.int64)
+    for token, text in enumerate(["", *tokens.texts[BLANK + 1 :]]):
+        after, earned = nodes, -lent
+        for character in text:
+            earned = earned + earned_by[after, alphabet[character]]
+            after = node_after[after, alphabet[character]]
+        scores[:, token], next_states[:, token] = earned + lent[after], after
+    scores[:, BLANK] = earned_by[:, alphabet[SPACE]] - lent  # at the sentence's end
+    return torch.from_numpy(scores), torch.from_numpy(next_states)

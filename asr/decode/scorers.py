@@ -159,7 +159,7 @@ def _expand(lm: NgramLm, tokens: TokenTable, states: dict[Ngram, int]) -> tuple[
         next_states[from_state, by_column] = to_state
 
     by_token = [column[unit if (unit,) in lm.ngrams[0] else UNKNOWN] for unit in list(column)[: len(tokens)]]
-    scores, next_states = scores[:, by_token], next_states[:, by_token]
+    scores, next_states = scores[:, by_token].copy(), next_states[:, by_token].copy()  # rows in one piece
     next_states[:, BLANK] = np.arange(len(states))  # the prefix as it was
     return torch.from_numpy(scores), torch.from_numpy(next_states)
 

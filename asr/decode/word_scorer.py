@@ -55,6 +55,7 @@ class WordState(NamedTuple):
 class _Tables(NamedTuple):
     next_node: Tensor  # (node, token) int32
     opens_word: Tensor  # (token,) bool
+    opening: Tensor  # int64, the tokens that do
     end: Tensor  # (context,) float64 log-probability of the sentence's end
     arrive: Tensor  # (node,) float64: what a node counts; −inf if none may stand there
     ahead: Tensor  # (node,) float64: the same, but finite
@@ -127,8 +128,8 @@ class WordNgramScorer:
         tables = self._tables
         row_ahead = tables.ahead[state.node]
         next_nodes = tables.next_node.index_select(0, state.node)
-        scores = tables.arrive.index_select(0, next_nodes.view(-1)).view(next_nodes.shape) - row_ahead[:, None]
-        scores += torch.where(tables.opens_word, state.finish[:, None], 0.0)
+        scores = tables.arrive.index_select(0, next_nodes.view(-1)).view(next_nodes.shape).sub_(row_ahead[:, None])
+        scores.index_add_(1, tables.opening, state.finish[:, None].expand(-1, len(tables.opening)))
         scores[:, BLANK] = state.finish + tables.end[state.context_after] - row_ahead
         return scores
 
@@ -164,6 +165,7 @@ class WordNgramScorer:
         tensors = (
             trie.next_node,
             trie.opens_word,
+            trie.opens_word.nonzero()[0],
             self._log_probs(contexts, np.full_like(contexts, self._sentence_end)),
             best,
             np.where(best == _IMPOSSIBLE, 0.0, best),

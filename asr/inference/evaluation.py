@@ -70,3 +70,9 @@ def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], re
     write_text(folder / "hyp.jsonl", "".join(f"{record}\n" for record in records))
     write_trn(references, folder / "ref.trn")
     write_trn(hypotheses, folder / "hyp.trn")
+
+
+def write_run(folder: Path, manifest: Path, method: Method, audio_s: float, seconds: float) -> None:
+    """Write how a decode folder came about into its `run.json`; `seconds` is the wall time of decoding `audio_s`."""
+    content = {"manifest": str(manifest), "method": method, "audio_s": audio_s, "seconds": seconds}
+    write_text(folder / "run.json", json.dumps(content, indent=2) + "\n")

@@ -101,11 +101,11 @@ def finish(task: Task, outputs: Mapping[Path, str]) -> None:
 def fingerprint(model: Path, options: Options) -> str:
     """Return what changes if the model or the options do: hexadecimal digits of a SHA-256 of all their contents."""
     from asr.decode.confidence import CALIBRATION
-    from asr.model import bundle
+    from asr.model import files
 
     names = (
-        *(bundle.CONFIG, bundle.TOKENS, bundle.WEIGHTS, bundle.DECODER, CALIBRATION),
-        *(bundle.LANGUAGE_MODEL, bundle.WORD_LANGUAGE_MODEL, bundle.RECURRENT_LANGUAGE_MODEL),
+        *(files.CONFIG, files.TOKENS, files.WEIGHTS, files.DECODER, CALIBRATION),
+        *(files.LANGUAGE_MODEL, files.WORD_LANGUAGE_MODEL, files.RECURRENT_LANGUAGE_MODEL),
     )
     digest = hashlib.sha256(json.dumps(asdict(options), sort_keys=True, default=str).encode())
     for name in names:

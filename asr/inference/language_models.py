@@ -30,7 +30,8 @@ from asr.decode.word_scorer import WordNgramScorer
 from asr.errors import ModelError, TokenError
 from asr.lm.arpa import read_arpa
 from asr.lm.rnnlm_bundle import RNN_LM, RnnLmBundle
-from asr.model.bundle import RECURRENT_LANGUAGE_MODEL, WORD_LANGUAGE_MODEL, ModelBundle
+from asr.model.bundle import ModelBundle
+from asr.model.files import RECURRENT_LANGUAGE_MODEL, WORD_LANGUAGE_MODEL
 
 Hotwords = tuple[tuple[str, float], ...]
 

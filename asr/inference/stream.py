@@ -139,13 +139,9 @@ class _Utterance:
         said = int(self._spoken[:frames].nonzero().max()) + 1
         size = min(said + self._margin, frames)
         log_posteriors = self._listen.log_posteriors(self._waveform, size)
-        hypotheses = self._recognizer.search(
-            log_posteriors[None].to(self._recognizer.device),
-            torch.tensor([len(log_posteriors)]),
-            method,
-            None,
-            hotwords,
-        )[0]
+        device = self._recognizer.device
+        batch, lengths = log_posteriors[None].to(device), torch.tensor([len(log_posteriors)], device=device)
+        (hypotheses,) = self._recognizer.search(batch, lengths, method, hotwords=hotwords)
         decoded = Decoded(
             tuple(hypotheses),
             tuple(align(log_posteriors, hypotheses[0].tokens)),
@@ -180,14 +176,14 @@ def end_point(spoken: Tensor, silence_frames: int, longest_frames: int) -> int |
     """Return how many frames of what was heard an utterance takes; None if it goes on.
 
     Args:
-        spoken: `(frame,)`, whether a token is recognised; somewhere one is.
-        silence_frames: it ends after so many frames without one that follow a token.
+        spoken: `(frame,)`, whether something is said in it; somewhere it is.
+        silence_frames: it ends after so many frames in which nothing is said, once something was.
         longest_frames: it takes no more than these; otherwise it ends in the middle of the longest run of frames
-            without a token within the second half of them.
+            in which nothing is said within the second half of them.
     """
-    places = [*spoken.nonzero()[:, 0].tolist(), len(spoken)]
+    places: list[int] = [*spoken.nonzero()[:, 0].tolist(), len(spoken)]
     for place, following in pairwise(places):
-        end: int = place + 1 + silence_frames
+        end = place + 1 + silence_frames
         if end > longest_frames:
             break
         if following >= end:

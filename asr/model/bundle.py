@@ -7,6 +7,7 @@ decoder.yaml        the beam search's settings, as chosen on dev
 lm.arpa.gz          a token n-gram (optional, like the next two; written by `asr lm ngram --model`)
 lm.words.arpa.gz    a word n-gram, whose words are the lexicon (`asr lm ngram --model --words`)
 rnnlm/              a recurrent language model (`asr lm rnn --model`)
+training.json       on what it was trained, for the card (written by `asr train`)
 README.md           the model card
 """
 
@@ -29,9 +30,8 @@ from asr.data.token_files import load_tokens
 from asr.data.tokens import TokenTable
 from asr.errors import AsrError, ModelError
 from asr.model.acoustic import AcousticModel
-
-CONFIG, TOKENS, WEIGHTS, DECODER = "config.yaml", "tokens.json", "model.safetensors", "decoder.yaml"
-LANGUAGE_MODEL, WORD_LANGUAGE_MODEL, RECURRENT_LANGUAGE_MODEL = "lm.arpa.gz", "lm.words.arpa.gz", "rnnlm"
+from asr.model.card import write_card
+from asr.model.files import CONFIG, DECODER, LANGUAGE_MODEL, TOKENS, WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class ModelBundle:
         self.tokens.save(folder / TOKENS)
         save_config(self.config, folder / CONFIG)
         save_decoder(self.decoder, folder)
-        write_text(folder / "README.md", model_card(self))
+        write_card(folder)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], decode: Mapping[str, Any] | None = None) -> ModelBundle:
@@ -113,26 +113,3 @@ def load_decoder(folder: Path) -> DecodeSettings:
         return DecodeSettings.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
         raise ModelError(f"{path}: cannot be used as decoder settings ({error})") from None
-
-
-def model_card(bundle: ModelBundle) -> str:
-    """Return the model card: what the model is, in Markdown."""
-    config, model = bundle.config, bundle.model
-    kind = "characters" if config.text.tokens == "characters" else f"{config.text.tokens} pieces"
-    return f"""# Speech recognition model
-
-| | |
-| --- | --- |
-| network | {config.model.network}, CTC |
-| parameters | {model.parameter_count:,} |
-| audio | {config.features.sample_rate_hz} Hz mono; other rates and channel counts are converted |
-| tokens | {len(bundle.tokens) - 1} {kind} and the blank |
-| frame shift | {1000 * model.frame_shift_s:g} ms |
-
-```python
-import asr
-print(asr.load("this folder").transcribe("speech.wav").text)
-```
-
-The settings stand in `{CONFIG}`. Word error rates: `asr decode` and `asr score` measure them on your own recordings.
-"""

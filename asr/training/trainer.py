@@ -16,12 +16,12 @@ import torch
 
 from asr.config import Config
 from asr.data.manifest import find_split, read_manifest, shuffle_shards
-from asr.data.tokens import TokenTable
 from asr.errors import TrainingError
 from asr.features.augment import utterance_rng
 from asr.features.batching import StepBatch, evaluation_batches, prefetch, training_batches
 from asr.model.acoustic import AcousticModel
 from asr.model.bundle import ModelBundle
+from asr.model.card import TrainingFacts
 from asr.training.checkpoint import LAST, MOST_BAD_STEPS, Tally, find_checkpoint
 from asr.training.device import make_fabric
 from asr.training.evaluate import greedy_errors
@@ -33,7 +33,7 @@ from asr.training.run import Run, start_run
 from asr.training.schedule import learning_rate
 from asr.training.step import StepGradient, compute_gradient, drop_gradients
 from asr.training.stop import StopRequest
-from asr.training.survey import is_usable, survey_training_cuts
+from asr.training.survey import Survey, is_usable, survey_training_cuts
 from asr.training.transfer import transfer_weights
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def train(
                         )
                     return
 
-            summary = finish_epoch(run, config, survey.tokens, dev_cuts, out)
+            summary = finish_epoch(run, config, survey, dev_cuts, out)
             saved_at = time.perf_counter()
             if log:
                 log.epoch(summary)
@@ -191,13 +191,22 @@ def take_step(
     )
 
 
-def finish_epoch(run: Run, config: Config, tokens: TokenTable, dev_cuts: Sequence[Cut], out: Path) -> EpochReport:
+def finish_epoch(run: Run, config: Config, survey: Survey, dev_cuts: Sequence[Cut], out: Path) -> EpochReport:
     """Measure the averaged weights on dev, keep them if they are the best so far, and write a checkpoint."""
     began, state = time.perf_counter(), run.state
-    dev = greedy_errors(run.average.model, dev_cuts, tokens, config, run.fabric)
+    dev = greedy_errors(run.average.model, dev_cuts, survey.tokens, config, run.fabric)
     best = dev.wer <= min(state.dev_wers, default=float("inf"))
     if best and run.first:
-        ModelBundle(config, tokens, run.average.model, config.decode).save(out)
+        TrainingFacts(
+            train_utterances=survey.utterances,
+            train_s=survey.audio_s,
+            dev_utterances=len(dev_cuts),
+            dev_s=sum(cut.duration for cut in dev_cuts),
+            dev_words=dev.reference_length,
+            dev_wer=dev.wer,
+            epochs=state.epoch + 1,
+        ).save(out)
+        ModelBundle(config, survey.tokens, run.average.model, config.decode).save(out)
     tally, state.tally = state.tally, Tally()
     state.epoch, state.batch, state.utterances = state.epoch + 1, 0, 0
     state.dev_wers.append(dev.wer)

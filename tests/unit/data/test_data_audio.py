@@ -152,13 +152,18 @@ def test_bad_files_are_told_apart(tmp_path):
             audio_info(tmp_path / name)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_samples_that_are_not_finite_are_counted(tmp_path, value):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30, -1e30])
+def test_samples_with_which_one_cannot_compute_are_counted(tmp_path, value):
     samples = tone(440)
     samples[[5, 7]] = value
     path = write(tmp_path / "a.wav", samples, subtype="FLOAT")
     with pytest.raises(AudioError, match=r"a\.wav: 2 of 16000 samples are NaN or infinite"):
         read_audio(path)
+
+
+def test_floats_in_the_range_of_32_bit_integers_are_read(tmp_path):
+    path = write(tmp_path / "a.wav", tone(440) * 2**31, subtype="FLOAT")
+    assert np.abs(read_audio(path)[0]).max() == 2**30
 
 
 def test_mixing_down_averages_channels():

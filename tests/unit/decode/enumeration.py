@@ -18,6 +18,7 @@ from asr.data.tokens import TokenTable
 from asr.decode.hypothesis import Hypothesis
 from asr.lm.kneser_ney import kneser_ney
 from asr.lm.ngram import SENTENCE_END, SENTENCE_START, NgramLm
+from asr.lm.token_ngram import token_units
 
 Tokens = tuple[int, ...]
 
@@ -55,6 +56,13 @@ def random_word(rng: random.Random, longest: int = 3) -> str:
 def random_word_lm(rng: random.Random, order: int) -> NgramLm:
     words = [random_word(rng) for _ in range(4)]
     return kneser_ney([rng.choices(words, k=rng.randint(1, 5)) for _ in range(6)], order)
+
+
+def sentence_log_prob(lm: NgramLm, table: TokenTable, tokens: Tokens) -> float:
+    """Return what a token n-gram says of a whole sentence."""
+    names = token_units(table)
+    units = [SENTENCE_START, *(names[token] for token in tokens), SENTENCE_END]
+    return sum(lm.log_prob(units[:place], units[place]) for place in range(1, len(units)))
 
 
 def word_score(lm: NgramLm, words: list[str], lexicon: set[str], oov_penalty: float | None) -> float:

@@ -1,4 +1,4 @@
-"""Beam search against the enumeration of all paths, the CTC loss's forward algorithm and cases worked by hand."""
+"""Beam search against a plain one, the CTC loss's forward algorithm and cases worked by hand."""
 
 from __future__ import annotations
 
@@ -7,47 +7,21 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Callable
-from functools import lru_cache
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from enumeration import Tokens, enumerate_sequences, random_posteriors
 from torch import Tensor
 
 from asr.data.tokens import TokenTable
 from asr.decode.beam import WeightedScorer, beam_search
 from asr.decode.greedy import greedy_search
-from asr.decode.hypothesis import Hypothesis
 from asr.decode.scorers import TokenNgramScorer
 from asr.errors import ModelError, ShapeError
 from asr.lm.ngram import SENTENCE_END, SENTENCE_START, NgramLm
 from asr.lm.token_ngram import token_ngram
-
-Tokens = tuple[int, ...]
-
-
-@lru_cache
-def all_paths(frames: int, tokens: int) -> tuple[np.ndarray, list[Tokens]]:
-    """Return every path `(path, frame)`, and what each collapses to."""
-    paths = list(itertools.product(range(tokens), repeat=frames))
-    collapsed = [tuple(token for token, _ in itertools.groupby(path) if token != 0) for path in paths]
-    return np.array(paths, dtype=np.int64).reshape(len(paths), frames), collapsed
-
-
-def enumerate_sequences(log_posteriors: Tensor) -> dict[Tokens, float]:
-    """Return the log-probability of every token sequence that `(frame, token)` log-posteriors allow."""
-    table = log_posteriors.double().numpy()
-    paths, collapsed = all_paths(*table.shape)
-    totals: dict[Tokens, float] = {}
-    for tokens, log_probability in zip(collapsed, table[np.arange(len(table)), paths].sum(axis=1), strict=True):
-        totals[tokens] = np.logaddexp(totals.get(tokens, -math.inf), log_probability)
-    return totals
-
-
-def random_posteriors(seed: int, frames: int, tokens: int, batch: int = 1, scale: float = 2.0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return (scale * torch.randn(batch, frames, tokens, generator=generator)).log_softmax(-1)
 
 
 def random_lm(rng: random.Random, tokens: int, order: int) -> tuple[TokenTable, NgramLm]:
@@ -55,67 +29,6 @@ def random_lm(rng: random.Random, tokens: int, order: int) -> tuple[TokenTable, 
     texts = ["".join(rng.choices(letters, k=rng.randint(1, 6))) for _ in range(6)]
     table = TokenTable.from_texts([letters])
     return table, token_ngram(texts, table, order)
-
-
-def sentence_log_prob(lm: NgramLm, table: TokenTable, tokens: Tokens) -> float:
-    units = [SENTENCE_START, *(table.symbols[token] for token in tokens), SENTENCE_END]
-    return sum(lm.log_prob(units[:position], units[position]) for position in range(1, len(units)))
-
-
-def agrees(hypotheses: list[Hypothesis], expected: dict[Tokens, float]) -> bool:
-    """Whether the n-best list holds every sequence with its score, in order."""
-    best = max(expected, key=lambda tokens: expected[tokens])
-    scores = [hypothesis.score for hypothesis in hypotheses]
-    return (
-        hypotheses[0].tokens == best
-        and scores == sorted(scores, reverse=True)
-        and {h.tokens: pytest.approx(h.score, abs=1e-4) for h in hypotheses} == expected
-        and len(hypotheses) == len(expected)
-    )
-
-
-@pytest.mark.parametrize("tokens", [2, 3, 4])
-def test_a_beam_that_prunes_nothing_equals_enumeration(tokens: int) -> None:
-    for seed in range(80):
-        frames = seed % (6 if tokens == 4 else 7)
-        log_posteriors = random_posteriors(seed, frames, tokens)
-        expected = enumerate_sequences(log_posteriors[0])
-        [hypotheses] = beam_search(log_posteriors, torch.tensor([frames]), beam_size=len(expected))
-        assert agrees(hypotheses, expected), f"seed {seed}"
-        assert all(h.score == h.acoustic_score and h.lm_score == 0.0 for h in hypotheses)
-
-
-@pytest.mark.parametrize("tokens", [2, 3, 4])
-def test_with_a_language_model_and_a_bonus_it_equals_enumeration(tokens: int) -> None:
-    rng = random.Random(tokens)
-    for seed in range(80):
-        frames, order, bonus = seed % (6 if tokens == 4 else 7), rng.randint(1, 4), rng.uniform(-1, 2)
-        weights = [rng.uniform(0.1, 1.5) for _ in range(rng.randint(1, 2))]
-        models = [random_lm(rng, tokens, order) for _ in weights]
-        log_posteriors = random_posteriors(seed, frames, tokens)
-        acoustic = enumerate_sequences(log_posteriors[0])
-        language = {
-            sequence: sum(
-                weight * sentence_log_prob(lm, table, sequence)
-                for weight, (table, lm) in zip(weights, models, strict=True)
-            )
-            for sequence in acoustic
-        }
-        expected = {s: acoustic[s] + language[s] + bonus * len(s) for s in acoustic}
-        [hypotheses] = beam_search(
-            log_posteriors,
-            torch.tensor([frames]),
-            beam_size=len(expected),
-            scorers=[
-                WeightedScorer(TokenNgramScorer(lm, table), weight)
-                for weight, (table, lm) in zip(weights, models, strict=True)
-            ],
-            insertion_bonus=bonus,
-        )
-        assert agrees(hypotheses, expected), f"seed {seed}"
-        for hypothesis in hypotheses:
-            assert hypothesis.acoustic_score == pytest.approx(acoustic[hypothesis.tokens], abs=1e-4)
-            assert hypothesis.lm_score == pytest.approx(language[hypothesis.tokens], abs=1e-4)
 
 
 @pytest.mark.parametrize("beam_size", [1, 2, 5, 20])

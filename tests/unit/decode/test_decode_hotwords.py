@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from enumeration import LETTERS, PIECES, agrees, enumerate_sequences, hotword_score, random_posteriors
+from enumeration import LETTERS, PIECES, hotword_score
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.data.tokens import TokenTable
-from asr.decode.beam import WeightedScorer, beam_search
 from asr.decode.hotwords import HotwordScorer
 from asr.errors import ConfigError, TokenError
 
@@ -83,25 +82,6 @@ def test_phrases_match_whole_words_only(text: str, expected: float) -> None:
 
 def test_a_failed_phrase_falls_back_to_one_that_began_within_it() -> None:
     assert bonus({"new york city": 3.0, "york town": 5.0}, "new york town") == pytest.approx(5.0)
-
-
-@pytest.mark.parametrize("table", [LETTERS, PIECES], ids=["letters", "pieces"])
-def test_the_search_equals_enumeration(table: TokenTable) -> None:
-    bonuses = {"ab": 3.0, "b a": 2.0, "aba": 4.0, "a": 0.5}
-    for seed in range(60):
-        frames = seed % (6 if table is LETTERS else 4)
-        log_posteriors = random_posteriors(seed, frames, len(table))
-        expected = {
-            tokens: acoustic + hotword_score(bonuses, table.decode(tokens).split())
-            for tokens, acoustic in enumerate_sequences(log_posteriors[0]).items()
-        }
-        [hypotheses] = beam_search(
-            log_posteriors,
-            torch.tensor([frames]),
-            beam_size=len(expected),
-            scorers=[WeightedScorer(HotwordScorer(bonuses, table), 1.0)],
-        )
-        assert agrees(hypotheses, expected), f"seed {seed}"
 
 
 def test_no_hotwords_score_nothing() -> None:

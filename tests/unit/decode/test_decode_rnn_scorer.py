@@ -1,4 +1,4 @@
-"""Shallow fusion with a recurrent language model, against enumeration; rescoring, against cases worked by hand."""
+"""Shallow fusion with a recurrent language model, against the model itself; rescoring, against cases worked by hand."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import math
 
 import pytest
 import torch
-from enumeration import agrees, enumerate_sequences, random_posteriors
 
 from asr.data.tokens import TokenTable
-from asr.decode.beam import WeightedScorer, beam_search
 from asr.decode.hypothesis import Hypothesis
 from asr.decode.rescore import rescore
 from asr.decode.rnn_scorer import RnnScorer
@@ -70,29 +68,6 @@ def test_new_rows_continue_the_rows_they_name_some_by_a_token_some_not() -> None
     torch.testing.assert_close(scorer.score(after), expected.detach())
     assert torch.equal(before.log_probs, kept[0])  # the search may go back to it
     assert all(torch.equal(mine, old) for mine, old in zip(before.hidden, kept[1], strict=True))
-
-
-@pytest.mark.parametrize("rnn", ["lstm", "gru"])
-def test_a_beam_that_prunes_nothing_equals_enumeration_with_the_networks_scores(rnn: str) -> None:
-    for seed in range(12):
-        frames, weight, bonus = seed % 6, 0.2 + 0.1 * seed, 0.5 - 0.1 * seed
-        table, bundle = random_bundle(seed, "ab", rnn)
-        log_posteriors = random_posteriors(seed, frames, 3)
-        acoustic = enumerate_sequences(log_posteriors[0])
-        sentences = list(acoustic)
-        language = [float(scores.sum()) for scores in bundle.lm.unit_log_probs(sentences)]
-        expected = {
-            sentence: acoustic[sentence] + weight * lm_score + bonus * len(sentence)
-            for sentence, lm_score in zip(sentences, language, strict=True)
-        }
-        [hypotheses] = beam_search(
-            log_posteriors,
-            torch.tensor([frames]),
-            beam_size=len(expected),
-            scorers=[WeightedScorer(RnnScorer(bundle, table), weight)],
-            insertion_bonus=bonus,
-        )
-        assert agrees(hypotheses, expected), f"seed {seed}"
 
 
 def test_a_model_over_other_units_is_refused() -> None:

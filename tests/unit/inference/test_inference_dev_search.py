@@ -17,7 +17,8 @@ from asr.inference.recognizer import Recognizer
 from asr.lm.arpa import read_arpa, write_arpa
 from asr.lm.token_ngram import token_ngram
 from asr.model.acoustic import AcousticModel
-from asr.model.bundle import LANGUAGE_MODEL, ModelBundle
+from asr.model.bundle import ModelBundle
+from asr.model.files import LANGUAGE_MODEL
 
 TEXTS = ["ab cd", "ab ab", "cd dc ab", "dc", "cd ab"]
 SETTINGS = [

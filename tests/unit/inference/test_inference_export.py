@@ -43,8 +43,13 @@ def bundle_of(*overrides, tokens=None):
     return ModelBundle(config, tokens, model, config.decode)
 
 
+def export(bundle, folder, **options):
+    bundle.save(folder / "model")
+    return export_onnx(folder / "model", folder / "onnx", **options)
+
+
 def session_of(folder):
-    return onnxruntime.InferenceSession(folder / "model.onnx")
+    return onnxruntime.InferenceSession(folder / "onnx" / "model.onnx")
 
 
 def log_posteriors_of(model, waveform):
@@ -55,7 +60,7 @@ def log_posteriors_of(model, waveform):
 @pytest.mark.parametrize("overrides", NETWORKS.values(), ids=NETWORKS.keys())
 def test_onnx_gives_the_log_posteriors_of_torch(overrides, tmp_path, rng):
     bundle = bundle_of(*overrides)
-    export_onnx(bundle, tmp_path)
+    export(bundle, tmp_path)
     session = session_of(tmp_path)
     for samples in (1, 159, 1600, 30001):
         waveform = (0.1 * rng.standard_normal(samples)).astype(np.float32)
@@ -66,7 +71,7 @@ def test_onnx_gives_the_log_posteriors_of_torch(overrides, tmp_path, rng):
 @pytest.mark.parametrize("cell", ["lstm", "gru", "tanh"])
 def test_the_integers_of_int8_stay_close_to_the_floats_they_stand_for(cell, tmp_path, rng):
     bundle = bundle_of(f"model.rnn={cell}")
-    export_onnx(bundle, tmp_path, int8=True)
+    export(bundle, tmp_path, int8=True)
     waveform = (0.1 * rng.standard_normal(20000)).astype(np.float32)
     (exported,) = session_of(tmp_path).run(None, {"waveform": waveform})
     floats = log_posteriors_of(bundle.model, waveform)
@@ -75,8 +80,8 @@ def test_the_integers_of_int8_stay_close_to_the_floats_they_stand_for(cell, tmp_
 
 def test_int8_takes_less_than_three_tenths_of_the_size(tmp_path):
     bundle = bundle_of("model.layers=3", "model.hidden_size=152")
-    sizes = [export_onnx(bundle, tmp_path, int8=int8) for int8 in (False, True)]
-    assert sizes[1] == (tmp_path / "model.onnx").stat().st_size
+    sizes = [export(bundle, tmp_path, int8=int8) for int8 in (False, True)]
+    assert sizes[1] == (tmp_path / "onnx" / "model.onnx").stat().st_size
     assert sizes[0] == pytest.approx(4 * bundle.model.parameter_count, rel=0.03)
     assert sizes[1] < 0.3 * sizes[0]
 
@@ -95,8 +100,8 @@ def test_a_quantised_weight_is_off_by_half_a_step_at_most(rows):
 def test_the_description_holds_what_the_model_does(tmp_path):
     pieces = train_pieces({"the": 9, "cat": 5, "sat": 4}, load_config(None, ["text.tokens=bpe", "text.pieces=11"]).text)
     bundle = bundle_of("features.sample_rate_hz=8000", "features.hop_ms=12.5", tokens=pieces)
-    export_onnx(bundle, tmp_path)
-    description = Description.load(tmp_path)
+    export(bundle, tmp_path)
+    description = Description.load(tmp_path / "onnx")
     assert description.sample_rate_hz == 8000
     assert math.isclose(description.frame_shift_s, 4 * 0.0125)
     assert description.tokens == pieces.texts
@@ -105,16 +110,15 @@ def test_the_description_holds_what_the_model_does(tmp_path):
 
 def test_a_conformer_is_not_exported(tmp_path):
     with pytest.raises(ModelError, match=r"model\.encoder=conformer"):
-        export_onnx(bundle_of("model.encoder=conformer"), tmp_path)
-    assert list(tmp_path.iterdir()) == []
+        export(bundle_of("model.encoder=conformer"), tmp_path)
+    assert not (tmp_path / "onnx").exists()
 
 
 def test_a_model_folder_is_not_written_over(tmp_path):
-    bundle = bundle_of()
-    bundle.save(tmp_path)
+    bundle_of().save(tmp_path)
     card = (tmp_path / "README.md").read_bytes()
     with pytest.raises(ModelError, match="name another"):
-        export_onnx(bundle, tmp_path)
+        export_onnx(tmp_path, tmp_path)
     assert (tmp_path / "README.md").read_bytes() == card
 
 

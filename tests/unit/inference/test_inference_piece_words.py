@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from asr.config import TextSettings
 from asr.data.pieces import train_pieces
-from asr.decode.hypothesis import TokenSpan
-from asr.decode.hypothesis import Hypothesis
+from asr.decode.hypothesis import Hypothesis, TokenSpan
 from asr.inference.words import Decoded, Extent
 
 # All pieces of these counts: ▁low ▁lower ▁newest ▁widest, and every character and ▁ by itself.

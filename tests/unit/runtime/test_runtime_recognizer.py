@@ -58,8 +58,9 @@ def recognizer():
 @pytest.fixture(scope="module")
 def exported(recognizer, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
-    export_onnx(recognizer.bundle, folder)
-    return folder
+    recognizer.bundle.save(folder / "model")
+    export_onnx(folder / "model", folder / "onnx")
+    return folder / "onnx"
 
 
 def assert_same(result, expected):

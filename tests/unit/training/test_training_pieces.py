@@ -114,9 +114,11 @@ def test_more_pieces_than_the_text_supports_are_refused_before_training(word_cor
 
 
 def test_a_run_on_pieces_resumes_and_a_changed_text_is_noticed(word_corpus: Path, tmp_path: Path) -> None:
-    config = load_config(None, [*TINY, "text.tokens=bpe", "text.pieces=9", "model.subsampling=8", "training.epochs=1"])
+    settings = [*TINY, "text.tokens=bpe", "text.pieces=9", "model.subsampling=8", "training.epochs=1"]
+    config = load_config(None, settings)
     list(train(config, word_corpus, tmp_path / "model"))
-    list(train(config, word_corpus, tmp_path / "model", resume=True))
+    other_search = load_config(None, [*settings, "decode.beam_size=3"])  # training does not ask
+    list(train(other_search, word_corpus, tmp_path / "model", resume=True))
     cuts = list(read_manifest(word_corpus / "train.jsonl.gz"))
     for cut in cuts:
         cut.supervisions[0].text = "dcab dcab"

@@ -37,12 +37,17 @@ def test_training_learns_and_leaves_a_model_a_checkpoint_and_a_log(tone_corpus: 
     assert [epoch.epoch for epoch in epochs] == [0, 1, 2, 3, 4]
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["dev_wer"] for line in lines] == [epoch.dev.wer for epoch in epochs]
+    facts = json.loads((tmp_path / "training.json").read_text())
+    best = [epoch for epoch in epochs if epoch.best][-1]
+    assert (facts["train_utterances"], facts["dev_utterances"]) == (96, 12)
+    assert (facts["epochs"], facts["dev_wer"]) == (best.epoch + 1, best.dev.wer)
     assert {path.name for path in tmp_path.iterdir()} >= {
         "config.yaml",
         "tokens.json",
         "model.safetensors",
         "decoder.yaml",
         "README.md",
+        "training.json",
         "checkpoints",
         "tensorboard",
     }

@@ -1,0 +1,5 @@
+"""The names of a model folder's files; `bundle.py` says what they hold. No torch."""
+
+CONFIG, TOKENS, WEIGHTS, DECODER = "config.yaml", "tokens.json", "model.safetensors", "decoder.yaml"
+LANGUAGE_MODEL, WORD_LANGUAGE_MODEL, RECURRENT_LANGUAGE_MODEL = "lm.arpa.gz", "lm.words.arpa.gz", "rnnlm"
+TRAINING, CARD = "training.json", "README.md"
