@@ -69,6 +69,9 @@ def transcribe(
         int | None,
         typer.Option(metavar="HZ", min=1, help="With --stream: stdin is raw, signed 16-bit integers of one channel."),
     ] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16"], typer.Option(help="bf16 is quicker on processors that compute in it, and GPUs.")
+    ] = "fp32",
     method: Method = None,
     hotword: Hotword = None,
     overrides: DecodeSet = None,
@@ -111,7 +114,7 @@ def transcribe(
     ):
         if refused:
             raise typer.BadParameter(reason, param_hint=option)
-    options = Options(method, hotword_bonuses(hotword), segment, channels, decode_settings(overrides))
+    options = Options(method, hotword_bonuses(hotword), segment, channels, precision, decode_settings(overrides))
     if stream:
         _stream(model, accelerator, options, files[0], rate)
         return
@@ -138,7 +141,7 @@ def _stream(model: Path, accelerator: Accelerator, options: Options, source: Pat
     import asr
     from asr.cli.streaming import stream
 
-    recognizer = asr.load(model, accelerator=accelerator, decode=options.decode)
+    recognizer = asr.load(model, accelerator=accelerator, precision=options.precision, decode=options.decode)
     stream(recognizer, source, rate_hz, method=options.method, hotwords=options.hotwords)
 
 

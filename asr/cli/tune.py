@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.options import Accelerator, DecodeSet
+from asr.cli.options import Accelerator
 
 if TYPE_CHECKING:
     from asr.config import DecodeSettings
@@ -23,7 +23,10 @@ def tune(
         int | None,
         typer.Option(metavar="N", min=1, help="So many processes search. Default: one a core, fewer for little audio."),
     ] = None,
-    overrides: DecodeSet = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Another setting of the search, e.g. lm=words; repeatable."),
+    ] = None,
     accelerator: Accelerator = "auto",
 ) -> None:
     """Choose the language model's weight, the insertion bonus and the beam size with the fewest word errors on dev.

@@ -11,8 +11,8 @@ from asr.config import DecodeSettings
 
 # A coarse grid over where the best lies for most models, wider where the best lies on its edge, and a finer one around
 # the best. Word n-grams want more weight than token n-grams.
-LM_WEIGHTS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-INSERTION_BONUSES = (-0.5, 0.0, 0.5, 1.0, 1.5)
+LM_WEIGHTS: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+INSERTION_BONUSES: tuple[float, ...] = (-0.5, 0.0, 0.5, 1.0, 1.5)
 LM_WEIGHT_LIMITS = (0.0, 3.0)
 INSERTION_BONUS_LIMITS = (-2.0, 3.0)
 LM_WEIGHT_STEP = 0.1

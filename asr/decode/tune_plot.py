@@ -42,7 +42,7 @@ def draw(result: TuneResult, words: int, path: Path) -> None:
 
 def _draw_surface(axes: Axes, result: TuneResult, words: int) -> None:
     """Draw a cell for each trial; those of the finer grid lie over those of the coarse one, at half the size."""
-    from matplotlib.cm import ScalarMappable
+    from matplotlib import colormaps
     from matplotlib.colors import Normalize
     from matplotlib.patches import Rectangle
 
@@ -50,7 +50,7 @@ def _draw_surface(axes: Axes, result: TuneResult, words: int) -> None:
     rates = [100 * trial.errors / words for trial in trials]
     lowest, highest = min(rates), max(rates)
     told = min(highest, WORST_TOLD * lowest) if lowest > 0 else highest
-    colours = ScalarMappable(Normalize(lowest, told if told > lowest else lowest + 1), COLOURS)
+    colours, scale = colormaps[COLOURS], Normalize(lowest, told if told > lowest else lowest + 1, clip=True)
 
     def cell(trial: Trial, size: int) -> Rectangle:
         """Return a rectangle as wide and high as so many steps, around the trial's weights."""
@@ -63,7 +63,7 @@ def _draw_surface(axes: Axes, result: TuneResult, words: int) -> None:
     fine_cells = [(trial, 1) for trial in trials if trial.lm_weight in near[0] and trial.insertion_bonus in near[1]]
     for trial, size in (*coarse_cells, *fine_cells):
         rate = 100 * trial.errors / words
-        colour = colours.to_rgba(rate)
+        colour = colours(float(scale(rate)))
         patch = cell(trial, size)
         patch.set(facecolor=colour, edgecolor="white", linewidth=0.5)
         axes.add_patch(patch)

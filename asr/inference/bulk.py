@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from asr.errors import AsrError, AudioError
 
 if TYPE_CHECKING:
-    from asr.inference.recognizer import Method
+    from asr.inference.recognizer import Method, Precision
     from asr.inference.segment import Segmentation
     from asr.inference.transcript import Transcript
 
@@ -40,13 +40,14 @@ class Options:
     Attributes:
         method, hotwords, segment: as for `Recognizer.transcribe`.
         channels: mixed down to one transcript, or one transcript of each.
-        decode: as for `asr.load`.
+        precision, decode: as for `asr.load`.
     """
 
     method: Method | None = None
     hotwords: dict[str, float] = field(default_factory=dict)
     segment: Segmentation = "vad"
     channels: Literal["mix", "separate"] = "mix"
+    precision: Precision = "fp32"
     decode: dict[str, Any] = field(default_factory=dict)
 
 
@@ -76,7 +77,7 @@ def load_transcriber(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    recognizer = load(model, accelerator=accelerator, decode=options.decode)
+    recognizer = load(model, accelerator=accelerator, precision=options.precision, decode=options.decode)
 
     def transcribe(path: Path) -> Result:
         try:

@@ -74,7 +74,7 @@ class _Actors:
 
     def start(self) -> int:
         number = next(self._numbers)
-        self._actors[number] = actor = self._class.remote(self._load)
+        self._actors[number] = actor = self._class.remote(self._load, os.getcwd())
         self._calls[actor.load.remote()] = number
         return number
 
@@ -111,7 +111,9 @@ def _reason(error: Exception) -> str:
 class _Actor:
     """What runs on the cluster; errors are returned, since ray would wrap those that are raised."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, folder: str) -> None:
+        with suppress(OSError):  # without it relative paths lead nowhere, as reading them will tell
+            os.chdir(folder)
         self._load = load
         self._transcribe: Transcribe | None = None
 

@@ -107,7 +107,7 @@ class DevSearch:
         """Start nothing yet.
 
         Args:
-            recognizer: loaded from a folder, from which each process loads it again.
+            recognizer: loaded from a model folder, from which each process loads it again.
             batches: as `run_network` yields them.
             jobs: processes, with one thread each; 1 is this process.
         """
@@ -116,6 +116,9 @@ class DevSearch:
 
     def __enter__(self) -> DevSearch:
         if self._jobs > 1:
+            folder = self._recognizer.bundle.folder
+            assert folder is not None, "a recogniser that was not loaded cannot be loaded again"
+            self._folder = folder
             self._file = Path(self._stack.enter_context(TemporaryDirectory())) / "dev.safetensors"
             _save(self._batches, self._file)
             # Not forked: what torch's threads hold would stay locked in the copy.
@@ -162,9 +165,9 @@ class DevSearch:
                     yield index, task(self._recognizer, batch, item)
             return
         work = [(index, place) for index in range(len(settings)) for place in range(len(self._batches))]
-        folder = self._recognizer.bundle.folder
         futures = [
-            self._executor.submit(_work, task, folder, self._file, place, settings[index]) for index, place in work
+            self._executor.submit(_work, task, self._folder, self._file, place, settings[index])
+            for index, place in work
         ]
         try:
             for (index, _), future in zip(work, futures, strict=True):

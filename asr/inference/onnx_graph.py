@@ -30,7 +30,9 @@ from asr.model.subsampling import Subsampling
 
 _OPSET, _IR_VERSION = 17, 8  # the first with LayerNormalization, so that older runtimes can read it as well
 _IN_INTEGERS = "com.microsoft"
-_LARGEST = 64  # of the integers that weights become, see `quantised`
+# The largest integers that weights become. Processors without instructions for products of 8 bits add two of them in
+# 16 bits: 2 · 255 · 64 < 2¹⁵, so there is no overflow and results are the same on all. Others turn into floats again.
+_LARGEST_FACTOR, _LARGEST = 64, 127
 # ONNX' order of the gates, by their places in torch's: i f g o → i o f g and r z n → z r n.
 _GATES: dict[Cell, tuple[int, ...]] = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "tanh": (0,), "relu": (0,)}
 _OPERATORS: dict[Cell, str] = {"lstm": "LSTM", "gru": "GRU", "tanh": "RNN", "relu": "RNN"}
@@ -41,8 +43,9 @@ def acoustic_graph(model: AcousticModel, *, int8: bool) -> onnx.ModelProto:
 
     Args:
         model: recurrent, with any cell, in one direction or both.
-        int8: keep the weights of recurrent and linear layers as 8-bit integers, with a scale a row. LSTM and linear
-            layers also compute in integers: their inputs are rounded to 8 bits as they come.
+        int8: keep the weights of recurrent and linear layers as 8-bit integers, with a scale a row. LSTM layers and the
+            projection before them also compute in integers: their inputs are rounded to 8 bits as they come. The output
+            layer does not: it is small, and rounding its input would double the error of the whole.
 
     Raises:
         ModelError: the model has layers that are not recurrent.
@@ -56,9 +59,11 @@ def acoustic_graph(model: AcousticModel, *, int8: bool) -> onnx.ModelProto:
         x = graph.add("Add", x, _recurrence(graph, layer.rnn, layer.cell, graph.norm(x, layer.norm)))
     if model.lookahead is not None:
         x = _lookahead(graph, model.lookahead, x)
-    logits = graph.linear(graph.norm(x, model.norm), model.output)
+    output = model.output
+    weight = graph.add("Transpose", graph.weight(_array(output.weight)), perm=[1, 0])
+    logits = graph.add("Add", graph.add("MatMul", graph.norm(x, model.norm), weight), _array(output.bias))
     graph.add("LogSoftmax", graph.add("Squeeze", logits, np.array([1])), name=OUTPUT, axis=-1)
-    return graph.finished(model.output.out_features)
+    return graph.finished(output.out_features)
 
 
 class _Graph:
@@ -79,13 +84,12 @@ class _Graph:
     def norm(self, x: str, layer: nn.LayerNorm) -> str:
         return self.add("LayerNormalization", x, _array(layer.weight), _array(layer.bias), axis=-1, epsilon=layer.eps)
 
-    def linear(self, x: str, layer: nn.Linear) -> str:
-        weight, bias = _array(layer.weight), _array(layer.bias)
+    def weight(self, weight: NDArray[np.float32]) -> str:
+        """Return a constant `(…, row, column)`; if it is kept in integers, it becomes floats when a model is loaded."""
         if not self.int8:
-            return self.add("Add", self.add("MatMul", x, weight.T), bias)
-        rounded, scale = quantised(weight)
-        offset = np.zeros(scale.shape, np.int8)
-        return self.add("DynamicQuantizeMatMul", x, rounded.T, scale, offset, bias, domain=_IN_INTEGERS)
+            return self._constant(weight)
+        integers, scale = quantised(weight, _LARGEST)
+        return self.add("Mul", self.add("Cast", integers, to=TensorProto.FLOAT), scale[..., None])
 
     def finished(self, token_count: int) -> onnx.ModelProto:
         inputs = [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["sample"])]
@@ -148,7 +152,12 @@ def _subsampling(graph: _Graph, subsampling: Subsampling, features: str) -> str:
         weight, bias = _array(convolution.weight), _array(cast(Tensor, convolution.bias))
         x = graph.add("Relu", graph.add("Conv", x, weight, bias, strides=[2, 2], pads=[1, 1, 1, 1]))
     x = graph.add("Reshape", graph.add("Transpose", x, perm=[2, 0, 1, 3]), np.array([0, 0, -1]))
-    return graph.linear(x, subsampling.projection)
+    weight, bias = _array(subsampling.projection.weight), _array(subsampling.projection.bias)
+    if not graph.int8:
+        return graph.add("Add", graph.add("MatMul", x, weight.T), bias)
+    integers, scale = quantised(weight, _LARGEST_FACTOR)
+    offset = np.zeros(scale.shape, np.int8)
+    return graph.add("DynamicQuantizeMatMul", x, integers.T, scale, offset, bias, domain=_IN_INTEGERS)
 
 
 def _recurrence(graph: _Graph, rnn: nn.RNNBase, cell: Cell, x: str) -> str:
@@ -171,20 +180,14 @@ def _recurrence(graph: _Graph, rnn: nn.RNNBase, cell: Cell, x: str) -> str:
         settings["linear_before_reset"] = 1  # the reset gate comes after the product, as in torch
     elif cell != "lstm":
         settings["activations"] = [cell.capitalize()] * len(suffixes)
-    if not graph.int8:
-        y = graph.add(_OPERATORS[cell], x, *weights, bias, **settings)
-    elif cell == "lstm":
-        integers, scales = zip(*map(quantised, weights), strict=True)
+    if graph.int8 and cell == "lstm":  # onnxruntime computes no other recurrence in integers
+        integers, scales = zip(*(quantised(weight, _LARGEST_FACTOR) for weight in weights), strict=True)
         transposed = [integer.transpose(0, 2, 1) for integer in integers]
         steps = [array for scale in scales for array in (scale, np.zeros(scale.shape, np.int8))]
         none = [""] * 4  # no lengths, no first states, no peepholes
         y = graph.add("DynamicQuantizeLSTM", x, *transposed, bias, *none, *steps, domain=_IN_INTEGERS, **settings)
-    else:  # onnxruntime has no other recurrence in integers: the weights become floats again when it loads them
-        restored = [
-            graph.add("Mul", graph.add("Cast", integers, to=TensorProto.FLOAT), scale[..., None])
-            for integers, scale in map(quantised, weights)
-        ]
-        y = graph.add(_OPERATORS[cell], x, *restored, bias, **settings)
+    else:
+        y = graph.add(_OPERATORS[cell], x, *map(graph.weight, weights), bias, **settings)
     return graph.add("Reshape", y, np.array([0, 1, -1]))  # from (frame, direction, 1, unit)
 
 
@@ -197,13 +200,9 @@ def _lookahead(graph: _Graph, lookahead: LookAhead, x: str) -> str:
     return graph.add("Transpose", x, perm=[2, 0, 1])
 
 
-def quantised(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return integers from -64 to 64, and a scale for each row: `weight ≈ integers · scale[…, None]`.
-
-    Processors without instructions for such products add two of them in 16 bits, and with larger weights that could
-    overflow: 2 · 255 · 64 < 2¹⁵. So the results are the same on all.
-    """
-    scale = np.maximum(np.abs(weight).max(-1) / np.float32(_LARGEST), np.finfo(np.float32).tiny)
+def quantised(weight: NDArray[np.float32], largest: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return integers from `-largest` to `largest`, and a scale for each row: `weight ≈ integers · scale[…, None]`."""
+    scale = np.maximum(np.abs(weight).max(-1) / np.float32(largest), np.finfo(np.float32).tiny)
     return np.rint(weight / scale[..., None]).astype(np.int8), scale
 
 

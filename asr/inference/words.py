@@ -131,7 +131,8 @@ def word_extents(words: Sequence[Sequence[TokenSpan]], frame_shift_s: float, spe
     first_s = (words[0][0].start - 0.5) * frame_shift_s
     onset_end_s = speech.start_s + ONSET_S
     first_start_s = spoken_s(words[0][0].start - 0.5)
-    first_start_s = max(min(first_start_s, speech.start_s), first_start_s - GROWTH_S)
+    if first_start_s - GROWTH_S <= speech.start_s:
+        first_start_s = min(first_start_s, speech.start_s)
     last = words[-1][-1]
     last_end_s = spoken_s(last.end - 0.5)
     if spoken_s(last.start) < speech.end_s:

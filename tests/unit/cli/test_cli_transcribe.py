@@ -212,11 +212,12 @@ def test_an_unknown_format_is_refused_with_those_that_exist(transcribe, loads):
 
 
 def test_options_reach_the_recogniser(transcribe, loads):
-    given = "--method greedy --accelerator cpu --hotword Rosa=4.5 --hotword Emma --set beam_size=3 --segment fixed"
+    given = "--method greedy --accelerator cpu --hotword Rosa=4.5 --hotword Emma --set beam_size=3"
+    given += " --segment fixed --precision bf16"
     assert transcribe("a.wav", *given.split())[0] == 0
     assert transcribe("a.wav")[0] == 0
     (folder, wishes, fake), (_, defaults, other) = loads
-    assert (folder, wishes) == (Path("model"), {"accelerator": "cpu", "decode": {"beam_size": 3}})
+    assert (folder, wishes) == (Path("model"), {"accelerator": "cpu", "precision": "bf16", "decode": {"beam_size": 3}})
     ((path, asked),) = fake.asked
     assert path == Path("a.wav")
     assert asked | {"on_progress": None} == {
@@ -226,7 +227,7 @@ def test_options_reach_the_recogniser(transcribe, loads):
         "channel": None,
         "on_progress": None,
     }
-    assert defaults == {"accelerator": "auto", "decode": {}}
+    assert defaults == {"accelerator": "auto", "precision": "fp32", "decode": {}}
     ((_, asked),) = other.asked
     assert (asked["method"], asked["hotwords"], asked["segment"]) == (None, {}, "vad")
 
@@ -272,7 +273,7 @@ def test_stream_hands_one_file_or_stdin_over(transcribe, monkeypatch):
     monkeypatch.setitem(vars(asr), "load", lambda folder, **wishes: calls.append((folder, wishes)))
     assert transcribe("-", "--stream", "--rate", "16000", "--hotword", "Rosa=2", "--set", "beam_size=3")[0] == 0
     assert calls == [
-        (Path("model"), {"accelerator": "auto", "decode": {"beam_size": 3}}),
+        (Path("model"), {"accelerator": "auto", "precision": "fp32", "decode": {"beam_size": 3}}),
         (Path("-"), 16000, {"method": None, "hotwords": {"Rosa": 2.0}}),
     ]
 
@@ -293,6 +294,23 @@ def test_what_does_not_go_together_is_refused(transcribe, loads, given):
     status, _, err = transcribe(*given.split())
     assert (status, loads) == (2, [])
     assert "--stream" in err
+
+
+def test_jobs_and_a_cluster_transcribe_with_the_same_options_and_keep_the_order(transcribe, loads, monkeypatch):
+    calls = []
+
+    def backwards(load, paths, *how, **wishes):
+        calls.append((*how, wishes))
+        work = load()
+        yield from ((path, work(path)) for path in reversed(paths))
+
+    monkeypatch.setattr("asr.inference.processes.in_processes", backwards)
+    monkeypatch.setattr("asr.inference.cluster.on_ray", backwards)
+    assert transcribe("a.wav", "b.wav", "--jobs", "2", "--method", "beam") == (0, "a.wav\ta\nb.wav\tb\n", "")
+    assert transcribe("a.wav", "b.wav", "--ray", "auto", "--accelerator", "cuda")[1] == "a.wav\ta\nb.wav\tb\n"
+    assert transcribe("a.wav", "b.wav", "--ray", "local", "--jobs", "3")[0] == 0
+    assert calls == [(2, {}), ("auto", None, {"gpu": True}), ("local", 3, {"gpu": False})]
+    assert [wishes["method"] for _, wishes in loads[0][2].asked] == ["beam", "beam"]
 
 
 def test_with_beside_and_out_nothing_is_done(transcribe, loads):

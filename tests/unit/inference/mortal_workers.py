@@ -38,6 +38,8 @@ def _say(path: Path) -> Result:
     if kind == "unlucky" and not path.with_suffix(".seen").exists():
         path.with_suffix(".seen").touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "where":
+        return (Transcript(str(path.absolute()), (), 1.0, 1.0),)
     if kind == "senseless":
         raise ModelError("no file will do")
     if kind == "bad":

@@ -8,19 +8,37 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import mortal_workers
 import numpy as np
 import pytest
+import soundfile
+from conftest import TINY, tone_speech
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asr.config import load_config
+from asr.data.tokens import TokenTable
 from asr.errors import AsrError, AudioError, ModelError
-from asr.inference.bulk import ATTEMPTS, FAILED_STARTS, Died, Done, Ready, in_order, share_out
+from asr.inference.bulk import (
+    ATTEMPTS,
+    FAILED_STARTS,
+    Died,
+    Done,
+    Options,
+    Ready,
+    in_order,
+    load_transcriber,
+    one_by_one,
+    share_out,
+)
 from asr.inference.processes import in_processes
 from asr.inference.transcript import Transcript
+from asr.model.acoustic import AcousticModel
+from asr.model.bundle import ModelBundle
 
 WORDS = (Transcript("words", (), 1.0, 1.0),)
 
@@ -125,6 +143,24 @@ def test_a_model_that_does_not_load_ends_the_run_with_its_reason(tmp_path) -> No
         list(in_processes(mortal_workers.load_and_die, paths, 1))
 
 
+def test_a_process_that_loads_a_model_returns_what_this_one_transcribes(rng, tmp_path: Path) -> None:
+    config = load_config(None, TINY)
+    tokens = TokenTable.from_texts(["abcd "])
+    ModelBundle(config, tokens, AcousticModel(config, len(tokens)), config.decode).save(tmp_path / "model")
+    paths = [tmp_path / f"{index}.wav" for index in range(4)]
+    for path in paths[:3]:
+        speech = tone_speech("ab cd", rng)
+        soundfile.write(path, np.stack([speech, -speech[::-1]], axis=1), 16000)
+    paths[3].write_bytes(b"no audio")
+    load = partial(load_transcriber, tmp_path / "model", "cpu", Options(channels="separate"), threads=1)
+    alone = dict(one_by_one(load, paths))
+    shared = dict(in_processes(load, paths, 1))
+    assert [str(shared[path]) for path in paths] == [str(alone[path]) for path in paths]
+    assert isinstance(alone[paths[3]], AudioError)
+    assert all([one.channel for one in alone[path]] == [0, 1] for path in paths[:3])
+    assert any(one.words for path in paths[:3] for one in alone[path]), "nothing to compare"
+
+
 def processes_of(run: int) -> list[int]:
     """Return the processes in a process group that live."""
     found = subprocess.run(["ps", "-o", "pid=,stat=", "-g", str(run)], capture_output=True, text=True)
@@ -132,12 +168,12 @@ def processes_of(run: int) -> list[int]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills by signals")
-def test_a_run_that_is_killed_five_times_writes_what_an_undisturbed_one_does(tmp_path) -> None:
-    names = [f"{index:03d}" for index in range(100)]
+def test_a_run_that_is_killed_four_times_writes_what_an_undisturbed_one_does(tmp_path) -> None:
+    names = [f"{index:03d}" for index in range(80)]
     paths = make_files(tmp_path / "in", names)
     command = [sys.executable, mortal_workers.__file__, tmp_path / "in", tmp_path / "out", "2"]
     chance = np.random.default_rng(5)
-    for kill in range(5):
+    for kill in range(4):
         run = subprocess.Popen(command, start_new_session=True)
         done = len(list((tmp_path / "out").glob("*.txt")))
         while len(list((tmp_path / "out").glob("*.txt"))) < done + 5 and run.poll() is None:

@@ -52,6 +52,12 @@ def test_nothing_is_lost_or_done_twice_if_a_node_and_some_processes_are_killed(c
     assert texts == {name: f"text of {name}" for name in texts}
 
 
+def test_relative_paths_are_those_of_the_run(cluster, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ((_, result),) = on_ray(mortal_workers.load, [Path("where.wav")], cluster.address)
+    assert result[0].text == str(tmp_path / "where.wav")
+
+
 def test_an_error_of_the_model_ends_the_run_with_its_reason(cluster, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"^not a model folder$"):
         list(on_ray(mortal_workers.load_nothing, [tmp_path / "a.wav"], cluster.address))

@@ -18,6 +18,7 @@ from asr.inference.onnx_graph import quantised
 from asr.model.acoustic import AcousticModel
 from asr.model.bundle import ModelBundle
 
+onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 SMALL = ("model.layers=2", "model.hidden_size=24", "model.subsampling_channels=8", "features.mel_bins=40")
@@ -87,14 +88,33 @@ def test_int8_takes_less_than_three_tenths_of_the_size(tmp_path):
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.lists(st.floats(-1e6, 1e6, width=32), min_size=3, max_size=3), min_size=1, max_size=4))
-def test_a_quantised_weight_is_off_by_half_a_step_at_most(rows):
+@given(
+    st.lists(st.lists(st.floats(-1e6, 1e6, width=32), min_size=3, max_size=3), min_size=1, max_size=4),
+    st.sampled_from([64, 127]),
+)
+def test_a_quantised_weight_is_off_by_half_a_step_at_most(rows, largest):
     weight = np.array(rows, np.float32)
-    integers, scale = quantised(weight)
+    integers, scale = quantised(weight, largest)
     assert integers.dtype == np.int8
-    assert 2 * 255 * np.abs(integers.astype(int)).max() < 2**15
+    assert np.abs(integers.astype(int)).max() <= largest
     assert (np.abs(weight - integers * scale[:, None]) <= scale[:, None] * (0.5 + 1e-5)).all()
     assert (np.abs(weight).max(1) <= scale * np.abs(integers).max(1) * (1 + 1e-5) + 1e-30).all()
+
+
+def test_two_products_of_an_input_and_an_integer_weight_fit_into_16_bits(tmp_path):
+    bundle = bundle_of("model.rnn=lstm")
+    export(bundle, tmp_path, int8=True)
+    graph = onnx.load(tmp_path / "onnx" / "model.onnx").graph
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    factors = [
+        constants[name]
+        for node in graph.node
+        if node.op_type.startswith("DynamicQuantize")
+        for name in node.input
+        if name in constants and constants[name].dtype == np.int8
+    ]
+    assert sum(map(np.size, factors)) > 0.5 * bundle.model.parameter_count
+    assert max(2 * 255 * np.abs(factor.astype(int)).max() for factor in factors) < 2**15
 
 
 def test_the_description_holds_what_the_model_does(tmp_path):

@@ -47,6 +47,11 @@ def test_a_word_begins_where_the_speech_does_if_that_is_near() -> None:
     assert far == pytest.approx(24.5 * 0.04 - 0.06)
 
 
+def test_the_last_word_grows_towards_the_end_of_the_speech() -> None:
+    ends_s = [word_extents([word((25, 26))], 0.04, Extent(0.0, end_s))[0].end_s for end_s in (1.0, 1.1, 1.11, 50.0)]
+    assert ends_s == pytest.approx([1.0, 1.1, 25.5 * 0.04 - 0.06 + GROWTH_S, 25.5 * 0.04 - 0.06 + GROWTH_S])
+
+
 @given(
     st.lists(st.integers(1, 12), min_size=2, max_size=40),
     st.floats(0, 5),
