@@ -15,8 +15,8 @@ The vocabulary is closed by default: a token that leads out of the trie is impos
 is allowed; a word outside the lexicon then has `log p(<unk> | words before) − penalty`, and the words after it see
 `<unk>`. Words of the lexicon that the n-gram lacks are `<unk>` as well, but without the penalty.
 
-The tables are `(node, token)` int32 and a few numbers a node, n-gram or context. Scoring a frame is one gather on
-`(row, token)`; the n-gram is looked up for those rows alone that took a token, which in most frames are few. Numbers
+The tables are `(node, token)` int32 and a few numbers a node, n-gram or context. In most frames most rows stay as they
+are: what they expect next is kept in the state, and the tables are read for those rows alone that took a token. Numbers
 are float64, as in the search, on every device.
 
 Source: Ortmanns, Ney and Eiden 1996, "Language-model look-ahead for large vocabulary speech recognition" (there with
@@ -44,12 +44,12 @@ NOT_WORDS = {SENTENCE_START, SENTENCE_END, UNKNOWN}
 
 
 class WordState(NamedTuple):
-    """Where rows stand; tensors are `(row,)`."""
+    """Where rows stand; tensors are `(row,)` but for the scores."""
 
     node: Tensor  # int64, the word being spelled
     context: Tensor  # int64, the words before it
-    finish: Tensor  # float64, the word's log-probability if it ends here; 0 between words, −inf if it cannot
     context_after: Tensor  # int64, the context if it ends here
+    scores: Tensor  # (row, token) float64, of the next token
 
 
 class _Tables(NamedTuple):
@@ -125,13 +125,7 @@ class WordNgramScorer:
 
     def score(self, state: WordState) -> Tensor:
         """Return `(row, token)` float64 natural logs; column 0 is the sentence's end."""
-        tables = self._tables
-        row_ahead = tables.ahead[state.node]
-        next_nodes = tables.next_node.index_select(0, state.node)
-        scores = tables.arrive.index_select(0, next_nodes.view(-1)).view(next_nodes.shape).sub_(row_ahead[:, None])
-        scores.index_add_(1, tables.opening, state.finish[:, None].expand(-1, len(tables.opening)))
-        scores[:, BLANK] = state.finish + tables.end[state.context_after] - row_ahead
-        return scores
+        return state.scores
 
     def advance(self, state: WordState, parents: Tensor, tokens: Tensor) -> WordState:
         """Return the states of new rows, see `Scorer`."""
@@ -146,10 +140,17 @@ class WordNgramScorer:
         return after
 
     def _state(self, node: Tensor, context: Tensor) -> WordState:
-        log_prob, context_after = self._ngram.look_up(context, self._tables.unit[node])
-        between = node == BETWEEN
-        finish = torch.where(between, 0.0, log_prob + self._tables.extra[node])
-        return WordState(node, context, finish, torch.where(between, context, context_after))
+        tables, between, ahead = self._tables, node == BETWEEN, self._tables.ahead[node]
+        log_prob, context_after = self._ngram.look_up(context, tables.unit[node])
+        # The word's log-probability if it ends here: 0 between words, −inf if it cannot.
+        finish = torch.where(between, 0.0, log_prob + tables.extra[node])
+        context_after = torch.where(between, context, context_after)
+
+        next_nodes = tables.next_node.index_select(0, node)
+        scores = tables.arrive.index_select(0, next_nodes.view(-1)).view(next_nodes.shape).sub_(ahead[:, None])
+        scores.index_add_(1, tables.opening, finish[:, None].expand(-1, len(tables.opening)))
+        scores[:, BLANK] = finish + tables.end[context_after] - ahead
+        return WordState(node, context, context_after, scores)
 
     def _build(self) -> _Tables:
         trie = build_trie(self.words, self._tokens)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asr.inference.segment import BATCH_S, LONGEST_S, WAITING_S, Segment, batches, segments
+from asr.inference.segment import BATCH_S, LONGEST_S, WAITING_S, Segment, _Tape, batches, segments
 
 RATE_HZ = 1000  # nothing but the speech detector minds the rate, and that is replaced
 WINDOW = 32
@@ -115,20 +115,38 @@ def test_all_speech_is_in_exactly_one_segment(stretches, size, segmentation):
     assert covered[waveform > 0.1].all()
 
 
-def test_a_segment_comes_once_its_pause_is_heard_and_silence_is_not_kept():
+def test_a_segment_comes_once_its_pause_is_heard():
     waveform = np.concatenate([recording(5000, 2000)] * 20)
     heard = []
 
     def blocks():
-        for place, block in enumerate(in_blocks(waveform, 100)):
-            heard.append(place)
+        for block in in_blocks(waveform, 100):
+            heard.append(len(block))
             yield block
 
     found = segments(blocks(), RATE_HZ)
     next(found)  # to know that the recording is long
     for segment in found:
-        heard_after = 100 * len(heard) - (segment.start + len(segment.waveform) - AFTER)
-        assert heard_after <= PAUSE + WINDOW + 100 or segment.start < LONGEST
+        waited = sum(heard) - (segment.start + len(segment.waveform) - AFTER)
+        assert waited <= PAUSE + WINDOW + 100 or segment.start < LONGEST
+
+
+@pytest.mark.parametrize("segmentation", ["vad", "fixed"])
+@pytest.mark.parametrize("stretches", [(500_000,), (0, 500_000), (1000, 2000) * 200])
+def test_no_more_than_a_segment_is_held_however_long_the_recording(monkeypatch, segmentation, stretches):
+    append, held = _Tape.append, []
+
+    def noting(tape, block):
+        append(tape, block)
+        held.append(tape.end - tape.start)
+
+    monkeypatch.setattr(_Tape, "append", noting)
+    for _ in segments(in_blocks(recording(*stretches), 1000), RATE_HZ, segmentation):
+        pass
+    assert len(held) > 100
+    assert max(held) <= LONGEST + 1000
+    if stretches == (500_000,) and segmentation == "vad":
+        assert held[-1] <= BEFORE + WINDOW + 1000  # silence is not kept
 
 
 def test_batches_are_of_similar_length_bounded_and_complete_and_their_segments_were_not_held_for_long():
