@@ -170,6 +170,9 @@ class DecodeSettings(Settings):
     blank_skip: float = Field(
         1.0, gt=0, le=1, description="frames whose blank has a greater posterior are not searched; 1 searches all"
     )
+    token_floor: float = Field(
+        0.0, ge=0, lt=1, description="tokens whose posterior in a frame is not above this extend no prefix; 0 is exact"
+    )
 
 
 class Config(Settings):

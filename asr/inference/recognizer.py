@@ -258,6 +258,7 @@ class Recognizer:
             scorers=self._language_models.scorers(settings, hotwords or {}),
             insertion_bonus=settings.insertion_bonus,
             blank_skip=settings.blank_skip,
+            token_floor=settings.token_floor,
         )
         return self._language_models.rescored(nbest, settings)
 

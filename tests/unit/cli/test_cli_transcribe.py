@@ -1,72 +1,30 @@
-"""`asr transcribe` with a recogniser that only says the names of files, and cannot read those called bad."""
+"""`asr transcribe`: what it takes, prints and refuses, with a recogniser that only says the names of files."""
 
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from name_sayer import files_in, install, touch
 
 import asr
-from asr.cli.main import run
 from asr.decode.hotwords import DEFAULT_BONUS
-from asr.errors import AudioError
-from asr.inference.transcript import Transcript, Word
-
-
-class NameSayer:
-    """Stands for a loaded model: the transcript of `one two.wav` is "one two"."""
-
-    def __init__(self) -> None:
-        self.asked = []
-
-    def transcribe(self, path, **wishes):
-        self.asked.append((path, wishes))
-        if path.stem.startswith("bad"):
-            raise AudioError(f"{path}: truncated")
-        wishes["on_progress"] and wishes["on_progress"](0.5)
-        words = tuple(Word(text, float(i), i + 0.5, 1.0) for i, text in enumerate(path.stem.split()))
-        return Transcript(path.stem, words, 9.0, 1.0, os.fspath(path), wishes["channel"])
 
 
 @pytest.fixture
 def loads(monkeypatch):
-    """Put the fake in place of `asr.load`; list how it was called, and the fakes."""
-    calls = []
-
-    def load(folder, **wishes):
-        calls.append((folder, wishes, NameSayer()))
-        return calls[-1][-1]
-
-    monkeypatch.setattr("asr.inference.recognizer.load", load)
-    return calls
+    return install(monkeypatch)
 
 
 @pytest.fixture
-def transcribe(loads, monkeypatch, capsys, tmp_path):
+def transcribe(loads, monkeypatch, call, tmp_path):
     """Run `asr transcribe model …` in tmp_path; return exit status, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
-
-    def transcribe(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["asr", "transcribe", "model", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            run()
-        return exit_.value.code, *capsys.readouterr()
-
-    return transcribe
-
-
-def touch(*names: str) -> None:
-    for name in names:
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).touch()
-
-
-def files_in(folder: str) -> dict[str, str]:
-    found = (path for path in Path(folder).rglob("[!.]*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in found}
+    return partial(call, "transcribe", "model")
 
 
 def test_one_file_is_printed_as_it_is(transcribe):
@@ -232,12 +190,6 @@ def test_options_reach_the_recogniser(transcribe, loads):
     assert (asked["method"], asked["hotwords"], asked["segment"]) == (None, {}, "vad")
 
 
-def test_with_beside_each_transcript_lies_beside_its_audio(transcribe):
-    touch("talks/a.wav", "talks/day/b.wav")
-    assert transcribe("talks", "--beside", "--format", "srt")[0] == 0
-    assert sorted(files_in("talks")) == ["a.srt", "a.wav", "day/b.srt", "day/b.wav"]
-
-
 def test_separate_channels_have_a_transcript_each(transcribe, loads):
     soundfile.write("a.wav", np.zeros((800, 2)), 8000)
     soundfile.write("b.wav", np.zeros(800), 8000)
@@ -294,95 +246,3 @@ def test_what_does_not_go_together_is_refused(transcribe, loads, given):
     status, _, err = transcribe(*given.split())
     assert (status, loads) == (2, [])
     assert "--stream" in err
-
-
-def test_jobs_and_a_cluster_transcribe_with_the_same_options_and_keep_the_order(transcribe, loads, monkeypatch):
-    calls = []
-
-    def backwards(load, paths, *how, **wishes):
-        calls.append((*how, wishes))
-        work = load()
-        yield from ((path, work(path)) for path in reversed(paths))
-
-    monkeypatch.setattr("asr.inference.processes.in_processes", backwards)
-    monkeypatch.setattr("asr.inference.cluster.on_ray", backwards)
-    assert transcribe("a.wav", "b.wav", "--jobs", "2", "--method", "beam") == (0, "a.wav\ta\nb.wav\tb\n", "")
-    assert transcribe("a.wav", "b.wav", "--ray", "auto", "--accelerator", "cuda")[1] == "a.wav\ta\nb.wav\tb\n"
-    assert transcribe("a.wav", "b.wav", "--ray", "local", "--jobs", "3")[0] == 0
-    assert calls == [(2, {}), ("auto", None, {"gpu": True}), ("local", 3, {"gpu": False})]
-    assert [wishes["method"] for _, wishes in loads[0][2].asked] == ["beam", "beam"]
-
-
-def test_with_beside_and_out_nothing_is_done(transcribe, loads):
-    status, _, err = transcribe("a.wav", "--beside", "--out", "out")
-    assert (status, loads) == (2, [])
-    assert "--beside: it excludes --out" in err
-
-
-def test_a_pattern_in_quotes_is_found_below_its_first_folder(transcribe):
-    touch("talks/a.wav", "talks/1/b.wav", "talks/2/b.wav", "talks/2/b.mp3", "talks/2/deep/b.wav", "talks/[x].wav")
-    assert transcribe("talks/**/b.wav", "--out", "out")[0] == 0
-    assert sorted(files_in("out")) == ["1/b.txt", "2/b.txt", "2/deep/b.txt"]
-    assert transcribe("talks/?/b.*")[1].splitlines() == ["talks/1/b.wav\tb", "talks/2/b.mp3\tb", "talks/2/b.wav\tb"]
-    assert transcribe("talks/[x].wav")[1] == "[x]\n", "a file of that name is no pattern"
-    assert transcribe("talks/*.ogg", "talks/a.wav") == (
-        2,
-        "talks/a.wav\ta\n",
-        "skipped: talks/*.ogg: no file matches this pattern\n\n"
-        "1 skipped:\n  talks/*.ogg: no file matches this pattern\n",
-    )
-
-
-def test_what_is_done_is_not_done_again_and_a_bad_file_is_tried_again(transcribe, loads):
-    touch("in/a.wav", "in/bad.wav", "in/b.wav")
-    assert transcribe("in", "--out", "out")[0] == 2
-    status, _, err = transcribe("in", "--out", "out")
-    assert status == 2
-    assert err.startswith("2 of 3 files are done already\nskipped: in/bad.wav: truncated\n")
-    assert [[path.name for path, _ in fake.asked] for _, _, fake in loads] == [
-        ["a.wav", "b.wav", "bad.wav"],
-        ["bad.wav"],
-    ]
-
-
-def test_if_all_is_done_no_model_is_loaded(transcribe, loads):
-    touch("in/a.wav", "in/b.wav")
-    assert transcribe("in", "--out", "out") == (0, "", "")
-    assert transcribe("in", "--out", "out") == (0, "", "2 of 2 files are done already\n")
-    assert len(loads) == 1
-
-
-def test_overwrite_does_all_again_and_replaces_what_was_there(transcribe, loads):
-    touch("in/a.wav", "in/b.wav")
-    transcribe("in", "--out", "out")
-    Path("out/a.txt").write_text("mended by hand\n")
-    assert transcribe("in", "--out", "out", "--overwrite") == (0, "", "")
-    assert files_in("out") == {"a.txt": "a\n", "b.txt": "b\n"}
-
-
-def test_a_transcript_by_somebody_else_stays_and_nothing_is_done(transcribe, loads):
-    touch("in/a.wav", "in/b.wav")
-    Path("in/a.txt").write_text("typed by hand\n")
-    status, _, err = transcribe("in", "--beside")
-    assert (status, loads) == (1, [])
-    assert err.startswith("error: in/a.txt is there already and not the work of asr transcribe; --overwrite replaces")
-    assert files_in("in")["a.txt"] == "typed by hand\n"
-
-
-def test_an_audio_file_is_never_replaced_by_its_transcript(transcribe, loads):
-    touch("talk.txt")
-    status, _, err = transcribe("talk.txt", "--beside", "--overwrite")
-    assert (status, loads) == (1, [])
-    assert err.startswith("error: talk.txt would be replaced by its own transcript")
-
-
-def test_a_defect_in_one_file_is_named_and_the_others_are_done(transcribe, monkeypatch):
-    real = NameSayer.transcribe
-
-    def transcribe_but_for_b(self, path, **wishes):
-        return [][1] if path.stem == "b" else real(self, path, **wishes)
-
-    monkeypatch.setattr(NameSayer, "transcribe", transcribe_but_for_b)
-    status, out, err = transcribe("a.wav", "b.wav", "c.wav")
-    assert (status, out) == (2, "a.wav\ta\nc.wav\tc\n")
-    assert "skipped: b.wav: cannot be transcribed (IndexError in test_cli_transcribe.py, line " in err

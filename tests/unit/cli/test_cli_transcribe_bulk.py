@@ -1,0 +1,117 @@
+"""`asr transcribe` of many files: patterns, places, what is done already, with a recogniser that says their names."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+from name_sayer import NameSayer, files_in, install, touch
+
+
+@pytest.fixture
+def loads(monkeypatch):
+    return install(monkeypatch)
+
+
+@pytest.fixture
+def transcribe(loads, monkeypatch, call, tmp_path):
+    """Run `asr transcribe model …` in tmp_path; return exit status, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    return partial(call, "transcribe", "model")
+
+
+def test_with_beside_each_transcript_lies_beside_its_audio(transcribe):
+    touch("talks/a.wav", "talks/day/b.wav")
+    assert transcribe("talks", "--beside", "--format", "srt")[0] == 0
+    assert sorted(files_in("talks")) == ["a.srt", "a.wav", "day/b.srt", "day/b.wav"]
+
+
+def test_jobs_and_a_cluster_transcribe_with_the_same_options_and_keep_the_order(transcribe, loads, monkeypatch):
+    calls = []
+
+    def backwards(load, paths, *how, **wishes):
+        calls.append((*how, wishes))
+        work = load()
+        yield from ((path, work(path)) for path in reversed(paths))
+
+    monkeypatch.setattr("asr.inference.processes.in_processes", backwards)
+    monkeypatch.setattr("asr.inference.cluster.on_ray", backwards)
+    assert transcribe("a.wav", "b.wav", "--jobs", "2", "--method", "beam") == (0, "a.wav\ta\nb.wav\tb\n", "")
+    assert transcribe("a.wav", "b.wav", "--ray", "auto", "--accelerator", "cuda")[1] == "a.wav\ta\nb.wav\tb\n"
+    assert transcribe("a.wav", "b.wav", "--ray", "local", "--jobs", "3")[0] == 0
+    assert calls == [(2, {}), ("auto", None, {"gpu": True}), ("local", 3, {"gpu": False})]
+    assert [wishes["method"] for _, wishes in loads[0][2].asked] == ["beam", "beam"]
+
+
+def test_with_beside_and_out_nothing_is_done(transcribe, loads):
+    status, _, err = transcribe("a.wav", "--beside", "--out", "out")
+    assert (status, loads) == (2, [])
+    assert "--beside: it excludes --out" in err
+
+
+def test_a_pattern_in_quotes_is_found_below_its_first_folder(transcribe):
+    touch("talks/a.wav", "talks/1/b.wav", "talks/2/b.wav", "talks/2/b.mp3", "talks/2/deep/b.wav", "talks/[x].wav")
+    assert transcribe("talks/**/b.wav", "--out", "out")[0] == 0
+    assert sorted(files_in("out")) == ["1/b.txt", "2/b.txt", "2/deep/b.txt"]
+    assert transcribe("talks/?/b.*")[1].splitlines() == ["talks/1/b.wav\tb", "talks/2/b.mp3\tb", "talks/2/b.wav\tb"]
+    assert transcribe("talks/[x].wav")[1] == "[x]\n", "a file of that name is no pattern"
+    assert transcribe("talks/*.ogg", "talks/a.wav") == (
+        2,
+        "talks/a.wav\ta\n",
+        "skipped: talks/*.ogg: no file matches this pattern\n\n"
+        "1 skipped:\n  talks/*.ogg: no file matches this pattern\n",
+    )
+
+
+def test_what_is_done_is_not_done_again_and_a_bad_file_is_tried_again(transcribe, loads):
+    touch("in/a.wav", "in/bad.wav", "in/b.wav")
+    assert transcribe("in", "--out", "out")[0] == 2
+    status, _, err = transcribe("in", "--out", "out")
+    assert status == 2
+    assert err.startswith("2 of 3 files are done already\nskipped: in/bad.wav: truncated\n")
+    assert [[path.name for path, _ in fake.asked] for _, _, fake in loads] == [
+        ["a.wav", "b.wav", "bad.wav"],
+        ["bad.wav"],
+    ]
+
+
+def test_if_all_is_done_no_model_is_loaded(transcribe, loads):
+    touch("in/a.wav", "in/b.wav")
+    assert transcribe("in", "--out", "out") == (0, "", "")
+    assert transcribe("in", "--out", "out") == (0, "", "2 of 2 files are done already\n")
+    assert len(loads) == 1
+
+
+def test_overwrite_does_all_again_and_replaces_what_was_there(transcribe, loads):
+    touch("in/a.wav", "in/b.wav")
+    transcribe("in", "--out", "out")
+    Path("out/a.txt").write_text("mended by hand\n")
+    assert transcribe("in", "--out", "out", "--overwrite") == (0, "", "")
+    assert files_in("out") == {"a.txt": "a\n", "b.txt": "b\n"}
+
+
+def test_a_transcript_by_somebody_else_stays_and_nothing_is_done(transcribe, loads):
+    touch("in/a.wav", "in/b.wav")
+    Path("in/a.txt").write_text("typed by hand\n")
+    status, _, err = transcribe("in", "--beside")
+    assert (status, loads) == (1, [])
+    assert err.startswith("error: in/a.txt is there already and not the work of asr transcribe; --overwrite replaces")
+    assert files_in("in")["a.txt"] == "typed by hand\n"
+
+
+def test_an_audio_file_is_never_replaced_by_its_transcript(transcribe, loads):
+    touch("talk.txt")
+    status, _, err = transcribe("talk.txt", "--beside", "--overwrite")
+    assert (status, loads) == (1, [])
+    assert err.startswith("error: talk.txt would be replaced by its own transcript")
+
+
+def test_a_defect_in_one_file_is_named_and_the_others_are_done(transcribe, monkeypatch):
+    real = NameSayer.transcribe
+
+    def transcribe_but_for_b(self, path, **wishes):
+        return [][1] if path.stem == "b" else real(self, path, **wishes)
+
+    monkeypatch.setattr(NameSayer, "transcribe", transcribe_but_for_b)
+    status, out, err = transcribe("a.wav", "b.wav", "c.wav")
+    assert (status, out) == (2, "a.wav\ta\nc.wav\tc\n")
+    assert "skipped: b.wav: cannot be transcribed (IndexError in test_cli_transcribe_bulk.py, line " in err
