@@ -82,7 +82,13 @@ def main() -> None:
         again = sum(times - 1 for times in Counter(lines).values())
         print(f"killed {given.kills} times: {len(finished(killed))} transcripts, {runs} runs, {seconds:.1f} s")
         print(f"recorded but not yet written when a kill came, so done again: {again}")
-        same = finished(killed) == finished(calm)
+        found, expected = finished(killed), finished(calm)
+        same = found == expected
+        for name in sorted(found.keys() ^ expected.keys()):
+            print(f"only in one of them: {name}")
+        for name in sorted(name for name in found.keys() & expected.keys() if found[name] != expected[name]):
+            print(f"differs: {name}\n{expected[name].decode()}{found[name].decode()}")
+        print(f"exit status {status}")
         print("equal to the undisturbed run's, to the byte" if same and status == 0 else "NOT EQUAL")
         sys.exit(0 if same and status == 0 and len(lines) - again == given.files else 1)
 

@@ -41,9 +41,9 @@ from asr.model.bundle import ModelBundle
 from asr.scoring.errors_count import count_errors
 
 BEAM_SIZE, BATCH, ORDER, PROCESSES = 50, 32, 3, 2
-LM_WEIGHTS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.2)
+LM_WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.2)
 # A word and the space after it are about four tokens.
-BONUSES = {"asr": (-0.5, 0.0, 0.5, 1.0, 1.5), "flashlight-text": (-2.0, 0.0, 2.0, 4.0, 6.0)}
+BONUSES = {"asr": (-0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0), "flashlight-text": (-4.0, -2.0, 0.0, 2.0, 4.0, 6.0)}
 
 
 class Settings(NamedTuple):

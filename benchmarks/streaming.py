@@ -68,7 +68,7 @@ def main() -> None:
         text, _ = stream(recognizer, waveform, arguments)
         streamed += count_errors(reference, text, unit="word")
         if recognizer.model.streams:
-            carried, _ = recognizer.model.step(torch.from_numpy(waveform), recognizer.model.start(), last=True)
+            carried = in_blocks(recognizer, waveform, arguments.block_s)
             difference = max(difference, float((carried - log_posteriors).abs().max()))
     print_errors("each as a stream", streamed)
     if recognizer.model.streams:
@@ -94,6 +94,16 @@ def join(waveforms: list[Waveform], rate_hz: int) -> Waveform:
         back_and_forth = np.concatenate([quiet, quiet[::-1]])
         pieces += [waveform, np.resize(back_and_forth, round(rng.uniform(*PAUSE_S) * rate_hz))]
     return np.concatenate(pieces)
+
+
+def in_blocks(recognizer: Recognizer, waveform: Waveform, block_s: float) -> torch.Tensor:
+    """Return the log-posteriors `(frame, token)` of a waveform that arrives in blocks."""
+    state, pieces = recognizer.model.start(), []
+    for block in torch.from_numpy(waveform).split(round(block_s * recognizer.sample_rate_hz)):
+        piece, state = recognizer.model.step(block, state)
+        pieces.append(piece)
+    piece, _ = recognizer.model.step(torch.zeros(0), state, last=True)
+    return torch.cat([*pieces, piece])
 
 
 def stream(recognizer: Recognizer, waveform: Waveform, arguments: argparse.Namespace) -> tuple[str, list[float]]:
