@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("model", metavar="MODEL", help="a folder that `asr export` wrote")
     parser.add_argument("files", metavar="FILE", nargs="+", help="audio files; - is standard input")
     parser.add_argument("--format", choices=FORMATS, default="txt", help="of several files txt or jsonl (default txt)")
-    parser.add_argument("--threads", type=int, help="most threads to compute with (default one a core)")
+    parser.add_argument("--threads", type=int, default=1, help="to compute with (default 1)")
     arguments = parser.parse_args()
     several = len(arguments.files) > 1
     if several and arguments.format not in _STREAMS:

@@ -31,19 +31,20 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 
-def load(folder: str | os.PathLike[str], *, threads: int | None = None) -> OnnxRecognizer:
+def load(folder: str | os.PathLike[str], *, threads: int = 1) -> OnnxRecognizer:
     """Load a folder that `asr export` wrote.
 
     Args:
         folder: the exported model.
-        threads: most threads to compute with; None for one a core.
+        threads: to compute with. One recording of a usual network is too little to share out: on two cores, two threads
+            take no less time and twice the work. Larger ones may gain.
 
     Raises:
         ModelError: a file of the folder is missing or damaged, or the network keeps data outside its file.
         DependencyError: onnxruntime is missing.
     """
     description = Description.load(Path(folder))
-    session = _session(Path(folder) / NETWORK, threads or 0)
+    session = _session(Path(folder) / NETWORK, threads)
     shapes = [(value.name, len(value.shape), value.shape[-1]) for value in session.get_outputs()]
     if [value.name for value in session.get_inputs()] != [INPUT] or shapes != [(OUTPUT, 2, len(description.tokens))]:
         raise ModelError(f"{folder}: {NETWORK} does not belong to the description beside it; export the model again")
