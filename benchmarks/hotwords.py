@@ -10,8 +10,8 @@ an open one. Printed are, over several draws, the ten words' recall (occurrences
 them was found where it was not said, and the word error rate of all other words, insertions included.
 
 The language model's weight and the insertion bonus are tuned on dev, with all words in the model, at a fixed penalty for
-words outside the vocabulary; the hotwords' bonus is then chosen on dev, with ten of its words drawn and left out likewise: of those whose word error rate
-of the rest is within 0.25 % absolute of the lowest, the one with the highest recall.
+words outside the vocabulary. The hotwords' bonus is then chosen on dev, with ten of its words drawn and left out likewise:
+of those whose word error rate of the rest is within 0.25 % absolute of the lowest, the one with the highest recall.
 """
 
 from __future__ import annotations

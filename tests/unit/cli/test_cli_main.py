@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-import asr
 from asr.cli.main import COMMANDS, run
 from asr.errors import ConfigError
 
@@ -33,10 +32,10 @@ def failing(monkeypatch):
     """Make `asr transcribe` raise the given exception while it loads the model."""
 
     def failing(error: BaseException) -> None:
-        def load(folder, *, accelerator):
+        def load(*arguments, **options):
             raise error
 
-        monkeypatch.setitem(vars(asr), "load", load)
+        monkeypatch.setattr("asr.inference.recognizer.load", load)
 
     return failing
 

@@ -104,7 +104,8 @@ def test_json_keeps_a_file_name_that_is_not_utf_8():
 
 def test_json_is_indented_to_be_read_by_people():
     assert EMPTY.to_json() == (
-        '{\n  "path": null,\n  "channel": null,\n  "duration_s": 2.0,\n  "text": "",\n  "confidence": 0.0,\n  "words": []\n}\n'
+        '{\n  "path": null,\n  "channel": null,\n  "duration_s": 2.0,\n'
+        '  "text": "",\n  "confidence": 0.0,\n  "words": []\n}\n'
     )
 
 
