@@ -9,9 +9,10 @@ decoded without and with the ten as hotwords, for the n-gram of tokens, that of 
 an open one. Printed are, over several draws, the ten words' recall (occurrences found in their place), how often one of
 them was found where it was not said, and the word error rate of all other words, insertions included.
 
-The language model's weight and the insertion bonus are tuned on dev, with all words in the model, at a fixed penalty for
-words outside the vocabulary. The hotwords' bonus is then chosen on dev, with ten of its words drawn and left out likewise:
-of those whose word error rate of the rest is within 0.25 % absolute of the lowest, the one with the highest recall.
+The language model's weight and the insertion bonus are tuned on dev, with all words in the model, at a fixed penalty
+for words outside the vocabulary. The hotwords' bonus is then chosen on dev, with ten of its words drawn and left out
+likewise: of those whose word error rate of the rest is within 0.25 % absolute of the lowest, the one with the highest
+recall.
 """
 
 from __future__ import annotations
