@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 import typer
 
 from asr.cli.options import Accelerator, DecodeSet, Hotword, Method
-from asr.inference.formats import FORMATS
+from asr.inference.formats import FORMATS, STREAMED
 
 if TYPE_CHECKING:
     from asr.cli.audio_files import AudioFile
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from asr.inference.transcript import Transcript
 
     Put: TypeAlias = Callable[[Path, Sequence[Transcript]], None]
-
-# Formats of which several may follow each other on stdout; a subtitle file stands alone.
-_STREAMS = ("txt", "jsonl")
 
 _SOME_SKIPPED = 2
 
@@ -103,7 +100,7 @@ def transcribe(
     for refused, option, reason in (
         (out is not None and beside, "--beside", "it excludes --out"),
         (
-            (several or separate) and not in_files and format not in _STREAMS,
+            (several or separate) and not in_files and format not in STREAMED,
             "--out or --beside",
             f"needed when several files or channels become {format}",
         ),

@@ -13,12 +13,20 @@ import soundfile
 from numpy.typing import NDArray
 
 from asr.data.resample import resample
-from asr.data.sound_file import AUDIO_SUFFIXES, LOUDEST, check_complete, check_finite, open_sound, usable
+from asr.data.sound_file import (
+    AUDIO_SUFFIXES,
+    LOUDEST,
+    UNUSABLE,
+    check_complete,
+    check_finite,
+    open_sound,
+    read_blocks,
+    usable,
+)
 from asr.errors import AudioError
 
 # How far a request may run past a file's end: manifests round durations, mp3 decoders disagree about padding.
 _OVERRUN_S = 0.025
-_MOST_VALUES = 4_000_000  # of a block's samples times channels, whatever the header says of either
 
 
 @dataclass(frozen=True)
@@ -98,8 +106,9 @@ def read_audio(
             wanted = min(wanted, file.frames - start)
         if start:
             file.seek(start)
-        samples = _read(file, wanted)
-        check_complete(str(path), file, wanted, len(samples))
+        blocks = list(read_blocks(file, wanted, wanted))
+        check_complete(str(path), file, wanted, sum(map(len, blocks)))
+    samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
     check_finite(str(path), samples)
     return np.ascontiguousarray(samples.T), rate
 
@@ -144,7 +153,7 @@ def load_cut(cut: Any, sample_rate_hz: int) -> NDArray[np.float32]:
         else:
             waveform, rate = np.atleast_2d(np.asarray(cut.load_audio(), dtype=np.float32)), cut.sampling_rate
             if waveform.size == 0 or not usable(waveform).all():
-                raise AudioError(f"no samples, or samples that are NaN or infinite or larger than {LOUDEST:g}")
+                raise AudioError(f"no samples, or samples that are {UNUSABLE}")
     except AudioError as error:
         raise AudioError(f"utterance {cut.id}: {error}") from None
     except Exception as error:  # lhotse's backends raise whatever the library beneath them does
@@ -170,20 +179,6 @@ def _channels(cut: Any, path: Path, channels_in_file: int) -> list[int]:
     if len(rows) != len(wanted) or max(rows) >= channels_in_file:
         raise AudioError(f"{path}: channel {wanted} was asked for, but the file has {channels_in_file}")
     return rows
-
-
-def _read(file: soundfile.SoundFile, wanted: int) -> NDArray[np.float32]:
-    """Return the next `(sample, channel)`, `wanted` if there are so many.
-
-    They are read in blocks, since libsndfile wants memory for all that it is asked for, and what a damaged header
-    declares may be more than there is.
-    """
-    step = max(1, _MOST_VALUES // file.channels)
-    blocks = [file.read(min(step, wanted), dtype="float32", always_2d=True)]
-    while 0 < len(blocks[-1]) == step and (wanted := wanted - step) > 0:
-        blocks.append(file.read(min(step, wanted), dtype="float32", always_2d=True))
-    samples: NDArray[np.float32] = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-    return samples
 
 
 def _length(file: soundfile.SoundFile) -> str:

@@ -26,9 +26,11 @@ from asr.data.sound_file import (
     AUDIO_SUFFIXES,
     FFMPEG_SUFFIXES,
     UnknownFormatError,
+    bounded,
     check_complete,
     check_finite,
     open_sound,
+    read_blocks,
 )
 from asr.errors import AudioError
 
@@ -36,7 +38,6 @@ STDIN = "-"
 RECORDING_SUFFIXES: frozenset[str] = AUDIO_SUFFIXES | FFMPEG_SUFFIXES
 """Audio and video that `open_audio` reads, the latter half where ffmpeg is installed."""
 BLOCK_S = 10.0
-_MOST_VALUES = 4_000_000  # of a block's samples times channels, whatever the header says of either
 
 Source: TypeAlias = "str | os.PathLike[str]"
 
@@ -82,10 +83,10 @@ def open_audio(path: Source) -> Iterator[AudioStream]:
         if unknown is None:
             duration_s = sound.frames / sound.samplerate
             yield AudioStream(sound.samplerate, sound.channels, duration_s, _sound_blocks(sound, name))
-        elif shutil.which("ffmpeg") is None:
+        elif (program := shutil.which("ffmpeg")) is None:
             raise AudioError(f"{unknown}; or install ffmpeg, with which it is read as it is: none is on the PATH")
         else:
-            stream = stack.enter_context(open_with_ffmpeg(file, name))
+            stream = stack.enter_context(open_with_ffmpeg(program, file, name))
             yield AudioStream(stream.sample_rate_hz, stream.channels, stream.duration_s, _ffmpeg_blocks(stream, name))
 
 
@@ -160,18 +161,15 @@ def one_channel(waveform: NDArray[np.float32], channel: int | None, name: str) -
 
 def _sound_blocks(file: soundfile.SoundFile, name: str) -> Iterator[NDArray[np.float32]]:
     wanted, decoded = file.frames, 0
-    step = _block_samples(file.samplerate, file.channels)
-    while len(samples := file.read(step, dtype="float32", always_2d=True)):
+    for samples in read_blocks(file, wanted, round(BLOCK_S * file.samplerate)):
         decoded += len(samples)
         check_finite(name, samples)
         yield np.ascontiguousarray(samples.T)
-        if len(samples) < step:  # the end, or a hole, after which libsndfile would go on as if nothing were missing
-            break
     check_complete(name, file, wanted, decoded)
 
 
 def _ffmpeg_blocks(stream: FfmpegStream, name: str) -> Iterator[NDArray[np.float32]]:
-    step = _block_samples(stream.sample_rate_hz, stream.channels)
+    step = bounded(round(BLOCK_S * stream.sample_rate_hz), stream.channels)
     decoded = 0
     while len(samples := stream.read(step)):
         decoded += len(samples)
@@ -179,7 +177,3 @@ def _ffmpeg_blocks(stream: FfmpegStream, name: str) -> Iterator[NDArray[np.float
         yield np.ascontiguousarray(samples.T)
     if decoded == 0:
         raise AudioError(f"{name}: holds no samples (0 s of audio)")
-
-
-def _block_samples(sample_rate_hz: int, channels: int) -> int:
-    return max(1, min(round(BLOCK_S * sample_rate_hz), _MOST_VALUES // channels))

@@ -7,7 +7,6 @@ float samples in big-endian order. Source: https://pubs.opengroup.org/external/a
 from __future__ import annotations
 
 import re
-import shutil
 import struct
 import subprocess
 import tempfile
@@ -89,19 +88,17 @@ class FfmpegStream:
 
 
 @contextmanager
-def open_with_ffmpeg(path: Path, name: str) -> Iterator[FfmpegStream]:
+def open_with_ffmpeg(program: str, path: Path, name: str) -> Iterator[FfmpegStream]:
     """Decode a file's first audio track; the process ends with the block.
 
     Args:
+        program: where ffmpeg is.
         path: the file. Only files are opened, whatever addresses a playlist may hold.
         name: what messages call it.
 
     Raises:
-        AudioError: ffmpeg is not on the PATH, or cannot decode the file; its last line says why.
+        AudioError: ffmpeg cannot decode the file; the message is its own.
     """
-    program = shutil.which("ffmpeg")
-    if program is None:
-        raise AudioError(f"{name}: needs ffmpeg, and none is on the PATH")
     command = [program, "-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info", "-xerror"]
     command += ["-protocol_whitelist", "file", "-i", f"file:{path}", "-map", "0:a:0"]
     # A track that begins after the picture does gets silence before it, so that times are those of the video.

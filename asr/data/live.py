@@ -15,7 +15,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from asr.data.audio import mix_down
-from asr.data.sound_file import LOUDEST, usable
+from asr.data.sound_file import UNUSABLE, usable
 from asr.errors import AudioError
 
 BLOCK_S = 0.1  # how much is waited for at a time
@@ -68,7 +68,7 @@ def _decoded_blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
         while len(block := file.read(samples, dtype="float32", always_2d=True)):
             channels: NDArray[np.float32] = np.ascontiguousarray(block.T)
             if not usable(channels).all():
-                raise AudioError(f"the stream holds samples that are NaN or infinite or larger than {LOUDEST:g}")
+                raise AudioError(f"the stream holds samples that are {UNUSABLE}")
             yield mix_down(channels)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"the stream is damaged ({error.error_string.strip().rstrip('.')})") from None

@@ -33,6 +33,8 @@ _STREAMING_BYTES = 0x7FFF0000
 # Floats are in [-1, 1], or in the range of integers of up to 32 bits if somebody forgot to divide by it. What lies far
 # beyond is damaged, and the power of its spectrum would overflow.
 LOUDEST = 1e10
+UNUSABLE = f"NaN or infinite or larger than {LOUDEST:g}"
+_MOST_VALUES = 4_000_000  # of a block's samples times channels, whatever the header says of either
 # An mp3's declared length counts encoder padding, which not every decoder returns: two MPEG frames of leeway.
 _MP3_LEEWAY_SAMPLES = 2 * 1152
 
@@ -88,6 +90,24 @@ def open_sound(path: Path, name: str | None = None) -> Iterator[soundfile.SoundF
         raise AudioError(f"{name}: cannot be read ({error.strerror})") from None
 
 
+def bounded(samples: int, channels: int) -> int:
+    """Return how many samples of so many channels to read at once, where `samples` are wanted: 1 at least."""
+    return max(1, min(samples, _MOST_VALUES // channels))
+
+
+def read_blocks(file: soundfile.SoundFile, wanted: int, block_samples: int) -> Iterator[NDArray[np.float32]]:
+    """Yield the next `(sample, channel)` in blocks, `wanted` samples if there are so many; see `check_complete`.
+
+    libsndfile wants memory for all that it is asked for, and what a damaged header declares may be more than there is.
+    """
+    step = bounded(block_samples, file.channels)
+    while wanted > 0 and len(samples := file.read(min(step, wanted), dtype="float32", always_2d=True)):
+        yield samples
+        if len(samples) < step:  # the end, or a hole, after which libsndfile would go on as if nothing were missing
+            return
+        wanted -= step
+
+
 def check_complete(name: str, file: soundfile.SoundFile, wanted: int, decoded: int) -> None:
     """Refuse a file of which fewer samples could be decoded than it should hold.
 
@@ -118,8 +138,7 @@ def check_finite(name: str, samples: NDArray[np.float32]) -> None:
     if not good.all():
         bad = int(np.count_nonzero(~good.all(axis=1)))
         raise AudioError(
-            f"{name}: {bad} of {len(samples)} samples are NaN or infinite or larger than {LOUDEST:g}; write the file "
-            "again from its source"
+            f"{name}: {bad} of {len(samples)} samples are {UNUSABLE}; write the file again from its source"
         )
 
 

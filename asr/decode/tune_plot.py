@@ -61,13 +61,14 @@ def _draw_surface(axes: Axes, result: TuneResult, words: int) -> None:
     near = {trial.lm_weight for trial in fine}, {trial.insertion_bonus for trial in fine}
     coarse_cells = [(trial, 2) for trial in trials if _is_coarse(trial)]
     fine_cells = [(trial, 1) for trial in trials if trial.lm_weight in near[0] and trial.insertion_bonus in near[1]]
+    laid_over = {trial for trial, _ in fine_cells}
     for trial, size in (*coarse_cells, *fine_cells):
         rate = 100 * trial.errors / words
         colour = colours(float(scale(rate)))
         patch = cell(trial, size)
         patch.set(facecolor=colour, edgecolor="white", linewidth=0.5)
         axes.add_patch(patch)
-        if size == 1 or trial not in dict(fine_cells):
+        if size == 1 or trial not in laid_over:
             light = 0.3 * colour[0] + 0.6 * colour[1] + 0.1 * colour[2]
             axes.annotate(
                 _digits(rate),
@@ -78,7 +79,7 @@ def _draw_surface(axes: Axes, result: TuneResult, words: int) -> None:
                 va="center",
             )
     chosen = next(trial for trial in trials if trial[:2] == (result.best.lm_weight, result.best.insertion_bonus))
-    frame = cell(chosen, 1 if chosen in dict(fine_cells) else 2)
+    frame = cell(chosen, 1 if chosen in laid_over else 2)
     frame.set(fill=False, edgecolor=MARK, linewidth=2.5)
     axes.add_patch(frame)
     axes.margins(0.01)

@@ -143,6 +143,9 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {
     "TextGrid": to_textgrid,
 }
 
+# Those of which several may follow each other in one stream; a subtitle file stands alone.
+STREAMED = ("txt", "jsonl")
+
 
 def _dumped(transcript: Transcript, indent: int | None) -> str:
     words = [

@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.data.tokens import BLANK, TokenTable
-from asr.inference.segment import SPEECH_BEGINS, SPEECH_ENDS
-from asr.inference.speech_detector import WINDOW_S, SpeechDetector
+from asr.inference.speech_detector import WINDOW_S, SpeechDetector, is_speech
 from asr.model.acoustic import AcousticModel
 
 
@@ -113,7 +112,6 @@ class OverlappingChunks:
     def __init__(self, model: AcousticModel) -> None:
         """Begin a recording."""
         self._model = model
-        self._frame_samples = model.subsampling.factor * model.logmel.hop_samples
         self._detect = SpeechDetector(model.sample_rate_hz)
         self._in_speech = False
         # Of the recording: samples, windows of the detector, and frames told of.
@@ -124,7 +122,7 @@ class OverlappingChunks:
         self._samples += len(samples)
         told: list[bool] = []
         for probability in self._detect(samples, last=last).tolist():
-            self._in_speech = probability >= (SPEECH_ENDS if self._in_speech else SPEECH_BEGINS)
+            self._in_speech = is_speech(probability, self._in_speech)
             self._windows += 1
             while (self._frames + len(told)) * self._model.frame_shift_s < self._windows * WINDOW_S:
                 told.append(self._in_speech)
@@ -137,7 +135,7 @@ class OverlappingChunks:
     @torch.inference_mode()
     def log_posteriors(self, waveform: NDArray[np.float32], frames: int) -> Tensor:
         """See `Listener`."""
-        chunk = torch.from_numpy(waveform[: frames * self._frame_samples])[None].to(self._model.cmvn.mean.device)
+        chunk = torch.from_numpy(waveform[: frames * self._model.frame_samples])[None].to(self._model.cmvn.mean.device)
         log_posteriors, _ = self._model(chunk, torch.tensor([chunk.shape[1]], device=chunk.device))
         result: Tensor = log_posteriors[0, :frames].cpu()
         return result

@@ -8,7 +8,7 @@ The way of a recording: `audio_blocks` → `segments` → `batches` → `collate
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -189,7 +189,7 @@ class Recognizer:
             mono,
             sample_rate,
             listener(self.model, self.bundle.tokens),
-            method=method or ("beam" if hotwords else self.default_method),
+            method=method,
             hotwords=hotwords,
             end_silence_s=end_silence_s,
             longest_s=longest_s,
@@ -199,10 +199,28 @@ class Recognizer:
         self, batch: Batch, method: Method | None = None, hotwords: Mapping[str, float] | None = None
     ) -> list[Decoded]:
         """Return each utterance's hypotheses, best first, with the alignment of the best."""
-        log_posteriors, lengths = self.log_posteriors(batch)
+        return self.understand(*self.log_posteriors(batch), waveforms(batch), method, hotwords)
+
+    def understand(
+        self,
+        log_posteriors: Tensor,
+        lengths: Tensor,
+        heard: Sequence[NDArray[np.float32]],
+        method: Method | None = None,
+        hotwords: Mapping[str, float] | None = None,
+    ) -> list[Decoded]:
+        """Return what `decode` does, of log-posteriors.
+
+        Args:
+            log_posteriors: `(batch, frame, token)`, natural log.
+            lengths: `(batch,)`, valid frames.
+            heard: each utterance's waveform `(sample,)`, in which its speech's extent is looked for.
+            method: as for `transcribe`.
+            hotwords: see `transcribe`.
+        """
         method = method or ("beam" if hotwords else self.default_method)
         searched = self.search(log_posteriors, lengths, method, hotwords=hotwords)
-        utterances = zip(searched, log_posteriors.cpu(), lengths.tolist(), waveforms(batch), strict=True)
+        utterances = zip(searched, log_posteriors.cpu(), lengths.tolist(), heard, strict=True)
         return [
             Decoded(
                 tuple(hypotheses),

@@ -18,8 +18,6 @@ LONGEST_S = 30.0
 BATCH_S = 60.0
 WAITING_S = 240.0
 
-# Speech begins in a window whose probability reaches the first, and ends in one that falls below the second.
-SPEECH_BEGINS, SPEECH_ENDS = 0.5, 0.35
 # A pause this long ends a segment. Of the pauses around it each segment keeps these parts: in truth a quarter of a
 # second of either, since the detector is some 0.06 s late at both ends.
 _PAUSE_S = 0.6
@@ -158,7 +156,7 @@ def _speech_segments(blocks: Iterable[Waveform], rate_hz: int) -> Iterator[Segme
 
 def _windows(blocks: Iterable[Waveform], rate_hz: int, tape: _Tape) -> Iterator[tuple[int, int, bool]]:
     """Put the blocks on the tape and yield where each window begins and ends, and whether there is speech in it."""
-    from asr.inference.speech_detector import WINDOW_S, SpeechDetector  # torch, which `fixed` does without
+    from asr.inference.speech_detector import WINDOW_S, SpeechDetector, is_speech  # torch, which `fixed` does without
 
     detector = SpeechDetector(rate_hz)
     speech, window = False, 0
@@ -169,7 +167,7 @@ def _windows(blocks: Iterable[Waveform], rate_hz: int, tape: _Tape) -> Iterator[
             tape.append(block)
             probabilities = detector(block)
         for probability in probabilities.tolist():
-            speech = probability >= (SPEECH_ENDS if speech else SPEECH_BEGINS)
+            speech = is_speech(probability, speech)
             begin, window = round(window * WINDOW_S * rate_hz), window + 1
             yield begin, min(round(window * WINDOW_S * rate_hz), tape.end), speech
 

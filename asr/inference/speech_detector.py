@@ -21,6 +21,8 @@ from asr.data.resample import StreamResampler
 from asr.errors import DependencyError
 
 WINDOW_S = 0.032
+# Speech begins in a window whose probability reaches the first, and ends in one that falls below the second.
+_BEGINS, _ENDS = 0.5, 0.35
 _RATE_HZ = 16000
 _WINDOW = 512
 _CONTEXT = 64  # samples of the window before that a window also hears
@@ -59,6 +61,11 @@ class SpeechDetector:
         probabilities, self._state = self._network(heard, self._state)
         result: NDArray[np.float32] = probabilities.numpy()
         return result
+
+
+def is_speech(probability: float, before: bool) -> bool:
+    """Return whether somebody speaks in a window, given whether somebody did in the one before."""
+    return probability >= (_ENDS if before else _BEGINS)
 
 
 class _Silero(nn.Module):

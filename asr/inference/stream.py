@@ -23,11 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.data.resample import StreamResampler
-from asr.decode.align import align
 from asr.decode.greedy import greedy_search
 from asr.inference.listening import Listener
 from asr.inference.transcript import Word
-from asr.inference.words import Decoded, speech_extent
 
 if TYPE_CHECKING:
     from asr.inference.recognizer import Method, Recognizer
@@ -57,7 +55,7 @@ def stream_results(
     sample_rate_hz: int,
     listen: Listener,
     *,
-    method: Method,
+    method: Method | None = None,
     hotwords: Mapping[str, float] | None = None,
     end_silence_s: float | None = None,
     longest_s: float = LONGEST_S,
@@ -69,7 +67,7 @@ def stream_results(
         blocks: mono `(sample,)`, the next ones each.
         sample_rate_hz: of the blocks.
         listen: turns samples into log-posteriors; nothing was heard by it yet.
-        method: of the final results' search; partial ones are greedy.
+        method: of the final results' search, as for `Recognizer.transcribe`; partial ones are greedy.
         hotwords: see `Recognizer.transcribe`.
         end_silence_s: an utterance ends once so long nothing was said; by default what suits the listener.
         longest_s: or when it gets longer than this, at the longest pause in its second half.
@@ -106,7 +104,7 @@ class _Utterance:
         model = recognizer.model
         self._recognizer, self._listen = recognizer, listen
         self._shift_s = model.frame_shift_s
-        self._frame_samples = model.subsampling.factor * model.logmel.hop_samples
+        self._frame_samples = model.frame_samples
         self._silence, self._longest, margin = (
             max(2, round(seconds / self._shift_s)) for seconds in (end_silence_s, longest_s, listen.margin_s)
         )
@@ -134,19 +132,15 @@ class _Utterance:
         end = end_point(self._spoken, self._silence, self._longest)
         return len(self._spoken) if end is None and last else end
 
-    def finish(self, frames: int, method: Method, hotwords: Mapping[str, float] | None) -> Partial:
+    def finish(self, frames: int, method: Method | None, hotwords: Mapping[str, float] | None) -> Partial:
         """End the utterance before a frame; the next one begins there."""
         said = int(self._spoken[:frames].nonzero().max()) + 1
         size = min(said + self._margin, frames)
         log_posteriors = self._listen.log_posteriors(self._waveform, size)
         device = self._recognizer.device
         batch, lengths = log_posteriors[None].to(device), torch.tensor([len(log_posteriors)], device=device)
-        (hypotheses,) = self._recognizer.search(batch, lengths, method, hotwords=hotwords)
-        decoded = Decoded(
-            tuple(hypotheses),
-            tuple(align(log_posteriors, hypotheses[0].tokens)),
-            speech_extent(self._waveform[: size * self._frame_samples], self._recognizer.sample_rate_hz),
-        )
+        heard = [self._waveform[: size * self._frame_samples]]
+        (decoded,) = self._recognizer.understand(batch, lengths, heard, method, hotwords)
         words = self._recognizer.words(decoded, self._start * self._shift_s)
         self._forget(frames)
         self._skip_silence()

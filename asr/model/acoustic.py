@@ -44,7 +44,8 @@ class AcousticModel(nn.Module):
         self.output = nn.Linear(width, token_count)
         self._sees_whole_utterance = settings.sees_whole_utterance
         self.sample_rate_hz = config.features.sample_rate_hz
-        self.frame_shift_s = settings.subsampling * self.logmel.hop_samples / self.sample_rate_hz
+        self.frame_samples = settings.subsampling * self.logmel.hop_samples
+        self.frame_shift_s = self.frame_samples / self.sample_rate_hz
 
     def forward(
         self,

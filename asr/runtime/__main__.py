@@ -6,11 +6,9 @@ import argparse
 import sys
 
 from asr.errors import AsrError, AudioError
-from asr.inference.formats import FORMATS
+from asr.inference.formats import FORMATS, STREAMED
 from asr.runtime.recognizer import load
 
-# Formats of which several may follow each other.
-_STREAMS = ("txt", "jsonl")
 _FAILED, _SOME_SKIPPED, _INTERRUPTED = 1, 2, 130
 
 
@@ -27,8 +25,8 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1, help="to compute with (default 1)")
     arguments = parser.parse_args()
     several = len(arguments.files) > 1
-    if several and arguments.format not in _STREAMS:
-        parser.error(f"several files become {' or '.join(_STREAMS)}, not {arguments.format}")
+    if several and arguments.format not in STREAMED:
+        parser.error(f"several files become {' or '.join(STREAMED)}, not {arguments.format}")
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
