@@ -75,7 +75,8 @@ class ModelBundle:
         root = Path(folder)
         missing = [name for name in (CONFIG, TOKENS, WEIGHTS, DECODER) if not (root / name).is_file()]
         if missing:
-            raise ModelError(f"{root}: not a model folder ({', '.join(missing)} missing); `asr train` writes one")
+            reason = f"{', '.join(missing)} missing" if root.is_dir() else "there is no such folder"
+            raise ModelError(f"{root}: not a model folder ({reason}); `asr train` writes one")
         try:
             config = load_config(root / CONFIG)
             tokens = load_tokens(root / TOKENS)

@@ -108,3 +108,15 @@ def test_an_unknown_command_is_a_usage_error(call):
     status, _, err = call("transcibe")
     assert status == 2
     assert "No such command 'transcibe'" in err
+
+
+def test_a_folder_that_is_not_there_is_told_from_one_without_a_model(call, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "config.yaml").touch()
+    for folder, reason in {
+        "nowhere": "there is no such folder",
+        "data": "tokens.json, model.safetensors, decoder.yaml missing",
+    }.items():
+        path = tmp_path / folder
+        expected = f"error: {path}: not a model folder ({reason}); `asr train` writes one\n"
+        assert call("transcribe", str(path), "a.wav") == (1, "", expected)
