@@ -10,6 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
+
+# No test measures time: the first example of a law pays for imports, and any may meet a busy machine.
+settings.register_profile("asr", deadline=None)
+settings.load_profile("asr")
 
 
 def _corpus(name: str) -> Path:

@@ -13,10 +13,11 @@ from fractions import Fraction
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.config import AugmentSettings
-from asr.features.torchaudio_functional import resample
+from asr.data.resample import resample
 
 
 def utterance_rng(purpose: str, seed: int, epoch: int, utterance_id: str) -> np.random.Generator:
@@ -25,16 +26,13 @@ def utterance_rng(purpose: str, seed: int, epoch: int, utterance_id: str) -> np.
     return np.random.Generator(np.random.PCG64(int.from_bytes(key, "little")))
 
 
-def perturb_speed(waveform: Tensor, speed: float) -> Tensor:
+def perturb_speed(waveform: NDArray[np.float32], speed: float) -> NDArray[np.float32]:
     """Return `(sample,)` played `speed` times as fast, by band-limited resampling; pitch moves along.
 
     Source: Ko et al. 2015, Audio augmentation for speech recognition.
     """
-    if speed == 1.0:
-        return waveform
     ratio = Fraction(speed).limit_denominator(100)
-    faster: Tensor = resample(waveform, ratio.numerator, ratio.denominator)
-    return faster
+    return resample(waveform, ratio.numerator, ratio.denominator)
 
 
 @dataclass(frozen=True)
@@ -79,9 +77,7 @@ def draw_masks(
     )
 
 
-def _spans(
-    rng: np.random.Generator, size: int, widest: int, shape: tuple[int, int]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def _spans(rng: np.random.Generator, size: int, widest: int, shape: tuple[int, int]) -> NDArray[np.int64]:
     widths = rng.integers(0, widest + 1, shape)
     starts = rng.integers(0, size - widths + 1)
     return np.stack([starts, widths], axis=-1)

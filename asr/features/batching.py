@@ -139,9 +139,9 @@ def training_batches(
     def load(batch: Iterable[Cut]) -> Batch:
         waveforms, ids, token_lists = [], [], []
         for cut in batch:
-            waveform = torch.from_numpy(load_cut(cut, config.features.sample_rate_hz))
+            waveform = load_cut(cut, config.features.sample_rate_hz)
             speed = float(utterance_rng("speed", seed, epoch, cut.id).choice(config.augment.speeds))
-            faster = perturb_speed(waveform, speed).numpy()
+            faster = perturb_speed(waveform, speed)
             waveforms.append(torch.from_numpy(perturb_conditions(faster, conditions, epoch=epoch, utterance_id=cut.id)))
             token_lists.append(tokens.encode(normalise(cut_text(cut), config.text)))
             ids.append(cut.id)

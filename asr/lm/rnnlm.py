@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from asr.errors import ConfigError
 from asr.lm.ngram import Perplexity
 from asr.lm.rnnlm_settings import RnnLmSettings
+from asr.model.dropout import Dropout
 from asr.model.rnn import RecurrentLayer
 
 BOUNDARY = 0
@@ -47,7 +48,7 @@ class RnnLm(nn.Module):
         self.unit_count = unit_count
         self.embedding = nn.Embedding(unit_count, width)
         nn.init.normal_(self.embedding.weight, std=width**-0.5)  # logits of variance 1 at the start
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.layers = nn.ModuleList(
             RecurrentLayer(settings.rnn, width, bidirectional=False, dropout=settings.dropout)
             for _ in range(settings.layers)

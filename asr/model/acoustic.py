@@ -14,6 +14,7 @@ from asr.errors import ModelError, ShapeError
 from asr.features.logmel import Cmvn, LogMel
 from asr.model.bptt import in_windows
 from asr.model.conformer import ConformerLayer
+from asr.model.dropout import Dropout
 from asr.model.lookahead import LookAhead
 from asr.model.rnn import RecurrentLayer, State, reversal_index
 from asr.model.streaming import StreamState
@@ -36,7 +37,7 @@ class AcousticModel(nn.Module):
         self.subsampling = Subsampling(
             config.features.mel_bins, settings.subsampling, settings.subsampling_channels, width
         )
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.layers = nn.ModuleList(make_layer(settings, width) for _ in range(settings.layers))
         ahead = settings.lookahead_frames
         self.lookahead = LookAhead(width, ahead, dropout=settings.dropout) if ahead else None

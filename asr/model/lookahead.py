@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from asr.model.dropout import Dropout
+
 
 class LookAhead(nn.Module):
     """Adds to each frame a weighted sum of the `frames` frames after it, feature by feature.
@@ -30,7 +32,7 @@ class LookAhead(nn.Module):
         self.frames = frames
         self.convolution = nn.Conv1d(width, width, frames, groups=width, bias=False)
         nn.init.zeros_(self.convolution.weight)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(batch, frame, width)`, zero beyond each length → the same."""

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from asr.features.logmel import valid_frames
+from asr.model.dropout import Dropout
 
 Cell = Literal["lstm", "gru", "tanh", "relu"]
 # What a layer with one direction knows of the frames so far: an LSTM (h, c), others (h,); `(1, batch, unit)` each.
@@ -43,7 +44,7 @@ class RecurrentLayer(nn.Module):
         self.bidirectional = bidirectional
         self.norm = nn.LayerNorm(width)
         self.rnn = make_rnn(cell, width, width // 2 if bidirectional else width, bidirectional=bidirectional)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, lengths: Tensor, reversal: Tensor) -> Tensor:
         """Return `(batch, frame, width)`, zero beyond each length.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -111,12 +112,12 @@ def batch_loss(
 
 def gradient_norms(model: nn.Module) -> dict[str, float]:
     """Return the gradient's norm of each part of the network: `subsampling`, `layers.0`, …, `norm`, `output`."""
-    parts: dict[str, list[Tensor]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.grad is not None:
-            parts.setdefault(part_of(name), []).append(parameter.grad)
-    norms = [torch.nn.utils.get_total_norm(gradients) for gradients in parts.values()]
-    return dict(zip(parts, torch.stack(norms).tolist() if norms else [], strict=True))
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    norms = torch.stack(torch._foreach_norm(list(gradients.values()))).tolist() if gradients else []  # one transfer
+    parts: dict[str, float] = {}
+    for name, norm in zip(gradients, norms, strict=True):
+        parts[part_of(name)] = math.hypot(parts.get(part_of(name), 0.0), norm)
+    return parts
 
 
 def part_of(parameter_name: str) -> str:

@@ -56,10 +56,10 @@ def test_masked_cells_are_zero_and_the_others_untouched() -> None:
 
 def test_speed_changes_length_and_pitch_by_its_factor() -> None:
     rate_hz = 16000
-    tone = torch.sin(2 * torch.pi * 500 * torch.arange(rate_hz) / rate_hz)
+    tone = np.sin(2 * np.pi * 500 * np.arange(rate_hz) / rate_hz).astype(np.float32)
     for speed in (0.9, 1.0, 1.1):
         faster = perturb_speed(tone, speed)
         assert abs(len(faster) - rate_hz / speed) <= 1
-        spectrum = np.abs(np.fft.rfft(faster.numpy()))
+        spectrum = np.abs(np.fft.rfft(faster))
         peak_hz = spectrum.argmax() * rate_hz / len(faster)
         assert abs(peak_hz - 500 * speed) < 2

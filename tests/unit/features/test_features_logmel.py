@@ -37,7 +37,7 @@ def test_logmel_agrees_with_librosa_on_real_speech(an4_dir) -> None:
         assert_agrees_with_librosa(load_audio(path, 16000))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(lengths=st.lists(st.integers(1, 5000), min_size=1, max_size=5), seed=st.integers(0, 99))
 def test_a_waveform_has_the_same_features_alone_and_in_a_batch_whatever_the_padding(
     lengths: list[int], seed: int

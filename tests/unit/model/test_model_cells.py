@@ -61,7 +61,7 @@ def test_the_gradient_of_a_linear_recurrence_is_the_transposed_matrix_to_the_pow
 
 
 @given(st.integers(0, 2**20), st.floats(0.1, 2.0), st.sampled_from(["tanh", "relu"]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_vanilla_rnns_gradient_stays_below_the_largest_singular_value_to_the_power_of_the_distance(
     seed: int, largest: float, cell: str
 ) -> None:

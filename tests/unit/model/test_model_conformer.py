@@ -47,7 +47,7 @@ def test_an_utterance_alone_gets_what_torchaudios_conformer_gives_it_in_values_a
 
 
 @given(st.lists(st.integers(1, 50), min_size=2, max_size=4), st.integers(0, 2**20))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_neither_padding_nor_neighbours_change_a_conformers_utterance(lengths: list[int], seed: int) -> None:
     torch.manual_seed(seed)
     layers = with_the_same_weights(torchaudio_conformer(layers=2))

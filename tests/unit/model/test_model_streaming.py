@@ -59,7 +59,7 @@ def blocks(draw: st.DrawFn) -> tuple[int, list[int]]:
     return samples, sizes
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     cell=st.sampled_from(CELLS),
     subsampling=st.sampled_from([2, 4, 8]),

@@ -18,7 +18,7 @@ def one_way_model(cell: str = "lstm", subsampling: int = 4) -> AcousticModel:
     return AcousticModel(Config.model_validate({"model": settings | {"subsampling_channels": 4}}), token_count=7).eval()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     factor=st.sampled_from([2, 4, 8]),
     lengths=st.lists(st.integers(1, 70), min_size=1, max_size=4),

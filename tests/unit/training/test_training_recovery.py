@@ -106,7 +106,7 @@ def test_a_signal_finishes_the_step_writes_a_checkpoint_and_leaves_with_status_7
     assert process.stdout is not None
     shown = list(itertools.takewhile(lambda line: not line.startswith("epoch"), process.stdout))
     process.send_signal(number)
-    rest = process.communicate(timeout=60)[0]
+    rest = process.communicate(timeout=300)[0]
     assert process.returncode == 75, (shown, rest)
     assert f"stopped   by {signal.Signals(number).name}" in rest
     assert find_checkpoint(out / "checkpoints") == (out / "checkpoints" / "last.safetensors", None)
