@@ -49,7 +49,7 @@ class Subsampling(nn.Module):
         """`(batch, frame, mel)`, `(batch,)` → `(batch, frame / factor, width)`, `(batch,)`."""
         x = features[:, None]
         for convolution in self.convolutions:
-            x = F.relu(convolution(x))
+            x = _convolved(x, cast(nn.Conv2d, convolution), frame_padding=1)
             lengths = _halved(lengths)
             x = x * valid_frames(lengths, x.shape[2])[:, None, :, None]
         return self.projection(x.transpose(1, 2).flatten(2)), lengths
@@ -71,10 +71,9 @@ class Subsampling(nn.Module):
         first, last = self.input_span(start, stop)
         before, beyond = max(-first, 0), max(last - features.shape[1], 0)
         x = F.pad(features[:, max(first, 0) : last], (0, 0, before, beyond))[:, None]
-        for module in self.convolutions:
-            convolution = cast(nn.Conv2d, module)
+        for convolution in self.convolutions:
             # Every frame's neighbours are there, so time needs no padding but the zeros beyond the utterance's ends.
-            x = F.relu(F.conv2d(x, convolution.weight, convolution.bias, stride=2, padding=(0, 1)))
+            x = _convolved(x, cast(nn.Conv2d, convolution), frame_padding=0)
             first, lengths = (first + 1) // 2, _halved(lengths)
             position = torch.arange(first, first + x.shape[2], device=x.device)
             x = x * ((position >= 0) & (position < lengths[:, None]))[:, None, :, None]
@@ -110,6 +109,14 @@ class Subsampling(nn.Module):
         for _ in self.convolutions:
             start, stop = 2 * start - 1, 2 * stop
         return start, stop
+
+
+def _convolved(x: Tensor, convolution: nn.Conv2d, *, frame_padding: int) -> Tensor:
+    """`(batch, channel, frame, bin)` → the same with half the frames and bins, at least 0."""
+    # A processor's convolution is a third faster with the channels last in memory. `clone`, for of a single channel
+    # `contiguous` says that it is last already, but the kernel goes by the strides.
+    weight = convolution.weight.clone(memory_format=torch.channels_last)
+    return F.relu(F.conv2d(x, weight, convolution.bias, stride=2, padding=(frame_padding, 1)))
 
 
 def _halved(size: Size) -> Size:
