@@ -1,11 +1,14 @@
 """A test set joined into one recording, against its utterances alone; and what three hours of audio cost.
 
     python benchmarks/long_audio.py MODEL MANIFEST [--method greedy] [--segment vad] [--hours 3] [--pause background]
+                                    [--files-s 10]
 
 Joined, the utterances stand in the manifest's order with pauses of 0.3 to 3 s between them, drawn with seed 0. A pause
 is noise with level and spectrum of the quietest fifth of a second of the utterance after it; with `--pause white` it is
 white noise of that level, with `--pause zeros` digital silence.
 Printed are the word error rate of both ways, and how far the times of the words that both recognise lie apart.
+With --files-s, the joined recording is also transcribed as files of at most so many seconds, and their word error rate
+is printed without any cut and with those of --segment.
 
 The joined recording, cut to one minute and repeated to three hours, is then transcribed from a file by a fresh process
 each, which tells its peak resident memory and its real-time factor; so does one that transcribes the utterances' files
@@ -22,6 +25,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +38,7 @@ import asr
 from asr.data.audio import load_cut
 from asr.data.manifest import cut_text, read_manifest
 from asr.data.text import normalise
+from asr.inference.recognizer import Recognizer
 from asr.scoring.alignment import align_words
 from asr.scoring.errors_count import ErrorCounts, count_errors
 
@@ -82,10 +87,34 @@ def draw_pause(
     return noise * float(np.sqrt(np.square(background).mean() / np.square(noise).mean()))
 
 
-def compare(model: Path, manifest: Path, method: str | None, segment: str, pause: str) -> Joined:
-    recognizer = asr.load(model, accelerator="cpu")
+def files_of(joined: Joined, longest_s: float) -> list[tuple[int, int]]:
+    """Return the files of at most so many seconds: the first utterance and one past the last of each."""
+    firsts = [0]
+    for place, end_s in enumerate(joined.ends_s):
+        if end_s - joined.starts_s[firsts[-1]] > longest_s and place > firsts[-1]:
+            firsts.append(place)
+    return list(pairwise([*firsts, len(joined.ends_s)]))
+
+
+def compare_files(recognizer: Recognizer, joined: Joined, references: list[str], arguments: argparse.Namespace) -> None:
     rate_hz = recognizer.sample_rate_hz
-    cuts = list(read_manifest(manifest))
+    files = files_of(joined, arguments.files_s)
+    for segment in ("none", arguments.segment):
+        counts = ErrorCounts()
+        for first, beyond in files:
+            start, end = round(joined.starts_s[first] * rate_hz), round(joined.ends_s[beyond - 1] * rate_hz)
+            transcript = recognizer.transcribe(
+                joined.waveform[start:end], sample_rate=rate_hz, method=arguments.method, segment=segment
+            )
+            counts += count_errors(" ".join(references[first:beyond]), transcript.text, unit="word")
+        print(f"WER in {len(files)} files of at most {arguments.files_s:g} s {counts.wer:.2%}, segments: {segment}")
+
+
+def compare(arguments: argparse.Namespace) -> Joined:
+    method, segment, pause = arguments.method, arguments.segment, arguments.pause
+    recognizer = asr.load(arguments.model, accelerator="cpu")
+    rate_hz = recognizer.sample_rate_hz
+    cuts = list(read_manifest(arguments.manifest))
     references = [normalise(cut_text(cut), recognizer.bundle.config.text) for cut in cuts]
     waveforms = [load_cut(cut, rate_hz) for cut in cuts]
     single = [recognizer.transcribe(waveform, sample_rate=rate_hz, method=method) for waveform in waveforms]
@@ -97,6 +126,9 @@ def compare(model: Path, manifest: Path, method: str | None, segment: str, pause
     together = count_errors(" ".join(references), whole.text, unit="word")
     print(f"{len(cuts)} utterances, joined to {whole.duration_s:.0f} s with pauses of {pause}, segments: {segment}")
     print(f"WER utterance by utterance {alone.wer:.2%}, joined {together.wer:.2%}, {together.wer - alone.wer:+.2%}")
+
+    if arguments.files_s:
+        compare_files(recognizer, joined, references, arguments)
 
     apart_ms = []
     alone_words = [
@@ -187,6 +219,7 @@ def main() -> None:
     parser.add_argument("--method", choices=("greedy", "beam"))
     parser.add_argument("--segment", choices=("vad", "fixed", "none"), default="vad")
     parser.add_argument("--hours", type=float, default=3.0)
+    parser.add_argument("--files-s", type=float, help="also as files of at most so many seconds")
     parser.add_argument("--pause", choices=("background", "white", "zeros"), default="background")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -195,7 +228,7 @@ def main() -> None:
         print(json.dumps(asdict(measure(arguments.model, arguments.method, arguments.segment, paths))))
         return
     print(describe("silero-vad"))
-    joined = compare(arguments.model, arguments.manifest, arguments.method, arguments.segment, arguments.pause)
+    joined = compare(arguments)
     if arguments.hours:
         costs(arguments, joined, asr.load(arguments.model, accelerator="cpu").sample_rate_hz)
 

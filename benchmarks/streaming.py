@@ -3,8 +3,9 @@
     python benchmarks/streaming.py exp/an4 data/an4/test.jsonl.gz
 
 Each utterance of the manifest is recognised as a whole and as a stream; then all of them, joined into one recording
-with pauses of 0.3 to 3 s, as a stream. A model with one direction and global normalisation carries its state on, and
-its log-posteriors are those of the whole: the greatest difference is printed. Any other hears overlapping chunks.
+with pauses of 0.3 to 3 s, as a stream. A model with one direction and global normalisation carries its state on through
+an utterance, whose log-posteriors are those of the whole: the greatest difference is printed. Any other hears
+overlapping chunks.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ import asr
 from asr.data.audio import load_cut
 from asr.data.manifest import read_manifest, transcripts
 from asr.features.batching import collate
-from asr.inference.listening import listener
+from asr.inference.listening import OverlappingChunks
 from asr.inference.recognizer import Recognizer
+from asr.inference.stream import END_SILENCE_S
 from asr.scoring.errors_count import ErrorCounts, count_errors
 
 PAUSE_S = (0.3, 3.0)
@@ -48,12 +50,12 @@ def main() -> None:
     joined = join(waveforms, rate_hz)
     print(describe())
     print(f"network          {recognizer.bundle.config.model.network}")
-    listen = listener(recognizer.model, recognizer.bundle.tokens)
     if recognizer.model.streams:
         print(f"heard            with a carried state; a frame looks {recognizer.model.lookahead_s:.3f} s ahead")
     else:
-        print(f"heard            in overlapping chunks, a new one every {listen.renewal_s:g} s")
-    print(f"final            {listen.end_silence_s:g} s after an utterance's end")
+        print(f"heard            in overlapping chunks, a new one every {OverlappingChunks.renewal_s:g} s")
+    wait_s = END_SILENCE_S + (recognizer.model.lookahead_s if recognizer.model.streams else 0.0)
+    print(f"final            {wait_s:.2f} s after an utterance's end")
 
     whole, wholly = ErrorCounts(), []
     for waveform, reference in zip(waveforms, references, strict=True):

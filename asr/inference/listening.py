@@ -1,12 +1,15 @@
 """Samples that are still arriving → in which frames somebody speaks, and the log-posteriors of what was said.
 
-A model with one direction and global normalisation carries its state from block to block. Nothing is computed twice,
-the log-posteriors are those of the whole recording, and they also tell where nothing is said.
+A detector of speech tells where utterances begin and end. How one is heard depends on the model.
+
+A model with one direction and global normalisation carries its state from block to block, from the utterance's first
+frame on. Nothing is computed twice, and nothing while nobody speaks. The log-posteriors are those of the recording
+from that frame on, to 1e-5, however it was cut into blocks. A state carried on over pauses and utterances would cost
+many words: in training, each utterance began with a new state and soon after with speech.
 
 A bidirectional model has to know what follows, and normalising by the utterance needs the utterance. Such a model
-hears chunks that overlap: each begins where the utterance began, and reaches to what has arrived by then. Where
-utterances begin and end must be known before, so a detector of speech tells; when one has ended, its last chunk is the
-whole of it, heard as a file would be:
+hears chunks that overlap: each begins where the utterance began, and reaches to what has arrived by then. When the
+utterance has ended, its last chunk is the whole of it, heard as a file would be:
 
     recording  ──────────── speech ─────────────── pause ── speech ───→
     chunks                 [ ·      ]
@@ -26,7 +29,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.data.tokens import BLANK, TokenTable
 from asr.inference.speech_detector import WINDOW_S, SpeechDetector, is_speech
 from asr.model.acoustic import AcousticModel
 
@@ -35,13 +37,9 @@ class Listener(Protocol):
     """Hears one recording. Output frames are counted from the first one that was not forgotten.
 
     Attributes:
-        end_silence_s: after how much silence an utterance has ended, by default.
-        margin_s: how much of the silence around an utterance belongs to it.
         renewal_s: how much audio must arrive until it is worth while to look at the log-posteriors again.
     """
 
-    end_silence_s: float
-    margin_s: float
     renewal_s: float
 
     def hear(self, samples: NDArray[np.float32], *, last: bool) -> Tensor:
@@ -55,7 +53,7 @@ class Listener(Protocol):
         """Return those of the first frames, `(frame, token)` float32 on the CPU, natural log.
 
         Args:
-            waveform: `(sample,)`, the recording from the first frame that was not forgotten.
+            waveform: `(sample,)`, the recording from the first frame that was not forgotten, as far as it was heard.
             frames: how many; at most those of which `hear` told.
         """
 
@@ -63,74 +61,85 @@ class Listener(Protocol):
         """Forget the first so many frames."""
 
 
-def listener(model: AcousticModel, tokens: TokenTable) -> Listener:
+def listener(model: AcousticModel) -> Listener:
     """Return the beginning of a recording, for the kind of model at hand."""
-    return CarriedState(model, tokens) if model.streams else OverlappingChunks(model)
+    return CarriedState(model) if model.streams else OverlappingChunks(model)
 
 
-class CarriedState:
-    """A recording heard by a model that carries its state on. Something is said where a token is recognised."""
+class _Detecting:
+    """Hears a recording with the detector of speech."""
 
-    end_silence_s = 0.8  # tokens come for a frame each, and those of a long word far apart
-    margin_s = 0.8
-    renewal_s = 0.0
-
-    def __init__(self, model: AcousticModel, tokens: TokenTable) -> None:
-        """Begin a recording.
-
-        Raises:
-            ModelError: the model needs whole utterances.
-        """
+    def __init__(self, model: AcousticModel, ahead_samples: int) -> None:
+        """Begin a recording; a frame is told of once so many samples after its centre have arrived."""
         self._model = model
-        self._state = model.start()
-        self._silent = torch.tensor([index == BLANK or text == " " for index, text in enumerate(tokens.texts)])
-        self._frames = torch.zeros(0, len(tokens))
-
-    def hear(self, samples: NDArray[np.float32], *, last: bool) -> Tensor:
-        """See `Listener`."""
-        tensor = torch.from_numpy(samples).to(self._model.cmvn.mean.device)
-        log_posteriors, self._state = self._model.step(tensor, self._state, last=last)
-        self._frames = torch.cat([self._frames, log_posteriors.cpu()])
-        return ~self._silent[log_posteriors.argmax(-1).cpu()]
-
-    def log_posteriors(self, waveform: NDArray[np.float32], frames: int) -> Tensor:
-        """See `Listener`."""
-        return self._frames[:frames]
-
-    def forget(self, frames: int) -> None:
-        """See `Listener`."""
-        self._frames = self._frames[frames:]
-
-
-class OverlappingChunks:
-    """A recording heard in overlapping chunks, by any model. Something is said where the detector finds speech."""
-
-    end_silence_s = 0.5
-    margin_s = 0.25
-    renewal_s = 0.5
-
-    def __init__(self, model: AcousticModel) -> None:
-        """Begin a recording."""
-        self._model = model
+        self._ahead = ahead_samples
         self._detect = SpeechDetector(model.sample_rate_hz)
-        self._in_speech = False
+        self._in_speech = self._ended = False
         # Of the recording: samples, windows of the detector, and frames told of.
         self._samples = self._windows = self._frames = 0
+        self._untold: list[bool] = []
 
     def hear(self, samples: NDArray[np.float32], *, last: bool) -> Tensor:
         """See `Listener`."""
         self._samples += len(samples)
-        told: list[bool] = []
+        self._ended = last
         for probability in self._detect(samples, last=last).tolist():
             self._in_speech = is_speech(probability, self._in_speech)
             self._windows += 1
-            while (self._frames + len(told)) * self._model.frame_shift_s < self._windows * WINDOW_S:
-                told.append(self._in_speech)
+            while (self._frames + len(self._untold)) * self._model.frame_shift_s < self._windows * WINDOW_S:
+                self._untold.append(self._in_speech)
+        known = (self._samples - self._ahead) // self._model.frame_samples + 1
         if last:
-            left = int(self._model.frame_count(torch.tensor([self._samples]))) - self._frames
-            told = [*told, self._in_speech][:left]
+            self._untold.append(self._in_speech)
+            known = int(self._model.frame_count(torch.tensor([self._samples])))
+        new = max(known - self._frames, 0)
+        told, self._untold = self._untold[:new], self._untold[new:]
         self._frames += len(told)
         return torch.tensor(told, dtype=torch.bool)
+
+
+class CarriedState(_Detecting):
+    """A recording heard by a model that carries its state on from the first frame that was not forgotten."""
+
+    renewal_s = 0.0
+
+    def __init__(self, model: AcousticModel) -> None:
+        """Begin a recording; a frame is told of once its log-posteriors can be.
+
+        Raises:
+            ModelError: the model needs whole utterances.
+        """
+        super().__init__(model, round(model.lookahead_s * model.sample_rate_hz))
+        self._begin()
+
+    def _begin(self) -> None:
+        self._state = self._model.start()
+        self._heard = 0  # samples
+        self._log_posteriors = self._model.output.weight.new_zeros(0, self._model.output.out_features, device="cpu")
+
+    def log_posteriors(self, waveform: NDArray[np.float32], frames: int) -> Tensor:
+        """See `Listener`. They are those of the recording from the first frame on, all that arrived of it."""
+        if len(self._log_posteriors) < frames:
+            samples = torch.from_numpy(waveform[self._heard :]).to(self._model.cmvn.mean.device)
+            new, self._state = self._model.step(samples, self._state, last=self._ended)
+            self._heard = len(waveform)
+            self._log_posteriors = torch.cat([self._log_posteriors, new.cpu()])
+        return self._log_posteriors[:frames]
+
+    def forget(self, frames: int) -> None:
+        """See `Listener`: the next utterance begins with a new state."""
+        if frames:
+            self._begin()
+
+
+class OverlappingChunks(_Detecting):
+    """A recording heard in overlapping chunks, by any model."""
+
+    renewal_s = 0.5
+
+    def __init__(self, model: AcousticModel) -> None:
+        """Begin a recording."""
+        super().__init__(model, 0)
 
     @torch.inference_mode()
     def log_posteriors(self, waveform: NDArray[np.float32], frames: int) -> Tensor:

@@ -29,7 +29,7 @@ from asr.features.batching import Batch, collate
 from asr.inference.language_models import LanguageModels
 from asr.inference.listening import listener
 from asr.inference.segment import Segmentation, batches, segments
-from asr.inference.stream import LONGEST_S, Partial, stream_results
+from asr.inference.stream import END_SILENCE_S, LONGEST_S, Partial, stream_results
 from asr.inference.transcript import Transcript, Word
 from asr.inference.words import Decoded, speech_extent
 from asr.model.bundle import ModelBundle
@@ -117,8 +117,8 @@ class Recognizer:
             method: greedy or beam search; by default beam if the model has a language model, or with hotwords.
             hotwords: words and phrases that are expected, each with the natural-log bonus that its occurrence gets,
                 such as 5; names and other words that the model never heard among them.
-            segment: how a recording of more than 30 s is cut, see `asr.inference.segment.segments`: `vad` where nobody
-                speaks, `fixed` where it is quiet, `none` not at all.
+            segment: how a recording is cut, see `asr.inference.segment.segments`: `vad` where nobody speaks, `fixed`
+                where it is quiet if it is longer than 30 s, `none` not at all.
             channel: the channel to transcribe, counted from 0; None mixes all down.
             on_progress: is told, each time some audio is done, how many seconds of it that were; they sum up to the
                 recording's duration.
@@ -164,7 +164,7 @@ class Recognizer:
         sample_rate: int,
         method: Method | None = None,
         hotwords: Mapping[str, float] | None = None,
-        end_silence_s: float | None = None,
+        end_silence_s: float = END_SILENCE_S,
         longest_s: float = LONGEST_S,
     ) -> Iterator[Partial]:
         """Transcribe audio while it arrives: what has been said so far, and at the end of each utterance its words.
@@ -174,8 +174,7 @@ class Recognizer:
             sample_rate: of the blocks, in Hz.
             method: search of the final results, as for `transcribe`; partial ones are always greedy.
             hotwords: see `transcribe`; they count in final results.
-            end_silence_s: an utterance ends when nothing was said for so long; by default 0.8 s, and 0.5 s with a model
-                that needs whole utterances.
+            end_silence_s: an utterance ends when nothing was said for so long.
             longest_s: or when it would get longer than this, at a pause.
 
         Raises:
@@ -188,7 +187,7 @@ class Recognizer:
             self,
             mono,
             sample_rate,
-            listener(self.model, self.bundle.tokens),
+            listener(self.model),
             method=method,
             hotwords=hotwords,
             end_silence_s=end_silence_s,

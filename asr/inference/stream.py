@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from asr.inference.recognizer import Method, Recognizer
 
 LONGEST_S = 20.0
+END_SILENCE_S = 0.5
+MARGIN_S = 0.25  # of the silence around an utterance, that belongs to it
 PIECE_S = 0.5  # of a longer block, so that what is kept does not depend on the blocks
 
 
@@ -57,7 +59,7 @@ def stream_results(
     *,
     method: Method | None = None,
     hotwords: Mapping[str, float] | None = None,
-    end_silence_s: float | None = None,
+    end_silence_s: float = END_SILENCE_S,
     longest_s: float = LONGEST_S,
 ) -> Iterator[Partial]:
     """Yield a partial result whenever it has changed, and a final one at the end of each utterance.
@@ -69,11 +71,10 @@ def stream_results(
         listen: turns samples into log-posteriors; nothing was heard by it yet.
         method: of the final results' search, as for `Recognizer.transcribe`; partial ones are greedy.
         hotwords: see `Recognizer.transcribe`.
-        end_silence_s: an utterance ends once so long nothing was said; by default what suits the listener.
+        end_silence_s: an utterance ends once so long nothing was said.
         longest_s: or when it gets longer than this, at the longest pause in its second half.
     """
-    silence_s = listen.end_silence_s if end_silence_s is None else end_silence_s
-    utterance = _Utterance(recognizer, listen, silence_s, longest_s)
+    utterance = _Utterance(recognizer, listen, end_silence_s, longest_s)
     resample = StreamResampler(sample_rate_hz, recognizer.sample_rate_hz)
     shown = ""
     for block in _pieces(blocks, max(1, int(PIECE_S * sample_rate_hz))):
@@ -106,7 +107,7 @@ class _Utterance:
         self._shift_s = model.frame_shift_s
         self._frame_samples = model.frame_samples
         self._silence, self._longest, margin = (
-            max(2, round(seconds / self._shift_s)) for seconds in (end_silence_s, longest_s, listen.margin_s)
+            max(2, round(seconds / self._shift_s)) for seconds in (end_silence_s, longest_s, MARGIN_S)
         )
         self._margin = min(margin, self._longest // 2 - 1)  # so that the first half of the longest holds something
         self._start = 0  # frames of the recording before this utterance

@@ -17,6 +17,8 @@ from asr.cli.main import app
 from asr.data.manifest import cut_text, read_manifest
 from asr.errors import AudioError, ModelError
 
+pytestmark = pytest.mark.usefixtures("loud_is_speech")  # tones are no speech to the detector
+
 
 def invoke(*arguments: object) -> str:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -134,7 +136,6 @@ def test_a_given_text_is_aligned_and_a_wrong_word_in_it_named(model: Path, tone_
     assert [line["worst_fit"] for line in lines] == sorted(line["worst_fit"] for line in lines)
 
 
-@pytest.mark.usefixtures("loud_is_speech")
 @pytest.mark.parametrize("segment", ["vad", "fixed"])
 def test_a_recording_longer_than_a_segment_is_transcribed_whole(model: Path, segment: str) -> None:
     from asr.scoring.errors_count import count_errors

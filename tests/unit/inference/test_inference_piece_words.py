@@ -25,10 +25,10 @@ def test_a_word_lasts_from_its_first_piece_to_its_last() -> None:
     utterance = decoded(("▁low", 2, 4, 0.8), ("e", 6, 8, 0.2), ("▁newest", 9, 15, 0.5))
     first, second = utterance.words(TABLE, frame_shift_s=0.1)
     assert (first.text, second.text) == ("lowe", "newest")
-    # Frame i covers half a shift on either side of i · 0.1 s, and is 0.06 s late. Between the words lies the middle of
+    # Frame i covers half a shift on either side of i · 0.1 s, and is 0.07 s late. Between the words lies the middle of
     # frames 7 and 9. The last word grows by 0.15 s.
-    assert (first.start_s, first.end_s) == pytest.approx((0.0, 0.74))
-    assert (second.start_s, second.end_s) == pytest.approx((0.74, 1.54))
+    assert (first.start_s, first.end_s) == pytest.approx((0.0, 0.73))
+    assert (second.start_s, second.end_s) == pytest.approx((0.73, 1.53))
     assert (first.confidence, second.confidence) == pytest.approx((0.4, 0.5))
 
 
@@ -37,8 +37,8 @@ def test_a_space_that_is_a_piece_by_itself_opens_a_word_and_is_no_part_of_it() -
     first, second = utterance.words(TABLE, frame_shift_s=0.1, offset_s=10)
     assert (first.text, second.text) == ("w", "d")
     # The words' frames are 3 and 12: 0.7 s are between them, so that each grows by 0.15 s.
-    assert first.end_s == pytest.approx(10.39)
-    assert (second.start_s, second.end_s) == pytest.approx((10.99, 11.34))
+    assert first.end_s == pytest.approx(10.38)
+    assert (second.start_s, second.end_s) == pytest.approx((10.98, 11.33))
     assert (first.confidence, second.confidence) == pytest.approx((0.9, 0.7))
 
 

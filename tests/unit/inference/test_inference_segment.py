@@ -47,6 +47,26 @@ def test_a_recording_of_half_a_minute_stays_whole_though_nobody_speaks(segmentat
     np.testing.assert_array_equal(found.waveform, waveform)
 
 
+@pytest.mark.parametrize("stretches", [(0, 5000), (4000, 3000, PAUSE - 2 * WINDOW, 3000, 4000), (9000, 100, 9000)])
+def test_a_short_recording_with_no_pause_between_words_stays_whole(stretches):
+    waveform = recording(*stretches)
+    (found,) = segments(in_blocks(waveform, 7000), RATE_HZ, "vad")
+    assert (found.start, found.skipped) == (0, 0)
+    np.testing.assert_array_equal(found.waveform, waveform)
+
+
+@pytest.mark.parametrize("size", [100, 7000])
+def test_a_short_recording_is_cut_in_a_pause_as_a_long_one_is(size):
+    waveform = recording(3000, 1000, 700, 500)
+    found = list(segments(in_blocks(waveform, size), RATE_HZ))
+    check_law(waveform, found)
+    beginning = list(segments(in_blocks(np.concatenate([waveform, recording(30_000)]), size), RATE_HZ))
+    assert [(segment.start, segment.skipped) for segment in found] == [(s.start, s.skipped) for s in beginning]
+    assert len(found) == 2
+    for segmentation in ("fixed", "none"):
+        assert len(list(segments(in_blocks(waveform, size), RATE_HZ, segmentation))) == 1
+
+
 @pytest.mark.parametrize("size", [100, 7000, 10**6])
 def test_segments_keep_a_little_of_the_pauses_around_them(size):
     waveform = recording(3000, 4000, 700, 5000, 20_000, 100, 700, 50, 10_000)

@@ -39,7 +39,6 @@ def recognizer(**model: object) -> Recognizer:
 class Reader:
     """A listener that hears what is written: a character a frame, `-` for blank, each `late` frames after its time."""
 
-    end_silence_s = margin_s = 0.8
     renewal_s = 0.0
 
     def __init__(self, path: str, late: int = 3) -> None:
@@ -92,7 +91,7 @@ def test_an_utterance_ends_after_a_pause_and_its_words_have_times_from_the_start
     words = [word for final in finals for word in final.words]
     assert [word.text for word in words] == list(frames)
     for word, (first, last) in zip(words, frames.values(), strict=True):
-        assert word.start_s == pytest.approx(0.04 * first, abs=0.2)
+        assert word.start_s == pytest.approx(0.04 * first, abs=0.25)  # it may begin where its utterance does
         assert word.end_s == pytest.approx(0.04 * last, abs=0.2)
         assert 0 < word.confidence <= 1
 
@@ -170,21 +169,6 @@ def told(listen, waveform, cuts):
     return torch.cat([*blocks, listen.hear(np.zeros(0, np.float32), last=True)])
 
 
-@settings(max_examples=5, deadline=None)
-@given(samples=st.integers(0, 30000), cuts=st.lists(st.integers(0, 30000), max_size=5))
-def test_a_carried_state_hears_the_log_posteriors_of_the_whole(samples, cuts) -> None:
-    model = ONE_WAY.model
-    waveform = (0.1 * np.random.default_rng(samples).standard_normal(samples)).astype(np.float32)
-    listen = CarriedState(model, TOKENS)
-    spoken = told(listen, waveform, cuts)
-    with torch.inference_mode():
-        whole, _ = model(torch.from_numpy(waveform)[None], torch.tensor([samples]))
-    torch.testing.assert_close(listen.log_posteriors(waveform, len(spoken)), whole[0], rtol=0, atol=1e-5)
-    assert spoken.tolist() == [TOKENS.texts[i] not in (BLANK_SYMBOL, " ") for i in whole[0].argmax(-1).tolist()]
-    listen.forget(3)
-    torch.testing.assert_close(listen.log_posteriors(waveform, 2), whole[0, 3:5], rtol=0, atol=1e-5)
-
-
 class Detector:
     """Stands for the detector of speech: its probabilities are written down."""
 
@@ -225,23 +209,54 @@ def test_a_frame_holds_speech_if_its_centre_lies_in_a_window_with_speech(detecto
     assert spoken.tolist() == (expected if heard else [False])
 
 
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(samples=st.integers(0, 30000), cuts=st.lists(st.integers(0, 30000), max_size=5), before=st.integers(0, 40))
+def test_a_carried_state_hears_of_an_utterance_what_is_heard_of_the_recording_from_there(
+    detector, samples, cuts, before
+) -> None:
+    model = ONE_WAY.model
+    waveform = (0.1 * np.random.default_rng(samples).standard_normal(samples)).astype(np.float32)
+    before = min(before, int(model.frame_count(torch.tensor(samples))) - 1)  # frames that are forgotten
+    with torch.inference_mode():
+        rest = torch.from_numpy(waveform[before * FRAME_SAMPLES :])[None]
+        whole, _ = model(rest, torch.tensor([rest.shape[1]]))
+    listen, frames, arrived, forgotten = CarriedState(model), 0, 0, 0
+    for block in [*np.split(waveform, sorted(cuts)), None]:
+        if block is not None:
+            arrived += len(block)
+        frames += len(listen.hear(np.zeros(0, np.float32) if block is None else block, last=block is None))
+        if not forgotten:
+            heard = listen.log_posteriors(waveform[:arrived], frames)
+            assert len(heard) == frames
+            if frames >= before > 0:
+                listen.forget(before)
+                forgotten = before
+        if forgotten == before:
+            heard = listen.log_posteriors(waveform[before * FRAME_SAMPLES : arrived], frames - before)
+            torch.testing.assert_close(heard, whole[0, : frames - before], rtol=0, atol=1e-5)
+    assert frames - before == whole.shape[1]
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize("cuts", [(), (30001,), tuple(range(1000, 96000, 1000))])
-def test_what_overlapping_chunks_say_at_last_is_what_is_said_of_the_utterances_as_files(detector, cuts) -> None:
+def test_what_is_said_at_last_is_what_is_said_of_the_utterances_as_files(detector, cuts, bidirectional) -> None:
+    it = RECOGNIZER if bidirectional else ONE_WAY
     speech_s = [(0.96, 2.24), (3.84, 4.8)]  # whole windows of 32 ms, hence whole frames after them
     detector.probabilities = tuple(
         float(any(start <= (window + 0.5) * 0.032 < end for start, end in speech_s)) for window in range(188)
     )
     waveform = (0.1 * np.random.default_rng(0).standard_normal(96000)).astype(np.float32)
-    partials = list(RECOGNIZER.stream(np.split(waveform, cuts), sample_rate=16000, method="greedy"))
+    partials = list(it.stream(np.split(waveform, cuts), sample_rate=16000, method="greedy"))
     finals = [result for result in partials if result.is_final]
     expected = []
     for start, end in speech_s:
         # A quarter of a second belongs to it on either side, in whole frames.
         first, last = math.ceil(start / 0.04) - round(0.25 / 0.04), math.ceil(end / 0.04) + round(0.25 / 0.04)
-        part = waveform[first * FRAME_SAMPLES : last * FRAME_SAMPLES]
+        # With one direction, what follows is heard too, as far as the network looks.
+        part = waveform[first * FRAME_SAMPLES : last * FRAME_SAMPLES if bidirectional else None]
         # A file has one frame more: that centred on its end, where the stream's utterance has ended.
-        heard, _ = RECOGNIZER.log_posteriors(collate([torch.from_numpy(part)], [[]], [""]))
-        [[best]] = RECOGNIZER.search(heard, torch.tensor([last - first]), "greedy")
+        heard, _ = it.log_posteriors(collate([torch.from_numpy(part)], [[]], [""]))
+        [[best]] = it.search(heard, torch.tensor([last - first]), "greedy")
         expected.append(TOKENS.decode(best.tokens).strip())
     assert [final.text for final in finals] == expected
     assert all(expected)
@@ -251,8 +266,8 @@ def test_what_overlapping_chunks_say_at_last_is_what_is_said_of_the_utterances_a
 
 
 def test_a_model_that_can_carry_its_state_on_does() -> None:
-    assert isinstance(listener(ONE_WAY.model, TOKENS), CarriedState)
-    assert isinstance(listener(RECOGNIZER.model, TOKENS), OverlappingChunks)
+    assert isinstance(listener(ONE_WAY.model), CarriedState)
+    assert isinstance(listener(RECOGNIZER.model), OverlappingChunks)
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])

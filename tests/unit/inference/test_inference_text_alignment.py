@@ -56,9 +56,9 @@ def test_what_was_said_fits_and_stands_at_its_time(recognizer: Any, audio: Path)
     assert [word.fit for word in aligned.words] == pytest.approx([0.9, 0.9])
     assert not any(word.fits_badly for word in aligned.words)
     assert aligned.fit == pytest.approx(1.0)
-    # Their frames are 12 and 16, of 0.1 s: each word grows by 0.15 s, less the lateness of 0.06 s.
-    assert aligned.words[0].end_s == pytest.approx(1.29)
-    assert aligned.words[1].start_s == pytest.approx(1.39)
+    # Their frames are 12 and 16, of 0.1 s: each word grows by 0.15 s, less the lateness of 0.07 s.
+    assert aligned.words[0].end_s == pytest.approx(1.28)
+    assert aligned.words[1].start_s == pytest.approx(1.38)
 
 
 def test_a_word_that_was_not_said_fits_badly_and_the_others_well(recognizer: Any, audio: Path) -> None:

@@ -22,13 +22,13 @@ def word(*frames: tuple[int, int]) -> list[TokenSpan]:
 def test_neighbours_meet_in_the_middle_less_the_lateness() -> None:
     # Frames of 0.04 s: the last of the first word is 29, the first of the second 34; the middle, 31.5, is at 1.26 s.
     first, second = word_extents([word((25, 26), (28, 30)), word((34, 35))], 0.04, ALWAYS)
-    assert first.end_s == second.start_s == pytest.approx(1.26 - 0.06)
+    assert first.end_s == second.start_s == pytest.approx(1.26 - 0.07)
 
 
 def test_a_pause_belongs_to_neither_word() -> None:
     first, second = word_extents([word((25, 26)), word((75, 76))], 0.04, ALWAYS)
-    assert first.end_s == pytest.approx(25 * 0.04 - 0.06 + GROWTH_S)
-    assert second.start_s == pytest.approx(75 * 0.04 - 0.06 - GROWTH_S)
+    assert first.end_s == pytest.approx(25 * 0.04 - 0.07 + GROWTH_S)
+    assert second.start_s == pytest.approx(75 * 0.04 - 0.07 - GROWTH_S)
 
 
 def test_a_word_emitted_before_the_speech_begins_starts_with_it() -> None:
@@ -44,12 +44,12 @@ def test_a_word_emitted_before_the_speech_begins_starts_with_it() -> None:
 def test_a_word_begins_where_the_speech_does_if_that_is_near() -> None:
     near, far = (word_extents([word((25, 26))], 0.04, Extent(start_s, 50.0))[0].start_s for start_s in (0.8, 0.4))
     assert near == 0.8
-    assert far == pytest.approx(24.5 * 0.04 - 0.06)
+    assert far == pytest.approx(24.5 * 0.04 - 0.07)
 
 
 def test_the_last_word_grows_towards_the_end_of_the_speech() -> None:
     ends_s = [word_extents([word((25, 26))], 0.04, Extent(0.0, end_s))[0].end_s for end_s in (1.0, 1.1, 1.11, 50.0)]
-    assert ends_s == pytest.approx([1.0, 1.1, 25.5 * 0.04 - 0.06 + GROWTH_S, 25.5 * 0.04 - 0.06 + GROWTH_S])
+    assert ends_s == pytest.approx([1.0, 1.1, 25.5 * 0.04 - 0.07 + GROWTH_S, 25.5 * 0.04 - 0.07 + GROWTH_S])
 
 
 @given(
@@ -77,6 +77,20 @@ def test_speech_is_where_it_is_loud(rng: np.random.Generator) -> None:
     extent = speech_extent(waveform.astype(np.float32), 16000)
     assert extent.start_s == pytest.approx(0.5, abs=0.05)
     assert extent.end_s == pytest.approx(1.5, abs=0.05)
+
+
+def test_a_click_is_no_speech_nor_is_the_background_after_digital_silence(rng: np.random.Generator) -> None:
+    waveform = 0.001 * rng.standard_normal(48000)
+    waveform[16000:32000] += 0.3 * np.sin(0.1 * np.arange(16000))
+    waveform[:8000] = 0.0
+    waveform[[*range(3200, 3520), *range(44800, 45120)]] = 0.5
+    extent = speech_extent(waveform.astype(np.float32), 16000)
+    assert extent.start_s == pytest.approx(1.0, abs=0.05)
+    assert extent.end_s == pytest.approx(2.0, abs=0.05)
+    alone = np.zeros(16000, np.float32)
+    alone[8000] = 0.9
+    click = speech_extent(alone, 16000)
+    assert click.start_s <= 0.5 <= click.end_s < 0.6
 
 
 @pytest.mark.parametrize("samples", [0, 10, 16000])
