@@ -3,9 +3,10 @@
     python benchmarks/transcription.py exp/an4 data/an4/test.jsonl.gz --corpus-dir an4
 
 RTF is processing ÷ audio time, the median of some rounds in which the systems take turns; reading the audio is part of
-it. torch goes through batches on all threads, as `asr decode` does; the others go file by file on one. Search is greedy
-unless it says otherwise. pocketsphinx, which needs the extra `bench`, has its US English acoustic model and AN4's own
-dictionary and language model; since that takes all words to be alike, a bigram of the training set is tried as well.
+it. torch goes through batches on all threads, as `asr decode` does; the others go file by file on one. int8 in torch is
+how weights are kept: they compute as float32. Search is greedy unless it says otherwise. pocketsphinx, which needs the
+extra `bench`, has its US English acoustic model and AN4's own dictionary and language model; since that takes all words
+to be alike, a bigram of the training set is tried as well.
 
 Then the time from starting a process to the first character of its output, for the recording nearest to 5 s.
 """
@@ -31,7 +32,7 @@ import asr.runtime
 from asr.data.audio import load_cut
 from asr.data.manifest import read_manifest, transcripts
 from asr.features.batching import evaluation_batches
-from asr.inference.export import export_onnx
+from asr.inference.export import export_onnx, export_torch
 from asr.inference.recognizer import Recognizer
 from asr.lm.arpa import write_arpa
 from asr.lm.kneser_ney import kneser_ney
@@ -103,6 +104,9 @@ def main() -> None:
             "torch float32": lambda: with_torch(recognizer, cuts, "greedy"),
             "torch bfloat16": lambda: with_torch(in_bf16, cuts, "greedy"),
         }
+        size = export_torch(arguments.model, Path(folder) / "torch", int8=True)
+        in_int8 = asr.load(Path(folder) / "torch", accelerator="cpu")
+        systems[f"torch int8, {size / 1e6:.2f} MB"] = lambda: with_torch(in_int8, cuts, "greedy")
         exports = {"float32": Path(folder) / "float32", "int8": Path(folder) / "int8"}
         for name, export in exports.items():
             size = export_onnx(arguments.model, export, int8=name == "int8")

@@ -1,15 +1,48 @@
-"""Model folder → a folder for `asr.runtime`, which needs no torch."""
+"""Model folder → a folder to pass on: of this form, or one for `asr.runtime`, which needs no torch."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+from safetensors.torch import save_file
+
 from asr.data.files import atomic_path, write_text
+from asr.decode.confidence import CALIBRATION
 from asr.errors import DependencyError, ModelError
 from asr.inference.onnx_folder import CARD, NETWORK, Description
+from asr.lm.rnnlm_bundle import RNN_LM
+from asr.model import files
 from asr.model.bundle import ModelBundle
-from asr.model.card import model_card
-from asr.model.files import WEIGHTS
+from asr.model.card import USE, model_card, weights_line
+from asr.model.int8 import to_int8
+
+# What transcribing reads beside the weights, and what the card is made of.
+_BESIDE_WEIGHTS = (
+    *(files.CONFIG, files.TOKENS, files.DECODER, files.TRAINING, CALIBRATION),
+    *(files.LANGUAGE_MODEL, files.WORD_LANGUAGE_MODEL, f"{files.RECURRENT_LANGUAGE_MODEL}/{RNN_LM}"),
+)
+
+_ROUNDED = """
+The weights are in int8. Error rates above, if any, are those of the float32 model that they were rounded from.
+"""
+
+_ONNX_USE = f"""## Use
+
+`{NETWORK}` holds the network, features and normalisation inside. Error rates above, if any, are those of the model in
+torch that it was exported from; a language model was not exported.
+
+```
+pip install numpy onnxruntime soundfile
+pip install --no-deps ASR        # this package's checkout or wheel; what is called asr on PyPI is something else
+python -m asr.runtime THIS_FOLDER speech.wav
+```
+
+```python
+import asr.runtime
+print(asr.runtime.load("THIS_FOLDER").transcribe("speech.wav").text)
+```
+"""
 
 
 def export_onnx(model: Path, folder: Path, *, int8: bool = False) -> int:
@@ -30,33 +63,45 @@ def export_onnx(model: Path, folder: Path, *, int8: bool = False) -> int:
     try:
         from asr.inference.onnx_graph import acoustic_graph
     except ModuleNotFoundError as error:
-        raise DependencyError(f"exporting needs the package {error.name}: pip install 'asr[onnx]'") from None
+        raise DependencyError(f"exporting needs the package {error.name}: pip install {error.name}") from None
 
-    if (folder / WEIGHTS).exists():
-        raise ModelError(f"{folder}: holds a model folder, whose card an export would overwrite; name another one")
+    _refuse_model_folder(folder)
     bundle = ModelBundle.load(model)
     network = acoustic_graph(bundle.model, int8=int8).SerializeToString()
-    use = _use("int8" if int8 else "float32", len(network))
     with atomic_path(folder / NETWORK) as temporary:
         temporary.write_bytes(network)
     Description(bundle.model.sample_rate_hz, bundle.model.frame_shift_s, bundle.tokens.texts).save(folder)
-    write_text(folder / CARD, model_card(model, use))
+    write_text(folder / CARD, model_card(model, weights_line(len(network), int8=int8), _ONNX_USE))
     return len(network)
 
 
-def _use(numbers: str, size: int) -> str:
-    return f"""## Use
+def export_torch(model: Path, folder: Path, *, int8: bool = False) -> int:
+    """Write a model folder that transcribes as `model` does, without checkpoints and whatever else lies there.
 
-`{NETWORK}` holds the network, features and normalisation inside, in {numbers}: {size / 1e6:.1f} MB. Error rates above,
-if any, are those of the model in torch that it was exported from; a language model was not exported.
+    Args:
+        model: the model folder.
+        folder: where to write.
+        int8: weights of 8 bits, for a quarter of the size; see `asr/model/int8.py`. Language models stay as they are.
 
-```
-pip install numpy onnxruntime soundfile && pip install --no-deps asr
-python -m asr.runtime THIS_FOLDER speech.wav
-```
+    Returns:
+        The size of the weights' file in bytes.
 
-```python
-import asr.runtime
-print(asr.runtime.load("THIS_FOLDER").transcribe("speech.wav").text)
-```
-"""
+    Raises:
+        ModelError: the model folder is damaged, or `folder` is a model folder already.
+    """
+    _refuse_model_folder(folder)
+    tensors = ModelBundle.load(model).model.state_dict()
+    for name in _BESIDE_WEIGHTS:
+        if (model / name).is_file():
+            with atomic_path(folder / name) as temporary:
+                shutil.copyfile(model / name, temporary)
+    with atomic_path(folder / files.WEIGHTS) as temporary:
+        save_file(to_int8(tensors) if int8 else tensors, temporary)
+    size = (folder / files.WEIGHTS).stat().st_size
+    write_text(folder / CARD, model_card(model, weights_line(size, int8=int8), USE + _ROUNDED if int8 else USE))
+    return size
+
+
+def _refuse_model_folder(folder: Path) -> None:
+    if (folder / files.WEIGHTS).exists():
+        raise ModelError(f"{folder}: holds a model already, which an export would overwrite; name another folder")

@@ -8,7 +8,6 @@ README.md    the model card
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -51,16 +50,17 @@ class Description:
         path = folder / DESCRIPTION
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            version = content["format"]
-            loaded = cls(content["sample_rate_hz"], content["frame_shift_s"], tuple(content["tokens"]))
+            if content["format"] != _FORMAT:
+                raise ModelError(
+                    f"{path}: format {content['format']!r} is not {_FORMAT}, which this version reads; export it again"
+                )
+            loaded = cls(content["sample_rate_hz"], float(content["frame_shift_s"]), tuple(content["tokens"]))
         except OSError as error:
             raise ModelError(
                 f"{path}: cannot be read ({error.strerror}); the runtime needs a folder that `asr export` wrote"
             ) from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise ModelError(f"{path}: not the description of an exported model ({error!r}); export it again") from None
-        if version != _FORMAT:
-            raise ModelError(f"{path}: format {version!r} is not {_FORMAT}, which this version reads; export it again")
         fault = loaded._fault()
         if fault:
             raise ModelError(f"{path}: {fault}; export the model again")
@@ -69,8 +69,8 @@ class Description:
     def _fault(self) -> str | None:
         if not isinstance(self.sample_rate_hz, int) or not 4000 <= self.sample_rate_hz <= 48000:
             return f"sample_rate_hz is {self.sample_rate_hz!r}, not an integer from 4000 to 48000"
-        if not isinstance(self.frame_shift_s, float) or not 0 < self.frame_shift_s < math.inf:
-            return f"frame_shift_s is {self.frame_shift_s!r}, not a positive number"
+        if not 0 < self.frame_shift_s <= 1:
+            return f"frame_shift_s is {self.frame_shift_s!r}, not above 0 and at most 1"
         if not all(isinstance(token, str) for token in self.tokens) or self.tokens[: BLANK + 1] != (BLANK_SYMBOL,):
             return f"tokens are not a list of texts that begins with {BLANK_SYMBOL!r}"
         return None

@@ -24,15 +24,16 @@ from asr.errors import ModelError
 from asr.features.logmel import LOG_FLOOR, Cmvn, LogMel
 from asr.inference.onnx_folder import INPUT, OUTPUT
 from asr.model.acoustic import AcousticModel
+from asr.model.int8 import quantised
 from asr.model.lookahead import LookAhead
 from asr.model.rnn import Cell, RecurrentLayer
 from asr.model.subsampling import Subsampling
 
 _OPSET, _IR_VERSION = 17, 8  # the first with LayerNormalization, so that older runtimes can read it as well
 _IN_INTEGERS = "com.microsoft"
-# The largest integers that weights become. Processors without instructions for products of 8 bits add two of them in
-# 16 bits: 2 · 255 · 64 < 2¹⁵, so there is no overflow and results are the same on all. Others turn into floats again.
-_LARGEST_FACTOR, _LARGEST = 64, 127
+# Products of unsigned and signed integers of 8 bits overflow on x86 processors without instructions of their own for
+# them. Those of unsigned ones are exact everywhere, so that results are the same. Unsigned, a weight of 0 is _MIDDLE.
+_MIDDLE = 128
 # ONNX' order of the gates, by their places in torch's: i f g o → i o f g and r z n → z r n.
 _GATES: dict[Cell, tuple[int, ...]] = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "tanh": (0,), "relu": (0,)}
 _OPERATORS: dict[Cell, str] = {"lstm": "LSTM", "gru": "GRU", "tanh": "RNN", "relu": "RNN"}
@@ -43,9 +44,9 @@ def acoustic_graph(model: AcousticModel, *, int8: bool) -> onnx.ModelProto:
 
     Args:
         model: recurrent, with any cell, in one direction or both.
-        int8: keep the weights of recurrent and linear layers as 8-bit integers, with a scale a row. LSTM layers and the
-            projection before them also compute in integers: their inputs are rounded to 8 bits as they come. The output
-            layer does not: it is small, and rounding its input would double the error of the whole.
+        int8: keep the weights of recurrent and linear layers as 8-bit integers, with a scale a row. LSTM layers also
+            compute in integers: their inputs are rounded to 8 bits as they come. The linear layers do not: they are
+            small, and rounding what the output layer gets would double the error of the whole.
 
     Raises:
         ModelError: the model has layers that are not recurrent.
@@ -55,15 +56,13 @@ def acoustic_graph(model: AcousticModel, *, int8: bool) -> onnx.ModelProto:
     x = _subsampling(graph, model.subsampling, features)
     for layer in model.layers:
         if not isinstance(layer, RecurrentLayer):
-            raise ModelError("only recurrent networks can be exported; this one has model.encoder=conformer")
+            raise ModelError("only recurrent networks become ONNX, not model.encoder=conformer; see `--format torch`")
         x = graph.add("Add", x, _recurrence(graph, layer.rnn, layer.cell, graph.norm(x, layer.norm)))
     if model.lookahead is not None:
         x = _lookahead(graph, model.lookahead, x)
-    output = model.output
-    weight = graph.add("Transpose", graph.weight(_array(output.weight)), perm=[1, 0])
-    logits = graph.add("Add", graph.add("MatMul", graph.norm(x, model.norm), weight), _array(output.bias))
+    logits = graph.linear(graph.norm(x, model.norm), model.output)
     graph.add("LogSoftmax", graph.add("Squeeze", logits, np.array([1])), name=OUTPUT, axis=-1)
-    return graph.finished(output.out_features)
+    return graph.finished(model.output.out_features)
 
 
 class _Graph:
@@ -84,11 +83,15 @@ class _Graph:
     def norm(self, x: str, layer: nn.LayerNorm) -> str:
         return self.add("LayerNormalization", x, _array(layer.weight), _array(layer.bias), axis=-1, epsilon=layer.eps)
 
+    def linear(self, x: str, layer: nn.Linear) -> str:
+        weight = self.add("Transpose", self.weight(_array(layer.weight)), perm=[1, 0])
+        return self.add("Add", self.add("MatMul", x, weight), _array(layer.bias))
+
     def weight(self, weight: NDArray[np.float32]) -> str:
         """Return a constant `(…, row, column)`; if it is kept in integers, it becomes floats when a model is loaded."""
         if not self.int8:
             return self._constant(weight)
-        integers, scale = quantised(weight, _LARGEST)
+        integers, scale = quantised(weight)
         return self.add("Mul", self.add("Cast", integers, to=TensorProto.FLOAT), scale[..., None])
 
     def finished(self, token_count: int) -> onnx.ModelProto:
@@ -152,12 +155,7 @@ def _subsampling(graph: _Graph, subsampling: Subsampling, features: str) -> str:
         weight, bias = _array(convolution.weight), _array(cast(Tensor, convolution.bias))
         x = graph.add("Relu", graph.add("Conv", x, weight, bias, strides=[2, 2], pads=[1, 1, 1, 1]))
     x = graph.add("Reshape", graph.add("Transpose", x, perm=[2, 0, 1, 3]), np.array([0, 0, -1]))
-    weight, bias = _array(subsampling.projection.weight), _array(subsampling.projection.bias)
-    if not graph.int8:
-        return graph.add("Add", graph.add("MatMul", x, weight.T), bias)
-    integers, scale = quantised(weight, _LARGEST_FACTOR)
-    offset = np.zeros(scale.shape, np.int8)
-    return graph.add("DynamicQuantizeMatMul", x, integers.T, scale, offset, bias, domain=_IN_INTEGERS)
+    return graph.linear(x, subsampling.projection)
 
 
 def _recurrence(graph: _Graph, rnn: nn.RNNBase, cell: Cell, x: str) -> str:
@@ -181,9 +179,9 @@ def _recurrence(graph: _Graph, rnn: nn.RNNBase, cell: Cell, x: str) -> str:
     elif cell != "lstm":
         settings["activations"] = [cell.capitalize()] * len(suffixes)
     if graph.int8 and cell == "lstm":  # onnxruntime computes no other recurrence in integers
-        integers, scales = zip(*(quantised(weight, _LARGEST_FACTOR) for weight in weights), strict=True)
-        transposed = [integer.transpose(0, 2, 1) for integer in integers]
-        steps = [array for scale in scales for array in (scale, np.zeros(scale.shape, np.int8))]
+        integers, scales = zip(*map(quantised, weights), strict=True)
+        transposed = [(integer.transpose(0, 2, 1) + np.int16(_MIDDLE)).astype(np.uint8) for integer in integers]
+        steps = [array for scale in scales for array in (scale, np.full(scale.shape, _MIDDLE, np.uint8))]
         none = [""] * 4  # no lengths, no first states, no peepholes
         y = graph.add("DynamicQuantizeLSTM", x, *transposed, bias, *none, *steps, domain=_IN_INTEGERS, **settings)
     else:
@@ -198,12 +196,6 @@ def _lookahead(graph: _Graph, lookahead: LookAhead, x: str) -> str:
     x = graph.add("Transpose", x, perm=[1, 2, 0])
     x = graph.add("Conv", x, weight, group=len(weight), pads=[0, lookahead.frames])
     return graph.add("Transpose", x, perm=[2, 0, 1])
-
-
-def quantised(weight: NDArray[np.float32], largest: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return integers from `-largest` to `largest`, and a scale for each row: `weight ≈ integers · scale[…, None]`."""
-    scale = np.maximum(np.abs(weight).max(-1) / np.float32(largest), np.finfo(np.float32).tiny)
-    return np.rint(weight / scale[..., None]).astype(np.int8), scale
 
 
 def _array(parameter: Tensor) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 config.yaml         the settings
 tokens.json         the token table; that of sub-word pieces holds their sentencepiece model in base64
-model.safetensors   weights and normalisation moments
+model.safetensors   weights, in float32 or 8 bits (`int8.py`), and normalisation moments
 decoder.yaml        the beam search's settings, as chosen on dev
 lm.arpa.gz          a token n-gram (optional, like the next two; written by `asr lm ngram --model`)
 lm.words.arpa.gz    a word n-gram, whose words are the lexicon (`asr lm ngram --model --words`)
@@ -32,6 +32,7 @@ from asr.errors import AsrError, ModelError
 from asr.model.acoustic import AcousticModel
 from asr.model.card import write_card
 from asr.model.files import CONFIG, DECODER, LANGUAGE_MODEL, TOKENS, WEIGHTS
+from asr.model.int8 import to_float32
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,8 @@ class ModelBundle:
             source = f"{root / DECODER} with {dict(decode)}"
             decoder = parse_settings(DecodeSettings, decoder.model_dump() | dict(decode), source)
         try:
-            tensors = load_file(root / WEIGHTS)
-        except (SafetensorError, OSError) as error:
+            tensors = to_float32(load_file(root / WEIGHTS))
+        except (SafetensorError, OSError, ValueError) as error:
             raise ModelError(f"the model folder is damaged: {root / WEIGHTS}: {error}") from None
         model = AcousticModel(config, len(tokens))
         try:

@@ -18,11 +18,11 @@ from safetensors import SafetensorError, safe_open
 from asr.config import Config, load_config
 from asr.data.files import write_text
 from asr.errors import AsrError, ModelError
-from asr.model.files import CARD, CONFIG, TOKENS, TRAINING, WEIGHTS
+from asr.model.files import CARD, CONFIG, SCALE, TOKENS, TRAINING, WEIGHTS
 
 _MOMENTS = "cmvn."  # tensors of this name are measured, not trained
 
-_USE = f"""## Use
+USE = f"""## Use
 
 ```
 asr transcribe THIS_FOLDER speech.wav
@@ -70,11 +70,12 @@ def write_card(folder: Path) -> None:
     write_text(folder / CARD, model_card(folder))
 
 
-def model_card(folder: Path, use: str | None = None) -> str:
+def model_card(folder: Path, weights: str | None = None, use: str = USE) -> str:
     """Return the card of a model folder, in Markdown.
 
     Args:
         folder: the model folder.
+        weights: the `weights_line` of what was exported from it, if the card is for that.
         use: the section that says how to use the model, if it is not used as this folder is.
 
     Raises:
@@ -83,24 +84,32 @@ def model_card(folder: Path, use: str | None = None) -> str:
     try:
         config = load_config(folder / CONFIG)
         table = json.loads((folder / TOKENS).read_text(encoding="utf-8"))
-        known = [_network(folder, config, len(table["symbols"]) - 1), *_data(folder), *_results(folder)]
+        known = [_network(folder, config, len(table["symbols"]) - 1, weights), *_data(folder), *_results(folder)]
     except (AsrError, SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{folder}: no card can be made, since a file is damaged ({error})") from None
-    return "\n".join([*known, use or _USE, _limits(config)])
+    return "\n".join([*known, use, _limits(config)])
 
 
-def _network(folder: Path, config: Config, tokens: int) -> str:
-    with safe_open(folder / WEIGHTS, framework="numpy") as weights:
-        names = weights.keys()
-        shapes = [weights.get_slice(name).get_shape() for name in names if not name.startswith(_MOMENTS)]
+def weights_line(size: int, *, int8: bool) -> str:
+    """Return what the card says of a file of weights of `size` bytes."""
+    return f"{size / 1e6:.1f} MB, {'int8' if int8 else 'float32'}"
+
+
+def _network(folder: Path, config: Config, tokens: int, weights: str | None) -> str:
+    with safe_open(folder / WEIGHTS, framework="numpy") as file:
+        names = [name for name in file.keys() if not name.startswith(_MOMENTS)]  # noqa: SIM118
+        tensors = {name: file.get_slice(name) for name in names if not name.endswith(SCALE)}
+    parameters = sum(math.prod(tensor.get_shape()) for tensor in tensors.values())
+    int8 = any(tensor.get_dtype() == "I8" for tensor in tensors.values())
+    weights = weights or weights_line((folder / WEIGHTS).stat().st_size, int8=int8)
     kind = "characters" if config.text.tokens == "characters" else f"{config.text.tokens} pieces"
     return f"""# Speech recognition model
 
 | | |
 | --- | --- |
 | network | {config.model.network}, CTC |
-| parameters | {sum(map(math.prod, shapes)):,} |
-| weights | {(folder / WEIGHTS).stat().st_size / 1e6:.1f} MB |
+| parameters | {parameters:,} |
+| weights | {weights} |
 | audio | {config.features.sample_rate_hz} Hz mono; other rates and channel counts are converted |
 | tokens | {tokens} {kind} and the blank |
 | frame shift | {config.model.subsampling * config.features.hop_ms:g} ms |

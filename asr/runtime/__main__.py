@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from asr.errors import AsrError, AudioError
@@ -44,6 +45,9 @@ def main() -> int:
                 print(prefix + FORMATS[arguments.format](transcript), end="", flush=True)
     except AsrError as error:
         print(f"error: {error}", file=sys.stderr)
+        return _FAILED
+    except BrokenPipeError:  # whoever reads the output has seen enough; Python would complain when it closes it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _FAILED
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)

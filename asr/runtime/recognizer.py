@@ -20,7 +20,7 @@ from asr.data.audio import checked_waveform, mix_down
 from asr.data.blocks import open_audio
 from asr.data.tokens import BLANK, TokenTable
 from asr.decode.hypothesis import Hypothesis, TokenSpan
-from asr.errors import AudioError, DependencyError, ModelError
+from asr.errors import AudioError, ConfigError, DependencyError, ModelError
 from asr.inference.onnx_folder import INPUT, NETWORK, OUTPUT, Description
 from asr.inference.segment import segments
 from asr.inference.transcript import Transcript, Word
@@ -29,6 +29,10 @@ from asr.runtime.resample import resampled
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+
+# The key under which ONNX names a file of weights. Read from bytes, such a file is looked for in the working directory.
+_ELSEWHERE = b"location"
+_MOST_THREADS = 256
 
 
 def load(folder: str | os.PathLike[str], *, threads: int = 1) -> OnnxRecognizer:
@@ -40,14 +44,14 @@ def load(folder: str | os.PathLike[str], *, threads: int = 1) -> OnnxRecognizer:
             take no less time and twice the work. Larger ones may gain.
 
     Raises:
+        ConfigError: there are less than 1 or more than 256 threads.
         ModelError: a file of the folder is missing or damaged, or the network keeps data outside its file.
         DependencyError: onnxruntime is missing.
     """
+    if not 1 <= threads <= _MOST_THREADS:
+        raise ConfigError(f"threads={threads}: from 1 to {_MOST_THREADS}")
     description = Description.load(Path(folder))
-    session = _session(Path(folder) / NETWORK, threads)
-    shapes = [(value.name, len(value.shape), value.shape[-1]) for value in session.get_outputs()]
-    if [value.name for value in session.get_inputs()] != [INPUT] or shapes != [(OUTPUT, 2, len(description.tokens))]:
-        raise ModelError(f"{folder}: {NETWORK} does not belong to the description beside it; export the model again")
+    session = _session(Path(folder) / NETWORK, len(description.tokens), threads)
     return OnnxRecognizer(session, description)
 
 
@@ -77,7 +81,7 @@ class OnnxRecognizer:
         if isinstance(audio, (str, os.PathLike)):
             with open_audio(audio) as stream:
                 return self._transcribe(map(mix_down, stream.blocks), stream.sample_rate_hz, os.fspath(audio))
-        if sample_rate is None:
+        if sample_rate is None or sample_rate <= 0:
             raise AudioError("a waveform needs sample_rate=, its samples per second")
         return self._transcribe([mix_down(checked_waveform(np.asarray(audio)))], sample_rate, None)
 
@@ -128,7 +132,7 @@ def best_path(log_posteriors: NDArray[np.float32]) -> tuple[Hypothesis, tuple[To
     return Hypothesis(tokens, score, score, 0.0, frames), spans
 
 
-def _session(path: Path, threads: int) -> InferenceSession:
+def _session(path: Path, token_count: int, threads: int) -> InferenceSession:
     try:
         import onnxruntime
     except ModuleNotFoundError:
@@ -138,12 +142,20 @@ def _session(path: Path, threads: int) -> InferenceSession:
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what goes wrong is told by the exception
     try:
-        # As bytes, not as a path: so no version of onnxruntime follows a name in the file to weights kept elsewhere.
-        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        network = path.read_bytes()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+    if _ELSEWHERE in network:
+        raise ModelError(f"{path}: keeps its weights in other files, which are not read; export the model again")
+    try:
+        session = onnxruntime.InferenceSession(network, options, ["CPUExecutionProvider"], enable_fallback=0)
+        inputs = [(value.name, value.type, len(value.shape)) for value in session.get_inputs()]
+        outputs = [(value.name, len(value.shape), value.shape[-1]) for value in session.get_outputs()]
     except Exception as error:  # onnxruntime's own have no base of their own
         reason = str(error).partition("\n")[0]
         raise ModelError(
             f"{path}: damaged, or not what `asr export` wrote ({reason}); export the model again"
         ) from None
+    if inputs != [(INPUT, "tensor(float)", 1)] or outputs != [(OUTPUT, 2, token_count)]:
+        raise ModelError(f"{path}: does not belong to the description beside it; export the model again")
+    return session

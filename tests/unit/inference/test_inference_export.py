@@ -5,16 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from asr.config import load_config
 from asr.data.pieces import train_pieces
 from asr.data.tokens import TokenTable
 from asr.errors import ModelError
-from asr.inference.export import export_onnx
+from asr.inference.export import export_onnx, export_torch
 from asr.inference.onnx_folder import Description
-from asr.inference.onnx_graph import quantised
 from asr.model.acoustic import AcousticModel
 from asr.model.bundle import ModelBundle
 
@@ -87,34 +84,48 @@ def test_int8_takes_less_than_three_tenths_of_the_size(tmp_path):
     assert sizes[1] < 0.3 * sizes[0]
 
 
-@settings(max_examples=50, deadline=None)
-@given(
-    st.lists(st.lists(st.floats(-1e6, 1e6, width=32), min_size=3, max_size=3), min_size=1, max_size=4),
-    st.sampled_from([64, 127]),
-)
-def test_a_quantised_weight_is_off_by_half_a_step_at_most(rows, largest):
-    weight = np.array(rows, np.float32)
-    integers, scale = quantised(weight, largest)
-    assert integers.dtype == np.int8
-    assert np.abs(integers.astype(int)).max() <= largest
-    assert (np.abs(weight - integers * scale[:, None]) <= scale[:, None] * (0.5 + 1e-5)).all()
-    assert (np.abs(weight).max(1) <= scale * np.abs(integers).max(1) * (1 + 1e-5) + 1e-30).all()
-
-
-def test_two_products_of_an_input_and_an_integer_weight_fit_into_16_bits(tmp_path):
+def test_lstm_layers_multiply_unsigned_integers_which_overflow_on_no_processor(tmp_path):
     bundle = bundle_of("model.rnn=lstm")
     export(bundle, tmp_path, int8=True)
     graph = onnx.load(tmp_path / "onnx" / "model.onnx").graph
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    factors = [
-        constants[name]
-        for node in graph.node
-        if node.op_type.startswith("DynamicQuantize")
-        for name in node.input
-        if name in constants and constants[name].dtype == np.int8
-    ]
-    assert sum(map(np.size, factors)) > 0.5 * bundle.model.parameter_count
-    assert max(2 * 255 * np.abs(factor.astype(int)).max() for factor in factors) < 2**15
+    layers = [node for node in graph.node if node.op_type == "DynamicQuantizeLSTM"]
+    assert len(layers) == len(bundle.model.layers)
+    for node, layer in zip(layers, bundle.model.layers, strict=True):
+        weights, recurrent, *_ = (constants[name] for name in node.input[1:3])
+        scale, zero, recurrent_scale, recurrent_zero = (constants[name] for name in node.input[8:])
+        for integers in (weights, recurrent, zero, recurrent_zero):
+            assert integers.dtype == np.uint8
+        for integers, step, middle, name in (
+            (weights, scale, zero, "weight_ih_l0_reverse"),
+            (recurrent, recurrent_scale, recurrent_zero, "weight_hh_l0_reverse"),
+        ):
+            floats = (integers[1].T.astype(int) - middle[1][:, None]) * step[1][:, None]
+            cell_input_gate = getattr(layer.rnn, name).detach().numpy()[48:72]  # torch has it third, ONNX last
+            np.testing.assert_allclose(floats[72:], cell_input_gate, atol=0.5 * step.max() + 1e-6)
+
+
+def test_a_model_folder_in_int8_takes_less_than_three_tenths_of_the_size(tmp_path):
+    bundle = bundle_of("model.layers=3", "model.hidden_size=152")
+    bundle.save(tmp_path / "model")
+    sizes = [export_torch(tmp_path / "model", tmp_path / f"{int8}", int8=int8) for int8 in (False, True)]
+    assert sizes[1] == (tmp_path / "True" / "model.safetensors").stat().st_size
+    assert sizes[0] == (tmp_path / "model" / "model.safetensors").stat().st_size
+    assert sizes[1] < 0.3 * sizes[0]
+
+
+def test_a_model_folder_comes_without_what_training_left_in_it(tmp_path):
+    bundle_of().save(tmp_path / "model")
+    kept = ("lm.arpa.gz", "lm.words.arpa.gz", "rnnlm/rnnlm.safetensors", "calibration.json")
+    for name in (*kept, "log.jsonl", "checkpoints/newest.safetensors", "rnnlm/log.jsonl", "decode_test/hyp.trn"):
+        (tmp_path / "model" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "model" / name).write_text(f"content of {name}")
+    export_torch(tmp_path / "model", tmp_path / "out")
+    written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    own = {"config.yaml", "tokens.json", "decoder.yaml", "model.safetensors", "README.md"}
+    assert written == {*own, *kept}
+    for name in written - {"README.md"}:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
 
 
 def test_the_description_holds_what_the_model_does(tmp_path):
@@ -134,12 +145,13 @@ def test_a_conformer_is_not_exported(tmp_path):
     assert not (tmp_path / "onnx").exists()
 
 
-def test_a_model_folder_is_not_written_over(tmp_path):
+@pytest.mark.parametrize("write", [export_onnx, export_torch])
+def test_a_model_folder_is_not_written_over(write, tmp_path):
     bundle_of().save(tmp_path)
-    card = (tmp_path / "README.md").read_bytes()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(ModelError, match="name another"):
-        export_onnx(tmp_path, tmp_path)
-    assert (tmp_path / "README.md").read_bytes() == card
+        write(tmp_path, tmp_path, int8=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_the_command_exports_beside_the_model_and_says_how_to_go_on(call, tmp_path):
@@ -148,3 +160,12 @@ def test_the_command_exports_beside_the_model_and_says_how_to_go_on(call, tmp_pa
     assert status == 0
     assert f"python -m asr.runtime {tmp_path / 'mine-onnx-int8'}" in out
     assert Description.load(tmp_path / "mine-onnx-int8").sample_rate_hz == 16000
+
+
+def test_a_model_that_is_named_by_a_dot_is_exported_beside_itself_too(call, tmp_path, monkeypatch):
+    bundle_of().save(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path / "mine")
+    status, out, _ = call("export", ".", "--format", "torch", "--int8")
+    assert status == 0
+    assert f"asr transcribe {tmp_path / 'mine-torch-int8'}" in out
+    assert ModelBundle.load(tmp_path / "mine-torch-int8").tokens == ModelBundle.load(tmp_path / "mine").tokens

@@ -7,7 +7,7 @@ import pytest
 from asr.config import load_config
 from asr.data.tokens import TokenTable
 from asr.errors import ModelError
-from asr.inference.export import export_onnx
+from asr.inference.export import export_onnx, export_torch
 from asr.model.acoustic import AcousticModel
 from asr.model.bundle import ModelBundle
 from asr.model.card import TrainingFacts, model_card, write_card
@@ -82,8 +82,26 @@ def test_an_export_s_card_keeps_the_facts_and_says_how_to_use_it_without_torch(f
     card = (tmp_path / "onnx" / "README.md").read_text(encoding="utf-8")
     assert "| train | 1,234 | 1.50 |" in card
     assert "python -m asr.runtime" in card
-    assert "in int8" in card
+    size = (tmp_path / "onnx" / "model.onnx").stat().st_size
+    assert f"| weights | {size / 1e6:.1f} MB, int8 |" in card
     assert "asr transcribe" not in card
+
+
+def test_an_int8_folder_s_card_says_of_what_the_rates_are_until_it_has_its_own(call, folder, tmp_path):
+    scored(folder, "decode_test")
+    assert call("score", folder / "decode_test")[0] == 0
+    export_torch(folder, tmp_path / "int8", int8=True)
+    card = (tmp_path / "int8" / "README.md").read_text(encoding="utf-8")
+    parameters = AcousticModel(load_config(None, TINY), 5).parameter_count
+    size = (tmp_path / "int8" / "model.safetensors").stat().st_size
+    for text in (f"| parameters | {parameters:,} |", f"| weights | {size / 1e6:.1f} MB, int8 |", "were rounded from"):
+        assert text in card
+    scored(tmp_path / "int8", "decode_test")
+    assert call("score", tmp_path / "int8" / "decode_test")[0] == 0
+    card = (tmp_path / "int8" / "README.md").read_text(encoding="utf-8")
+    for text in (f"| parameters | {parameters:,} |", f"| weights | {size / 1e6:.1f} MB, int8 |", "7.50 %"):
+        assert text in card
+    assert "were rounded from" not in card
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "tokens.json", "model.safetensors", "training.json"])

@@ -16,7 +16,7 @@ from asr.config import load_config
 from asr.data.tokens import TokenTable
 from asr.decode.align import align
 from asr.decode.greedy import greedy_search
-from asr.errors import AudioError, ModelError
+from asr.errors import AudioError, ConfigError, ModelError
 from asr.inference.export import export_onnx
 from asr.inference.recognizer import Recognizer
 from asr.model.acoustic import AcousticModel
@@ -28,16 +28,19 @@ from tests.conftest import TINY, tone_speech
 
 onnx = pytest.importorskip("onnx")
 
-# What this package depends on, without numpy, soundfile and onnxruntime.
-ABSENT = {
-    *("torch", "torchaudio", "lhotse", "lightning_fabric", "librosa", "soxr", "scipy", "jiwer", "pydantic", "yaml"),
-    *("safetensors", "sentencepiece", "matplotlib", "tensorboard", "typer", "rich", "onnx", "silero_vad"),
+# The three packages that the runtime needs, and what they in turn import.
+PRESENT = {
+    *("asr", "numpy", "onnxruntime", "soundfile"),
+    *("flatbuffers", "google", "packaging"),
+    *("_soundfile", "_soundfile_data", "cffi", "_cffi_backend", "typing_extensions"),
 }
 WITHOUT = f"""
 import sys
 class Absent:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {ABSENT!r}:
+        package = name.partition(".")[0]
+        of_python = package in sys.stdlib_module_names or package.startswith("_sysconfigdata")
+        if package not in {PRESENT!r} and not of_python:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Absent())
 """
@@ -77,7 +80,7 @@ def assert_same(result, expected):
 def test_a_file_gets_the_transcript_that_torch_gives_it(text, recognizer, exported, tmp_path, rng):
     path = tmp_path / "speech.wav"
     soundfile.write(path, tone_speech(text, rng), 16000)
-    expected = recognizer.transcribe(path, method="greedy")
+    expected = recognizer.transcribe(path, method="greedy", segment="fixed")
     assert expected.words
     assert_same(load(exported).transcribe(path), expected)
 
@@ -93,7 +96,7 @@ def test_channels_and_rates_are_converted(recognizer, exported, tmp_path, rng):
     speech = tone_speech("ab cd", rng, rate_hz=44100)
     path = tmp_path / "speech.flac"
     soundfile.write(path, np.stack([speech, 0.5 * speech], axis=1), 44100)
-    expected = recognizer.transcribe(path, method="greedy")
+    expected = recognizer.transcribe(path, method="greedy", segment="fixed")
     result = load(exported).transcribe(path)
     assert result.text == expected.text
     assert result.duration_s == pytest.approx(len(speech) / 44100, abs=1e-3)
@@ -124,14 +127,30 @@ def test_it_transcribes_where_numpy_onnxruntime_and_soundfile_are_all_there_is(r
     assert json.loads(done.stdout)["text"] == recognizer.transcribe(path, method="greedy").text
 
 
-def test_the_absence_of_torch_in_that_test_is_real():
-    done = subprocess.run([sys.executable, "-c", f"{WITHOUT}\nimport torch"], capture_output=True, text=True)
-    assert "No module named 'torch'" in done.stderr
+@pytest.mark.parametrize(
+    ("absence", "package", "command"),
+    [(WITHOUT, "typer", "--help"), ("import sys\nsys.modules['torch'] = None", "torch", "transcribe")],
+    ids=["at all", "to transcribe"],
+)
+def test_other_commands_say_there_what_they_need(absence, package, command, exported, tmp_path):
+    arguments = ["asr", command, str(exported), str(tmp_path)]
+    code = f"{absence}\nimport runpy\nsys.argv = {arguments!r}\nrunpy.run_module('asr', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: this needs the package {package},")
+    assert "python -m asr.runtime" in done.stderr
 
 
-def test_weights_outside_the_network_s_file_are_not_read(exported, tmp_path):
+@pytest.mark.parametrize("package", ["torch", "pydantic", "scipy", "onnx", "hypothesis"])
+def test_the_absence_of_all_else_in_that_test_is_real(package):
+    done = subprocess.run([sys.executable, "-c", f"{WITHOUT}\nimport {package}"], capture_output=True, text=True)
+    assert f"No module named '{package}'" in done.stderr
+
+
+def test_weights_outside_the_network_s_file_are_not_read(exported, tmp_path, monkeypatch):
     folder = tmp_path / "model"
     folder.mkdir()
+    monkeypatch.chdir(folder)  # where onnxruntime looks for them
     (folder / "model.json").write_bytes((exported / "model.json").read_bytes())
     network = onnx.load(exported / "model.onnx")
     weight = max(network.graph.initializer, key=lambda tensor: len(tensor.raw_data))
@@ -143,7 +162,7 @@ def test_weights_outside_the_network_s_file_are_not_read(exported, tmp_path):
         weight.ClearField("external_data")
         weight.external_data.add(key="location", value=name)
         (folder / "model.onnx").write_bytes(network.SerializeToString())
-        with pytest.raises(ModelError, match=r"model\.onnx"):
+        with pytest.raises(ModelError, match=r"model\.onnx: keeps its weights in other files"):
             load(folder)
 
 
@@ -152,14 +171,15 @@ def test_weights_outside_the_network_s_file_are_not_read(exported, tmp_path):
     [
         ("model.json", None, "asr export"),
         ("model.json", b"{", "export it again"),
-        ("model.json", b'{"format": 2, "sample_rate_hz": 1, "frame_shift_s": 1.0, "tokens": []}', "format 2"),
+        ("model.json", b"[" * 100_000, "export it again"),
+        ("model.json", b'{"format": 2, "rate": 1}', "format 2"),
         ("model.json", b'{"format": 1, "sample_rate_hz": 16000, "frame_shift_s": 0.0, "tokens": []}', "frame_shift_s"),
         ("model.json", b'{"format": 1, "sample_rate_hz": 1e9, "frame_shift_s": 0.1, "tokens": []}', "sample_rate_hz"),
         ("model.json", b'{"format": 1, "sample_rate_hz": 16000, "frame_shift_s": 0.1, "tokens": ["a"]}', "<blank>"),
         (
             "model.json",
             b'{"format": 1, "sample_rate_hz": 16000, "frame_shift_s": 0.1, "tokens": ["<blank>", "a"]}',
-            r"model\.onnx does not belong",
+            r"model\.onnx: does not belong",
         ),
         ("model.onnx", None, "cannot be read"),
         ("model.onnx", b"", "damaged"),
@@ -177,13 +197,37 @@ def test_a_damaged_export_is_refused_with_the_reason(file, content, message, exp
         load(tmp_path)
 
 
+@pytest.mark.parametrize("name", [b"waveform", b"LogSoftmax"])
+def test_what_is_wrong_with_a_network_is_said_by_the_error_and_nothing_else(name, exported, tmp_path, capfd):
+    (tmp_path / "model.json").write_bytes((exported / "model.json").read_bytes())
+    network = (exported / "model.onnx").read_bytes()
+    (tmp_path / "model.onnx").write_bytes(network.replace(name, b"\xff" + name[1:]))
+    with pytest.raises(ModelError, match=r"model\.onnx: damaged"):
+        load(tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("threads", [0, -1, 100_000])
+def test_a_number_of_threads_that_no_machine_has_is_refused(threads, exported):
+    with pytest.raises(ConfigError, match=f"threads={threads}"):
+        load(exported, threads=threads)
+
+
+def test_a_frame_shift_of_whole_seconds_is_a_number_too(exported, tmp_path):
+    content = json.loads((exported / "model.json").read_text()) | {"frame_shift_s": 1}
+    (tmp_path / "model.json").write_text(json.dumps(content))
+    (tmp_path / "model.onnx").write_bytes((exported / "model.onnx").read_bytes())
+    assert load(tmp_path).frame_shift_s == 1.0
+
+
 def test_audio_that_cannot_be_used_is_refused(exported, tmp_path):
     (tmp_path / "empty.wav").write_bytes(b"")
     runtime = load(exported)
     with pytest.raises(AudioError, match=r"empty\.wav"):
         runtime.transcribe(tmp_path / "empty.wav")
-    with pytest.raises(AudioError, match="sample_rate"):
-        runtime.transcribe(np.zeros(100, np.float32))
+    for rate_hz in (None, 0, -16000):
+        with pytest.raises(AudioError, match="sample_rate"):
+            runtime.transcribe(np.zeros(100, np.float32), sample_rate=rate_hz)
     with pytest.raises(AudioError, match="int16"):
         runtime.transcribe(np.zeros(100, np.int16), sample_rate=16000)
 
@@ -206,6 +250,16 @@ def test_several_files_are_named_and_a_bad_one_is_skipped(monkeypatch, capsys, e
     status, out, err = run_main(monkeypatch, capsys, tmp_path, good)
     assert (status, out) == (1, "")
     assert err.startswith("error: ")
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_fault(exported, tmp_path, rng):
+    path = tmp_path / "speech.wav"
+    soundfile.write(path, tone_speech("ab cd", rng), 16000)
+    command = [sys.executable, "-m", "asr.runtime", str(exported), str(path), str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(timeout=60) == 1
 
 
 def test_several_files_do_not_become_one_subtitle_file(monkeypatch, capsys, exported):
