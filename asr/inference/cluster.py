@@ -40,7 +40,7 @@ def on_ray(
     try:
         import ray
     except ImportError:
-        raise DependencyError("transcribing on a cluster needs ray: pip install 'asr[cluster]'") from None
+        raise DependencyError("transcribing on a cluster needs ray: pip install ray") from None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing here calls home unasked
     own = {"num_cpus": jobs, "include_dashboard": False} if address == "local" else {}
     try:

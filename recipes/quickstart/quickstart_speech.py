@@ -155,7 +155,7 @@ def _installed() -> tuple[Path, Path]:
     except ImportError:
         raise AsrError(
             "the quickstart recipe makes synthetic speech with an engine that is not installed: "
-            "pip install 'asr[quickstart]'"
+            "pip install '.[quickstart]' in the checkout"
         ) from None
     return Path(espeakng_loader.get_library_path()), Path(espeakng_loader.get_data_path())
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.cluster
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A head that does not work and two nodes of one processor each."""
-    pytest.importorskip("ray", reason="needs ray: pip install 'asr[cluster]'")
+    pytest.importorskip("ray", reason="needs ray: pip install '.[cluster]'")
     from ray.cluster_utils import Cluster
 
     monkeypatch = pytest.MonkeyPatch()

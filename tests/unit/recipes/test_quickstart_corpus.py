@@ -13,7 +13,7 @@ from asr.data.manifest import SPLITS, cut_speaker, cut_text, read_manifest
 from asr.data.recipes import recipes_folder
 from asr.errors import AsrError
 
-pytest.importorskip("espeakng_loader", reason="the speech engine is not installed: pip install 'asr[quickstart]'")
+pytest.importorskip("espeakng_loader", reason="the speech engine is not installed: pip install '.[quickstart]'")
 
 FOLDER = recipes_folder() / "quickstart"
 UTTERANCES = {"train": 24, "dev": 6, "test": 12}

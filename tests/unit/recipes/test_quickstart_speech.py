@@ -9,7 +9,7 @@ import pytest
 from asr.data.recipes import recipes_folder
 from asr.errors import AsrError
 
-pytest.importorskip("espeakng_loader", reason="the speech engine is not installed: pip install 'asr[quickstart]'")
+pytest.importorskip("espeakng_loader", reason="the speech engine is not installed: pip install '.[quickstart]'")
 
 sys.path.insert(0, str(recipes_folder() / "quickstart"))
 grammar = importlib.import_module("quickstart_grammar")
