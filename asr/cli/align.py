@@ -15,7 +15,7 @@ _MANIFEST_SUFFIXES = (".jsonl", ".jsonl.gz")
 def align(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, e.g. exp/an4.")],
     audio: Annotated[Path, typer.Argument(metavar="AUDIO", help="An audio file, or a manifest with transcripts.")],
-    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="What is said in the audio file.")] = None,
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="What is said in the audio file.")] = None,
     text_file: Annotated[Path | None, typer.Option(help="A file that holds the text.")] = None,
     accelerator: Accelerator = "auto",
 ) -> None:

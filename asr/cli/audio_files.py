@@ -21,6 +21,11 @@ class AudioFile:
     path: Path
     place: Path
 
+    @property
+    def root(self) -> Path:
+        """The folder to which its place is relative."""
+        return self.path.parents[len(self.place.parts) - 1]
+
 
 def find_audio(arguments: Iterable[Path]) -> tuple[list[AudioFile], list[AudioError]]:
     """Return the files to read, each once, and what is wrong with folders and patterns that yield none.
@@ -59,17 +64,19 @@ def output_paths(files: Iterable[AudioFile], folder: Path | None, suffix: str) -
         AsrError: two files would be written to the same path, or one onto itself.
     """
     sources: dict[Path, Path] = {}
+    targets: dict[Path, Path] = {}
     for file in files:
         target = (file.path if folder is None else folder / file.place).with_suffix(suffix)
         if target.absolute() == file.path.absolute():
             raise AsrError(f"{file.path} would be replaced by its own transcript; rename it, or choose another folder")
-        if target in sources:
+        if target.absolute() in sources:
             raise AsrError(
-                f"{sources[target]} and {file.path} would both be written to {target}; "
+                f"{sources[target.absolute()]} and {file.path} would both be written to {target}; "
                 "rename one, or transcribe them into different folders"
             )
-        sources[target] = file.path
-    return {source: target for target, source in sources.items()}
+        sources[target.absolute()] = file.path
+        targets[file.path] = target
+    return targets
 
 
 def printable(path: Path) -> str:

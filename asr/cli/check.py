@@ -14,10 +14,13 @@ _WIDTH = 80
 
 
 def check(
-    data: Annotated[Path, typer.Argument(help="A folder with {train,dev,test}.jsonl.gz, or one manifest.")],
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="A folder with {train,dev,test}.jsonl.gz, or one manifest.")
+    ],
     config: Annotated[Path | None, typer.Option(help="Settings file; the defaults without it.")] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting, e.g. text.remove='.,?!'; repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. text.remove='.,?!'; repeatable."),
     ] = None,
 ) -> None:
     """Show what manifests hold and name every unfit utterance.

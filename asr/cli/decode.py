@@ -12,7 +12,7 @@ from asr.cli.options import Accelerator, DecodeSet, Hotword, Method
 
 def decode(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, e.g. exp/an4.")],
-    manifest: Annotated[Path, typer.Argument(help="A manifest, e.g. data/an4/test.jsonl.gz.")],
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A manifest, e.g. data/an4/test.jsonl.gz.")],
     out: Annotated[Path, typer.Option(help="The decode folder to write, e.g. exp/an4/decode_test.")],
     method: Method = None,
     hotword: Hotword = None,

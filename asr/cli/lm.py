@@ -130,7 +130,8 @@ def rnn(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The folder to write. Default: rnnlm in the model's own.")] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting, e.g. hidden_size=256 or epochs=5; repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. hidden_size=256 or epochs=5; repeatable."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
 ) -> None:

@@ -9,12 +9,16 @@ import typer
 
 
 def prepare(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe, e.g. an4; an unknown one lists them.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="Name of a recipe, e.g. an4; an unknown one lists them.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for {train,dev,test}.jsonl.gz, e.g. data/an4.")],
     corpus_dir: Annotated[
         Path | None, typer.Option(help="Folder of the corpus; without it, $ASR_CORPORA/RECIPE.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of what the recipe draws, e.g. dev speakers.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Seed of what the recipe draws, e.g. dev speakers.")
+    ] = 0,
 ) -> None:
     """Write the manifests of a corpus's train, dev and test splits."""
     from asr.cli.console import out as console

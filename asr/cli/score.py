@@ -9,7 +9,7 @@ import typer
 
 
 def score(
-    folder: Annotated[Path, typer.Argument(help="A decode folder with ref.trn and hyp.trn.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A decode folder with ref.trn and hyp.trn.")],
     against: Annotated[
         Path | None,
         typer.Option(help="Another system's decode folder of the same utterances, to compare with."),

@@ -10,8 +10,8 @@ import typer
 
 
 def shar(
-    data: Annotated[Path, typer.Argument(help="A folder with {train,dev,test}.jsonl.gz.")],
-    out: Annotated[Path, typer.Argument(help="Folder for train/, dev/ and test/, e.g. data/mine-shar.")],
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A folder with {train,dev,test}.jsonl.gz.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for train/, dev/ and test/, e.g. data/mine-shar.")],
 ) -> None:
     """Pack manifests and their audio into tar files (lhotse's Shar format), a thousand utterances each.
 

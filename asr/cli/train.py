@@ -15,7 +15,8 @@ def train(
     out: Annotated[Path, typer.Option(help="The model folder to write, e.g. exp/mine.")],
     config: Annotated[Path | None, typer.Option(help="Settings file; the defaults without it.")] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting, e.g. model.hidden_size=320; repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. model.hidden_size=320; repeatable."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
     init_from: Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
@@ -52,9 +53,7 @@ def transcribe(
     ] = None,
     segment: Annotated[
         Literal["vad", "fixed", "none"],
-        typer.Option(
-            help="Cut what lasts more than 30 s where nobody speaks, every 15 to 30 s where it is quiet, or not."
-        ),
+        typer.Option(help="Cut where nobody speaks; where it is quiet, every 15 to 30 s; or not."),
     ] = "vad",
     channels: Annotated[
         Literal["mix", "separate"], typer.Option(help="Mix them down, or transcribe each: <name>.ch0.srt and so on.")
@@ -82,7 +81,7 @@ def transcribe(
 
     With --out or --beside a run that was cut off goes on where it was: what is there, made from the same audio by the
     same model with the same options, is not done again. A file .asr-transcribe.jsonl beside the transcripts records
-    that; what it does not know is never replaced without --overwrite.
+    that; what it does not know is never replaced without --overwrite. Two runs cannot write to one folder at once.
 
     A file that cannot be read is skipped and named on stderr. Exit status: 0 all files done, 2 some skipped.
     """
@@ -117,15 +116,18 @@ def transcribe(
         return
 
     found, skipped = find_audio(files)
+    destination: AbstractContextManager[tuple[list[Path], Put]]
     if in_files:
-        paths, put = _into_files(found, out, format, model, options, overwrite=overwrite)
+        destination = _files(found, out, format, model, options, overwrite=overwrite)
     else:
-        paths, put = [file.path for file in found], partial(_print, format=format, several=several, separate=separate)
-    for problem in skipped:
-        err.print(f"skipped: {problem}")
-    if paths:
-        results = partial(_results, model, accelerator, options, paths, jobs, ray, ordered=not in_files)
-        skipped += _work_through(paths, results, put, shown=in_files or not several or not sys.stdout.isatty())
+        to_stdout = partial(_print, format=format, several=several, separate=separate)
+        destination = nullcontext(([file.path for file in found], to_stdout))
+    with destination as (paths, put):
+        for problem in skipped:
+            err.print(f"skipped: {problem}")
+        if paths:
+            results = partial(_results, model, accelerator, options, paths, jobs, ray, ordered=not in_files)
+            skipped += _work_through(paths, results, put, shown=in_files or not several or not sys.stdout.isatty())
     if skipped:
         if several:
             err.print(f"\n{len(skipped)} skipped:")
@@ -142,31 +144,32 @@ def _stream(model: Path, accelerator: Accelerator, options: Options, source: Pat
     stream(recognizer, source, rate_hz, method=options.method, hotwords=options.hotwords)
 
 
-def _into_files(
+@contextmanager
+def _files(
     found: Sequence[AudioFile], out: Path | None, format: str, model: Path, options: Options, *, overwrite: bool
-) -> tuple[list[Path], Put]:
-    """Return the files that are not done yet, and what writes the transcripts of one."""
+) -> Iterator[tuple[list[Path], Put]]:
+    """Yield the files that are not done yet and what writes the transcripts of one, while no other run writes there."""
+    import asr
     from asr.cli.audio_files import output_paths
     from asr.cli.console import err
     from asr.inference import journal
 
     outputs = output_paths(found, out, f".{format}")
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)  # now, since failing after an hour of work would be late
-    left = journal.unfinished(journal.tasks_of(outputs, journal.fingerprint(model, options)), overwrite=overwrite)
-    if len(left) < len(found):
-        err.print(f"{len(found) - len(left)} of {len(found)} files are done already")
-    tasks = {task.audio: task for task in left}
+    with journal.hold([file.root for file in found] if out is None else [out]):
+        every = journal.tasks_of(outputs, journal.fingerprint(model, options, asr.__version__))
+        tasks = {task.audio: task for task in journal.unfinished(every, overwrite=overwrite)}
+        if len(tasks) < len(found):
+            err.print(f"{len(found) - len(tasks)} of {len(found)} files are done already")
 
-    def put(path: Path, transcripts: Sequence[Transcript]) -> None:
-        output = tasks[path].output
-        contents = {}
-        for transcript in transcripts:
-            channel = "" if transcript.channel is None else f".ch{transcript.channel}"
-            contents[output.with_suffix(channel + output.suffix)] = FORMATS[format](transcript)
-        journal.finish(tasks[path], contents)
+        def put(path: Path, transcripts: Sequence[Transcript]) -> None:
+            output = tasks[path].output
+            contents = {}
+            for transcript in transcripts:
+                channel = "" if transcript.channel is None else f".ch{transcript.channel}"
+                contents[output.with_suffix(channel + output.suffix)] = FORMATS[format](transcript)
+            journal.finish(tasks[path], contents)
 
-    return list(tasks), put
+        yield list(tasks), put
 
 
 def _print(path: Path, transcripts: Sequence[Transcript], *, format: str, several: bool, separate: bool) -> None:
@@ -181,8 +184,6 @@ def _work_through(
     paths: Sequence[Path], results: Callable[[OnProgress], Iterator[tuple[Path, Result]]], put: Put, *, shown: bool
 ) -> list[AudioError]:
     """Transcribe the files and put their transcripts where they belong; return what is wrong with the others."""
-    from contextlib import nullcontext
-
     from asr.cli.console import clock, err, progress
     from asr.errors import AudioError
 

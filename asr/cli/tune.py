@@ -18,7 +18,7 @@ TRIALS, SURFACE = "tune.json", "tune.png"
 
 def tune(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder with a language model.")],
-    manifest: Annotated[Path, typer.Argument(help="The dev manifest, e.g. data/an4/dev.jsonl.gz.")],
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="The dev manifest, e.g. data/an4/dev.jsonl.gz.")],
     jobs: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="So many processes search. Default: one a core, fewer for little audio."),
@@ -29,7 +29,11 @@ def tune(
     ] = None,
     accelerator: Accelerator = "auto",
 ) -> None:
-    """Choose the language model's weight, the insertion bonus and the beam size with the fewest word errors on dev.
+    """Choose the language model's weight, the insertion bonus and the beam size by the word errors on dev.
+
+    Of weights with so few errors that chance cannot tell them apart, the most usual are taken. If --set or the model
+    folder's decoder.yaml gives rnn_weight, rescore_weight or, with lm=words, oov_penalty a value, it is chosen as well,
+    starting from there.
 
     The words' confidences are then calibrated on the same data. What was tried stands in tune.json and tune.png; what
     was chosen, with what --set says, becomes the model folder's decoder.yaml.
@@ -45,7 +49,7 @@ def tune(
     from asr.decode.tune import CHOSEN, WEIGHTS_BEAM_SIZE, tune
     from asr.decode.tune_plot import draw
     from asr.errors import ModelError
-    from asr.inference.dev_search import DevSearch, run_network, usual_jobs
+    from asr.inference.dev_search import DevSearch, require_language_models, run_network, usual_jobs
     from asr.model.bundle import save_decoder
     from asr.model.files import DECODER
     from asr.scoring.calibration import score_calibration
@@ -56,6 +60,7 @@ def tune(
     recognizer = asr.load(model, accelerator=accelerator, decode=given)
     if recognizer.bundle.decoder.lm == "tokens" and recognizer.bundle.lm_path is None:
         raise ModelError(f"{model}: no language model to weigh; `asr lm ngram TEXT --model {model}` estimates one")
+    require_language_models(recognizer)
     cuts = read_manifest(manifest).to_eager()
     batches = []
     with progress("log-posteriors", len(cuts)) as advance:
@@ -82,7 +87,7 @@ def tune(
     without = result.errors(0.0, 0.0, WEIGHTS_BEAM_SIZE)
     fewest = result.errors(best.lm_weight, best.insertion_bonus, best.beam_size)
     typer.echo(f"dev WER     {100 * without / words:.2f} % without, {100 * fewest / words:.2f} % with the n-gram")
-    typer.echo(f"chosen      {', '.join(f'{name} {getattr(best, name):g}' for name in CHOSEN)}")
+    typer.echo(f"chosen      {', '.join(f'{name} {getattr(best, name):g}' for name in result.chosen)}")
     if evidence:
         fit = score_calibration([calibration.confidence(item) for item in evidence], right)
         auc = "" if fit.auc is None else f", AUC {fit.auc:.3f}"

@@ -28,14 +28,15 @@ def draw(result: TuneResult, words: int, path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    coarse = [trial for trial in result.trials if _is_coarse(trial)]
+    coarse = [trial for trial in result.surface if _is_coarse(trial)]
     width_in = COLUMN_IN * len({trial.lm_weight for trial in coarse}) + MARGIN_IN
     height_in = ROW_IN * len({trial.insertion_bonus for trial in coarse}) + MARGIN_IN
     figure = Figure(figsize=(width_in + BEAMS_IN, height_in), layout="constrained")
     surface, beams = figure.subplots(1, 2, width_ratios=(width_in, BEAMS_IN))
     _draw_surface(surface, result, words)
     _draw_beams(beams, result, words)
-    figure.suptitle(f"word error rate on dev, in % of {words} words (chosen: framed)", fontsize="x-large")
+    title = f"word error rate on dev, in % of {words} words\nframed: chosen, the most usual within chance of the best"
+    figure.suptitle(title, fontsize="x-large")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120)
 
@@ -46,7 +47,7 @@ def _draw_surface(axes: Axes, result: TuneResult, words: int) -> None:
     from matplotlib.colors import Normalize
     from matplotlib.patches import Rectangle
 
-    trials = [trial for trial in result.trials if trial.beam_size == WEIGHTS_BEAM_SIZE]
+    trials = result.surface
     rates = [100 * trial.errors / words for trial in trials]
     lowest, highest = min(rates), max(rates)
     told = min(highest, WORST_TOLD * lowest) if lowest > 0 else highest
@@ -88,7 +89,8 @@ def _draw_surface(axes: Axes, result: TuneResult, words: int) -> None:
     axes.set_yticks(sorted({trial.insertion_bonus for trial, _ in coarse_cells}))
     axes.set_xlabel("LM weight")
     axes.set_ylabel("insertion bonus, natural log per token")
-    axes.set_title(f"beam size {WEIGHTS_BEAM_SIZE}")
+    others = [f"{name} {getattr(result.best, name):g}" for name in result.chosen[3:]]
+    axes.set_title(", ".join([f"beam size {WEIGHTS_BEAM_SIZE}", *others]))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -32,7 +30,7 @@ from asr.decode.align import align
 from asr.decode.confidence import Evidence
 from asr.errors import AsrError
 from asr.features.batching import evaluation_batches
-from asr.inference.processes import cores
+from asr.inference.processes import cores, end_with_the_first
 from asr.inference.recognizer import Recognizer, load
 from asr.inference.words import evidence_of
 from asr.scoring.alignment import words_right
@@ -55,6 +53,16 @@ class DevBatch(NamedTuple):
     references: list[str]
     log_posteriors: Tensor
     lengths: Tensor
+
+
+def require_language_models(recognizer: Recognizer) -> None:
+    """Search a frame of nothing with the model folder's settings, which shows whether its language models are there.
+
+    Raises:
+        ModelError, LanguageModelError: one is missing or damaged, or does not fit the acoustic model.
+    """
+    settings = recognizer.bundle.decoder.model_copy(update={"lm_weight": 1.0})
+    recognizer.search(torch.zeros(1, 1, len(recognizer.bundle.tokens)), torch.tensor([1]), "beam", settings)
 
 
 def run_network(recognizer: Recognizer, cuts: Iterable[Cut]) -> Iterator[DevBatch]:
@@ -180,14 +188,7 @@ def _begin() -> None:
     """Make this process one that computes with one thread, leaves Ctrl-C to the first process and ends with it."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_the_first, daemon=True).start()
-
-
-def _end_with_the_first() -> None:
-    first = multiprocessing.parent_process()
-    if first is not None:
-        first.join()
-        os._exit(1)
+    end_with_the_first()
 
 
 def _work(

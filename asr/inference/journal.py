@@ -3,6 +3,8 @@
 A folder of outputs holds `.asr-transcribe.jsonl`, a line for each output: from which audio file it was made, by which
 model and options. The line comes first, then the output, whole or not at all. So what is there and has its line is
 finished, wherever the run was killed, and what is there without one is somebody else's, not to be replaced unasked.
+Two runs at once would not see each other's lines, so a run holds its folders by a lock of the operating system, on
+`.asr-transcribe.lock`, which ends with the process: what a killed run leaves behind locks nobody out.
 """
 
 from __future__ import annotations
@@ -13,16 +15,18 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from asr.data.files import write_text
 from asr.errors import AsrError
 from asr.inference.bulk import Options
 
-RECORD = ".asr-transcribe.jsonl"
+RECORD, LOCK = ".asr-transcribe.jsonl", ".asr-transcribe.lock"
 
 _CHANNEL = re.compile(r"\.ch\d+(?=\.\w+$)")
 
@@ -34,6 +38,25 @@ class Task:
     audio: Path
     output: Path
     made_from: Mapping[str, Any]
+
+
+@contextmanager
+def hold(folders: Iterable[Path]) -> Iterator[None]:
+    """Keep other runs out of folders, which are made if they are not there, until the `with` statement ends.
+
+    Raises:
+        AsrError: another run holds one of them.
+    """
+    with ExitStack() as held:
+        for folder in {folder.resolve(): folder for folder in folders}.values():
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                held.enter_context(FileLock(folder / LOCK).acquire(blocking=False))
+            except Timeout:
+                raise AsrError(
+                    f"{folder}: another asr transcribe is at work there; wait for its end, or choose another folder"
+                ) from None
+        yield
 
 
 def tasks_of(outputs: Mapping[Path, Path], made_by: str) -> list[Task]:
@@ -88,18 +111,34 @@ def unfinished(tasks: Iterable[Task], *, overwrite: bool = False) -> list[Task]:
 
 
 def finish(task: Task, outputs: Mapping[Path, str]) -> None:
-    """Write the outputs of a task, by their paths beside `task.output`, and its line in the record."""
-    for path in outputs:
-        path.unlink(missing_ok=True)  # or, killed after the next step, an old output would pass for the new one
+    """Write the outputs of a task, by their paths beside `task.output`, and its line in the record.
+
+    Raises:
+        AsrError: there is no room, or no leave to write there.
+    """
     line = {"output": task.output.name, "to": [path.name for path in outputs], "from": task.made_from}
-    task.output.parent.mkdir(parents=True, exist_ok=True)
-    _append(task.output.parent / RECORD, json.dumps(line))
-    for path, content in outputs.items():
-        write_text(path, content)
+    try:
+        for path in outputs:
+            path.unlink(missing_ok=True)  # or, killed after the next step, an old output would pass for the new one
+        task.output.parent.mkdir(parents=True, exist_ok=True)
+        _append(task.output.parent / RECORD, json.dumps(line))
+        for path, content in outputs.items():
+            write_text(path, content)
+    except OSError as error:  # of a full disk it says no file's name
+        raise AsrError(
+            f"{task.output}: cannot be written ({error.strerror or error}); "
+            "what is done is kept, and the same command goes on from there"
+        ) from error
 
 
-def fingerprint(model: Path, options: Options) -> str:
-    """Return what changes if the model or the options do: hexadecimal digits of a SHA-256 of all their contents."""
+def fingerprint(model: Path, options: Options, version: str) -> str:
+    """Return what changes if the model, the options or this package do: hexadecimal digits of a SHA-256 over them.
+
+    Args:
+        model: the model folder.
+        options: how to transcribe.
+        version: of this package.
+    """
     from asr.decode.confidence import CALIBRATION
     from asr.model import files
 
@@ -107,7 +146,8 @@ def fingerprint(model: Path, options: Options) -> str:
         *(files.CONFIG, files.TOKENS, files.WEIGHTS, files.DECODER, CALIBRATION),
         *(files.LANGUAGE_MODEL, files.WORD_LANGUAGE_MODEL, files.RECURRENT_LANGUAGE_MODEL),
     )
-    digest = hashlib.sha256(json.dumps(asdict(options), sort_keys=True, default=str).encode())
+    made_with = {"asr": version, **asdict(options)}
+    digest = hashlib.sha256(json.dumps(made_with, sort_keys=True, default=str).encode())
     for name in names:
         path = model / name
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import count
@@ -39,6 +40,18 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def end_with_the_first() -> None:
+    """Let this process, which another started, end when that one does, whatever either is doing then."""
+    first = multiprocessing.parent_process()
+    assert first is not None, "nobody started this process"
+
+    def wait_and_end() -> None:
+        first.join()
+        os._exit(1)
+
+    threading.Thread(target=wait_and_end, daemon=True).start()
 
 
 class _Processes:
@@ -92,8 +105,9 @@ class _Processes:
 def _work(connection: Connection, load: Load) -> None:
     """Be a worker: load, then transcribe what comes through the pipe until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends the others
+    end_with_the_first()
     try:
-        with suppress(EOFError, OSError):  # the pipe ends with the first process, whatever ended that
+        with suppress(EOFError, OSError):  # the pipe ends with the first process, maybe before the thread has seen it
             transcribe = load()
             connection.send((Ready,))
             while True:

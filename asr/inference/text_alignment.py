@@ -92,7 +92,7 @@ def align_file(recognizer: Recognizer, audio: str | os.PathLike[str], text: str)
             f"{os.fspath(audio)}: {len(waveform) / recognizer.sample_rate_hz:g} s are too short for a text of "
             f"{len(tokens)} tokens; does the text belong to this file?"
         )
-    return _aligned(recognizer, os.fspath(audio), text, log_posteriors[0, : lengths[0]].cpu(), waveform)
+    return _aligned(recognizer, os.fspath(audio), text, tokens, log_posteriors[0, : lengths[0]].cpu(), waveform)
 
 
 def align_cuts(recognizer: Recognizer, cuts: Iterable[Cut]) -> Iterator[AlignedText]:
@@ -108,12 +108,14 @@ def align_cuts(recognizer: Recognizer, cuts: Iterable[Cut]) -> Iterator[AlignedT
         log_posteriors, lengths = recognizer.log_posteriors(batch)
         utterances = zip(batch.ids, log_posteriors.cpu(), lengths.tolist(), waveforms(batch), strict=True)
         for name, frames, length, waveform in utterances:
-            yield _aligned(recognizer, name, texts[name], frames[:length], torch.from_numpy(waveform))
+            tokens = recognizer.bundle.tokens.encode(texts[name])
+            yield _aligned(recognizer, name, texts[name], tokens, frames[:length], torch.from_numpy(waveform))
 
 
-def _aligned(recognizer: Recognizer, name: str, text: str, log_posteriors: Tensor, waveform: Tensor) -> AlignedText:
+def _aligned(
+    recognizer: Recognizer, name: str, text: str, tokens: list[int], log_posteriors: Tensor, waveform: Tensor
+) -> AlignedText:
     table, rate_hz = recognizer.bundle.tokens, recognizer.sample_rate_hz
-    tokens = table.encode(text)
     if len(log_posteriors) < min_frames(tokens):
         return AlignedText(name, text, (), 0.0)
     spans = align(log_posteriors, tokens)

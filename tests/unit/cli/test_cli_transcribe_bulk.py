@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from name_sayer import NameSayer, files_in, install, touch
 
+from asr.inference.journal import hold
+
 
 @pytest.fixture
 def loads(monkeypatch):
@@ -81,6 +83,14 @@ def test_if_all_is_done_no_model_is_loaded(transcribe, loads):
     assert len(loads) == 1
 
 
+def test_another_version_of_this_package_does_all_again(transcribe, loads, monkeypatch):
+    touch("in/a.wav")
+    assert transcribe("in", "--out", "out") == (0, "", "")
+    monkeypatch.setattr("asr.__version__", "99.0")
+    assert transcribe("in", "--out", "out") == (0, "", "")
+    assert len(loads) == 2
+
+
 def test_overwrite_does_all_again_and_replaces_what_was_there(transcribe, loads):
     touch("in/a.wav", "in/b.wav")
     transcribe("in", "--out", "out")
@@ -115,3 +125,21 @@ def test_a_defect_in_one_file_is_named_and_the_others_are_done(transcribe, monke
     status, out, err = transcribe("a.wav", "b.wav", "c.wav")
     assert (status, out) == (2, "a.wav\ta\nc.wav\tc\n")
     assert "skipped: b.wav: cannot be transcribed (IndexError in test_cli_transcribe_bulk.py, line " in err
+
+
+@pytest.mark.parametrize("option", [("--out", "out"), ("--beside",)])
+def test_while_another_run_writes_there_nothing_is_done(transcribe, loads, option):
+    touch("talks/day/a.wav", "talks/b.wav")
+    with hold([Path("talks"), Path("out")]):
+        status, _, err = transcribe("talks", *option)
+    assert (status, loads) == (1, [])
+    assert err.startswith(f"error: {'out' if 'out' in option else 'talks'}: another asr transcribe is at work there")
+    assert transcribe("talks", *option)[0] == 0
+
+
+def test_two_files_with_the_same_place_for_their_transcripts_are_an_error_however_they_are_spelt(transcribe, tmp_path):
+    touch("talks/a.wav", "talks/a.mp3")
+    status, _, err = transcribe("talks/a.wav", tmp_path / "talks" / "a.mp3", "--beside")
+    assert status == 1
+    assert "talks/a.wav and " in err
+    assert "would both be written" in err

@@ -34,9 +34,15 @@ def test_what_is_tuned_cannot_be_set_as_well(model: Path, tone_corpus: Path, cal
 
 
 @pytest.mark.parametrize(("given", "command"), [((), "asr lm ngram"), (("--set", "lm=words"), "--words")])
-def test_a_model_without_the_language_model_is_an_error_that_says_how_to_get_it(
-    model: Path, tone_corpus: Path, call: Call, given: tuple[str, ...], command: str
+def test_a_model_without_the_language_model_is_an_error_that_says_how_to_get_it_before_the_network_runs(
+    model: Path,
+    tone_corpus: Path,
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    given: tuple[str, ...],
+    command: str,
 ) -> None:
+    monkeypatch.setattr("asr.inference.dev_search.run_network", lambda *_: pytest.fail("the network ran"))
     before = (model / "decoder.yaml").read_text()
     status, _, err = call("tune", model, tone_corpus / "dev.jsonl.gz", *given)
     assert status == 1

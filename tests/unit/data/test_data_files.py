@@ -28,8 +28,19 @@ def test_weights_may_be_read_by_whoever_may_read_any_new_file(tmp_path: Path) ->
 def test_what_fails_half_way_leaves_the_file_before_it_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "notes.txt"
     write_text(path, "first")
-    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
-        temporary.write_text("sec")
-        raise RuntimeError
+
+    def fail_half_way() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("sec")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
     assert path.read_text(encoding="utf-8") == "first"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 251 + ".txt")  # 255 bytes
+    write_text(path, "long")
+    assert path.read_text(encoding="utf-8") == "long"

@@ -50,13 +50,24 @@ def test_nothing_is_tried_twice_and_only_what_is_tuned_changes() -> None:
 
 @pytest.mark.parametrize("where", [0.0, 100.0])
 def test_the_search_ends_where_errors_fall_without_end(where: float) -> None:
-    best = tuned(lambda weight, bonus, beam: abs(weight - where) + abs(bonus - where)).best
+    best = tuned(lambda weight, bonus, beam: 10 * abs(weight - where) + 10 * abs(bonus - where)).best
     assert (best.lm_weight, best.insertion_bonus) == ((3.0, 3.0) if where else (0.0, 0.0))
 
 
-def test_among_equals_the_smallest_weights_and_the_smallest_beam_win() -> None:
+def test_among_equals_the_usual_weights_and_the_smallest_beam_win() -> None:
     best = tuned(lambda weight, bonus, beam: 0.0).best
-    assert (best.lm_weight, best.insertion_bonus, best.beam_size) == (0.0, 0.0, 4)
+    assert (best.lm_weight, best.insertion_bonus, best.beam_size) == (0.5, 0.5, 4)
+
+
+@pytest.mark.parametrize(("others", "chosen"), [(105, (0.4, 0.5)), (106, (0.8, 1.0))])
+def test_what_wins_by_less_than_half_the_root_of_the_errors_does_not_win(
+    others: int, chosen: tuple[float, float]
+) -> None:
+    """One setting makes 100 errors: so 105 are as good. No weight of 0.5 is tried, as that of 0.4 is on the edge."""
+    result = tuned(
+        lambda weight, bonus, beam: 0.1 if (weight, bonus) == (0.8, 1.0) else others / 1000 + 10 * (weight > 0.4)
+    )
+    assert (result.best.lm_weight, result.best.insertion_bonus) == chosen
 
 
 @pytest.mark.parametrize(
@@ -72,18 +83,75 @@ def test_the_smallest_beam_with_the_fewest_errors_wins_at_the_weights_chosen_bef
     assert [result.errors(0.3, 0.25, beam) for beam in BEAM_SIZES] == [1000 * count for count in errors]
 
 
+WORDS = DecodeSettings(lm="words", oov_penalty=5.0)
+RNN = DecodeSettings(rnn_weight=0.3)
+RESCORED = DecodeSettings(rescore_weight=0.25)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "best"),
+    [
+        (WORDS, "oov_penalty", 8.0),
+        (WORDS, "oov_penalty", 5.0),
+        (RNN, "rnn_weight", 0.8),
+        (RNN, "rnn_weight", 0.0),
+        (RESCORED, "rescore_weight", 0.4),
+    ],
+)
+def test_what_the_settings_use_besides_is_chosen_too_and_the_weights_with_it(
+    settings: DecodeSettings, name: str, best: float
+) -> None:
+    """Where it is best, other weights are than where it was first."""
+
+    def count(what: str, tried: Sequence[DecodeSettings]) -> list[int]:
+        away = [10 * abs(getattr(item, name) - best) for item in tried]
+        weights = [0.7 if distance == 0 else 0.2 for distance in away]
+        return [
+            round(1000 * (distance + abs(item.lm_weight - weight) + abs(item.insertion_bonus - 0.75)))
+            for item, distance, weight in zip(tried, away, weights, strict=True)
+        ]
+
+    result = tune(count, settings)
+    assert result.best == settings.model_copy(
+        update={name: best, "lm_weight": 0.7, "insertion_bonus": 0.75, "beam_size": 4}
+    )
+    assert result.chosen == ("lm_weight", "insertion_bonus", "beam_size", name)
+    points = [trial[:-1] for trial in result.trials]
+    assert len(set(points)) == len(points) < 100
+    assert result.errors(0.0, 0.0, 16) == 1450
+    assert {getattr(trial, name) for trial in result.surface} == {best}
+    assert {trial[:2] for trial in result.surface} > {(0.2, 0.5), (0.7, 0.75), (1.0, 1.5)}
+
+
+def test_what_helps_by_no_more_than_chance_stays_as_it_was() -> None:
+    def count(what: str, tried: Sequence[DecodeSettings]) -> list[int]:
+        return [100 if item.rnn_weight == 0.8 else 105 for item in tried]
+
+    assert tune(count, RNN).best.rnn_weight == 0.3
+
+
+def test_what_the_settings_do_not_use_is_not_tried() -> None:
+    for settings in (SETTINGS, DecodeSettings(lm="words"), DecodeSettings(oov_penalty=5.0)):
+        result = tune(FakeDevSet(lambda weight, bonus, beam: 0.0).count, settings)
+        assert {trial[3:-1] for trial in result.trials} == {(settings.oov_penalty, 0.0, 0.0)}
+        assert result.chosen == ("lm_weight", "insertion_bonus", "beam_size")
+
+
 def test_a_count_too_few_is_an_error() -> None:
     with pytest.raises(ValueError, match="zip"):
         tune(lambda what, settings: [0], SETTINGS)
 
 
 def test_the_record_holds_every_trial_as_a_share_of_the_words() -> None:
-    result = tuned(lambda weight, bonus, beam: 0.001 * (2 + (weight != 0.4) + (beam < 16)))
+    result = tuned(lambda weight, bonus, beam: 0.001 * (2 + (weight != 0.4) + 4 * (beam < 16)))
     record = json.loads(json.dumps(result.to_json(words=50)))
-    assert record["chosen"] == {**SETTINGS.model_dump(), "lm_weight": 0.4, "insertion_bonus": 0.0, "beam_size": 16}
+    assert record["chosen"] == {**SETTINGS.model_dump(), "lm_weight": 0.4, "insertion_bonus": 0.5, "beam_size": 16}
     assert len(record["trials"]) == len(result.trials)
-    assert record["trials"][0] == {"lm_weight": 0.0, "insertion_bonus": -0.5, "beam_size": 16, "errors": 3, "wer": 0.06}
-    assert {trial["wer"] for trial in record["trials"]} == {0.04, 0.06}
+    assert record["trials"][0] == {
+        **{"lm_weight": 0.0, "insertion_bonus": -0.5, "beam_size": 16},
+        **{"oov_penalty": None, "rnn_weight": 0.0, "rescore_weight": 0.0, "errors": 3, "wer": 0.06},
+    }
+    assert {trial["wer"] for trial in record["trials"]} == {0.04, 0.06, 0.12}
 
 
 def test_the_picture_shows_every_rate_and_frames_what_was_chosen(

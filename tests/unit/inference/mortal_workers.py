@@ -44,16 +44,20 @@ def _say(path: Path) -> Result:
         raise ModelError("no file will do")
     if kind == "bad":
         return AudioError(f"{path}: truncated")
+    if kind == "endless":
+        path.with_suffix(".seen").touch()
+        time.sleep(1000)
     time.sleep(0.2 if kind == "slow" else 0.005)
     return (Transcript(path.read_text(encoding="utf-8"), (), 1.0, 1.0, str(path)),)
 
 
 def main(folder: Path, out: Path, jobs: int) -> None:
     outputs = {path: out / f"{path.stem}.txt" for path in sorted(folder.glob("*.wav"))}
-    tasks = {task.audio: task for task in journal.unfinished(journal.tasks_of(outputs, "fake"))}
-    for path, result in in_processes(load, list(tasks), jobs):
-        assert not isinstance(result, AudioError), result
-        journal.finish(tasks[path], {tasks[path].output: result[0].to_txt()})
+    with journal.hold([out]):
+        tasks = {task.audio: task for task in journal.unfinished(journal.tasks_of(outputs, "fake"))}
+        for path, result in in_processes(load, list(tasks), jobs):
+            assert not isinstance(result, AudioError), result
+            journal.finish(tasks[path], {tasks[path].output: result[0].to_txt()})
 
 
 if __name__ == "__main__":

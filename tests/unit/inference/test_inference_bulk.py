@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -35,6 +36,7 @@ from asr.inference.bulk import (
     one_by_one,
     share_out,
 )
+from asr.inference.journal import hold
 from asr.inference.processes import in_processes
 from asr.inference.transcript import Transcript
 from asr.model.acoustic import AcousticModel
@@ -161,10 +163,17 @@ def test_a_process_that_loads_a_model_returns_what_this_one_transcribes(rng, tmp
     assert any(one.words for path in paths[:3] for one in alone[path]), "nothing to compare"
 
 
-def processes_of(run: int) -> list[int]:
-    """Return the processes in a process group that live."""
-    found = subprocess.run(["ps", "-o", "pid=,stat=", "-g", str(run)], capture_output=True, text=True)
-    return [int(line.split()[0]) for line in found.stdout.splitlines() if not line.split()[1].startswith("Z")]
+def wait_until(holds: Callable[[], bool], within_s: float = 30.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to that"
+        time.sleep(0.005)
+
+
+def all_ended(run: int) -> bool:
+    """Whether no process of a process group lives."""
+    found = subprocess.run(["ps", "-o", "stat=", "-g", str(run)], capture_output=True, text=True)
+    return all(state.startswith("Z") for state in found.stdout.split())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills by signals")
@@ -184,10 +193,24 @@ def test_a_run_that_is_killed_four_times_writes_what_an_undisturbed_one_does(tmp
         else:
             run.kill()
         assert run.wait() == -signal.SIGKILL, "it was done before it was killed"
-        deadline = time.monotonic() + 20
-        while processes_of(run.pid) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert processes_of(run.pid) == [], "the workers outlived the run"
+        wait_until(partial(all_ended, run.pid))
     assert subprocess.run(command).returncode == 0
     found = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "out").glob("[!.]*")}
     assert found == {f"{path.stem}.txt": f"text of {path.stem}\n" for path in paths}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills by signals")
+def test_a_run_keeps_others_out_of_its_folder_until_it_is_killed_and_its_workers_end_with_it(tmp_path) -> None:
+    make_files(tmp_path / "in", ["endless"])
+    out = tmp_path / "out"
+    run = subprocess.Popen([sys.executable, mortal_workers.__file__, tmp_path / "in", out, "1"], start_new_session=True)
+    wait_until((tmp_path / "in" / "endless.seen").exists)
+    with pytest.raises(AsrError, match=r"out: another asr transcribe is at work there; wait .*"), hold([out]):
+        pytest.fail("two runs at once")
+    with hold([tmp_path / "elsewhere"]):
+        pass
+    run.kill()
+    assert run.wait() == -signal.SIGKILL
+    with hold([out]):
+        pass
+    wait_until(partial(all_ended, run.pid))

@@ -12,7 +12,7 @@ from asr.data.tokens import TokenTable
 from asr.decode.beam import WeightedScorer, beam_search
 from asr.decode.scorers import TokenNgramScorer
 from asr.errors import ModelError
-from asr.inference.dev_search import DevBatch, DevSearch, usual_jobs
+from asr.inference.dev_search import DevBatch, DevSearch, require_language_models, usual_jobs
 from asr.inference.recognizer import Recognizer
 from asr.lm.arpa import read_arpa, write_arpa
 from asr.lm.token_ngram import token_ngram
@@ -100,6 +100,23 @@ def test_two_processes_find_what_one_does(recognizer: Recognizer, batches: list[
         # A complaint about the model folder comes from the process as it would come from here.
         with pytest.raises(ModelError, match="lm is words"):
             together.count_errors([SETTINGS[1].model_copy(update={"lm": "words"})], int)
+
+
+@pytest.mark.parametrize(
+    ("decode", "missing"),
+    [
+        ({"lm": "words", "lm_weight": 0.0}, "lm is words, but there is no lm.words.arpa.gz"),
+        ({"rnn_weight": 0.3}, "there is no rnnlm"),
+        ({"rescore_weight": 0.3}, "there is no rnnlm"),
+    ],
+)
+def test_a_language_model_that_the_settings_name_and_the_folder_lacks_is_an_error(
+    recognizer: Recognizer, decode: dict[str, str | float], missing: str
+) -> None:
+    require_language_models(recognizer)
+    assert recognizer.bundle.folder is not None
+    with pytest.raises(ModelError, match=missing):
+        require_language_models(asr.load(recognizer.bundle.folder, decode=decode))
 
 
 @pytest.mark.parametrize(("audio_s", "jobs"), [(0.0, 1), (200.0, 1), (1e6, 7), (700.0, 4)])

@@ -12,7 +12,7 @@ import pytest
 from asr.errors import AsrError
 from asr.inference import journal
 from asr.inference.bulk import Options
-from asr.inference.journal import RECORD, Task, fingerprint, finish, tasks_of, unfinished
+from asr.inference.journal import RECORD, Task, fingerprint, finish, hold, tasks_of, unfinished
 
 
 @pytest.fixture
@@ -159,25 +159,50 @@ def test_names_that_are_not_utf_8_are_kept(tmp_path) -> None:
     assert unfinished([task]) == []
 
 
-def test_a_fingerprint_is_that_of_the_model_and_the_options_alone(tmp_path) -> None:
+def test_a_folder_named_twice_is_held_once_and_is_free_again_afterwards(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        with hold([Path("new/out"), tmp_path / "new" / "out", Path("new")]):
+            assert (tmp_path / "new" / "out").is_dir()
+            with pytest.raises(AsrError, match="new/out: another asr transcribe"), hold([Path("new/out")]):
+                pass
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_named_with_the_file_and_the_task_is_unfinished(task) -> None:
+    record = task.output.parent / RECORD
+    lines = record.read_bytes()
+    record.unlink()
+    record.symlink_to("/dev/full")
+    later = again(task, "others")
+    with pytest.raises(AsrError, match=r"out/a\.txt: cannot be written \(No space left on device\); .* same command"):
+        finish(later, {task.output: "new\n"})
+    record.unlink()
+    record.write_bytes(lines)
+    assert unfinished([later]) == [later]
+    assert sorted(path.name for path in task.output.parent.iterdir()) == [RECORD]
+
+
+def test_a_fingerprint_is_that_of_the_model_the_options_and_this_package_alone(tmp_path) -> None:
     settings = ["config.yaml", "tokens.json", "decoder.yaml", "calibration.json"]
     names = [*settings, "model.safetensors", "lm.arpa.gz", "lm.words.arpa.gz", "rnnlm/model.safetensors"]
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("before")
     options = Options(hotwords={"a": 1.0, "b": 2.0})
-    first = fingerprint(tmp_path, options)
+    first = fingerprint(tmp_path, options, "1.2")
     (tmp_path / "log.jsonl").write_text("{}")
-    assert fingerprint(tmp_path, Options(hotwords={"b": 2.0, "a": 1.0})) == first
+    assert fingerprint(tmp_path, Options(hotwords={"b": 2.0, "a": 1.0}), "1.2") == first
     others = [
-        fingerprint(tmp_path, changed)
+        fingerprint(tmp_path, changed, "1.2")
         for changed in (
             replace(options, method="beam"),
             replace(options, decode={"beam_size": 3}),
             replace(options, hotwords={"a": 1.0}),
         )
     ]
+    others.append(fingerprint(tmp_path, options, "1.3"))
     for name in names:
         (tmp_path / name).write_text("after")
-        others.append(fingerprint(tmp_path, options))
+        others.append(fingerprint(tmp_path, options, "1.2"))
     assert len({first, *others}) == 1 + len(others)
