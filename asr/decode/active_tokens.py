@@ -9,6 +9,7 @@ left out: a prefix keeps the mass of its last token's repetitions, however small
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,8 +26,8 @@ class ActiveTokens(NamedTuple):
     Column 0 is the blank's, in which the search puts the prefixes that stay as they are.
     """
 
-    tokens: list[Tensor]  # of each frame (batch, column) int64, all different in a row
-    log_posteriors: list[Tensor]  # of each frame (batch, column) float64; −inf for the blank and where not active
+    tokens: Sequence[Tensor | None]  # of each frame (batch, column) int64, all different in a row; None: all, in order
+    log_posteriors: Sequence[Tensor]  # of each frame (batch, column) float64; −inf for the blank and where not active
 
 
 def active_tokens(log_posteriors: Tensor, valid: Tensor, threshold: float) -> ActiveTokens:
@@ -35,25 +36,22 @@ def active_tokens(log_posteriors: Tensor, valid: Tensor, threshold: float) -> Ac
     Args:
         log_posteriors: `(batch, frame, token)`, natural log; token 0 is blank.
         valid: `(batch, frame)` bool; the other frames have no active tokens.
-        threshold: of the posterior; at 0 all tokens are active, in their own order.
+        threshold: of the posterior; at 0 all tokens are active.
     """
-    batch, frames, token_count = log_posteriors.shape
     if threshold == 0:
-        tokens = torch.arange(token_count, device=log_posteriors.device).expand(batch, frames, token_count)
-        masked = log_posteriors.masked_fill(~valid[:, :, None], _IMPOSSIBLE)
-        columns = [token_count] * frames
-    else:
-        active = (log_posteriors > math.log(threshold)) & valid[:, :, None]
-        active[:, :, BLANK] = True
-        counts = active.sum(dim=2)
-        columns = counts.amax(dim=0).tolist() if batch else [1] * frames
-        # The blank is ranked as if certain, so that it comes first.
-        ranked = log_posteriors.masked_fill(~active, _IMPOSSIBLE)
-        ranked[:, :, BLANK] = math.inf
-        masked, tokens = ranked.topk(max(columns, default=1), dim=2)
-    masked = masked.double()
-    masked[:, :, BLANK] = _IMPOSSIBLE
+        extending = log_posteriors.to(torch.float64, copy=True)
+        extending[:, :, BLANK] = _IMPOSSIBLE
+        return ActiveTokens([None] * log_posteriors.shape[1], extending.unbind(1))
+    active = (log_posteriors > math.log(threshold)) & valid[:, :, None]
+    active[:, :, BLANK] = True
+    columns = active.sum(dim=2).amax(dim=0).tolist()
+    # The blank is ranked as if certain, so that it comes first.
+    ranked = log_posteriors.masked_fill(~active, _IMPOSSIBLE)
+    ranked[:, :, BLANK] = math.inf
+    extending, tokens = ranked.topk(max(columns, default=1), dim=2)
+    extending = extending.double()
+    extending[:, :, BLANK] = _IMPOSSIBLE
     return ActiveTokens(
         [frame[:, :count] for frame, count in zip(tokens.unbind(1), columns, strict=True)],
-        [frame[:, :count] for frame, count in zip(masked.unbind(1), columns, strict=True)],
+        [frame[:, :count] for frame, count in zip(extending.unbind(1), columns, strict=True)],
     )

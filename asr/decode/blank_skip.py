@@ -18,10 +18,15 @@ from asr.data.tokens import BLANK
 
 
 class KeptFrames(NamedTuple):
-    """The frames to be searched, moved together, and what lies between them."""
+    """The frames to be searched, moved together, and what lies between them; the utterances with the most come first.
 
+    So the utterances that have a frame are the first of the batch, and a search drops the others as it goes.
+    """
+
+    utterance: Tensor  # (batch,) int64, each row's number in the batch that was given
+    running: list[int]  # of each frame, how many utterances have it
+    valid: Tensor  # (batch, kept) bool, the same as a mask
     log_posteriors: Tensor  # (batch, kept, token)
-    valid: Tensor  # (batch, kept) bool
     number: Tensor  # (batch, kept) int64, each frame's number before
     skips: Tensor  # (batch, kept + 1) bool: are there skipped frames before this one, or at last after all?
     log_blank: Tensor  # (batch, kept + 1) float64, the log-probability that those are blank
@@ -31,30 +36,27 @@ def keep_frames(log_posteriors: Tensor, valid: Tensor, threshold: float) -> Kept
     """Separate each utterance's frames whose blank posterior is above `threshold` from the others.
 
     Args:
-        log_posteriors: `(batch, frame, token)`, natural log; token 0 is blank.
+        log_posteriors: `(batch, frame, token)`, natural log; token 0 is blank. At least one utterance.
         valid: `(batch, frame)` bool, an utterance's own frames.
-        threshold: of the posterior; 1 keeps all frames.
+        threshold: of the posterior; 1 keeps all frames, those whose rounded posterior is above 1 too.
     """
-    batch, frames, _ = log_posteriors.shape
-    number = torch.arange(frames, device=log_posteriors.device).expand(batch, frames)
     log_blank = log_posteriors[:, :, BLANK].double()
-    skipped = valid & (log_blank > math.log(threshold))
-    if threshold == 1 or not skipped.any():
-        nothing = torch.zeros(batch, frames + 1, dtype=torch.float64, device=log_posteriors.device)
-        return KeptFrames(log_posteriors, valid, number, nothing.bool(), nothing)
-
+    skipped = valid & (log_blank > math.log(threshold)) if threshold < 1 else torch.zeros_like(valid)
     kept = valid & ~skipped
-    counts = kept.sum(dim=1)
-    most = int(counts.max())
+    counts, utterance = kept.sum(dim=1).sort(descending=True, stable=True)
+    skipped, kept, log_blank = skipped[utterance], kept[utterance], log_blank[utterance]
+    most = int(counts[0])
     # A frame's place among the kept ones; a skipped frame's is that of the next kept one.
     place = kept.cumsum(dim=1) - kept.long()
-    sums = log_blank.new_zeros(batch, most + 1).scatter_add_(1, place, torch.where(skipped, log_blank, 0.0))
-    skips = torch.zeros_like(sums).scatter_add_(1, place, skipped.double()) > 0
+    sums = log_blank.new_zeros(len(counts), most + 1).scatter_add_(1, place, torch.where(skipped, log_blank, 0.0))
     number = (~kept).long().argsort(dim=1, stable=True)[:, :most]
+    valid = torch.arange(most, device=counts.device) < counts[:, None]
     return KeptFrames(
-        log_posteriors=log_posteriors.take_along_dim(number[:, :, None], dim=1),
-        valid=torch.arange(most, device=counts.device) < counts[:, None],
+        utterance=utterance,
+        running=valid.sum(dim=0).tolist(),
+        valid=valid,
+        log_posteriors=log_posteriors[utterance[:, None], number],
         number=number,
-        skips=skips,
+        skips=torch.zeros_like(sums).scatter_add_(1, place, skipped.double()) > 0,
         log_blank=sums,
     )

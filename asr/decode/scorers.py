@@ -39,7 +39,7 @@ class Scorer(Protocol):
         Args:
             state: of the previous rows.
             parents: `(row,)` int64, the previous row that each new row continues; there may be more rows than
-                before.
+                before, or fewer.
             tokens: `(row,)` int64, the token it takes; 0 leaves the prefix as it is.
         """
 
@@ -68,7 +68,7 @@ class TableScorer:
 
     def advance(self, state: Tensor, parents: Tensor, tokens: Tensor) -> Tensor:
         """Return the states of new rows, see `Scorer`."""
-        return self.next_states[state[parents], tokens]
+        return self.next_states.take(state.index_select(0, parents) * self.next_states.shape[1] + tokens)
 
 
 class TokenNgramScorer(TableScorer):

@@ -16,8 +16,8 @@ is allowed; a word outside the lexicon then has `log p(<unk> | words before) −
 `<unk>`. Words of the lexicon that the n-gram lacks are `<unk>` as well, but without the penalty.
 
 The tables are `(node, token)` int32 and a few numbers a node, n-gram or context. In most frames most rows stay as they
-are: what they expect next is kept in the state, and the tables are read for those rows alone that took a token. Numbers
-are float64, as in the search, on every device.
+are: what they expect next is kept in the state, and on a CPU the tables are read only for the rows that took a token.
+Numbers are float64, as in the search, on every device.
 
 Source: Ortmanns, Ney and Eiden 1996, "Language-model look-ahead for large vocabulary speech recognition" (there with
 the context's own probabilities instead of the unigram's).
@@ -44,11 +44,9 @@ NOT_WORDS = {SENTENCE_START, SENTENCE_END, UNKNOWN}
 
 
 class WordState(NamedTuple):
-    """Where rows stand; tensors are `(row,)` but for the scores."""
+    """Where rows stand, and what they expect."""
 
-    node: Tensor  # int64, the word being spelled
-    context: Tensor  # int64, the words before it
-    context_after: Tensor  # int64, the context if it ends here
+    places: Tensor  # (row, 3) int64: the word being spelled, a node; the words before it, a context; the one if it ends
     scores: Tensor  # (row, token) float64, of the next token
 
 
@@ -129,28 +127,31 @@ class WordNgramScorer:
 
     def advance(self, state: WordState, parents: Tensor, tokens: Tensor) -> WordState:
         """Return the states of new rows, see `Scorer`."""
-        after = WordState(*(part.index_select(0, parents) for part in state))
-        rows = tokens.nonzero().squeeze(1)
-        taken = tokens[rows]
-        node = self._tables.next_node[after.node[rows], taken].long()
-        finishes = self._tables.opens_word[taken]
-        grown = self._state(node, torch.where(finishes, after.context_after[rows], after.context[rows]))
-        for part, new in zip(after, grown, strict=True):
-            part.index_copy_(0, rows, new)
-        return after
+        tables = self._tables
+        places, scores = (part.index_select(0, parents) for part in state)
+        # On a GPU all rows are grown, as picking some would have to wait for it; the blank leaves a row as it was.
+        on_cpu = tokens.device.type == "cpu"
+        rows = tokens.nonzero().squeeze(1) if on_cpu else torch.arange(len(tokens), device=tokens.device)
+        node, context, context_after = places.index_select(0, rows).unbind(1)
+        token = tokens.index_select(0, rows)
+        node = tables.next_node.take(node * tables.next_node.shape[1] + token).long()
+        context = torch.where(tables.opens_word.take(token), context_after, context)
+        grown = self._state(node, context)
+        return WordState(places.index_copy_(0, rows, grown.places), scores.index_copy_(0, rows, grown.scores))
 
     def _state(self, node: Tensor, context: Tensor) -> WordState:
-        tables, between, ahead = self._tables, node == BETWEEN, self._tables.ahead[node]
-        log_prob, context_after = self._ngram.look_up(context, tables.unit[node])
+        tables, between = self._tables, node == BETWEEN
+        log_prob, context_after = self._ngram.look_up(context, tables.unit.index_select(0, node))
         # The word's log-probability if it ends here: 0 between words, −inf if it cannot.
-        finish = torch.where(between, 0.0, log_prob + tables.extra[node])
+        finish = torch.where(between, 0.0, log_prob.add_(tables.extra.index_select(0, node)))
         context_after = torch.where(between, context, context_after)
 
+        ahead = tables.ahead.index_select(0, node)
         next_nodes = tables.next_node.index_select(0, node)
         scores = tables.arrive.index_select(0, next_nodes.view(-1)).view(next_nodes.shape).sub_(ahead[:, None])
         scores.index_add_(1, tables.opening, finish[:, None].expand(-1, len(tables.opening)))
-        scores[:, BLANK] = finish + tables.end[context_after] - ahead
-        return WordState(node, context, context_after, scores)
+        scores[:, BLANK] = finish + tables.end.index_select(0, context_after) - ahead
+        return WordState(torch.stack([node, context, context_after], dim=1), scores)
 
     def _build(self) -> _Tables:
         trie = build_trie(self.words, self._tokens)
@@ -158,7 +159,7 @@ class WordNgramScorer:
         no_word = trie.word == NO_WORD
         oov = self._sentence_end if self._oov_penalty is None else self._unit(UNKNOWN)  # −inf follows if closed
         extra = _IMPOSSIBLE if self._oov_penalty is None else -self._oov_penalty
-        contexts = np.arange(len(self._ngram.backoffs))
+        contexts = np.arange(len(self._ngram.backoff))
         best = trie.best_below(self._log_probs(np.zeros_like(units), units))
         if self._oov_penalty is not None:
             best = np.maximum(best, self._log_probs(np.array([0]), np.array([oov])) + extra)

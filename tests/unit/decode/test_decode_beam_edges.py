@@ -1,0 +1,114 @@
+"""Beam search at the edges of its input, and what it asks of a GPU."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from enumeration import LETTERS, agrees, enumerate_sequences, random_posteriors
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from asr.decode.beam import WeightedScorer, beam_search
+from asr.decode.hotwords import HotwordScorer
+from asr.decode.scorers import TokenNgramScorer
+from asr.lm.token_ngram import token_ngram
+
+SCORERS = [
+    WeightedScorer(TokenNgramScorer(token_ngram(["ab a", "b", "ba ab"], LETTERS, 3), LETTERS), 0.5),
+    WeightedScorer(HotwordScorer({"ab": 2.0}, LETTERS), 1.0),
+]
+_WAITING = {f"aten::{name}" for name in ("item", "_local_scalar_dense", "is_nonzero", "nonzero", "masked_select")}
+OPTIONS = [{}, {"token_floor": 0.05}, {"blank_skip": 0.6}, {"token_floor": 0.05, "blank_skip": 0.6}]
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations whose result the host has to know before it can go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        name = op.name()
+        by_mask = name.startswith("aten::index") and any(
+            index is not None and index.dtype == torch.bool
+            for argument in args
+            if isinstance(argument, list | tuple)
+            for index in argument
+            if index is None or isinstance(index, torch.Tensor)
+        )
+        if by_mask or name in _WAITING:
+            self.of[name] += 1
+        return op(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_how_often_the_search_waits_for_the_device_does_not_depend_on_the_number_of_frames(
+    options: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counted(name: str, waits: Waits) -> Callable[..., Any]:
+        original = getattr(torch.Tensor, name)
+
+        def method(tensor: torch.Tensor, *args: Any) -> Any:
+            waits.of[name] += 1
+            return original(tensor, *args)
+
+        return method
+
+    def waits_of(frames: int) -> Counter[str]:
+        waits = Waits()
+        with monkeypatch.context() as patch, waits:
+            for name in ("tolist", "numpy", "cpu"):
+                patch.setattr(torch.Tensor, name, counted(name, waits))
+            posteriors = random_posteriors(frames, frames, len(LETTERS), batch=3)
+            lengths = torch.tensor([frames, frames - 1, 3])
+            beam_search(posteriors, lengths, beam_size=4, scorers=SCORERS, **options)
+        return waits.of
+
+    assert waits_of(7) == waits_of(40)
+    assert waits_of(7).total() > 0  # the count works
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_no_utterances_have_no_hypotheses(options: dict[str, float]) -> None:
+    for frames in (0, 5):
+        nothing = torch.zeros(0, frames, len(LETTERS)), torch.zeros(0, dtype=torch.int64)
+        assert beam_search(*nothing, beam_size=3, scorers=SCORERS, **options) == []
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_utterances_without_frames_are_the_empty_sentence_whatever_their_neighbours(options: dict[str, float]) -> None:
+    log_posteriors = random_posteriors(1, 9, len(LETTERS), batch=4)
+    found = beam_search(log_posteriors, torch.tensor([0, 9, 0, 4]), beam_size=5, scorers=SCORERS, **options)
+    [[empty]] = beam_search(log_posteriors[:1, :0], torch.tensor([0]), beam_size=5, scorers=SCORERS, **options)
+    assert found[0] == found[2] == [empty]
+    assert (empty.tokens, empty.acoustic_score) == ((), 0.0)
+    assert len(found[1]) == len(found[3]) == 5
+
+
+def test_with_the_blank_as_only_token_there_is_one_sentence() -> None:
+    [[only]] = beam_search(torch.full((1, 3, 1), math.log(0.5)), torch.tensor([3]), beam_size=7)
+    assert (only.tokens, only.score) == ((), pytest.approx(3 * math.log(0.5)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("options", [{}, {"token_floor": 1e-6}])
+def test_log_posteriors_of_any_width_are_summed_in_float64(dtype: torch.dtype, options: dict[str, float]) -> None:
+    log_posteriors = random_posteriors(2, 5, 3).to(dtype)
+    expected = enumerate_sequences(log_posteriors[0])
+    [hypotheses] = beam_search(log_posteriors, torch.tensor([5]), beam_size=len(expected) + 90, **options)
+    assert agrees(hypotheses, expected)
+    for hypothesis in hypotheses:
+        assert hypothesis.score == pytest.approx(expected[hypothesis.tokens], abs=1e-9)
+
+
+def test_the_order_of_the_utterances_in_the_batch_changes_nothing() -> None:
+    log_posteriors, lengths = random_posteriors(3, 12, len(LETTERS), batch=6), torch.tensor([3, 12, 0, 7, 12, 5])
+    order = torch.tensor([4, 2, 0, 5, 1, 3])
+    in_order = beam_search(log_posteriors, lengths, beam_size=6, scorers=SCORERS)
+    shuffled = beam_search(log_posteriors[order], lengths[order], beam_size=6, scorers=SCORERS)
+    assert shuffled == [in_order[utterance] for utterance in order.tolist()]
