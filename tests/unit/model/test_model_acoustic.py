@@ -125,9 +125,7 @@ def test_recurrent_matrices_start_orthogonal_and_forget_gates_open() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_gpu_gives_the_log_posteriors_and_gradients_of_the_cpu(cell: str) -> None:
-    model = small_model(rnn=cell).train()
-    for dropout in (module for module in model.modules() if isinstance(module, nn.Dropout)):
-        dropout.p = 0.0
+    model = small_model(rnn=cell, dropout=0.0).train()
     waveforms, lengths = torch.randn(3, 16000), torch.tensor([16000, 9000, 3000])
 
     def run(device: str) -> list[torch.Tensor]:

@@ -15,7 +15,8 @@ CELLS = ["lstm", "gru", "tanh", "relu"]
 
 def one_way_model(cell: str = "lstm", subsampling: int = 4) -> AcousticModel:
     settings = {"rnn": cell, "bidirectional": False, "layers": 2, "hidden_size": 16, "subsampling": subsampling}
-    return AcousticModel(Config.model_validate({"model": settings | {"subsampling_channels": 4}}), token_count=7).eval()
+    settings |= {"subsampling_channels": 4, "dropout": 0.0}
+    return AcousticModel(Config.model_validate({"model": settings}), token_count=7).eval()
 
 
 @settings(max_examples=60)
@@ -87,9 +88,7 @@ def test_the_log_posteriors_do_not_depend_on_the_windows(cell: str, subsampling:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_gpu_gives_the_windowed_log_posteriors_and_gradients_of_the_cpu(cell: str) -> None:
-    model = one_way_model(cell).train()
-    for dropout in (module for module in model.modules() if isinstance(module, torch.nn.Dropout)):
-        dropout.p = 0.0
+    model = one_way_model(cell).train()  # without dropout, whose draws differ between devices
     waveforms, lengths = torch.randn(3, 16000), torch.tensor([16000, 9000, 3000])
 
     def run(device: str) -> list[torch.Tensor]:
