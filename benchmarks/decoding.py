@@ -39,6 +39,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import product
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -166,9 +167,10 @@ def work(name: str, part: int, model: Path, folder: Path, orders: Connection) ->
     decode = make(ModelBundle.load(model).tokens, folder / "lm.arpa")
     sets = {split: torch.load(folder / f"{split}.pt")[part::PROCESSES] for split in ("dev", "test")}
     orders.send("ready")
-    while (order := orders.recv()) is not None:
-        split, settings = order
-        orders.send(decode(sets[split], settings))
+    with suppress(EOFError):  # nothing more is asked
+        while True:
+            split, settings = orders.recv()
+            orders.send(decode(sets[split], settings))
 
 
 class Decoder:
