@@ -27,7 +27,7 @@ COMMANDS: dict[str, tuple[Callable[..., None] | typer.Typer, str]] = {
     "decode": (decode.decode, "Recognise the utterances of a manifest."),
     "score": (score.score, "Count the errors of a decode folder: WER and CER."),
     "transcribe": (transcribe.transcribe, "Turn audio files into text."),
-    "export": (export.export, "Write a model to ship: in 8 bits, as ONNX."),
+    "export": (export.export, "Write a model to ship: as ONNX, or in 8 bits."),
     "align": (align.align, "Show when each word of a text was spoken, and which fit badly."),
 }
 

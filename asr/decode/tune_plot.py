@@ -98,16 +98,17 @@ def _draw_surface(axes: Axes, result: TuneResult, words: int) -> None:
 def _draw_beams(axes: Axes, result: TuneResult, words: int) -> None:
     best = result.best
     rates = [100 * result.errors(best.lm_weight, best.insertion_bonus, size) / words for size in BEAM_SIZES]
-    axes.plot(BEAM_SIZES, rates, "o-", color="tab:grey")
+    axes.plot(BEAM_SIZES, rates, "o-", color="tab:grey", clip_on=False)  # whole also at 0, where the axis begins
     for size, rate in zip(BEAM_SIZES, rates, strict=True):
         axes.annotate(_digits(rate), (size, rate), xytext=(0, 12), textcoords="offset points", ha="center")
     chosen = rates[BEAM_SIZES.index(best.beam_size)]
-    axes.plot([best.beam_size], [chosen], "s", markersize=14, fillstyle="none", color=MARK, markeredgewidth=2.5)
+    (frame,) = axes.plot([best.beam_size], [chosen], "s", markersize=14, fillstyle="none", clip_on=False)
+    frame.set(color=MARK, markeredgewidth=2.5)
     axes.set_xscale("log", base=2)
     axes.set_xticks(BEAM_SIZES, [str(size) for size in BEAM_SIZES])
     axes.set_xlim(BEAM_SIZES[0] / 1.5, BEAM_SIZES[-1] * 1.5)
     highest = max(*rates, 1.0)
-    axes.set_ylim(-0.08 * highest, 1.2 * highest)
+    axes.set_ylim(0, 1.2 * highest)
     axes.set_xlabel("beam size, prefixes kept at a frame")
     axes.set_ylabel("word error rate, %")
     axes.set_title(f"LM weight {best.lm_weight:g}, bonus {best.insertion_bonus:g}")

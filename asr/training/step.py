@@ -115,8 +115,8 @@ def gradient_norms(model: nn.Module) -> dict[str, float]:
     gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
     norms = torch.stack(torch._foreach_norm(list(gradients.values()))).tolist() if gradients else []  # one transfer
     parts: dict[str, float] = {}
-    for name, norm in zip(gradients, norms, strict=True):
-        parts[part_of(name)] = math.hypot(parts.get(part_of(name), 0.0), norm)
+    for part, norm in zip(map(part_of, gradients), norms, strict=True):
+        parts[part] = math.hypot(parts.get(part, 0.0), norm)
     return parts
 
 
