@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -22,6 +22,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
+Factor = Annotated[float, Field(ge=0.5, le=2)]
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
@@ -52,7 +53,12 @@ class FeatureSettings(Settings):
 class AugmentSettings(Settings):
     """Perturbations of training utterances."""
 
-    speeds: tuple[float, ...] = Field((0.9, 1.0, 1.1), min_length=1, description="one is drawn per utterance and epoch")
+    speeds: tuple[Factor, ...] = Field(
+        (0.9, 1.0, 1.1), min_length=1, description="one is drawn per utterance and epoch; the pitch moves along"
+    )
+    tempos: tuple[Factor, ...] = Field(
+        (1.0,), min_length=1, description="one is drawn per utterance and epoch, of the log-mel; the pitch stays"
+    )
     frequency_masks: int = Field(2, ge=0)
     frequency_mask_bins: int = Field(20, ge=0, description="largest width of one mask, in mel bins")
     time_masks: int = Field(4, ge=0)

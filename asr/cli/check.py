@@ -30,18 +30,15 @@ def check(
     """
     from asr.cli.console import out, progress
     from asr.config import load_config
-    from asr.data.check import Limits, check_data, data_manifests
+    from asr.data.check import check_data, data_manifests, training_limits
 
     settings = load_config(config, overrides or [])
     manifests = data_manifests(data)
     total = sum(1 for cuts in manifests.values() for _ in cuts)
-    limits = Limits(
-        max_s=settings.training.max_utterance_s,
-        frame_shift_s=settings.model.subsampling * settings.features.hop_ms / 1000,
-        fastest_speed=max(settings.augment.speeds),
-    )
     with progress("check", total) as advance:
-        report = check_data(manifests, text=settings.text, limits=limits, on_utterance=lambda: advance(1))
+        report = check_data(
+            manifests, text=settings.text, limits=training_limits(settings), on_utterance=lambda: advance(1)
+        )
     out.print(render(report))
     if report.problems:
         raise typer.Exit(1)

@@ -61,7 +61,7 @@ class Limits:
 
     max_s: float
     frame_shift_s: float  # audio time of an output frame
-    fastest_speed: float = 1.0  # of the speed perturbation, which shortens training utterances
+    fastest: float = 1.0  # how many times as fast speed and tempo perturbation may play a training utterance
     min_s: float = MIN_UTTERANCE_S
 
 
@@ -70,7 +70,7 @@ def training_limits(config: Config) -> Limits:
     return Limits(
         max_s=config.training.max_utterance_s,
         frame_shift_s=config.model.subsampling * config.features.hop_ms / 1000,
-        fastest_speed=max(config.augment.speeds),
+        fastest=max(config.augment.speeds) * max(config.augment.tempos),
     )
 
 
@@ -121,7 +121,7 @@ def check_data(
         speakers: set[str] = set()
         split_characters: Counter[str] = Counter()
         words = 0
-        speed = limits.fastest_speed if split == "train" else 1.0
+        speed = limits.fastest if split == "train" else 1.0
         for cut in cuts:
             transcript = normalise(cut_text(cut), text)
             reasons = [*_audio_faults(cut, limits), *_text_faults(cut.duration / speed, transcript, text, limits)]

@@ -1,4 +1,4 @@
-"""Perturbations of training utterances: speed and SpecAugment masks.
+"""Perturbations of training utterances: speed, tempo and SpecAugment masks.
 
 Every draw is a function of (seed, epoch, utterance id), never of workers, batch composition or what ran before,
 so a resumed run sees exactly the audio it would have seen.
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from asr.config import AugmentSettings
 from asr.data.resample import resample
+from asr.features.logmel import valid_frames
 
 
 def utterance_rng(purpose: str, seed: int, epoch: int, utterance_id: str) -> np.random.Generator:
@@ -33,6 +34,36 @@ def perturb_speed(waveform: NDArray[np.float32], speed: float) -> NDArray[np.flo
     """
     ratio = Fraction(speed).limit_denominator(100)
     return resample(waveform, ratio.numerator, ratio.denominator)
+
+
+def draw_tempos(ids: Sequence[str], settings: AugmentSettings, *, seed: int, epoch: int) -> list[float]:
+    """Draw a tempo for each utterance."""
+    return [float(utterance_rng("tempo", seed, epoch, name).choice(settings.tempos)) for name in ids]
+
+
+def perturb_tempo(features: Tensor, lengths: Tensor, tempos: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Return features played `tempos` times as fast, interpolated between frames; the pitch stays.
+
+    Args:
+        features: `(batch, frame, mel)`, normalised: frames beyond the lengths are 0.
+        lengths: `(batch,)` frames.
+        tempos: one for each utterance.
+
+    Returns:
+        `(batch, frame', mel)` and `(batch,)` frames, `⌈frames / tempo⌉` of each.
+    """
+    if all(tempo == 1.0 for tempo in tempos):
+        return features, lengths
+    factors = torch.tensor(tempos, dtype=torch.float64, device=features.device)[:, None]
+    faster = (lengths / factors[:, 0]).ceil().long()
+    frame = torch.arange(int(faster.max()), device=features.device)
+    position, last = frame * factors, lengths[:, None] - 1
+    before = position.long().minimum(last)
+    after = (before + 1).minimum(last)
+    row = torch.arange(len(tempos), device=features.device)[:, None]
+    share = (position - before).to(features.dtype)[..., None]
+    between = features[row, before].lerp(features[row, after], share)
+    return between.where(valid_frames(faster, len(frame))[..., None], 0.0), faster
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,25 @@
+from pathlib import Path
+
 import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.config import AugmentSettings
-from asr.features.augment import SpecMasks, apply_masks, draw_masks, perturb_speed
+from asr.config import AugmentSettings, load_config
+from asr.data.check import frames_and_need, training_limits
+from asr.data.manifest import read_manifest
+from asr.data.tokens import TokenTable
+from asr.features.augment import (
+    SpecMasks,
+    apply_masks,
+    draw_masks,
+    draw_tempos,
+    perturb_speed,
+    perturb_tempo,
+)
+from asr.features.batching import training_batches
+from asr.model.acoustic import AcousticModel
+from asr.training.step import batch_loss
 
 OPTIONS = {"hop_ms": 10.0, "views": 2, "seed": 3, "epoch": 5}
 
@@ -63,3 +78,66 @@ def test_speed_changes_length_and_pitch_by_its_factor() -> None:
         spectrum = np.abs(np.fft.rfft(faster))
         peak_hz = spectrum.argmax() * rate_hz / len(faster)
         assert abs(peak_hz - 500 * speed) < 2
+
+
+TEMPOS = st.sampled_from([0.5, 0.7, 0.9, 1.0, 1.1, 1.3, 2.0])
+
+
+@given(utterances=st.lists(st.tuples(st.integers(1, 60), TEMPOS), min_size=1, max_size=4))
+def test_tempo_interpolates_each_utterance_as_numpy_does(utterances: list[tuple[int, float]]) -> None:
+    rng = np.random.default_rng(7)
+    originals = [rng.standard_normal((frames, 3)).astype(np.float32) for frames, _ in utterances]
+    batch = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(original) for original in originals], batch_first=True)
+    lengths = torch.tensor([frames for frames, _ in utterances])
+    faster, faster_lengths = perturb_tempo(batch, lengths, [tempo for _, tempo in utterances])
+    assert faster.shape == (len(utterances), int(faster_lengths.max()), 3)
+    for row, length, original, (frames, tempo) in zip(faster, faster_lengths, originals, utterances, strict=True):
+        assert frames / tempo <= length < frames / tempo + 1
+        places = np.arange(int(length)) * tempo
+        expected = np.stack([np.interp(places, np.arange(frames), original[:, band]) for band in range(3)], axis=1)
+        np.testing.assert_allclose(row[:length], expected, atol=1e-5)
+        assert not row[length:].any()
+
+
+@given(samples=st.integers(1600, 40_000), speed=TEMPOS, tempo=TEMPOS, subsampling=st.sampled_from([2, 4, 8]))
+def test_a_perturbed_utterance_has_the_frames_that_the_check_counts_on(
+    samples: int, speed: float, tempo: float, subsampling: int
+) -> None:
+    settings = ["model.layers=1", "model.hidden_size=8", f"model.subsampling={subsampling}"]
+    config = load_config(None, [*settings, f"augment.speeds=[{speed}]", f"augment.tempos=[{tempo}]"])
+    model = AcousticModel(config, 3)
+    sped = torch.tensor([len(perturb_speed(np.zeros(samples, np.float32), speed))])
+    frames = model.logmel.frame_count(sped)
+    _, frames = perturb_tempo(torch.zeros(1, int(frames), 1), frames, [tempo])
+    limits = training_limits(config)
+    counted, _ = frames_and_need(samples / 16000 / limits.fastest, "", limits.frame_shift_s)
+    assert model.subsampling.frame_count(frames) >= counted
+
+
+def test_tempos_are_drawn_for_each_utterance_and_epoch() -> None:
+    settings = AugmentSettings(tempos=(0.9, 1.0, 1.1))
+    names = [f"u{i}" for i in range(300)]
+    drawn = draw_tempos(names, settings, seed=3, epoch=5)
+    assert draw_tempos(names[7:9], settings, seed=3, epoch=5) == drawn[7:9]
+    assert all(70 < drawn.count(tempo) < 130 for tempo in settings.tempos)
+    for change in ({"seed": 4, "epoch": 5}, {"seed": 3, "epoch": 6}):
+        assert draw_tempos(names, settings, **change) != drawn
+
+
+def test_the_criterion_is_computed_at_the_tempo_drawn(tone_corpus: Path) -> None:
+    tokens = TokenTable.from_texts([" abcd"])
+    plain = ["augment.time_masks=0", "augment.frequency_masks=0", "training.consistency_weight=0", "model.dropout=0"]
+    plain += ["model.hidden_size=16", "augment.speeds=[1]", "training.batch_s=6", "training.intermediate_weight=0"]
+    config = load_config(None, plain)
+    torch.manual_seed(0)
+    model = AcousticModel(config, len(tokens))
+    (batch, *_) = next(training_batches(read_manifest(tone_corpus / "train.jsonl.gz"), tokens, config, epoch=0)).pieces
+    slowed = load_config(None, [*plain, "augment.tempos=[0.5]"])
+    found = batch_loss(model, batch, slowed, epoch=0).ctc
+    features, lengths = model.features(batch.waveforms, batch.lengths)
+    log_posteriors, frames = model.encode(*perturb_tempo(features, lengths, [0.5] * len(lengths)))
+    expected = torch.nn.functional.ctc_loss(
+        log_posteriors.transpose(0, 1), batch.tokens, frames, batch.token_lengths, reduction="sum"
+    )
+    torch.testing.assert_close(found, expected / batch.token_lengths.sum())
+    assert abs(found - batch_loss(model, batch, config, epoch=0).ctc) > 1
