@@ -47,12 +47,22 @@ def test_a_recording_of_half_a_minute_stays_whole_though_nobody_speaks(segmentat
     np.testing.assert_array_equal(found.waveform, waveform)
 
 
-@pytest.mark.parametrize("stretches", [(0, 5000), (4000, 3000, PAUSE - 2 * WINDOW, 3000, 4000), (9000, 100, 9000)])
+@pytest.mark.parametrize("stretches", [(0, 5000), (PAUSE - WINDOW, 3000, PAUSE - 2 * WINDOW, 3000, PAUSE - 2 * WINDOW)])
 def test_a_short_recording_with_no_pause_between_words_stays_whole(stretches):
     waveform = recording(*stretches)
     (found,) = segments(in_blocks(waveform, 7000), RATE_HZ, "vad")
     assert (found.start, found.skipped) == (0, 0)
     np.testing.assert_array_equal(found.waveform, waveform)
+
+
+@pytest.mark.parametrize(("before", "after"), [(9000, 9000), (PAUSE + WINDOW, 100), (100, PAUSE + WINDOW)])
+def test_of_a_pause_at_the_end_of_a_short_recording_a_little_is_kept(before, after):
+    waveform = recording(before, 3000, after)
+    (found,) = segments(in_blocks(waveform, 7000), RATE_HZ, "vad")
+    check_law(waveform, [found])
+    kept = before - found.start, found.start + len(found.waveform) - before - 3000
+    for silence, rest, least in zip((before, after), kept, (BEFORE, AFTER), strict=True):
+        assert rest == silence if silence < PAUSE else least <= rest < least + WINDOW
 
 
 @pytest.mark.parametrize("size", [100, 7000])
