@@ -80,6 +80,15 @@ def tone_speech(text: str, rng: np.random.Generator, rate_hz: int = 16000) -> np
     return (clean + 0.003 * rng.standard_normal(len(clean))).astype(np.float32)
 
 
+def voice_like(rng: np.random.Generator, seconds: float = 3.0) -> np.ndarray:
+    """Harmonics that come and go like syllables, in noise of changing loudness."""
+    time_s = np.arange(round(seconds * 16000)) / 16000
+    harmonics = sum(np.sin(2 * np.pi * 120 * k * time_s + rng.uniform(0, 6)) / k for k in range(1, 25))
+    loudness = np.clip(np.sin(2 * np.pi * 3 * time_s), 0, 1) * (time_s % 1.5 < 1)
+    noise = rng.standard_normal(len(time_s)) * 10 ** rng.uniform(-4, -1)
+    return (0.1 * loudness * harmonics + noise).astype(np.float32)
+
+
 class LoudnessDetector:
     """Takes what is loud for speech, in place of the speech detector, which knows that tones are none."""
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from importlib.metadata import files as files_of
 from pathlib import Path
 
+import numpy as np
 from safetensors.torch import save_file
 
 from asr.data.files import atomic_path, write_text
 from asr.decode.confidence import CALIBRATION
 from asr.errors import DependencyError, ModelError
-from asr.inference.onnx_folder import CARD, NETWORK, Description
+from asr.inference.onnx_folder import CARD, NETWORK, SPEECH_DETECTOR, SPEECH_DETECTOR_LICENCE, Description
+from asr.inference.speech_detector import shipped_weights
 from asr.lm.rnnlm_bundle import RNN_LM
 from asr.model import files
 from asr.model.bundle import ModelBundle
@@ -58,7 +61,7 @@ def export_onnx(model: Path, folder: Path, *, int8: bool = False) -> int:
 
     Raises:
         ModelError: the model folder is damaged, its network is not recurrent, or `folder` is a model folder itself.
-        DependencyError: the package onnx is missing.
+        DependencyError: the package onnx or silero-vad is missing.
     """
     try:
         from asr.inference.onnx_graph import acoustic_graph
@@ -71,8 +74,17 @@ def export_onnx(model: Path, folder: Path, *, int8: bool = False) -> int:
     with atomic_path(folder / NETWORK) as temporary:
         temporary.write_bytes(network)
     Description(bundle.model.sample_rate_hz, bundle.model.frame_shift_s, bundle.tokens.texts).save(folder)
+    _write_speech_detector(folder)
     write_text(folder / CARD, model_card(model, weights_line(len(network), int8=int8), _ONNX_USE))
     return len(network)
+
+
+def _write_speech_detector(folder: Path) -> None:
+    weights = shipped_weights()
+    with atomic_path(folder / SPEECH_DETECTOR) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **weights)  # type: ignore[arg-type]
+    licences = [file.read_text() for file in files_of("silero-vad") or () if file.name == "LICENSE"]
+    write_text(folder / SPEECH_DETECTOR_LICENCE, "\n".join(["https://github.com/snakers4/silero-vad\n", *licences]))
 
 
 def export_torch(model: Path, folder: Path, *, int8: bool = False) -> int:

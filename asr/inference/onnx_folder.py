@@ -3,6 +3,8 @@
 model.onnx   the network, one recording → its log-posteriors, all in this one file (`onnx_graph.py`)
 model.json   what surrounds it: `{"format": 1, "sample_rate_hz": …, "frame_shift_s": …, "tokens": […]}`
 README.md    the model card
+
+speech_detector.npz  the weights of Silero VAD, which tells where somebody speaks; `speech_detector.LICENSE` is theirs
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from asr.data.tokens import BLANK, BLANK_SYMBOL
 from asr.errors import ModelError
 
 NETWORK, DESCRIPTION, CARD = "model.onnx", "model.json", "README.md"
+SPEECH_DETECTOR, SPEECH_DETECTOR_LICENCE = "speech_detector.npz", "speech_detector.LICENSE"
 INPUT, OUTPUT = "waveform", "log_posteriors"  # of the network
 
 _FORMAT = 1

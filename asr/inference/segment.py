@@ -9,6 +9,9 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.inference import speech_detector
+from asr.inference.speech_detector import WINDOW_S, Detector, is_speech
+
 Segmentation: TypeAlias = Literal["vad", "fixed", "none"]
 Waveform: TypeAlias = NDArray[np.float32]
 
@@ -40,7 +43,12 @@ class Segment(NamedTuple):
     """Samples between the segment before, or the start of the recording, and this one: nobody speaks there."""
 
 
-def segments(blocks: Iterable[Waveform], rate_hz: int, segmentation: Segmentation = "vad") -> Iterator[Segment]:
+def segments(
+    blocks: Iterable[Waveform],
+    rate_hz: int,
+    segmentation: Segmentation = "vad",
+    detector: Detector | None = None,
+) -> Iterator[Segment]:
     """Yield a recording's segments as soon as they are known.
 
     Args:
@@ -49,7 +57,10 @@ def segments(blocks: Iterable[Waveform], rate_hz: int, segmentation: Segmentatio
         segmentation: `vad` cuts in pauses and leaves long ones out, those at the ends too, but keeps a recording of up
             to 30 s whole if it finds no speech; `fixed` leaves nothing out, cuts at the quietest fifth of a second
             between 15 and 30 s; `none` keeps the recording whole.
+        detector: of speech, for `vad`, at its beginning; by default that of the package silero-vad.
     """
+    if segmentation == "vad" and detector is None:
+        detector = speech_detector.SpeechDetector(rate_hz)
     rest = iter(blocks)
     head: list[Waveform] = []
     while segmentation == "none" or sum(map(len, head)) <= LONGEST_S * rate_hz:
@@ -57,14 +68,14 @@ def segments(blocks: Iterable[Waveform], rate_hz: int, segmentation: Segmentatio
         if block is None:
             if head:
                 whole = Segment(0, np.concatenate(head), 0)
-                found = list(_speech_segments([whole.waveform], rate_hz)) if segmentation == "vad" else []
+                found = list(_speech_segments([whole.waveform], rate_hz, detector)) if detector else []
                 if len(found) == 1:
                     found = [_with_short_silence(whole, found[0], rate_hz)]
                 yield from found or [whole]
             return
         head.append(block)
-    cut = _speech_segments if segmentation == "vad" else _fixed_segments
-    yield from cut(chain(head, rest), rate_hz)
+    blocks = chain(head, rest)
+    yield from _speech_segments(blocks, rate_hz, detector) if detector else _fixed_segments(blocks, rate_hz)
 
 
 def _with_short_silence(whole: Segment, only: Segment, rate_hz: int) -> Segment:
@@ -146,7 +157,7 @@ def _fixed_segments(blocks: Iterable[Waveform], rate_hz: int) -> Iterator[Segmen
     yield tape.cut(tape.start, tape.end)
 
 
-def _speech_segments(blocks: Iterable[Waveform], rate_hz: int) -> Iterator[Segment]:
+def _speech_segments(blocks: Iterable[Waveform], rate_hz: int, detector: Detector) -> Iterator[Segment]:
     """Yield the segments in which there is speech.
 
     A segment begins a little before its first window with speech. It ends a little after its last one, once no other
@@ -156,7 +167,7 @@ def _speech_segments(blocks: Iterable[Waveform], rate_hz: int) -> Iterator[Segme
     tape = _Tape()
     start: int | None = None  # of the segment that is open, if one is
     last = 0  # where its last window with speech ended
-    for begin, end, speech in _windows(blocks, rate_hz, tape):
+    for begin, end, speech in _windows(blocks, rate_hz, detector, tape):
         if speech:
             start = max(begin - before, tape.start) if start is None else start
             last = end
@@ -173,11 +184,10 @@ def _speech_segments(blocks: Iterable[Waveform], rate_hz: int) -> Iterator[Segme
         yield tape.cut(start, min(last + after, tape.end))
 
 
-def _windows(blocks: Iterable[Waveform], rate_hz: int, tape: _Tape) -> Iterator[tuple[int, int, bool]]:
+def _windows(
+    blocks: Iterable[Waveform], rate_hz: int, detector: Detector, tape: _Tape
+) -> Iterator[tuple[int, int, bool]]:
     """Put the blocks on the tape and yield where each window begins and ends, and whether there is speech in it."""
-    from asr.inference.speech_detector import WINDOW_S, SpeechDetector, is_speech  # torch, which `fixed` does without
-
-    detector = SpeechDetector(rate_hz)
     speech, window = False, 0
     for block in chain(blocks, [None]):
         if block is None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +22,12 @@ from asr.data.blocks import open_audio
 from asr.data.tokens import BLANK, TokenTable
 from asr.decode.hypothesis import Hypothesis, TokenSpan
 from asr.errors import AudioError, ConfigError, DependencyError, ModelError
-from asr.inference.onnx_folder import INPUT, NETWORK, OUTPUT, Description
-from asr.inference.segment import segments
+from asr.inference.onnx_folder import INPUT, NETWORK, OUTPUT, SPEECH_DETECTOR, Description
+from asr.inference.segment import Segmentation, segments
+from asr.inference.speech_detector import RATE_HZ, Network, SpeechDetector
 from asr.inference.transcript import Transcript, Word
 from asr.inference.words import Decoded, speech_extent
-from asr.runtime.resample import resampled
+from asr.runtime.resample import StreamResampler, resampled
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -52,21 +54,26 @@ def load(folder: str | os.PathLike[str], *, threads: int = 1) -> OnnxRecognizer:
         raise ConfigError(f"threads={threads}: from 1 to {_MOST_THREADS}")
     description = Description.load(Path(folder))
     session = _session(Path(folder) / NETWORK, len(description.tokens), threads)
-    return OnnxRecognizer(session, description)
+    return OnnxRecognizer(session, description, _speech_network(Path(folder) / SPEECH_DETECTOR))
 
 
 class OnnxRecognizer:
     """A loaded export, ready to transcribe."""
 
-    def __init__(self, session: InferenceSession, description: Description) -> None:
-        """Keep the network and what surrounds it; `load` makes both of a folder."""
+    def __init__(self, session: InferenceSession, description: Description, speech_network: Network) -> None:
+        """Keep the networks and what surrounds them; `load` makes them of a folder."""
         self._session = session
+        self._speech_network = speech_network
         self._tokens = _Texts(description.tokens)
         self.sample_rate_hz = description.sample_rate_hz
         self.frame_shift_s = description.frame_shift_s
 
     def transcribe(
-        self, audio: str | os.PathLike[str] | NDArray[np.floating], *, sample_rate: int | None = None
+        self,
+        audio: str | os.PathLike[str] | NDArray[np.floating],
+        *,
+        sample_rate: int | None = None,
+        segment: Segmentation = "vad",
     ) -> Transcript:
         """Transcribe a file or a waveform, of any length in the same memory.
 
@@ -74,30 +81,41 @@ class OnnxRecognizer:
             audio: the path of an audio file, `-` for standard input, or samples in [-1, 1]: `(sample,)` or
                 `(channel, sample)`, mixed down.
             sample_rate: of a waveform, in Hz; files carry their own.
+            segment: how a recording is cut, see `asr.inference.segment.segments`.
 
         Raises:
             AudioError: the audio cannot be used.
         """
         if isinstance(audio, (str, os.PathLike)):
             with open_audio(audio) as stream:
-                return self._transcribe(map(mix_down, stream.blocks), stream.sample_rate_hz, os.fspath(audio))
+                mono = map(mix_down, stream.blocks)
+                return self._transcribe(mono, stream.sample_rate_hz, os.fspath(audio), segment)
         if sample_rate is None or sample_rate <= 0:
             raise AudioError("a waveform needs sample_rate=, its samples per second")
-        return self._transcribe([mix_down(checked_waveform(np.asarray(audio)))], sample_rate, None)
+        return self._transcribe([mix_down(checked_waveform(np.asarray(audio)))], sample_rate, None, segment)
 
     def log_posteriors(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return `(frame, token)` natural-log posteriors of `(sample,)` at the model's rate; token 0 is the blank."""
         result: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: waveform})[0]
         return result
 
-    def _transcribe(self, blocks: Iterable[NDArray[np.float32]], from_hz: int, name: str | None) -> Transcript:
+    def _transcribe(
+        self, blocks: Iterable[NDArray[np.float32]], from_hz: int, name: str | None, segmentation: Segmentation
+    ) -> Transcript:
         rate_hz, samples = self.sample_rate_hz, 0
+        detector = SpeechDetector(rate_hz, self._speech_network, StreamResampler(rate_hz, RATE_HZ))
+
+        def counted() -> Iterator[NDArray[np.float32]]:
+            nonlocal samples
+            for block in resampled(blocks, from_hz, rate_hz):
+                samples += len(block)
+                yield block
+
         words: list[Word] = []
-        for segment in segments(resampled(blocks, from_hz, rate_hz), rate_hz, "fixed"):
+        for segment in segments(counted(), rate_hz, segmentation, detector if segmentation == "vad" else None):
             hypothesis, spans = best_path(self.log_posteriors(segment.waveform))
             decoded = Decoded((hypothesis,), spans, speech_extent(segment.waveform, rate_hz))
             words += decoded.words(self._tokens, self.frame_shift_s, segment.start / rate_hz)
-            samples = segment.start + len(segment.waveform)
         return Transcript.of(words, samples / rate_hz, name)
 
 
@@ -130,6 +148,17 @@ def best_path(log_posteriors: NDArray[np.float32]) -> tuple[Hypothesis, tuple[To
     score = float(best.sum(dtype=np.float64))
     tokens, frames = tuple(span.token for span in spans), tuple(span.start for span in spans)
     return Hypothesis(tokens, score, score, 0.0, frames), spans
+
+
+def _speech_network(path: Path) -> Network:
+    try:
+        with np.load(path) as weights:
+            return Network(weights)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+        reason = repr(error)
+    raise ModelError(f"{path}: the speech detector cannot be read ({reason}); export the model again")
 
 
 def _session(path: Path, token_count: int, threads: int) -> InferenceSession:

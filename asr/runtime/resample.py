@@ -33,18 +33,37 @@ def resampled(blocks: Iterable[NDArray[np.float32]], from_hz: int, to_hz: int) -
     if from_hz == to_hz:
         yield from blocks
         return
-    overlap, stretch = _OVERLAP_S * from_hz, _STRETCH_S * from_hz
-    waiting = np.zeros(overlap, np.float32)
+    resample = StreamResampler(from_hz, to_hz)
     for block in blocks:
-        waiting = np.concatenate([waiting, block])
-        while len(waiting) >= stretch + 2 * overlap:
-            yield _middle(waiting[: stretch + 2 * overlap], from_hz, to_hz)
-            waiting = waiting[stretch:]
-    rest = len(waiting) - overlap
-    if rest:
-        seconds = math.ceil(rest / from_hz) + 2 * _OVERLAP_S
-        padded = np.pad(waiting, (0, seconds * from_hz - len(waiting)))
-        yield _middle(padded, from_hz, to_hz)[: math.ceil(rest * to_hz / from_hz)]
+        yield resample(block)
+    yield resample(np.zeros(0, np.float32), last=True)
+
+
+class StreamResampler:
+    """Changes the rate of a recording `(sample,)` that arrives in blocks."""
+
+    def __init__(self, from_hz: int, to_hz: int) -> None:
+        """Begin a recording."""
+        self._rates_hz = from_hz, to_hz
+        self._overlap, self._stretch = _OVERLAP_S * from_hz, _STRETCH_S * from_hz
+        self._waiting = np.zeros(self._overlap, np.float32)
+
+    def __call__(self, block: NDArray[np.float32], *, last: bool = False) -> NDArray[np.float32]:
+        """Return the samples that can be told by now: none for some seconds, the rest with the `last`."""
+        from_hz, to_hz = self._rates_hz
+        if from_hz == to_hz:
+            return block
+        self._waiting = np.concatenate([self._waiting, block])
+        told = [np.zeros(0, np.float32)]
+        while len(self._waiting) >= self._stretch + 2 * self._overlap:
+            told.append(_middle(self._waiting[: self._stretch + 2 * self._overlap], from_hz, to_hz))
+            self._waiting = self._waiting[self._stretch :]
+        rest = len(self._waiting) - self._overlap
+        if last and rest:
+            seconds = math.ceil(rest / from_hz) + 2 * _OVERLAP_S
+            padded = np.pad(self._waiting, (0, seconds * from_hz - len(self._waiting)))
+            told.append(_middle(padded, from_hz, to_hz)[: math.ceil(rest * to_hz / from_hz)])
+        return np.concatenate(told)
 
 
 def _middle(waveform: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:

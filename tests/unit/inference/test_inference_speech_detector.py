@@ -13,17 +13,9 @@ from safetensors.torch import load_file
 from asr.errors import DependencyError
 from asr.inference import speech_detector
 from asr.inference.speech_detector import SpeechDetector
+from tests.conftest import voice_like
 
 RATE_HZ = 16000
-
-
-def voice_like(rng, seconds=3.0):
-    """Harmonics that come and go like syllables, in noise of changing loudness."""
-    time_s = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
-    harmonics = sum(np.sin(2 * np.pi * 120 * k * time_s + rng.uniform(0, 6)) / k for k in range(1, 25))
-    loudness = np.clip(np.sin(2 * np.pi * 3 * time_s), 0, 1) * (time_s % 1.5 < 1)
-    noise = rng.standard_normal(len(time_s)) * 10 ** rng.uniform(-4, -1)
-    return (0.1 * loudness * harmonics + noise).astype(np.float32)
 
 
 def in_blocks(detector, waveform, *sizes):
@@ -80,14 +72,14 @@ def test_what_is_loud_in_a_telephone_call_is_speech_and_the_pauses_are_not(yesno
 
 
 def test_a_missing_package_is_named_with_the_way_out(monkeypatch):
-    speech_detector._network.cache_clear()
+    speech_detector._shipped_network.cache_clear()
     monkeypatch.setattr(speech_detector, "find_spec", lambda name: None)
     with pytest.raises(DependencyError, match="silero-vad is missing: pip install silero-vad"):
         SpeechDetector(RATE_HZ)
 
 
 def test_weights_that_cannot_be_read_are_named(monkeypatch, tmp_path):
-    speech_detector._network.cache_clear()
+    speech_detector._shipped_network.cache_clear()
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "silero_vad_16k.safetensors").write_bytes(b"damaged")
     monkeypatch.setattr(speech_detector, "find_spec", lambda name: type("Spec", (), {"origin": tmp_path / "x.py"}))

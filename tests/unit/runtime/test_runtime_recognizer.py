@@ -1,6 +1,7 @@
 """The runtime against the recogniser that stands on torch; and without torch."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -13,18 +14,22 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from asr.config import load_config
+from asr.data.resample import resample
 from asr.data.tokens import TokenTable
 from asr.decode.align import align
 from asr.decode.greedy import greedy_search
 from asr.errors import AudioError, ConfigError, ModelError
 from asr.inference.export import export_onnx
 from asr.inference.recognizer import Recognizer
+from asr.inference.segment import segments
+from asr.inference.speech_detector import SpeechDetector
 from asr.model.acoustic import AcousticModel
 from asr.model.bundle import ModelBundle
 from asr.runtime import load
 from asr.runtime.__main__ import main
 from asr.runtime.recognizer import best_path
-from tests.conftest import TINY, tone_speech
+from asr.runtime.resample import StreamResampler
+from tests.conftest import TINY, tone_speech, voice_like
 
 onnx = pytest.importorskip("onnx")
 
@@ -82,14 +87,55 @@ def test_a_file_gets_the_transcript_that_torch_gives_it(text, recognizer, export
     soundfile.write(path, tone_speech(text, rng), 16000)
     expected = recognizer.transcribe(path, method="greedy", segment="fixed")
     assert expected.words
-    assert_same(load(exported).transcribe(path), expected)
+    assert_same(load(exported).transcribe(path, segment="fixed"), expected)
 
 
 def test_a_long_recording_is_cut_and_timed_as_with_torch(recognizer, exported, rng):
     speech = np.concatenate([tone_speech("ab cd abc", rng) for _ in range(60)])
     assert len(speech) > 70 * 16000
     expected = recognizer.transcribe(speech, sample_rate=16000, method="greedy", segment="fixed")
-    assert_same(load(exported).transcribe(speech, sample_rate=16000), expected)
+    assert_same(load(exported).transcribe(speech, sample_rate=16000, segment="fixed"), expected)
+
+
+@pytest.mark.parametrize("seconds", [3.0, 20.0])
+def test_it_cuts_where_nobody_speaks_as_torch_does(seconds, recognizer, exported, rng):
+    silence = 1e-3 * rng.standard_normal(2 * 16000).astype(np.float32)
+    speech = np.concatenate([silence, voice_like(rng, seconds), silence, voice_like(rng, seconds), silence])
+    cut = list(segments([speech], 16000))
+    assert cut[0].start > 16000
+    assert len(cut) > 1 or seconds < 20
+    for segment in ("vad", "none"):
+        expected = recognizer.transcribe(speech, sample_rate=16000, method="greedy", segment=segment)
+        assert_same(load(exported).transcribe(speech, sample_rate=16000, segment=segment), expected)
+
+
+def test_speech_is_detected_the_same_with_the_runtimes_own_resampling(rng):
+    speech = resample(np.concatenate([voice_like(rng) for _ in range(12)]), 16000, 22050)
+    expected = SpeechDetector(22050)(speech, last=True)
+    detector = SpeechDetector(22050, resampler=StreamResampler(22050, 16000))
+    found = [detector(block, last=place == 3) for place, block in enumerate(np.split(speech, [5000, 5001, 400_000]))]
+    assert [len(block) for block in found[:2]] == [0, 0]
+    assert expected.max() > 0.5 > expected.min()
+    difference = np.abs(np.concatenate(found) - expected)
+    assert difference.mean() < 0.01
+    assert difference.max() < 0.2  # the filters differ next to the end of the band
+
+
+def test_a_damaged_speech_detector_is_named(exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "export")
+    assert "MIT License" in (folder / "speech_detector.LICENSE").read_text()
+    network = folder / "speech_detector.npz"
+    whole = network.read_bytes()
+    for content in (b"", b"damaged", whole[:5000], whole[:600_000]):
+        network.write_bytes(content)
+        with pytest.raises(ModelError, match=r"speech_detector\.npz: the speech detector cannot be read .*export"):
+            load(folder)
+    np.savez(network, **{"conv1.weight": np.zeros(3, np.float32)})
+    with pytest.raises(ModelError, match=r"stft_conv\.weight"):
+        load(folder)
+    network.unlink()
+    with pytest.raises(ModelError, match="No such file"):
+        load(folder)
 
 
 def test_channels_and_rates_are_converted(recognizer, exported, tmp_path, rng):
@@ -97,7 +143,7 @@ def test_channels_and_rates_are_converted(recognizer, exported, tmp_path, rng):
     path = tmp_path / "speech.flac"
     soundfile.write(path, np.stack([speech, 0.5 * speech], axis=1), 44100)
     expected = recognizer.transcribe(path, method="greedy", segment="fixed")
-    result = load(exported).transcribe(path)
+    result = load(exported).transcribe(path, segment="fixed")
     assert result.text == expected.text
     assert result.duration_s == pytest.approx(len(speech) / 44100, abs=1e-3)
 
@@ -216,7 +262,8 @@ def test_a_number_of_threads_that_no_machine_has_is_refused(threads, exported):
 def test_a_frame_shift_of_whole_seconds_is_a_number_too(exported, tmp_path):
     content = json.loads((exported / "model.json").read_text()) | {"frame_shift_s": 1}
     (tmp_path / "model.json").write_text(json.dumps(content))
-    (tmp_path / "model.onnx").write_bytes((exported / "model.onnx").read_bytes())
+    for name in ("model.onnx", "speech_detector.npz"):
+        (tmp_path / name).write_bytes((exported / name).read_bytes())
     assert load(tmp_path).frame_shift_s == 1.0
 
 
