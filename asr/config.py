@@ -121,7 +121,9 @@ class TrainingSettings(Settings):
         20.0, gt=0, description="audio seconds in a step's batch, over all devices and before augmentation doubles it"
     )
     micro_batch_s: float | None = Field(
-        None, gt=0, description="most audio seconds in one forward pass; a larger batch is accumulated in pieces"
+        None,
+        gt=0,
+        description="most seconds in one forward pass, padding included; a larger batch goes in pieces",
     )
     max_utterance_s: float = Field(30.0, gt=0, description="longer utterances are left out and named")
     learning_rate: float = Field(2e-3, gt=0, description="the peak of the schedule")

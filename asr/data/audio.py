@@ -27,6 +27,8 @@ from asr.errors import AudioError
 
 # How far a request may run past a file's end: manifests round durations, mp3 decoders disagree about padding.
 _OVERRUN_S = 0.025
+# Of lhotse's kinds of sources those that hold audio; others are shell commands and addresses.
+_SOURCES = ("file", "memory", "shar")
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,8 @@ def mix_down(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
 def load_cut(cut: Any, sample_rate_hz: int) -> NDArray[np.float32]:
     """Return the samples of a lhotse cut as `(sample,)` mono float32 at `sample_rate_hz`.
 
-    A cut of a plain file is read here; lhotse reads the rest: archives, mixed or transformed cuts.
+    A cut of a plain file is read here; lhotse reads the rest: archives, mixed or transformed cuts. A manifest is data:
+    commands in it are not run, and nothing is fetched from the network.
 
     Raises:
         AudioError: the audio cannot be read; the message names the cut.
@@ -151,6 +154,7 @@ def load_cut(cut: Any, sample_rate_hz: int) -> NDArray[np.float32]:
             waveform, rate = read_audio(path, start_s=cut.start, duration_s=cut.duration)
             waveform = waveform[_channels(cut, path, len(waveform))]
         else:
+            _refuse_foreign_sources(cut.to_dict())
             waveform, rate = np.atleast_2d(np.asarray(cut.load_audio(), dtype=np.float32)), cut.sampling_rate
             if waveform.size == 0 or not usable(waveform).all():
                 raise AudioError(f"no samples, or samples that are {UNUSABLE}")
@@ -160,6 +164,19 @@ def load_cut(cut: Any, sample_rate_hz: int) -> NDArray[np.float32]:
         reason = str(error).partition("\n")[0].removesuffix(" Details:")
         raise AudioError(f"utterance {cut.id}: lhotse cannot load its audio ({reason})") from error
     return resample(mix_down(waveform), rate, sample_rate_hz)
+
+
+def _refuse_foreign_sources(manifest: Any) -> None:
+    """Refuse audio that lhotse would get from a shell command or the network, wherever in the manifest it stands."""
+    values = manifest.values() if isinstance(manifest, dict) else manifest if isinstance(manifest, list) else ()
+    for source in manifest.get("sources", ()) if isinstance(manifest, dict) else ():
+        if source["type"] not in _SOURCES:
+            raise AudioError(
+                f"its audio is to come from a source of type {source['type']!r} ({source['source']}), which is not "
+                "used; write the audio to a file first"
+            )
+    for value in values:
+        _refuse_foreign_sources(value)
 
 
 def _plain_file(cut: Any) -> Path | None:

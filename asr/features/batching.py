@@ -149,7 +149,7 @@ def training_batches(
 
     def share(step: list[Cut]) -> StepBatch:
         mine = step[process::processes]
-        pieces = max(1, min(_pieces(config, processes), len(step) // processes))
+        pieces = max(1, min(_pieces(step, config, processes), len(step) // processes))
         return StepBatch(
             pieces=[load(mine[piece::pieces] or step[:1]) for piece in range(pieces)],
             idle=not mine,
@@ -165,10 +165,13 @@ def _duration_s(cut: Cut) -> float:
     return float(cut.duration)
 
 
-def _pieces(config: Config, processes: int) -> int:
-    """Return the forward passes of one process in one step."""
+def _pieces(step: Sequence[Cut], config: Config, processes: int) -> int:
+    """Return the forward passes of each process in a step: so many that none has more than `micro_batch_s`, padded."""
     most_s = config.training.micro_batch_s
-    return 1 if most_s is None else math.ceil(config.training.batch_s / (most_s * processes))
+    if most_s is None:
+        return 1
+    most = max(1, int(most_s / max(map(_duration_s, step))))
+    return math.ceil(math.ceil(len(step) / processes) / most)
 
 
 def evaluation_batches(cuts: Iterable[Cut], config: Config, *, batch_s: float = 60.0) -> Iterator[Batch]:

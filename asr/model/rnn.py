@@ -7,7 +7,8 @@ arranged decides the speed, and it differs by device:
 * CPU: two one-directional passes. The second reads each utterance reversed *within its own length* (an index
   gather), so the padding stands last for both. One-directional passes over padded batches take oneDNN's fused
   kernels, and nothing of the padding reaches a valid frame.
-* CUDA: one packed bidirectional call, cuDNN's native way to treat varying lengths.
+* CUDA: one packed bidirectional call, cuDNN's native way to treat varying lengths; in float32 (TF32 where the GPU has
+  it), since autocast turns cuDNN's recurrences to float16, whatever it is told, and gradients are too small for that.
 
 Both use the same parameters (those of a bidirectional `nn.LSTM`), so a checkpoint moves freely between devices.
 A layer with one direction needs neither: padding comes after every valid frame. It can also go through an utterance
@@ -55,12 +56,13 @@ class RecurrentLayer(nn.Module):
             reversal: `reversal_index(lengths, frame)`.
         """
         y = self.norm(x)
-        if not self.bidirectional:
-            y, _ = _one_direction(self.rnn, self.cell, y, "")
-        elif x.is_cuda:
-            y = _packed(self.rnn, y, lengths)
-        else:
-            y = both_directions(self.rnn, self.cell, y, reversal)
+        with cudnn_in_float32():
+            if not self.bidirectional:
+                y, _ = _one_direction(self.rnn, self.cell, y, "")
+            elif x.is_cuda:
+                y = _packed(self.rnn, y.float(), lengths)
+            else:
+                y = both_directions(self.rnn, self.cell, y, reversal)
         return self._residual(x, y, lengths)
 
     def window(self, x: Tensor, lengths: Tensor, state: State | None) -> tuple[Tensor, State]:
@@ -74,7 +76,9 @@ class RecurrentLayer(nn.Module):
         Returns:
             `(batch, frame, width)`, zero beyond each length, and the state after the window.
         """
-        y, state = _one_direction(self.rnn, self.cell, self.norm(x), "", state)
+        y = self.norm(x)
+        with cudnn_in_float32():
+            y, state = _one_direction(self.rnn, self.cell, y, "", state)
         return self._residual(x, y, lengths), state
 
     def _residual(self, x: Tensor, y: Tensor, lengths: Tensor) -> Tensor:
@@ -150,6 +154,7 @@ def _one_direction(
     rnn: nn.RNNBase, cell: Cell, x: Tensor, suffix: str, state: State | None = None
 ) -> tuple[Tensor, State]:
     """Run one direction's weights over `(batch, frame, feature)` from the first frame on; without a state, from 0."""
+    x = x.float() if x.is_cuda else x
     weights = [getattr(rnn, f"{name}_l0{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
     if state is None:
         state = (x.new_zeros(1, x.shape[0], rnn.hidden_size),) * (2 if cell == "lstm" else 1)
@@ -160,6 +165,11 @@ def _one_direction(
         kernel = {"gru": torch.gru, "tanh": torch.rnn_tanh, "relu": torch.rnn_relu}[cell]
         y, *state_after = kernel(x, state[0], *options)
     return y, tuple(state_after)
+
+
+def cudnn_in_float32() -> torch.autocast:
+    """Return the context in which recurrences run: as they are on the CPU, without autocast on a GPU."""
+    return torch.autocast("cuda", enabled=False)
 
 
 def _packed(rnn: nn.RNNBase, x: Tensor, lengths: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from asr.config import TrainingSettings
 from asr.errors import TrainingError
@@ -21,16 +23,27 @@ def make_fabric(settings: TrainingSettings) -> Fabric:
     """Return the engine; `auto` takes a GPU if there is one.
 
     Raises:
-        TrainingError: `cuda` is asked for and there is none.
+        TrainingError: `cuda` is asked for and there is none, or the launcher gave the processes what cannot be used.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it would say, the start report says
     accelerator = choose_accelerator(settings.accelerator)
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and has_bf16(accelerator))
     devices, nodes = launched_processes(os.environ)
-    fabric = Fabric(
-        accelerator=accelerator, devices=devices, num_nodes=nodes, precision="bf16-mixed" if bf16 else "32-true"
-    )
-    fabric.launch()
+    alone = (devices, nodes) == (1, 1)  # else Fabric would take any Slurm allocation for one of several processes
+    try:
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=nodes,
+            precision="bf16-mixed" if bf16 else "32-true",
+            plugins=LightningEnvironment() if alone else None,
+        )
+        fabric.launch()
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
+        raise TrainingError(
+            f"training cannot start with {devices} processes on each of {nodes} machines: {error} (Slurm wants "
+            "--ntasks-per-node and --gpus-per-node, so that each process sees all GPUs of its machine)"
+        ) from error
     return fabric
 
 

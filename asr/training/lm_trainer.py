@@ -162,8 +162,9 @@ def train_lm(
                     yield RunStopped(stop.signal_name, state.step, run.checkpoints / LAST)
                     return
             summary = _finish_epoch(run, units, dev, out)
+            log.lm_epoch(summary)  # before the checkpoint, as in acoustic training
+            run.save()
             saved_at = time.perf_counter()
-            log.lm_epoch(summary)
             yield summary
     log.close()
 
@@ -194,7 +195,7 @@ def _start(
     run = LmRun(lm, carried, optimizer, RunState(), facts, checkpoints)
     if checkpoint is None:
         return run
-    require_same(checkpoint, facts)
+    require_same(checkpoint, facts, {"rnnlm": RnnLmSettings().model_dump(mode="json")})
     state = load_checkpoint(checkpoint, run.modules, optimizer)
     return LmRun(lm, carried, optimizer, state, facts, checkpoints)
 
@@ -240,7 +241,7 @@ def _step(run: LmRun, window: Tensor, rate: float) -> LmStep:
 
 
 def _finish_epoch(run: LmRun, units: LmUnits, dev: Sequence[Sequence[int]], out: Path) -> LmEpoch:
-    """Measure the model on dev, keep it if it is the best so far, and write a checkpoint."""
+    """Measure the model on dev, keep it if it is the best so far, and go on to the next epoch."""
     began, state = time.perf_counter(), run.state
     found: Perplexity = run.lm.eval().perplexity(dev, units.oov)
     best = found.perplexity <= min(state.dev_wers, default=float("inf"))
@@ -249,7 +250,6 @@ def _finish_epoch(run: LmRun, units: LmUnits, dev: Sequence[Sequence[int]], out:
     tally, state.tally = state.tally, Tally()
     state.epoch, state.batch = state.epoch + 1, 0
     state.dev_wers.append(found.perplexity)
-    run.save()
     return LmEpoch(
         epoch=state.epoch - 1,
         loss=tally.loss / max(1, tally.steps),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +23,7 @@ class TrainingLog:
         """Open the log of the run in `out`, which stands before `first_epoch` and after `first_step` steps."""
         self._path = out / "log.jsonl"
         lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-        kept = [line for line in lines if json.loads(line)["epoch"] < first_epoch]
+        kept = [line for line in lines if _epoch_of(line) < first_epoch]
         write_text(self._path, "".join(f"{line}\n" for line in kept))
         self._curves = SummaryWriter(str(out / "tensorboard"), purge_step=first_step + 1)
 
@@ -42,6 +44,8 @@ class TrainingLog:
     def _line(self, record: dict[str, Any]) -> None:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def _points(self, report: object, names: Iterable[str], step: int) -> None:
         for name in names:
@@ -50,3 +54,11 @@ class TrainingLog:
     def close(self) -> None:
         """Flush the curves."""
         self._curves.close()
+
+
+def _epoch_of(line: str) -> float:
+    """Return a line's epoch; that of a line of which only the beginning reached the disk has yet to come."""
+    try:
+        return float(json.loads(line)["epoch"])
+    except ValueError:
+        return math.inf

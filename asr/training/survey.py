@@ -1,6 +1,7 @@
 """A first pass over the training manifest: its tokens, its size, and the utterances that cannot be trained on.
 
-Only metadata are read, a line at a time, and what is kept does not grow with the number of lines.
+Only metadata are read, a line at a time, and what is kept does not grow with the number of lines; where sub-word pieces
+are to be learnt, it grows with the number of different words.
 """
 
 from __future__ import annotations

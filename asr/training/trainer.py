@@ -76,8 +76,9 @@ def train(
     model = AcousticModel(config, len(survey.tokens))
     if config.features.cmvn == "global":
         model.cmvn.set_moments(*feature_moments(model, evaluation_batches(all_cuts.filter(usable), config)))
-    transfer = transfer_weights(init_from, model, survey.tokens) if init_from else None
-    run = start_run(fabric, config, survey.tokens, model, out / "checkpoints", checkpoint)
+    transfer = transfer_weights(init_from, model, survey.tokens, config.features) if init_from else None
+    data_facts = {"utterances": survey.utterances, "audio_s": survey.audio_s, "dev_utterances": len(dev_cuts)}
+    run = start_run(fabric, config, survey.tokens, data_facts, model, out / "checkpoints", checkpoint)
     state = run.state
     log = TrainingLog(out, first_epoch=state.epoch, first_step=state.step) if run.first else None
     if run.first:
@@ -144,9 +145,11 @@ def train(
                     return
 
             summary = finish_epoch(run, config, survey, dev_cuts, out)
+            if log:  # before the checkpoint: on resuming, a line too many is dropped, and one too few would be lost
+                log.epoch(summary)
+            run.save()
             saved_at = time.perf_counter()
             if log:
-                log.epoch(summary)
                 yield summary
     if log:
         log.close()
@@ -192,7 +195,7 @@ def take_step(
 
 
 def finish_epoch(run: Run, config: Config, survey: Survey, dev_cuts: Sequence[Cut], out: Path) -> EpochReport:
-    """Measure the averaged weights on dev, keep them if they are the best so far, and write a checkpoint."""
+    """Measure the averaged weights on dev, keep them if they are the best so far, and go on to the next epoch."""
     began, state = time.perf_counter(), run.state
     dev = greedy_errors(run.average.model, dev_cuts, survey.tokens, config, run.fabric)
     best = dev.wer <= min(state.dev_wers, default=float("inf"))
@@ -210,7 +213,6 @@ def finish_epoch(run: Run, config: Config, survey: Survey, dev_cuts: Sequence[Cu
     tally, state.tally = state.tally, Tally()
     state.epoch, state.batch, state.utterances = state.epoch + 1, 0, 0
     state.dev_wers.append(dev.wer)
-    run.save()
     return EpochReport(
         epoch=state.epoch - 1,
         loss=tally.loss / max(1, tally.steps),

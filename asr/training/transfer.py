@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from asr.config import FeatureSettings
 from asr.data.tokens import TokenTable
 from asr.errors import ModelError
 from asr.model.acoustic import AcousticModel
@@ -26,11 +27,12 @@ class Transfer:
 
 
 @torch.no_grad()
-def transfer_weights(source: Path, model: AcousticModel, tokens: TokenTable) -> Transfer:
+def transfer_weights(source: Path, model: AcousticModel, tokens: TokenTable, features: FeatureSettings) -> Transfer:
     """Copy into `model` what fits of the model folder `source`.
 
     A tensor fits when name and shape agree. The output layer is taken row by row, by token, since another language or
-    another training text has another token table; rows of new tokens keep their random start.
+    another training text has another token table; rows of new tokens keep their random start. The moments of the
+    features are taken if the features are the same; otherwise those of the new training set stay.
 
     Raises:
         ModelError: `source` is no model folder, or nothing of it fits.
@@ -49,6 +51,8 @@ def transfer_weights(source: Path, model: AcousticModel, tokens: TokenTable) -> 
                 left[name] = reason
             else:
                 taken.append(name)
+        elif name.startswith("cmvn.") and features != bundle.config.features:
+            left[name] = f"{source} has other features"
         elif tensor.shape != old[name].shape:
             left[name] = f"its shape is {tuple(tensor.shape)}, that of {source} {tuple(old[name].shape)}"
         else:

@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+from lhotse.audio import AudioSource
+from lhotse.utils import fastcopy
 
 from asr.data.audio import audio_info, load_cut, mix_down, read_audio
 from asr.data.blocks import load_audio
@@ -239,6 +241,22 @@ def test_an_error_in_a_cut_names_utterance_and_file(tmp_path):
         AudioError, match=rf"utterance {padded.id}: lhotse cannot load its audio \(.*a\.wav' failed\.\)$"
     ):
         load_cut(padded, RATE_HZ)
+
+
+@pytest.mark.parametrize("kind", ["command", "url"])
+@pytest.mark.parametrize("form", ["plain", "padded", "in a room"])
+def test_a_manifest_runs_no_command_and_fetches_nothing(tmp_path, kind, form):
+    cut = make_cut("u1", write(tmp_path / "a.wav", tone(440)), "hello", "s1")
+    foreign = fastcopy(cut.recording)
+    foreign.sources = [AudioSource(kind, [0], f"touch {tmp_path}/done; cat {tmp_path}/a.wav")]
+    if form == "in a room":
+        cut = cut.reverb_rir(foreign)
+    else:
+        cut.recording = foreign
+        cut = cut.pad(duration=1.5) if form == "padded" else cut
+    with pytest.raises(AudioError, match=f"u.*a source of type '{kind}' .*write the audio to a file first"):
+        load_cut(cut, RATE_HZ)
+    assert not (tmp_path / "done").exists()
 
 
 def test_reading_audio_loads_neither_torch_nor_librosa():

@@ -77,6 +77,19 @@ def test_shares_and_pieces_of_a_step_make_up_the_step(
             assert len(pieces) > 1 or len(batch.ids) == 1
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("micro_batch_s", [2.5, 4, 100])
+def test_no_forward_pass_has_more_audio_than_allowed(tone_corpus: Path, processes: int, micro_batch_s: float) -> None:
+    settings = [f"training.micro_batch_s={micro_batch_s}", "training.batch_s=12", "augment.speeds=[1]"]
+    steps = steps_of(tone_corpus, load_config(None, settings), 0, processes=processes)
+    padded_s = [len(piece.ids) * piece.waveforms.shape[1] / 16000 for step in steps for piece in step.pieces]
+    longest_s = max(float(piece.lengths.max()) for step in steps for piece in step.pieces) / 16000
+    assert longest_s < 2.5
+    assert max(padded_s) <= micro_batch_s + (longest_s if processes > 1 else 0)  # all take the same number of pieces
+    if micro_batch_s == 100:
+        assert all(len(step.pieces) == 1 for step in steps)
+
+
 def test_a_process_without_an_utterance_takes_part_and_counts_nothing(tone_corpus: Path) -> None:
     config = load_config(None, ["training.batch_s=2"])
     shares = [steps_of(tone_corpus, config, 0, process=process, processes=9) for process in range(9)]

@@ -12,7 +12,8 @@ from conftest import TINY
 from safetensors.torch import load_file
 
 from asr.config import load_config
-from asr.training.device import launched_processes
+from asr.errors import TrainingError
+from asr.training.device import launched_processes, make_fabric
 from asr.training.trainer import train
 
 # Without dropout: its draws depend on how the batch is shared out.
@@ -80,3 +81,18 @@ def test_the_launchers_variables_tell_processes_and_machines(
     environment: dict[str, str], expected: tuple[int, int]
 ) -> None:
     assert launched_processes(environment) == expected
+
+
+def test_inside_a_slurm_allocation_a_process_started_by_hand_trains_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_JOB_NAME": "train"}.items():
+        monkeypatch.setenv(name, value)
+    fabric = make_fabric(load_config(None, ["training.accelerator=cpu"]).training)
+    assert (fabric.world_size, fabric.global_rank) == (1, 0)
+
+
+def test_what_slurm_should_have_been_told_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2", "SLURM_PROCID": "0"}
+    for name, value in (step | {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(TrainingError, match=r"2 processes on each of 1 machines: .*--ntasks-per-node"):
+        make_fabric(load_config(None, ["training.accelerator=cpu"]).training)

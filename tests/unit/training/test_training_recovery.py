@@ -5,22 +5,29 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import TINY
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from asr.config import load_config
-from asr.errors import ModelError, TrainingError
+from asr.data.manifest import read_manifest, write_manifest
+from asr.data.tokens import TokenTable
+from asr.errors import ConfigError, ModelError, TrainingError
+from asr.model.acoustic import AcousticModel
 from asr.training import checkpoint
 from asr.training.checkpoint import find_checkpoint
 from asr.training.reports import EpochReport, RunStart, RunStopped, StepReport
+from asr.training.run import start_run
 from asr.training.trainer import train
 
 SETTINGS = [*TINY, "training.epochs=3", "model.layers=2"]
@@ -157,6 +164,7 @@ import torch
 from asr.config import load_config
 from asr.errors import TrainingError
 from asr.training.reports import StepReport
+from asr.training.run import start_run
 from asr.training.trainer import train
 
 torch.set_num_threads(1)
@@ -193,3 +201,51 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(tone_corpus: Path, tmp
     (tmp_path / "out" / "checkpoints").write_text("a file where the folder should be")
     with pytest.raises((TrainingError, OSError), match="checkpoints"):
         run([*SETTINGS, "training.checkpoint_every_s=0"], tone_corpus, tmp_path / "out")
+
+
+def test_half_a_line_in_the_log_does_not_keep_a_run_from_going_on(tone_corpus: Path, tmp_path: Path) -> None:
+    run(SETTINGS, tone_corpus, tmp_path / "whole")
+    config = load_config(None, [*SETTINGS, "training.checkpoint_every_s=0"])
+    steps = train(config, tone_corpus, tmp_path / "torn")
+    while not isinstance(next(steps), EpochReport):
+        pass
+    list(itertools.islice(steps, 3))
+    log = tmp_path / "torn" / "log.jsonl"
+    (line,) = log.read_text().splitlines()
+    log.write_text(f"{line}\n{line.replace('0', '1', 1)[:30]}")
+    run(SETTINGS, tone_corpus, tmp_path / "torn", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "torn")
+
+
+def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default(tone_corpus: Path, tmp_path: Path) -> None:
+    run([*SETTINGS, "training.epochs=1"], tone_corpus, tmp_path)
+    path = tmp_path / "checkpoints" / "last.safetensors"
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["run"])
+    del header["facts"]["settings"]["augment"]["tempos"], header["facts"]["settings"]["data"]
+    save_file(load_file(path), path, metadata={"run": json.dumps(header)})
+    (start, *_) = run([*SETTINGS, "training.epochs=1"], tone_corpus, tmp_path, resume=True)
+    assert start.resumed_at_epoch == 1
+    with pytest.raises(ConfigError, match=r"augment\.tempos was \[1\.0\], is \[0\.9\]"):
+        run([*SETTINGS, "training.epochs=1", "augment.tempos=[0.9]"], tone_corpus, tmp_path, resume=True)
+
+
+def test_a_run_is_not_resumed_with_other_data(tone_corpus: Path, tmp_path: Path) -> None:
+    run([*SETTINGS, "training.epochs=1"], tone_corpus, tmp_path / "out")
+    shutil.copytree(tone_corpus, tmp_path / "more")
+    cuts = list(read_manifest(tone_corpus / "train.jsonl.gz"))
+    write_manifest([*cuts[1:], cuts[0].with_id("other"), cuts[0]], tmp_path / "more" / "train.jsonl.gz")
+    with pytest.raises(ConfigError, match=r"data\.utterances was 96, is 97; data\.audio_s"):
+        run([*SETTINGS, "training.epochs=1"], tmp_path / "more", tmp_path / "out", resume=True)
+
+
+def test_processes_that_found_different_checkpoints_do_not_train_together(tmp_path: Path) -> None:
+    config = load_config(None, SETTINGS)
+    tokens = TokenTable.from_texts(["ab"])
+    fabric = SimpleNamespace(
+        device=torch.device("cpu"),
+        setup=lambda model, optimizer: (model, optimizer),
+        all_gather=lambda place: torch.stack([place, place + torch.tensor([7, 0, 7])]),
+    )
+    with pytest.raises(TrainingError, match="must be a folder that all machines share"):
+        start_run(fabric, config, tokens, {}, AcousticModel(config, len(tokens)), tmp_path, None)

@@ -33,7 +33,7 @@ def test_everything_fits_and_the_output_layer_follows_the_tokens(tmp_path: Path)
     old = saved_model(tmp_path)
     new = AcousticModel(config_with(), len(NEW))
     fresh = new.output.weight.detach().clone()
-    transfer = transfer_weights(tmp_path, new, NEW)
+    transfer = transfer_weights(tmp_path, new, NEW, config_with().features)
     assert not transfer.left
     assert (transfer.shared_tokens, transfer.tokens) == (4, 5)  # blank, space, b, c; not z
     for name, tensor in old.state_dict().items():
@@ -46,8 +46,9 @@ def test_everything_fits_and_the_output_layer_follows_the_tokens(tmp_path: Path)
 
 def test_what_does_not_fit_is_left_and_named(tmp_path: Path) -> None:
     old = saved_model(tmp_path, "model.layers=2")
-    new = AcousticModel(config_with("features.mel_bins=80"), len(OLD))
-    transfer = transfer_weights(tmp_path, new, OLD)
+    config = config_with("features.mel_bins=80")
+    new = AcousticModel(config, len(OLD))
+    transfer = transfer_weights(tmp_path, new, OLD, config.features)
     assert "its shape is" in transfer.left["subsampling.projection.weight"]
     assert "no such tensor" in transfer.left["layers.1.norm.weight"]
     assert "layers.0.norm.weight" in transfer.taken
@@ -56,9 +57,25 @@ def test_what_does_not_fit_is_left_and_named(tmp_path: Path) -> None:
     assert set(transfer.taken) | set(transfer.left) == set(new.state_dict()) | set(old.state_dict())
 
 
+@pytest.mark.parametrize(("old", "taken"), [("features.cmvn=global", True), ("features.cmvn=utterance", False)])
+def test_moments_of_other_features_do_not_replace_those_of_the_training_set(
+    tmp_path: Path, old: str, taken: bool
+) -> None:
+    saved_model(tmp_path, old)
+    config = config_with("features.cmvn=global")
+    new = AcousticModel(config, len(OLD))
+    measured = torch.full_like(new.cmvn.mean, -8), torch.full_like(new.cmvn.std, 3)
+    new.cmvn.set_moments(*measured)
+    transfer = transfer_weights(tmp_path, new, OLD, config.features)
+    assert ("cmvn.mean" in transfer.taken) == taken
+    assert torch.equal(new.cmvn.mean, measured[0]) == (not taken)
+    assert torch.equal(new.cmvn.std, measured[1]) == (not taken)
+    assert ("cmvn.std" in transfer.left) == (not taken)
+
+
 def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"not a model folder"):
-        transfer_weights(tmp_path, AcousticModel(config_with(), len(OLD)), OLD)
+        transfer_weights(tmp_path, AcousticModel(config_with(), len(OLD)), OLD, config_with().features)
 
 
 def test_fine_tuning_starts_where_the_other_model_stood(tone_corpus: Path, tmp_path: Path) -> None:
