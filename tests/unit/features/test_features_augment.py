@@ -92,7 +92,7 @@ def test_tempo_interpolates_each_utterance_as_numpy_does(utterances: list[tuple[
     faster, faster_lengths = perturb_tempo(batch, lengths, [tempo for _, tempo in utterances])
     assert faster.shape == (len(utterances), int(faster_lengths.max()), 3)
     for row, length, original, (frames, tempo) in zip(faster, faster_lengths, originals, utterances, strict=True):
-        assert frames / tempo <= length < frames / tempo + 1
+        assert frames / tempo - 1e-9 <= length < frames / tempo + 1 + 1e-9
         places = np.arange(int(length)) * tempo
         expected = np.stack([np.interp(places, np.arange(frames), original[:, band]) for band in range(3)], axis=1)
         np.testing.assert_allclose(row[:length], expected, atol=1e-5)
@@ -127,7 +127,7 @@ def test_tempos_are_drawn_for_each_utterance_and_epoch() -> None:
 def test_the_criterion_is_computed_at_the_tempo_drawn(tone_corpus: Path) -> None:
     tokens = TokenTable.from_texts([" abcd"])
     plain = ["augment.time_masks=0", "augment.frequency_masks=0", "training.consistency_weight=0", "model.dropout=0"]
-    plain += ["model.hidden_size=16", "augment.speeds=[1]", "training.batch_s=6", "training.intermediate_weight=0"]
+    plain += ["model.hidden_size=16", "augment.tempos=[1]", "training.batch_s=6", "training.intermediate_weight=0"]
     config = load_config(None, plain)
     torch.manual_seed(0)
     model = AcousticModel(config, len(tokens))

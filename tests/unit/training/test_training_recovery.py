@@ -222,12 +222,12 @@ def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default(tone_corp
     path = tmp_path / "checkpoints" / "last.safetensors"
     with safe_open(path, "pt") as file:
         header = json.loads(file.metadata()["run"])
-    del header["facts"]["settings"]["augment"]["tempos"], header["facts"]["settings"]["data"]
+    del header["facts"]["settings"]["augment"]["gain_db"], header["facts"]["settings"]["data"]
     save_file(load_file(path), path, metadata={"run": json.dumps(header)})
     (start, *_) = run([*SETTINGS, "training.epochs=1"], tone_corpus, tmp_path, resume=True)
     assert start.resumed_at_epoch == 1
-    with pytest.raises(ConfigError, match=r"augment\.tempos was \[1\.0\], is \[0\.9\]"):
-        run([*SETTINGS, "training.epochs=1", "augment.tempos=[0.9]"], tone_corpus, tmp_path, resume=True)
+    with pytest.raises(ConfigError, match=r"augment\.gain_db was \[0\.0, 0\.0\], is \[0\.0, 6\.0\]"):
+        run([*SETTINGS, "training.epochs=1", "augment.gain_db=[0, 6]"], tone_corpus, tmp_path, resume=True)
 
 
 def test_a_run_is_not_resumed_with_other_data(tone_corpus: Path, tmp_path: Path) -> None:
