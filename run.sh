@@ -13,7 +13,8 @@ usage() {
                              any recipe: $(known_recipes)
 ./run.sh test [ARGUMENTS]    run the tests; arguments go to pytest
 
-KEY=VALUE are settings that override conf/RECIPE.yaml, e.g. model.hidden_size=320.
+KEY=VALUE, or --set KEY=VALUE as the asr commands have it, are settings that override conf/RECIPE.yaml, e.g.
+model.hidden_size=320.
 
 Options
   --corpus-dir DIR   the published corpus; without it, \$ASR_CORPORA/RECIPE
@@ -126,7 +127,8 @@ made_install() { [ -x "$VENV/bin/asr" ]; }
 run_prepare() {
     if [ "$RECIPE" = custom ]; then
         asr check "$DATA" --config "$CONFIG" ${SETS[@]+"${SETS[@]}"} && return
-        echo "./run.sh custom --data $DATA --stage 2 goes on without looking."
+        echo "Training leaves out what it cannot use and names it. To go on all the same:"
+        printf './run.sh%s --stage 2\n' "$(printf ' %q' "${ARGUMENTS[@]}")"
         return 1
     fi
     asr prepare "$RECIPE" --out "$DATA" ${CORPUS_DIR:+--corpus-dir "$CORPUS_DIR"}
@@ -288,7 +290,12 @@ parse() {
     while [ $# -gt 0 ]; do
         case $1 in
             -h | --help) usage && exit ;;
+            --set=*) OVERRIDES+=("${1#*=}") && shift ;;
             --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" && continue ;;
+            --set)
+                [ $# -gt 1 ] || misused "$1 needs a value"
+                OVERRIDES+=("$2") && shift 2
+                ;;
             --corpus-dir | --data | --out | --seed | --stage | --stop-stage)
                 [ $# -gt 1 ] || misused "$1 needs a value"
                 case $1 in
@@ -310,6 +317,7 @@ parse() {
 
 main() {
     local number
+    ARGUMENTS=("$@")
     parse "$@"
     VENV=$(from_root "${ASR_VENV:-$ROOT/.venv}")
     VENV=${VENV#"$ROOT/"}

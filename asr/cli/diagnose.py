@@ -9,11 +9,11 @@ import typer
 
 
 def diagnose(
-    model: Annotated[Path, typer.Argument(metavar="EXP", help="A model folder, e.g. exp/an4.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, e.g. exp/an4.")],
     data: Annotated[
         Path | None, typer.Option(help="Folder with dev.jsonl.gz; without it the network hears noise.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for diagnosis.png and .json. Default: EXP.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for diagnosis.png and .json. Default: MODEL.")] = None,
 ) -> None:
     """Show where gradients vanish or explode.
 

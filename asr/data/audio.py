@@ -126,6 +126,11 @@ def checked_waveform(audio: NDArray[Any]) -> NDArray[np.float32]:
     """
     if audio.ndim not in (1, 2) or audio.size == 0:
         raise AudioError(f"a waveform is (sample,) or (channel, sample) and not empty; got shape {audio.shape}")
+    if audio.ndim == 2 and audio.shape[0] > audio.shape[1]:
+        raise AudioError(
+            f"a waveform of shape {audio.shape} would have more channels than samples; soundfile, for one, gives "
+            "(sample, channel): pass waveform.T"
+        )
     if not np.issubdtype(audio.dtype, np.floating):
         raise AudioError(f"a waveform holds floats in [-1, 1]; got {audio.dtype}: divide integers by their full scale")
     if not usable(audio).all():

@@ -5,6 +5,7 @@ Decoding is libsndfile's, through soundfile: wav, flac, ogg, opus, mp3, NIST sph
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,7 +76,8 @@ def open_sound(path: Path, name: str | None = None) -> Iterator[soundfile.SoundF
             header = raw.read(1024)
         if not header:
             raise AudioError(f"{name}: the file is empty (0 bytes)")
-        with soundfile.SoundFile(str(path)) as file:
+        # Bytes, where names are bytes and need not be text.
+        with soundfile.SoundFile(str(path) if os.name == "nt" else os.fsencode(path)) as file:
             reason = _truncation(file, header)
             if reason:
                 raise AudioError(f"{name}: truncated: {reason}; copy or convert the file again")

@@ -95,8 +95,8 @@ class TokenTable:
         if unknown:
             names = ", ".join(repr(character) for character in unknown)
             raise TokenError(
-                f"{text!r}: no token for {names}; delete such characters with text.remove, "
-                "or have them in the training text"
+                f"{text!r}: no token for {names}, which the model's training text does not have; write what is "
+                "spoken, or take the text out"
             )
 
     def _content(self) -> dict[str, Any]:

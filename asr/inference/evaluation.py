@@ -13,6 +13,7 @@ from asr.data.manifest import transcripts
 from asr.features.batching import evaluation_batches
 from asr.inference.recognizer import Method, Recognizer
 from asr.inference.words import Decoded
+from asr.scoring.report import REPORTS
 from asr.scoring.trn import write_trn
 
 if TYPE_CHECKING:
@@ -44,7 +45,10 @@ def decode_cuts(
 
 
 def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], recognizer: Recognizer) -> None:
-    """Write `ref.trn`, `hyp.trn` and `hyp.jsonl` (word times, n-best hypotheses and their scores)."""
+    """Write `ref.trn`, `hyp.trn` and `hyp.jsonl` (word times, n-best hypotheses and their scores).
+
+    What `asr score` wrote there of earlier hypotheses is removed.
+    """
     tokens = recognizer.bundle.tokens
     references, hypotheses, records = {}, {}, []
     for utterance in utterances:
@@ -67,6 +71,8 @@ def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], re
             ],
         }
         records.append(json.dumps(record, ensure_ascii=False))
+    for name in REPORTS:
+        (folder / name).unlink(missing_ok=True)
     write_text(folder / "hyp.jsonl", "".join(f"{record}\n" for record in records))
     write_trn(references, folder / "ref.trn")
     write_trn(hypotheses, folder / "hyp.trn")

@@ -16,8 +16,9 @@ from pathlib import Path
 from asr.data.files import write_text
 from asr.data.tokens import BLANK, BLANK_SYMBOL
 from asr.errors import ModelError
+from asr.model.files import ONNX_NETWORK
 
-NETWORK, DESCRIPTION, CARD = "model.onnx", "model.json", "README.md"
+NETWORK, DESCRIPTION, CARD = ONNX_NETWORK, "model.json", "README.md"
 SPEECH_DETECTOR, SPEECH_DETECTOR_LICENCE = "speech_detector.npz", "speech_detector.LICENSE"
 INPUT, OUTPUT = "waveform", "log_posteriors"  # of the network
 

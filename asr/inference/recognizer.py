@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -261,8 +261,12 @@ class Recognizer:
         Raises:
             ModelError, LanguageModelError: a language model that the settings name is missing or damaged.
             TokenError: a hotword holds a character that is in no token.
-            ConfigError: a bonus is not above 0, or greedy search is given hotwords.
+            ConfigError: there is no such method, a bonus is not above 0, or greedy search is given hotwords.
         """
+        if method not in get_args(Method):
+            raise ConfigError(f"method={method!r}: {' or '.join(get_args(Method))}")
+        if hotwords and not isinstance(hotwords, Mapping):
+            raise ConfigError("hotwords: each needs its bonus, e.g. {'anna': 5.0}")
         if method == "greedy":
             if hotwords:
                 raise ConfigError(f"hotwords ({', '.join(hotwords)}) need the beam search, not the greedy one")

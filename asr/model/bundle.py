@@ -31,7 +31,7 @@ from asr.data.tokens import TokenTable
 from asr.errors import AsrError, ModelError
 from asr.model.acoustic import AcousticModel
 from asr.model.card import write_card
-from asr.model.files import CONFIG, DECODER, LANGUAGE_MODEL, TOKENS, WEIGHTS
+from asr.model.files import CONFIG, DECODER, LANGUAGE_MODEL, ONNX_NETWORK, TOKENS, WEIGHTS
 from asr.model.int8 import to_float32
 
 
@@ -76,6 +76,10 @@ class ModelBundle:
         root = Path(folder)
         missing = [name for name in (CONFIG, TOKENS, WEIGHTS, DECODER) if not (root / name).is_file()]
         if missing:
+            if (root / ONNX_NETWORK).is_file():
+                raise ModelError(f"{root}: an ONNX export, which is used by `python -m asr.runtime {root} FILE`")
+            if root.is_file():
+                raise ModelError(f"{root}: a file, not a model folder, which comes first")
             reason = f"{', '.join(missing)} missing" if root.is_dir() else "there is no such folder"
             raise ModelError(f"{root}: not a model folder ({reason}); `asr train` writes one")
         try:

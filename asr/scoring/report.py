@@ -24,6 +24,8 @@ from asr.scoring.rendering import (
 )
 from asr.scoring.trn import read_trn
 
+REPORTS = ("wer.json", "wer.txt", "report.html")
+
 
 @dataclass(frozen=True)
 class CorpusScore:
@@ -98,9 +100,13 @@ def score_folder(folder: Path) -> CorpusScore:
         ScoringError: see `read_score`.
     """
     score = read_score(folder)
-    write_text(folder / "wer.json", json.dumps(to_json(score), indent=2, ensure_ascii=False) + "\n")
-    write_text(folder / "wer.txt", to_text(score))
-    write_text(folder / "report.html", to_html(score, str(folder)))
+    contents = (
+        json.dumps(to_json(score), indent=2, ensure_ascii=False) + "\n",
+        to_text(score),
+        to_html(score, str(folder)),
+    )
+    for name, content in zip(REPORTS, contents, strict=True):
+        write_text(folder / name, content)
     return score
 
 

@@ -22,6 +22,7 @@ from asr.features.batching import StepBatch, evaluation_batches, prefetch, train
 from asr.model.acoustic import AcousticModel
 from asr.model.bundle import ModelBundle
 from asr.model.card import TrainingFacts
+from asr.model.files import WEIGHTS
 from asr.training.checkpoint import LAST, MOST_BAD_STEPS, Tally, find_checkpoint
 from asr.training.device import make_fabric
 from asr.training.evaluate import greedy_errors
@@ -57,8 +58,8 @@ def train(
         init_from: a model folder whose weights are taken over where they fit.
 
     Raises:
-        TrainingError: `out` holds a run and `resume` is not set; no usable data; several steps in a row gave no finite
-            gradient; a checkpoint cannot be written.
+        TrainingError: `out` holds a run and `resume` is not set, or a finished model; no usable data; several steps in
+            a row gave no finite gradient; a checkpoint cannot be written.
         ConfigError: a run is resumed with other settings.
         ModelError: no checkpoint can be read, or `init_from` cannot be used.
     """
@@ -66,6 +67,8 @@ def train(
     checkpoint, damage = find_checkpoint(out / "checkpoints")
     if checkpoint and not resume:
         raise TrainingError(f"{out}: holds a training run already; use --resume to continue it, or another --out")
+    if (out / WEIGHTS).exists() and not (out / "checkpoints").exists():
+        raise TrainingError(f"{out}: holds a finished model; choose another --out (--init-from {out} starts from it)")
     fabric = make_fabric(settings)
     dev_cuts = read_manifest(find_split(data, "dev")).to_eager()
     all_cuts = read_manifest(find_split(data, "train"))
@@ -82,6 +85,7 @@ def train(
     state = run.state
     log = TrainingLog(out, first_epoch=state.epoch, first_step=state.step) if run.first else None
     if run.first:
+        run.checkpoints.mkdir(exist_ok=True)  # tells the model of a run that is under way from a finished one
         yield RunStart(
             survey=survey,
             parameter_count=model.parameter_count,

@@ -45,6 +45,7 @@ def test_help_names_every_stage_option_and_recipe():
         (["an4", "--stage", "8"], "--stage 8: at most 7"),
         (["an4", "--stage=3", "--stop-stage=2"], "--stage 3 is after --stop-stage 2"),
         (["an4", "--data"], "--data needs a value"),
+        (["an4", "--set"], "--set needs a value"),
         (["custom"], "custom needs --data DIR"),
         (["an4", "--stage", "4", "model.layers=3"], "model.layers=3 is a setting of training, which --stage 4 leaves"),
     ],
@@ -186,7 +187,14 @@ def test_ones_own_data_are_looked_through_instead_of_prepared(checkout):
         "train --config conf/custom.yaml --data data/an4 --out exp/custom --set text.case=upper",
     ]
     output, _ = checkout.run("custom", "--data", "data/an4", "--out", "exp/b", FAILING="check", status=1)
-    assert "--stage 2 goes on without looking" in output
+    assert "./run.sh custom --data data/an4 --out exp/b --stage 2\n" in output
+    _, calls = checkout.run(
+        *("custom", "--data", "data/an4", "--stage", "2", "--stop-stage", "2"),
+        *("--set", "text.remove=., ", "--set=model.layers=2"),
+    )
+    assert calls == [
+        "train --config conf/custom.yaml --data data/an4 --out exp/custom --set text.remove=.,  --set model.layers=2",
+    ]
 
 
 def test_an_environment_without_the_package_is_an_error(checkout, tmp_path):

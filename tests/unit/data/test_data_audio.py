@@ -1,5 +1,6 @@
 """Audio files: every format is read to the same samples, every kind of damage is named."""
 
+import os
 import struct
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import soundfile
 from lhotse.audio import AudioSource
 from lhotse.utils import fastcopy
 
-from asr.data.audio import audio_info, load_cut, mix_down, read_audio
+from asr.data.audio import audio_info, checked_waveform, load_cut, mix_down, read_audio
 from asr.data.blocks import load_audio
 from asr.data.manifest import make_cut
 from asr.data.resample import resample
@@ -257,6 +258,19 @@ def test_a_manifest_runs_no_command_and_fetches_nothing(tmp_path, kind, form):
     with pytest.raises(AudioError, match=f"u.*a source of type '{kind}' .*write the audio to a file first"):
         load_cut(cut, RATE_HZ)
     assert not (tmp_path / "done").exists()
+
+
+def test_a_name_need_not_be_text(tmp_path):
+    name = os.fsdecode(b"gr\xf6\xdfe.wav")
+    path = write(tmp_path / "plain.wav", tone(440)).rename(tmp_path / name)
+    assert read_audio(path)[0].shape == (1, RATE_HZ)
+    with pytest.raises(AudioError, match="no such file"):
+        read_audio(path.with_suffix(".flac"))
+
+
+def test_samples_before_channels_are_refused():
+    with pytest.raises(AudioError, match=r"\(8000, 2\) would have more channels than samples; .*waveform\.T"):
+        checked_waveform(np.zeros((8000, 2)))
 
 
 def test_reading_audio_loads_neither_torch_nor_librosa():

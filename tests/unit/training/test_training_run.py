@@ -1,5 +1,6 @@
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,17 @@ def test_a_folder_with_a_run_is_not_overwritten(tone_corpus: Path, tmp_path: Pat
     other = load_config(None, [*TINY, "training.epochs=2"])
     with pytest.raises(ConfigError, match=r"training\.epochs"):
         next(train(other, tone_corpus, tmp_path, resume=True))
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_finished_model_is_not_overwritten(tone_corpus: Path, tmp_path: Path, resume: bool) -> None:
+    config = load_config(None, [*TINY, "training.epochs=1"])
+    run(config, tone_corpus, tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints")  # as in a folder that `asr export` wrote
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    with pytest.raises(TrainingError, match=r"holds a finished model; .*--init-from"):
+        next(train(config, tone_corpus, tmp_path, resume=resume))
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 def test_a_truncated_checkpoint_is_named(tone_corpus: Path, tmp_path: Path) -> None:
