@@ -74,6 +74,7 @@ def ngram(
     texts = (text for source in sources for text in stream_texts(source))
     test_texts = [] if test is None else read_texts(test)
     tokens = None
+    unknown: list[str] = []
     if model is not None:
         from asr.data.text import normalise
         from asr.model.files import LANGUAGE_MODEL, WORD_LANGUAGE_MODEL
@@ -94,7 +95,13 @@ def ngram(
         if vocabulary is not None:
             raise typer.BadParameter("of a model's tokens is given; --words counts words", param_hint="--vocabulary")
         unit, test_sentences = "tokens", token_sentences(test_texts, tokens)
-        lm = token_ngram(texts, tokens, config.decode.lm_order if order is None else order, counts)
+        order = config.decode.lm_order if order is None else order
+        try:
+            lm = token_ngram(texts, tokens, order, counts, lambda error: unknown.append(str(error)))
+        finally:
+            if unknown:
+                sentences = "sentence" if len(unknown) == 1 else "sentences"
+                console.print(f"left out {len(unknown)} {sentences}; {unknown[0]}")
     write_arpa(lm, path)
 
     for length, ngrams in enumerate(lm.ngrams, start=1):

@@ -17,7 +17,7 @@ from asr.data.text import normalise
 from asr.data.tokens import BLANK, min_frames
 from asr.decode.align import align
 from asr.decode.hypothesis import TokenSpan
-from asr.errors import ShapeError
+from asr.errors import ShapeError, TokenError
 from asr.features.batching import collate, evaluation_batches
 from asr.inference.recognizer import Recognizer, waveforms
 from asr.inference.words import acoustic_value, by_word, speech_extent, word_extents
@@ -98,9 +98,10 @@ def align_file(recognizer: Recognizer, audio: str | os.PathLike[str], text: str)
 def align_cuts(recognizer: Recognizer, cuts: Iterable[Cut]) -> Iterator[AlignedText]:
     """Yield each utterance of a manifest, in its order, along its transcript.
 
+    One that the model cannot spell, or for which the recording is too short, has no words and does not fit at all.
+
     Raises:
         AudioError: a recording cannot be read.
-        TokenError: a transcript holds characters that the model does not know.
     """
     config = recognizer.bundle.config
     texts = transcripts(cuts, config.text)
@@ -108,8 +109,12 @@ def align_cuts(recognizer: Recognizer, cuts: Iterable[Cut]) -> Iterator[AlignedT
         log_posteriors, lengths = recognizer.log_posteriors(batch)
         utterances = zip(batch.ids, log_posteriors.cpu(), lengths.tolist(), waveforms(batch), strict=True)
         for name, frames, length, waveform in utterances:
-            tokens = recognizer.bundle.tokens.encode(texts[name])
-            yield _aligned(recognizer, name, texts[name], tokens, frames[:length], torch.from_numpy(waveform))
+            try:
+                tokens = recognizer.bundle.tokens.encode(texts[name])
+            except TokenError:
+                yield AlignedText(name, texts[name], (), 0.0)
+            else:
+                yield _aligned(recognizer, name, texts[name], tokens, frames[:length], torch.from_numpy(waveform))
 
 
 def _aligned(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from asr.data.pieces import WORD_START
 from asr.data.tokens import BLANK, TokenTable
-from asr.errors import LanguageModelError
+from asr.errors import LanguageModelError, TokenError
 from asr.lm.kneser_ney import kneser_ney
 from asr.lm.ngram import NgramLm
 
@@ -37,7 +37,13 @@ def token_sentences(texts: Iterable[str], tokens: TokenTable) -> list[list[str]]
     return list(_stream(texts, tokens, token_units(tokens)))
 
 
-def token_ngram(texts: Iterable[str], tokens: TokenTable, order: int, prune: Sequence[int] = ()) -> NgramLm:
+def token_ngram(
+    texts: Iterable[str],
+    tokens: TokenTable,
+    order: int,
+    prune: Sequence[int] = (),
+    on_unknown: Callable[[TokenError], object] | None = None,
+) -> NgramLm:
     """Estimate an n-gram over tokens from normalised texts; every token has a probability, seen or not.
 
     Args:
@@ -45,17 +51,30 @@ def token_ngram(texts: Iterable[str], tokens: TokenTable, order: int, prune: Seq
         tokens: whose symbols the units are, see `token_units`.
         order: as in `kneser_ney`.
         prune: as in `kneser_ney`.
+        on_unknown: is told of each text with a character that is no token, which is left out.
 
     Raises:
-        TokenError: a text holds a character that is no token.
+        TokenError: a text holds a character that is no token, and there is no `on_unknown`.
         LanguageModelError: there is no text, or order or prune is out of range.
 
     Source: see `kneser_ney.py`.
     """
     units = token_units(tokens)
-    return kneser_ney(_stream(texts, tokens, units), order, vocabulary=units[BLANK + 1 :], prune=prune)
+    return kneser_ney(_stream(texts, tokens, units, on_unknown), order, vocabulary=units[BLANK + 1 :], prune=prune)
 
 
-def _stream(texts: Iterable[str], tokens: TokenTable, units: Sequence[str]) -> Iterator[list[str]]:
+def _stream(
+    texts: Iterable[str],
+    tokens: TokenTable,
+    units: Sequence[str],
+    on_unknown: Callable[[TokenError], object] | None = None,
+) -> Iterator[list[str]]:
     for text in texts:
-        yield [units[token] for token in tokens.encode(text)]
+        try:
+            ids = tokens.encode(text)
+        except TokenError as error:
+            if on_unknown is None:
+                raise
+            on_unknown(error)
+        else:
+            yield [units[token] for token in ids]

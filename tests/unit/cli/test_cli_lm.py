@@ -123,12 +123,22 @@ def test_without_a_model_out_is_needed(call: Call, text: Path) -> None:
     assert "--out" in err
 
 
-def test_text_with_characters_the_model_lacks_is_refused(call: Call, model: Path, tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_text("one 2\n")
-    status, _, err = call(tmp_path / "text.txt", "--model", model)
+def test_sentences_with_characters_the_model_lacks_are_left_out_and_told(
+    call: Call, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text("one 2\n3\n")
+    status, out, err = call(tmp_path / "text.txt", "--model", model)
     assert status == 1
-    assert "no token for '2'" in err
+    assert "left out 2 sentences; 'ONE 2': no token for '2'," in " ".join(out.split()) + err
     assert not (model / "lm.arpa.gz").exists()
+    (tmp_path / "more.txt").write_text("one two\none 2\ntwo\n")
+    status, out, _ = call(tmp_path / "more.txt", "--model", model)
+    assert status == 0
+    assert "left out 1 sentence; 'ONE 2': no token for '2'," in " ".join(out.split())
+    (tmp_path / "spelt.txt").write_text("one two\ntwo\n")
+    found = (model / "lm.arpa.gz").read_bytes()
+    call(tmp_path / "spelt.txt", "--model", model)
+    assert (model / "lm.arpa.gz").read_bytes() == found
 
 
 def test_a_folder_that_is_no_model_is_named(call: Call, text: Path, tmp_path: Path) -> None:

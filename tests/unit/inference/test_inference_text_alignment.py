@@ -82,14 +82,15 @@ def test_a_text_too_long_or_with_unknown_letters_is_an_error(recognizer: Any, au
         align_file(recognizer, audio, "az")
 
 
-def test_a_manifests_utterances_come_in_its_order_and_one_too_long_fits_not_at_all(
+def test_a_manifests_utterances_come_in_its_order_and_one_that_cannot_be_fits_not_at_all(
     recognizer: Any, audio: Path, tmp_path: Path
 ) -> None:
-    texts = ("ab c", "abc" * 7, "c")
+    texts = ("ab c", "abc" * 7, "c", "ab 7")
     cuts = [make_cut(f"u{index}", audio, text, "speaker") for index, text in enumerate(texts)]
     write_manifest(cuts, tmp_path / "m.jsonl.gz")
     aligned = list(align_cuts(recognizer, read_manifest(tmp_path / "m.jsonl.gz").to_eager()))
-    assert [item.id for item in aligned] == ["u0", "u1", "u2"]
-    assert aligned[1].words == ()
-    assert aligned[1].worst_fit == 0.0
+    assert [item.id for item in aligned] == ["u0", "u1", "u2", "u3"]
+    for item in (aligned[1], aligned[3]):
+        assert item.words == ()
+        assert item.worst_fit == 0.0
     assert aligned[0].words[0].fit == pytest.approx(0.9)
