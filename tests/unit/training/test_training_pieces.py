@@ -36,6 +36,7 @@ def word_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("loud_is_speech")  # tones are no speech to the detector
 def test_pieces_are_learnt_with_the_model_and_carry_it_to_words_and_language_model(
     word_corpus: Path, tmp_path: Path
 ) -> None:
