@@ -7,10 +7,8 @@ Prints the largest difference of any log-posterior (float32) and how many hypoth
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import torch
+from command_line import model_and_manifest
 
 import asr
 from asr.data.audio import load_cut
@@ -21,10 +19,7 @@ SIZES = (2, 8, 32)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("manifest", type=Path)
-    arguments = parser.parse_args()
+    arguments = model_and_manifest(__doc__).parse_args()
     recognizer = asr.load(arguments.model, accelerator="cpu")
     cuts = list(read_manifest(arguments.manifest))
     waveforms = [torch.from_numpy(load_cut(cut, recognizer.sample_rate_hz)) for cut in cuts]

@@ -9,12 +9,11 @@ and what it gains here it need not gain with noise of other kinds.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
+from command_line import model_and_manifest
 from numpy.typing import NDArray
 
 import asr
@@ -30,9 +29,7 @@ Waveform = NDArray[np.float32]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("manifest", type=Path)
+    parser = model_and_manifest(__doc__)
     parser.add_argument("--snr-db", type=float, default=5.0, help="signal-to-noise ratio over the whole utterance")
     arguments = parser.parse_args()
     recognizer = asr.load(arguments.model, accelerator="cpu")

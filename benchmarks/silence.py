@@ -8,10 +8,8 @@ does, `whole` gives all of it to the network.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
+from command_line import model_and_manifest
 from numpy.typing import NDArray
 
 import asr
@@ -26,10 +24,7 @@ SEGMENTATIONS: dict[str, Segmentation] = {"cut": "vad", "whole": "none"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("manifest", type=Path)
-    arguments = parser.parse_args()
+    arguments = model_and_manifest(__doc__).parse_args()
     recognizer = asr.load(arguments.model, accelerator="cpu")
     rate_hz = recognizer.sample_rate_hz
     cuts = list(read_manifest(arguments.manifest))

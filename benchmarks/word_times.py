@@ -9,10 +9,8 @@ the share within 100 ms, of the words' starts and of their ends.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
+from command_line import model_and_manifest
 
 import asr
 from asr.data.manifest import read_manifest
@@ -22,10 +20,7 @@ CLOSE_MS = 100
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("manifest", type=Path)
-    arguments = parser.parse_args()
+    arguments = model_and_manifest(__doc__).parse_args()
     recognizer = asr.load(arguments.model, accelerator="cpu")
     cuts = read_manifest(arguments.manifest).to_eager()
     times = {cut.id: cut.supervisions[0].alignment["word"] for cut in cuts}

@@ -74,7 +74,6 @@ def ngram(
     texts = (text for source in sources for text in stream_texts(source))
     test_texts = [] if test is None else read_texts(test)
     tokens = None
-    unknown: list[str] = []
     if model is not None:
         from asr.data.text import normalise
         from asr.model.files import LANGUAGE_MODEL, WORD_LANGUAGE_MODEL
@@ -96,12 +95,13 @@ def ngram(
             raise typer.BadParameter("of a model's tokens is given; --words counts words", param_hint="--vocabulary")
         unit, test_sentences = "tokens", token_sentences(test_texts, tokens)
         order = config.decode.lm_order if order is None else order
+        left_out = _LeftOut()
         try:
-            lm = token_ngram(texts, tokens, order, counts, lambda error: unknown.append(str(error)))
+            lm = token_ngram(texts, tokens, order, counts, left_out)
         finally:
-            if unknown:
-                sentences = "sentence" if len(unknown) == 1 else "sentences"
-                console.print(f"left out {len(unknown)} {sentences}; {unknown[0]}")
+            if left_out.count:
+                sentences = "sentence" if left_out.count == 1 else "sentences"
+                console.print(f"left out {left_out.count} {sentences}; {left_out.first}")
     write_arpa(lm, path)
 
     for length, ngrams in enumerate(lm.ngrams, start=1):
@@ -239,3 +239,15 @@ def _model(folder: Path) -> tuple[Config, TokenTable]:
     from asr.model.files import CONFIG, TOKENS
 
     return load_config(folder / CONFIG), load_tokens(folder / TOKENS)
+
+
+class _LeftOut:
+    """Counts the sentences that a model cannot spell and keeps what is wrong with the first: there may be many."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: Exception | None = None
+
+    def __call__(self, error: Exception) -> None:
+        self.count += 1
+        self.first = self.first or error

@@ -72,10 +72,11 @@ class TrainingDisplay:
         model, survey = self._config.model, start.survey
         line = self._console.print
         line(f"network   {model.network}, {start.parameter_count:,} parameters")
-        context = "the whole utterance" if model.sees_whole_utterance else "all that came before"
+        context = "the whole utterance" if model.sees_whole_utterance else "all before"
         if model.lookahead_frames:
-            context += f" and {model.lookahead_frames} frames to come"
-        line(f"sees      {1000 * start.receptive_field_s:.0f} ms a frame; with the {model.encoder} layers {context}")
+            context += f" and {model.lookahead_frames} frames ahead"
+        field_ms = round(1000 * start.receptive_field_s)
+        line(f"sees      {field_ms} ms in a frame; through the {model.encoder} layers {context}")
         line(f"data      {survey.utterances} utterances, {survey.audio_s / 3600:.2f} h, {len(survey.tokens)} tokens")
         line(f"device    {start.device}, {start.precision}" + (" (no GPU found)" if self._fell_back(start) else ""))
         if start.processes > 1:

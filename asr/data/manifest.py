@@ -67,10 +67,10 @@ def read_manifest(path: str | Path) -> CutSet:
         ManifestError: the file is missing, empty or does not begin with a cut; later: a line is malformed.
     """
     path = Path(path)
-    here = [split for split in SPLITS if (path / f"{split}.jsonl.gz").is_file()]
-    if here:
-        raise ManifestError(f"{path}: a data folder; name one of its manifests, e.g. {path / here[-1]}.jsonl.gz")
     if path.is_dir():
+        here = [split for split in SPLITS if (path / f"{split}.jsonl.gz").is_file()]
+        if here:
+            raise ManifestError(f"{path}: a data folder; name one of its manifests, e.g. {path / here[-1]}.jsonl.gz")
         shards = find_shards(path)
     elif not path.is_file():
         raise ManifestError(f"{path}: no such manifest; make it with `asr prepare` or `asr import`")

@@ -36,9 +36,16 @@ def perturb_speed(waveform: NDArray[np.float32], speed: float) -> NDArray[np.flo
     return resample(waveform, ratio.numerator, ratio.denominator)
 
 
+def draw_factor(purpose: str, factors: Sequence[float], *, seed: int, epoch: int, utterance_id: str) -> float:
+    """Draw one of the factors for an utterance and an epoch; where there is but one, nothing need be drawn."""
+    if len(factors) == 1:
+        return factors[0]
+    return float(utterance_rng(purpose, seed, epoch, utterance_id).choice(factors))
+
+
 def draw_tempos(ids: Sequence[str], settings: AugmentSettings, *, seed: int, epoch: int) -> list[float]:
     """Draw a tempo for each utterance."""
-    return [float(utterance_rng("tempo", seed, epoch, name).choice(settings.tempos)) for name in ids]
+    return [draw_factor("tempo", settings.tempos, seed=seed, epoch=epoch, utterance_id=name) for name in ids]
 
 
 def perturb_tempo(features: Tensor, lengths: Tensor, tempos: Sequence[float]) -> tuple[Tensor, Tensor]:
@@ -55,7 +62,7 @@ def perturb_tempo(features: Tensor, lengths: Tensor, tempos: Sequence[float]) ->
     if all(tempo == 1.0 for tempo in tempos):
         return features, lengths
     factors = torch.tensor(tempos, dtype=torch.float64, device=features.device)[:, None]
-    faster = (lengths / factors[:, 0]).ceil().long()
+    faster = (lengths / factors[:, 0] - 1e-9).ceil().long()  # a quotient may lie a last digit above a whole number
     frame = torch.arange(int(faster.max()), device=features.device)
     position, last = frame * factors, lengths[:, None] - 1
     before = position.long().minimum(last)

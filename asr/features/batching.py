@@ -19,7 +19,7 @@ from asr.data.audio import load_cut
 from asr.data.manifest import cut_text
 from asr.data.text import normalise
 from asr.data.tokens import TokenTable
-from asr.features.augment import perturb_speed, utterance_rng
+from asr.features.augment import draw_factor, perturb_speed
 from asr.features.conditions import conditions_of, perturb_conditions
 from asr.features.sampling import group_by_padded_size, shuffled_batches
 
@@ -140,7 +140,7 @@ def training_batches(
         waveforms, ids, token_lists = [], [], []
         for cut in batch:
             waveform = load_cut(cut, config.features.sample_rate_hz)
-            speed = float(utterance_rng("speed", seed, epoch, cut.id).choice(config.augment.speeds))
+            speed = draw_factor("speed", config.augment.speeds, seed=seed, epoch=epoch, utterance_id=cut.id)
             faster = perturb_speed(waveform, speed)
             waveforms.append(torch.from_numpy(perturb_conditions(faster, conditions, epoch=epoch, utterance_id=cut.id)))
             token_lists.append(tokens.encode(normalise(cut_text(cut), config.text)))

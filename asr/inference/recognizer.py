@@ -28,7 +28,7 @@ from asr.errors import AudioError, ConfigError, ModelError
 from asr.features.batching import Batch, collate
 from asr.inference.language_models import LanguageModels
 from asr.inference.listening import listener
-from asr.inference.segment import Segmentation, batches, segments
+from asr.inference.segment import Counted, Segmentation, batches, segments
 from asr.inference.stream import END_SILENCE_S, LONGEST_S, Partial, stream_results
 from asr.inference.transcript import Transcript, Word
 from asr.inference.words import Decoded, speech_extent
@@ -127,7 +127,7 @@ class Recognizer:
             AudioError: the audio cannot be used.
             TokenError: a hotword holds a character that is in none of the model's tokens.
         """
-        rate_hz, samples = self.sample_rate_hz, 0
+        rate_hz = self.sample_rate_hz
         if isinstance(audio, (str, os.PathLike)):
             name: str | None = os.fspath(audio)
             blocks = audio_blocks(audio, rate_hz, channel=channel)
@@ -136,16 +136,11 @@ class Recognizer:
                 raise AudioError("a waveform needs sample_rate=, its samples per second")
             name, blocks = None, waveform_blocks(checked_waveform(_array(audio)), sample_rate, rate_hz, channel=channel)
 
-        def counted() -> Iterator[NDArray[np.float32]]:
-            nonlocal samples
-            for block in blocks:
-                samples += len(block)
-                yield block
-
+        recording = Counted(blocks)
         report = on_progress or (lambda _: None)
         found: list[tuple[int, list[Word]]] = []
         done = 0
-        for group in batches(segments(counted(), rate_hz, segment), rate_hz):
+        for group in batches(segments(recording, rate_hz, segment), rate_hz):
             tensors = [torch.from_numpy(piece.waveform) for piece in group]
             batch = collate(tensors, [[]] * len(group), [""] * len(group))
             for piece, decoded in zip(group, self.decode(batch, method, hotwords), strict=True):
@@ -153,9 +148,9 @@ class Recognizer:
             covered = sum(piece.skipped + len(piece.waveform) for piece in group)
             done += covered
             report(covered / rate_hz)
-        report((samples - done) / rate_hz)
+        report((recording.samples - done) / rate_hz)
         words = [word for _, words in sorted(found, key=lambda item: item[0]) for word in words]
-        return Transcript.of(words, samples / rate_hz, name, channel)
+        return Transcript.of(words, recording.samples / rate_hz, name, channel)
 
     def stream(
         self,

@@ -59,8 +59,7 @@ def segments(
             between 15 and 30 s; `none` keeps the recording whole.
         detector: of speech, for `vad`, at its beginning; by default that of the package silero-vad.
     """
-    if segmentation == "vad" and detector is None:
-        detector = speech_detector.SpeechDetector(rate_hz)
+    detector = (detector or speech_detector.SpeechDetector(rate_hz)) if segmentation == "vad" else None
     rest = iter(blocks)
     head: list[Waveform] = []
     while segmentation == "none" or sum(map(len, head)) <= LONGEST_S * rate_hz:
@@ -89,6 +88,20 @@ def _with_short_silence(whole: Segment, only: Segment, rate_hz: int) -> Segment:
     if len(whole.waveform) - end < (_PAUSE_S - _AFTER_S) * rate_hz:
         end = len(whole.waveform)
     return Segment(start, whole.waveform[start:end], start)
+
+
+class Counted:
+    """Passes a recording's blocks on, as they are asked for, and counts their samples."""
+
+    def __init__(self, blocks: Iterable[Waveform]) -> None:
+        """Begin with none."""
+        self._blocks = blocks
+        self.samples = 0
+
+    def __iter__(self) -> Iterator[Waveform]:
+        for block in self._blocks:
+            self.samples += len(block)
+            yield block
 
 
 def batches(segments: Iterable[Segment], rate_hz: int) -> Iterator[list[Segment]]:

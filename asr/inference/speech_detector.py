@@ -119,6 +119,7 @@ class Network:
         self._bias = (weights["lstm_cell.bias_ih"] + weights["lstm_cell.bias_hh"]) * halves
         self._recurrent = np.ascontiguousarray(weights["lstm_cell.weight_hh"].T * halves)
         self._output = weights["final_conv.weight"].reshape(_UNITS), weights["final_conv.bias"]
+        # Weights of other shapes are found here, not in the middle of a recording.
         self(np.zeros((1, _CONTEXT + _WINDOW), np.float32), np.zeros((2, _UNITS), np.float32))
 
     def __call__(self, windows: Array, state: Array) -> tuple[Array, Array]:

@@ -56,11 +56,11 @@ class RecurrentLayer(nn.Module):
             reversal: `reversal_index(lengths, frame)`.
         """
         y = self.norm(x)
-        with cudnn_in_float32():
+        with _cudnn_in_float32():
             if not self.bidirectional:
                 y, _ = _one_direction(self.rnn, self.cell, y, "")
             elif x.is_cuda:
-                y = _packed(self.rnn, y.float(), lengths)
+                y = _packed(self.rnn, y, lengths)
             else:
                 y = both_directions(self.rnn, self.cell, y, reversal)
         return self._residual(x, y, lengths)
@@ -77,7 +77,7 @@ class RecurrentLayer(nn.Module):
             `(batch, frame, width)`, zero beyond each length, and the state after the window.
         """
         y = self.norm(x)
-        with cudnn_in_float32():
+        with _cudnn_in_float32():
             y, state = _one_direction(self.rnn, self.cell, y, "", state)
         return self._residual(x, y, lengths), state
 
@@ -167,11 +167,11 @@ def _one_direction(
     return y, tuple(state_after)
 
 
-def cudnn_in_float32() -> torch.autocast:
+def _cudnn_in_float32() -> torch.autocast:
     """Return the context in which recurrences run: as they are on the CPU, without autocast on a GPU."""
     return torch.autocast("cuda", enabled=False)
 
 
 def _packed(rnn: nn.RNNBase, x: Tensor, lengths: Tensor) -> Tensor:
-    packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    packed = pack_padded_sequence(x.float(), lengths.cpu(), batch_first=True, enforce_sorted=False)
     return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]

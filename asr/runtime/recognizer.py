@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from asr.data.tokens import BLANK, TokenTable
 from asr.decode.hypothesis import Hypothesis, TokenSpan
 from asr.errors import AudioError, ConfigError, DependencyError, ModelError
 from asr.inference.onnx_folder import INPUT, NETWORK, OUTPUT, SPEECH_DETECTOR, Description
-from asr.inference.segment import Segmentation, segments
+from asr.inference.segment import Counted, Segmentation, segments
 from asr.inference.speech_detector import RATE_HZ, Network, SpeechDetector
 from asr.inference.transcript import Transcript, Word
 from asr.inference.words import Decoded, speech_extent
@@ -102,21 +102,15 @@ class OnnxRecognizer:
     def _transcribe(
         self, blocks: Iterable[NDArray[np.float32]], from_hz: int, name: str | None, segmentation: Segmentation
     ) -> Transcript:
-        rate_hz, samples = self.sample_rate_hz, 0
+        rate_hz = self.sample_rate_hz
+        recording = Counted(resampled(blocks, from_hz, rate_hz))
         detector = SpeechDetector(rate_hz, self._speech_network, StreamResampler(rate_hz, RATE_HZ))
-
-        def counted() -> Iterator[NDArray[np.float32]]:
-            nonlocal samples
-            for block in resampled(blocks, from_hz, rate_hz):
-                samples += len(block)
-                yield block
-
         words: list[Word] = []
-        for segment in segments(counted(), rate_hz, segmentation, detector if segmentation == "vad" else None):
+        for segment in segments(recording, rate_hz, segmentation, detector):
             hypothesis, spans = best_path(self.log_posteriors(segment.waveform))
             decoded = Decoded((hypothesis,), spans, speech_extent(segment.waveform, rate_hz))
             words += decoded.words(self._tokens, self.frame_shift_s, segment.start / rate_hz)
-        return Transcript.of(words, samples / rate_hz, name)
+        return Transcript.of(words, recording.samples / rate_hz, name)
 
 
 @dataclass(frozen=True)

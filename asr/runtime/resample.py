@@ -30,13 +30,12 @@ def resampled(blocks: Iterable[NDArray[np.float32]], from_hz: int, to_hz: int) -
         from_hz: its rate.
         to_hz: the rate wanted.
     """
-    if from_hz == to_hz:
-        yield from blocks
-        return
     resample = StreamResampler(from_hz, to_hz)
     for block in blocks:
         yield resample(block)
-    yield resample(np.zeros(0, np.float32), last=True)
+    rest = resample(np.zeros(0, np.float32), last=True)
+    if len(rest):
+        yield rest
 
 
 class StreamResampler:

@@ -64,10 +64,11 @@ def train(
         ModelError: no checkpoint can be read, or `init_from` cannot be used.
     """
     settings = config.training
-    checkpoint, damage = find_checkpoint(out / "checkpoints")
+    checkpoints = out / "checkpoints"
+    checkpoint, damage = find_checkpoint(checkpoints)
     if checkpoint and not resume:
         raise TrainingError(f"{out}: holds a training run already; use --resume to continue it, or another --out")
-    if (out / WEIGHTS).exists() and not (out / "checkpoints").exists():
+    if (out / WEIGHTS).exists() and not checkpoints.exists():
         raise TrainingError(f"{out}: holds a finished model; choose another --out (--init-from {out} starts from it)")
     fabric = make_fabric(settings)
     dev_cuts = read_manifest(find_split(data, "dev")).to_eager()
@@ -81,7 +82,7 @@ def train(
         model.cmvn.set_moments(*feature_moments(model, evaluation_batches(all_cuts.filter(usable), config)))
     transfer = transfer_weights(init_from, model, survey.tokens, config.features) if init_from else None
     data_facts = {"utterances": survey.utterances, "audio_s": survey.audio_s, "dev_utterances": len(dev_cuts)}
-    run = start_run(fabric, config, survey.tokens, data_facts, model, out / "checkpoints", checkpoint)
+    run = start_run(fabric, config, survey.tokens, data_facts, model, checkpoints, checkpoint)
     state = run.state
     log = TrainingLog(out, first_epoch=state.epoch, first_step=state.step) if run.first else None
     if run.first:
