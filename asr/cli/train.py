@@ -22,6 +22,9 @@ def train(
     init_from: Annotated[
         Path | None, typer.Option(help="A model folder whose weights are taken over where they fit (fine-tuning).")
     ] = None,
+    with_dev: Annotated[
+        bool, typer.Option("--with-dev", help="Train on dev as well, once all is chosen; the last weights are kept.")
+    ] = False,
     accelerator: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
 ) -> None:
     """Train an acoustic model; the best by dev WER is kept.
@@ -41,7 +44,7 @@ def train(
     settings = load_config(config, given)
     reported = False
     with TrainingDisplay(console, settings) as display:
-        for report in train_model(settings, data, out, resume=resume, init_from=init_from):
+        for report in train_model(settings, data, out, resume=resume, init_from=init_from, with_dev=with_dev):
             display.show(report)
             if isinstance(report, RunStopped):
                 raise typer.Exit(STOPPED)

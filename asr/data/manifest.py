@@ -58,15 +58,18 @@ class _Shards:
             yield from _read_lines(shard.cuts, _entry)
 
 
-def read_manifest(path: str | Path) -> CutSet:
-    """Return the cuts of a `.jsonl` or `.jsonl.gz` manifest, or of a folder of lhotse's Shar format, lazily.
+def read_manifest(*paths: str | Path) -> CutSet:
+    """Return the cuts of `.jsonl` or `.jsonl.gz` manifests, or of folders of lhotse's Shar format, one after the other.
 
-    Nothing is kept in memory: each pass over the cuts reads the file again.
+    Nothing is kept in memory: each pass over the cuts reads the files again.
 
     Raises:
-        ManifestError: the file is missing, empty or does not begin with a cut; later: a line is malformed.
+        ManifestError: a file is missing, empty or does not begin with a cut; later: a line is malformed.
     """
-    path = Path(path)
+    return CutSet(_Shards([shard for path in paths for shard in _shards(Path(path))]))
+
+
+def _shards(path: Path) -> list[Shard]:
     if path.is_dir():
         here = [split for split in SPLITS if (path / f"{split}.jsonl.gz").is_file()]
         if here:
@@ -78,10 +81,9 @@ def read_manifest(path: str | Path) -> CutSet:
         raise ManifestError(f"{path}: a manifest's name ends in {' or '.join(_SUFFIXES)}")
     else:
         shards = [Shard(path, None)]
-    cuts = _Shards(shards)
-    if next(iter(cuts), None) is None:
+    if next(iter(_Shards(shards)), None) is None:
         raise ManifestError(f"{path}: the manifest holds no utterances")
-    return CutSet(cuts)
+    return shards
 
 
 def find_split(data: Path, split: str) -> Path:
@@ -116,7 +118,7 @@ def entry_of(cut: Cut) -> Entry:
 
 
 def shuffle_shards(cuts: CutSet, rng: np.random.Generator) -> CutSet:
-    """Return the cuts of a Shar folder with its shards in an order drawn by `rng`; a plain manifest's as they are.
+    """Return the cuts of a Shar folder with its shards in an order drawn by `rng`; a plain manifest is one shard.
 
     Cuts that went through `filter` or the like keep their order: shuffle before.
     """

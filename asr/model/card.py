@@ -41,14 +41,14 @@ The settings stand in `{CONFIG}`.
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """On what a model was trained and how well it did; `dev_wer` is that of greedy search."""
+    """On what a model was trained and how well it did; `dev_wer` is that of greedy search, None without a dev set."""
 
     train_utterances: int
     train_s: float
     dev_utterances: int
     dev_s: float
     dev_words: int
-    dev_wer: float
+    dev_wer: float | None
     epochs: int
 
     def save(self, folder: Path) -> None:
@@ -121,12 +121,16 @@ def _data(folder: Path) -> Iterator[str]:
     if not (folder / TRAINING).is_file():
         return
     facts = TrainingFacts(**json.loads((folder / TRAINING).read_text(encoding="utf-8")))
-    yield f"""## Data
+    table = f"""## Data
 
 | | utterances | hours |
 | --- | ---: | ---: |
 | train | {facts.train_utterances:,} | {facts.train_s / 3600:.2f} |
-| dev | {facts.dev_utterances:,} | {facts.dev_s / 3600:.2f} |
+"""
+    if facts.dev_wer is None:
+        yield f"{table}\nThese weights are those of epoch {facts.epochs}; dev was trained on too, and chose nothing.\n"
+    else:
+        yield f"""{table}| dev | {facts.dev_utterances:,} | {facts.dev_s / 3600:.2f} |
 
 These weights are those of epoch {facts.epochs}, the best on dev: {100 * facts.dev_wer:.2f} % WER greedy, \
 {facts.dev_words:,} words.

@@ -43,7 +43,8 @@ class Tally:
 class RunState:
     """How far a run has come; the next batch to train on is number `batch` of `epoch`, both counted from 0.
 
-    `utterances` of this epoch have been trained on; `dev_wers` holds one figure for each finished epoch.
+    `utterances` of this epoch have been trained on; `dev_wers` holds one figure for each finished epoch,
+    none where dev is trained on.
     `loss_level` is a moving average of the loss (0 before the first step), `bad_steps` the number of steps in a row
     that were skipped.
     """

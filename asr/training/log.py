@@ -37,9 +37,11 @@ class TrainingLog:
             self._curves.add_scalar(f"gradient_norm/{part}", norm, report.step)
 
     def epoch(self, report: EpochReport) -> None:
-        """Add a line to `log.jsonl` and a point to the dev curve."""
-        self._line(asdict(report) | {"dev_wer": report.dev.wer})
-        self._curves.add_scalar("dev/wer", report.dev.wer, report.epoch)
+        """Add a line to `log.jsonl` and, if there is a dev set, a point to its curve."""
+        dev_wer = report.dev.wer if report.dev else None
+        self._line(asdict(report) | {"dev_wer": dev_wer})
+        if dev_wer is not None:
+            self._curves.add_scalar("dev/wer", dev_wer, report.epoch)
 
     def _line(self, record: dict[str, Any]) -> None:
         with self._path.open("a", encoding="utf-8") as file:

@@ -66,13 +66,14 @@ class StepSkipped:
 class EpochReport:
     """One epoch; means are over its steps, `train_s` is the wall time of training it, `dev_s` of evaluating.
 
-    `clipped_share` is the share of steps whose gradient was scaled down, `spikes` the number of steps whose loss
-    rose far above the level before, `skipped` that of steps without a finite gradient.
+    `dev` is None where dev is trained on, and each epoch is then the `best`. `clipped_share` is the share of steps
+    whose gradient was scaled down, `spikes` the number of steps whose loss rose far above the level before, `skipped`
+    that of steps without a finite gradient.
     """
 
     epoch: int
     loss: float
-    dev: ErrorCounts
+    dev: ErrorCounts | None
     best: bool
     gradient_norms: dict[str, float]
     clipped_share: float

@@ -16,7 +16,7 @@ import torch
 
 from asr.config import Config
 from asr.data.manifest import find_split, read_manifest, shuffle_shards
-from asr.errors import TrainingError
+from asr.errors import ConfigError, TrainingError
 from asr.features.augment import utterance_rng
 from asr.features.batching import StepBatch, evaluation_batches, prefetch, training_batches
 from asr.model.acoustic import AcousticModel
@@ -44,7 +44,13 @@ SPIKE = 2.0  # a loss this many times the level before it
 
 
 def train(
-    config: Config, data: Path, out: Path, *, resume: bool = False, init_from: Path | None = None
+    config: Config,
+    data: Path,
+    out: Path,
+    *,
+    resume: bool = False,
+    init_from: Path | None = None,
+    with_dev: bool = False,
 ) -> Iterator[Report]:
     """Train on `data/train.jsonl.gz`, choose by the greedy WER on `data/dev.jsonl.gz`, leave the best model in `out`.
 
@@ -56,11 +62,12 @@ def train(
         out: the model folder; the run's state lies in `out/checkpoints`.
         resume: continue from that state if it is there.
         init_from: a model folder whose weights are taken over where they fit.
+        with_dev: train on dev as well; nothing is chosen then, and the last weights are left.
 
     Raises:
         TrainingError: `out` holds a run and `resume` is not set, or a finished model; no usable data; several steps in
             a row gave no finite gradient; a checkpoint cannot be written.
-        ConfigError: a run is resumed with other settings.
+        ConfigError: a run is resumed with other settings, or the schedule needs a dev set and `with_dev` takes it.
         ModelError: no checkpoint can be read, or `init_from` cannot be used.
     """
     settings = config.training
@@ -70,9 +77,12 @@ def train(
         raise TrainingError(f"{out}: holds a training run already; use --resume to continue it, or another --out")
     if (out / WEIGHTS).exists() and not checkpoints.exists():
         raise TrainingError(f"{out}: holds a finished model; choose another --out (--init-from {out} starts from it)")
+    if with_dev and settings.schedule == "plateau":
+        raise ConfigError("training.schedule=plateau goes by the dev WER, and --with-dev leaves none; take one-cycle")
     fabric = make_fabric(settings)
-    dev_cuts = read_manifest(find_split(data, "dev")).to_eager()
-    all_cuts = read_manifest(find_split(data, "train"))
+    splits = [find_split(data, split) for split in ("train", "dev")]
+    all_cuts = read_manifest(*(splits if with_dev else splits[:1]))
+    dev_cuts = [] if with_dev else list(read_manifest(splits[1]))
     survey = survey_training_cuts(all_cuts, config)
     usable = partial(is_usable, survey)
 
@@ -200,24 +210,28 @@ def take_step(
 
 
 def finish_epoch(run: Run, config: Config, survey: Survey, dev_cuts: Sequence[Cut], out: Path) -> EpochReport:
-    """Measure the averaged weights on dev, keep them if they are the best so far, and go on to the next epoch."""
+    """Measure the averaged weights on dev, keep them if they are the best so far, and go on to the next epoch.
+
+    Without a dev set they are kept in any case.
+    """
     began, state = time.perf_counter(), run.state
-    dev = greedy_errors(run.average.model, dev_cuts, survey.tokens, config, run.fabric)
-    best = dev.wer <= min(state.dev_wers, default=float("inf"))
+    dev = greedy_errors(run.average.model, dev_cuts, survey.tokens, config, run.fabric) if dev_cuts else None
+    best = dev is None or dev.wer <= min(state.dev_wers, default=float("inf"))
     if best and run.first:
         TrainingFacts(
             train_utterances=survey.utterances,
             train_s=survey.audio_s,
             dev_utterances=len(dev_cuts),
             dev_s=sum(cut.duration for cut in dev_cuts),
-            dev_words=dev.reference_length,
-            dev_wer=dev.wer,
+            dev_words=dev.reference_length if dev else 0,
+            dev_wer=dev.wer if dev else None,
             epochs=state.epoch + 1,
         ).save(out)
         ModelBundle(config, survey.tokens, run.average.model, config.decode).save(out)
     tally, state.tally = state.tally, Tally()
     state.epoch, state.batch, state.utterances = state.epoch + 1, 0, 0
-    state.dev_wers.append(dev.wer)
+    if dev:
+        state.dev_wers.append(dev.wer)
     return EpochReport(
         epoch=state.epoch - 1,
         loss=tally.loss / max(1, tally.steps),

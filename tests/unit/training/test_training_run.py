@@ -138,3 +138,35 @@ def test_a_manifest_whose_audio_is_missing_stops_the_run_with_its_name(tone_corp
     write_manifest(read_manifest(tone_corpus / "dev.jsonl.gz"), tmp_path / "dev.jsonl.gz")
     with pytest.raises(AudioError, match=r"gone\.wav"):
         run(load_config(None, [*TINY, "training.epochs=1"]), tmp_path, tmp_path / "out")
+
+
+def test_with_dev_trains_on_both_and_keeps_the_last_weights(tone_corpus: Path, tmp_path: Path) -> None:
+    config = load_config(None, [*TINY, "training.epochs=3"])
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    reports = list(train(config, tone_corpus, whole, with_dev=True))
+    assert reports[0].survey.utterances == 96 + 12
+    epochs = [report for report in reports if isinstance(report, EpochReport)]
+    assert [(epoch.dev, epoch.best) for epoch in epochs] == [(None, True)] * 3
+    lines = [json.loads(line) for line in (whole / "log.jsonl").read_text().splitlines()]
+    assert [line["dev_wer"] for line in lines] == [None] * 3
+    facts = json.loads((whole / "training.json").read_text())
+    assert (facts["train_utterances"], facts["dev_utterances"], facts["dev_wer"]) == (108, 0, None)
+    card = (whole / "README.md").read_text()
+    assert "| train | 108 |" in card
+    assert "epoch 3; dev was trained on too" in card
+    last = load_file(whole / "checkpoints" / "last.safetensors")
+    kept = load_file(whole / "model.safetensors")
+    assert all(torch.equal(last[f"average.{name}"], tensor) for name, tensor in kept.items())
+
+    list(itertools.islice(train(config, tone_corpus, parts, with_dev=True), 20))  # in the second epoch
+    list(train(config, tone_corpus, parts, with_dev=True, resume=True))
+    assert all(torch.equal(saved(parts)[name], tensor) for name, tensor in saved(whole).items())
+    with pytest.raises(ConfigError, match="dev_utterances"):
+        next(train(config, tone_corpus, parts, resume=True))
+
+
+def test_a_schedule_that_goes_by_dev_needs_dev(tone_corpus: Path, tmp_path: Path) -> None:
+    config = load_config(None, [*TINY, "training.schedule=plateau"])
+    with pytest.raises(ConfigError, match=r"plateau goes by the dev WER, and --with-dev leaves none"):
+        next(train(config, tone_corpus, tmp_path / "out", with_dev=True))
+    assert not (tmp_path / "out").exists()
