@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from asr.data.importers.utterances import Utterance
 
-app = typer.Typer(help="Make manifests of a table or a Kaldi data folder.", no_args_is_help=True)
+app = typer.Typer(help="Make manifests of a table, JSON lines or a Kaldi data folder.", no_args_is_help=True)
 
 
 class SplitBy(str, Enum):
@@ -29,15 +30,28 @@ Seed = Annotated[int, typer.Option(help="Seed of the draw.")]
 Language = Annotated[str | None, typer.Option(help="Noted in the manifests, e.g. en.")]
 
 
+Dev = Annotated[Path | None, typer.Option("--dev", help="The dev set, where it is a file of its own.")]
+Test = Annotated[Path | None, typer.Option("--test", help="The test set, likewise.")]
+AudioDir = Annotated[Path | None, typer.Option(help="What audio paths are relative to. Default: the source's folder.")]
+AudioColumn = Annotated[str | None, typer.Option(help="Audio file.")]
+TextColumn = Annotated[str | None, typer.Option(help="Transcript.")]
+SpeakerColumn = Annotated[str | None, typer.Option(help="Speaker.")]
+SplitColumn = Annotated[str | None, typer.Option(help="train, dev or test.")]
+IdColumn = Annotated[str | None, typer.Option(help="Utterance id; without it, made from the path.")]
+
+
 @app.command("csv")
 def import_csv(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A .csv or .tsv table with a header.")],
     out: Out,
-    audio_column: Annotated[str | None, typer.Option(help="Audio file, relative to the table.")] = None,
-    text_column: Annotated[str | None, typer.Option(help="Transcript.")] = None,
-    speaker_column: Annotated[str | None, typer.Option(help="Speaker.")] = None,
-    split_column: Annotated[str | None, typer.Option(help="train, dev or test.")] = None,
-    id_column: Annotated[str | None, typer.Option(help="Utterance id; without it, made from the path.")] = None,
+    dev: Dev = None,
+    test: Test = None,
+    audio_dir: AudioDir = None,
+    audio_column: AudioColumn = None,
+    text_column: TextColumn = None,
+    speaker_column: SpeakerColumn = None,
+    split_column: SplitColumn = None,
+    id_column: IdColumn = None,
     split_by: By = SplitBy.SPEAKER,
     dev_share: DevShare = 0.1,
     test_share: TestShare = 0.1,
@@ -46,12 +60,46 @@ def import_csv(
 ) -> None:
     """Import a table with a row per utterance.
 
-    Columns that are not named are found by their usual names.
+    Columns that are not named are found by their usual names. Common Voice:
+    asr import csv cv/de/train.tsv --dev cv/de/dev.tsv --test cv/de/test.tsv --audio-dir cv/de/clips --out data/de
     """
-    from asr.data.importers.table import Columns, read_table
+    from asr.data.importers.columns import Columns
+    from asr.data.importers.table import read_table
 
     columns = Columns(audio_column, text_column, speaker_column, split_column, id_column)
-    _write(read_table(source, columns), out, split_by, dev_share, test_share, seed, language)
+    utterances = _read_splits(lambda path: read_table(path, columns, audio_dir), source, dev, test)
+    _write(utterances, out, split_by, dev_share, test_share, seed, language)
+
+
+@app.command("jsonl")
+def import_jsonl(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="JSON lines, an object per utterance.")],
+    out: Out,
+    dev: Dev = None,
+    test: Test = None,
+    audio_dir: AudioDir = None,
+    audio_column: AudioColumn = None,
+    text_column: TextColumn = None,
+    speaker_column: SpeakerColumn = None,
+    split_column: SplitColumn = None,
+    id_column: IdColumn = None,
+    split_by: By = SplitBy.SPEAKER,
+    dev_share: DevShare = 0.1,
+    test_share: TestShare = 0.1,
+    seed: Seed = 0,
+    language: Language = None,
+) -> None:
+    """Import JSON lines, such as NeMo's manifests and Hugging Face's metadata.jsonl.
+
+    Keys that are not named are found by their usual names. An object with offset or duration, in seconds, is that part
+    of its audio file.
+    """
+    from asr.data.importers.columns import Columns
+    from asr.data.importers.json_lines import read_json_lines
+
+    columns = Columns(audio_column, text_column, speaker_column, split_column, id_column)
+    utterances = _read_splits(lambda path: read_json_lines(path, columns, audio_dir), source, dev, test)
+    _write(utterances, out, split_by, dev_share, test_share, seed, language)
 
 
 @app.command("kaldi")
@@ -73,6 +121,19 @@ def import_kaldi(
     from asr.data.importers.kaldi import read_kaldi
 
     _write(read_kaldi(source), out, split_by, dev_share, test_share, seed, language)
+
+
+def _read_splits(
+    read: Callable[[Path], list[Utterance]], source: Path, dev: Path | None, test: Path | None
+) -> list[Utterance]:
+    """Read the sources; what is in the file of a split belongs to it."""
+    from dataclasses import replace
+
+    utterances = read(source)
+    for split, path in (("dev", dev), ("test", test)):
+        if path is not None:
+            utterances += [replace(utterance, split=split) for utterance in read(path)]
+    return utterances
 
 
 def _write(

@@ -1,8 +1,12 @@
 """`asr prepare`, `asr import` and `asr check`, as a user calls them."""
 
+import json
+
 import numpy as np
 import pytest
 import soundfile
+
+from asr.data.manifest import read_manifest
 
 
 @pytest.fixture
@@ -61,6 +65,41 @@ def test_settings_decide_what_a_fault_is(call, table, tmp_path):
     status, out, _ = call("check", tmp_path / "data", "--set", "text.remove=abc")
     assert status == 0
     assert "\n2 characters" in out  # s and y: no word is left before which a space could stand
+
+
+def test_common_voice_is_imported_with_its_own_splits(call, table, tmp_path):
+    """A table per split beside a folder of clips."""
+    rows = [f"{line}\n" for line in table.read_text().splitlines()]
+    clips, tables = tmp_path, tmp_path / "cv"
+    tables.mkdir()
+    for name, mine in {"train": rows[1:15], "dev": rows[15:18], "test": rows[18:]}.items():
+        (tables / f"{name}.tsv").write_text("".join([rows[0], *mine]).replace(",", "\t"))
+    status, out, err = call(
+        "import", "csv", tables / "train.tsv", "--dev", tables / "dev.tsv", "--test", tables / "test.tsv",
+        "--audio-dir", clips, "--out", tmp_path / "data",
+    )  # fmt: skip
+    assert (status, err) == (0, "")
+    assert [line.split()[:2] for line in out.splitlines()] == [["train", "14"], ["dev", "3"], ["test", "3"]]
+    assert [cut.id for cut in read_manifest(tmp_path / "data" / "dev.jsonl.gz")] == ["14", "15", "16"]
+
+
+def test_json_lines_are_imported_part_by_part(call, table, tmp_path):
+    lines = [
+        {"audio_filepath": f"{i}.wav", "offset": start, "duration": 0.5, "text": f"part at {start}", "speaker": i}
+        for i in range(20)
+        for start in (0, 0.5)
+    ]
+    source = tmp_path / "train_manifest.json"
+    source.write_text("\n".join(map(json.dumps, lines)))
+    status, out, err = call("import", "jsonl", source, "--out", tmp_path / "data")
+    assert (status, err) == (0, "")
+    assert [line.split()[:2] for line in out.splitlines()[:3]] == [["train", "32"], ["dev", "4"], ["test", "4"]]
+    cuts = {
+        cut.id: cut for split in ("train", "dev", "test") for cut in read_manifest(tmp_path / f"data/{split}.jsonl.gz")
+    }
+    assert (cuts["3-0000500"].start, cuts["3-0000500"].duration) == (0.5, 0.5)
+    audio, _ = soundfile.read(tmp_path / "3.wav")
+    assert np.allclose(cuts["3-0000500"].load_audio()[0], audio[8000:], atol=1e-4)
 
 
 def test_a_kaldi_folder_is_imported(call, table, tmp_path):

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from asr.data.importers.table import Columns, read_table
+from asr.data.importers.columns import Columns
+from asr.data.importers.table import read_table
 from asr.errors import ManifestError
 
 
@@ -30,7 +31,7 @@ def test_columns_are_found_by_their_usual_names(table, tmp_path):
 def test_columns_can_be_named(table, tmp_path):
     (utterance,) = table("text,path,b,a\nwrong,wrong,right,x.wav\n", audio="a", text="b")
     assert (utterance.text, utterance.audio_path) == ("right", tmp_path / "x.wav")
-    with pytest.raises(ManifestError, match=r"t\.csv: no column 'c'; the header has: text, path"):
+    with pytest.raises(ManifestError, match=r"t\.csv: no column 'c'; there are: text, path"):
         table("text,path\nhello,x.wav\n", text="c")
 
 
@@ -77,6 +78,15 @@ def test_without_an_id_column_ids_come_from_paths(table, path, expected):
 def test_absolute_paths_stay(table):
     (utterance,) = table("path,text\n/data/a.wav,hello\n")
     assert utterance.audio_path == Path("/data/a.wav")
+
+
+def test_audio_may_lie_elsewhere(table, tmp_path):
+    path = tmp_path / "cv" / "train.tsv"
+    path.parent.mkdir()
+    path.write_text("client_id\tpath\tsentence\taccent\nabc\tcommon_voice_de_1.mp3\tGuten Tag.\t\n")
+    (utterance,) = read_table(path, Columns(), tmp_path / "cv" / "clips")
+    assert utterance.audio_path == tmp_path / "cv/clips/common_voice_de_1.mp3"
+    assert (utterance.id, utterance.speaker, utterance.text) == ("common_voice_de_1", "abc", "Guten Tag.")
 
 
 @pytest.mark.parametrize(
