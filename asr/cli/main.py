@@ -11,7 +11,22 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from asr.cli import align, check, decode, diagnose, export, import_, lm, prepare, score, shar, train, transcribe, tune
+from asr.cli import (
+    align,
+    check,
+    decode,
+    diagnose,
+    export,
+    import_,
+    lm,
+    prepare,
+    score,
+    settings,
+    shar,
+    train,
+    transcribe,
+    tune,
+)
 from asr.errors import AsrError
 
 # In the order of a user's work, which the help keeps.
@@ -20,6 +35,7 @@ COMMANDS: dict[str, tuple[Callable[..., None] | typer.Typer, str]] = {
     "import": (import_.app, "Make the manifests of your own data."),
     "shar": (shar.shar, "Pack a data folder into a few big files, for large corpora."),
     "check": (check.check, "Look through a data folder and name unfit utterances."),
+    "settings": (settings.settings, "Print every setting and what it means."),
     "train": (train.train, "Train an acoustic model."),
     "diagnose": (diagnose.diagnose, "Show where a model's gradients vanish or explode."),
     "lm": (lm.app, "Estimate a language model from text."),
