@@ -128,7 +128,7 @@ def trained(folder: Path) -> Candidate:
         f"{folder.name}: {describe_network(config.model)}",
         config,
         len(load_tokens(folder / TOKENS)),
-        min((json.loads(line)["dev_wer"] for line in lines), default=None),
+        min((wer for line in lines if (wer := json.loads(line)["dev_wer"]) is not None), default=None),
         json.loads(score.read_text(encoding="utf-8"))["wer"] if score.is_file() else None,
     )
 

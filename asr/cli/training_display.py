@@ -53,7 +53,7 @@ class TrainingDisplay:
         elif isinstance(report, RunStart):
             self._start(report)
         elif isinstance(report, StepSkipped):
-            named = f"; bad: {', '.join(report.bad_ids)}" if report.bad_ids else ""
+            named = "; bad: " + ", ".join(report.bad_ids) if report.bad_ids else "; one of " + ", ".join(report.ids)
             self._console.print(
                 f"skipped   step {report.step}: loss {report.loss}, gradient norm {report.gradient_norm}{named}",
                 markup=False,

@@ -52,10 +52,18 @@ class ModelBundle:
         return path if path is not None and path.is_file() else None
 
     def save(self, folder: Path) -> None:
-        """Write settings, tokens, weights, decoder settings and model card; a language model is left as it stands."""
+        """Write settings, tokens, weights, decoder settings and model card; a language model is left as it stands.
+
+        Raises:
+            ModelError: the weights cannot be written, for instance because the disk is full.
+        """
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
-        with atomic_path(folder / WEIGHTS) as temporary:
-            save_file(tensors, temporary)
+        try:
+            with atomic_path(folder / WEIGHTS) as temporary:
+                save_file(tensors, temporary)
+        except (OSError, SafetensorError) as error:
+            path = folder / WEIGHTS
+            raise ModelError(f"{path}: cannot write the weights ({error}); make room or permission") from None
         self.tokens.save(folder / TOKENS)
         save_config(self.config, folder / CONFIG)
         save_decoder(self.decoder, folder)

@@ -88,6 +88,8 @@ def save_checkpoint(
 ) -> None:
     """Write modules, optimiser and state to `last.safetensors`; the one before it becomes `previous.safetensors`.
 
+    If that one is damaged it gives way, and what was `previous` stays.
+
     Args:
         folder: where the checkpoints lie.
         state: the run's position.
@@ -109,7 +111,7 @@ def save_checkpoint(
     try:
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata=header)
-            if path.exists():
+            if _is_whole(path):
                 os.replace(path, folder / PREVIOUS)
     except (OSError, SafetensorError) as error:
         raise TrainingError(
@@ -125,6 +127,15 @@ def read_facts(path: Path) -> dict[str, Any]:
         ModelError: the file is missing or damaged.
     """
     return _read(path)[1]["facts"]  # type: ignore[no-any-return]
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether a checkpoint is there and can be read; its length is checked, not its tensors."""
+    try:
+        _read(path)
+    except ModelError:
+        return False
+    return True
 
 
 def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer) -> RunState:

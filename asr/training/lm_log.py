@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from asr.training.lm_reports import LmEpoch, LmStep
-from asr.training.log import TrainingLog
+from asr.training.log import TrainingLog, append_line
 
 
 class LmLog(TrainingLog):
@@ -18,5 +18,5 @@ class LmLog(TrainingLog):
 
     def lm_epoch(self, report: LmEpoch) -> None:
         """Add a line to `log.jsonl` and a point to the dev curve."""
-        self._line(asdict(report) | {"dev": report.dev._asdict()})
+        append_line(self._epochs, asdict(report) | {"dev": report.dev._asdict()})
         self._curves.add_scalar("dev/perplexity", report.dev.perplexity, report.epoch)

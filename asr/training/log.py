@@ -1,4 +1,4 @@
-"""The run's log: `log.jsonl`, a line per epoch, and TensorBoard curves, a point per step."""
+"""The run's log: `log.jsonl`, a line per epoch, TensorBoard curves, a point per step, and `skipped.jsonl`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from asr.data.files import write_text
+from asr.errors import TrainingError
 from asr.training.reports import EpochReport, StepReport, StepSkipped
 
 
@@ -21,15 +22,18 @@ class TrainingLog:
 
     def __init__(self, out: Path, *, first_epoch: int, first_step: int) -> None:
         """Open the log of the run in `out`, which stands before `first_epoch` and after `first_step` steps."""
-        self._path = out / "log.jsonl"
-        lines = self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-        kept = [line for line in lines if _epoch_of(line) < first_epoch]
-        write_text(self._path, "".join(f"{line}\n" for line in kept))
+        self._epochs, self._skipped = out / "log.jsonl", out / "skipped.jsonl"
+        for path, key, first in ((self._epochs, "epoch", first_epoch), (self._skipped, "step", first_step + 1)):
+            if path.exists():
+                kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _number(line, key) < first]
+                write_text(path, "".join(f"{line}\n" for line in kept))
         self._curves = SummaryWriter(str(out / "tensorboard"), purge_step=first_step + 1)
 
     def step(self, report: StepReport | StepSkipped) -> None:
-        """Add a point to each curve; a skipped step has none."""
+        """Add a point to each curve; of a skipped step, a line that names its utterances."""
         if isinstance(report, StepSkipped):
+            losses = {"loss": repr(report.loss), "gradient_norm": repr(report.gradient_norm)}  # NaN is no JSON
+            append_line(self._skipped, asdict(report) | losses)
             return
         names = ("loss", "ctc", "consistency", "intermediate", "gradient_norm", "learning_rate")
         self._points(report, names, report.step)
@@ -39,15 +43,9 @@ class TrainingLog:
     def epoch(self, report: EpochReport) -> None:
         """Add a line to `log.jsonl` and, if there is a dev set, a point to its curve."""
         dev_wer = report.dev.wer if report.dev else None
-        self._line(asdict(report) | {"dev_wer": dev_wer})
+        append_line(self._epochs, asdict(report) | {"dev_wer": dev_wer})
         if dev_wer is not None:
             self._curves.add_scalar("dev/wer", dev_wer, report.epoch)
-
-    def _line(self, record: dict[str, Any]) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
 
     def _points(self, report: object, names: Iterable[str], step: int) -> None:
         for name in names:
@@ -58,9 +56,27 @@ class TrainingLog:
         self._curves.close()
 
 
-def _epoch_of(line: str) -> float:
-    """Return a line's epoch; that of a line of which only the beginning reached the disk has yet to come."""
+def append_line(path: Path, record: dict[str, Any]) -> None:
+    """Add a line of JSON to a log, and see to it that it reaches the disk.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
     try:
-        return float(json.loads(line)["epoch"])
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise TrainingError(
+            f"{path}: cannot write the log ({error.strerror}); the last checkpoint is intact. "
+            "Make room or permission, then go on with --resume"
+        ) from None
+
+
+def _number(line: str, key: str) -> float:
+    """Return a line's epoch or step; that of a line of which only the beginning reached the disk has yet to come."""
+    try:
+        return float(json.loads(line)[key])
     except ValueError:
         return math.inf

@@ -42,6 +42,7 @@ def compute_gradient(
     config: Config,
     *,
     epoch: int,
+    frozen: Sequence[str] = (),
     stop: bool = False,
     save: bool = False,
 ) -> StepGradient:
@@ -53,6 +54,7 @@ def compute_gradient(
         step: this process's share.
         config: all settings.
         epoch: from 0; the masks depend on it.
+        frozen: parts of the network that are to stay as they are: they have no gradient, and none in the norms.
         stop: this process was asked to stop; the result tells whether any was, so that all stop at the same step.
         save: the same for a checkpoint.
     """
@@ -67,6 +69,7 @@ def compute_gradient(
             told[:4] += torch.stack((loss.total, loss.ctc, loss.consistency, loss.intermediate)).detach()
     told = fabric.all_reduce(told, reduce_op="sum")  # type: ignore[assignment]
     total, ctc, consistency, intermediate, stopping, saving = told.tolist()
+    drop_gradients(model, frozen)
     norms = gradient_norms(model)
     norm = sum(value**2 for value in norms.values()) ** 0.5
     return StepGradient(total, ctc, consistency, intermediate, norms, norm, stopping > 0, saving > 0)

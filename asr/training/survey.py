@@ -6,6 +6,7 @@ are to be learnt, it grows with the number of different words.
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -66,6 +67,7 @@ class Survey:
     skipped: dict[str, str]  # utterance id → reason, of the first MOST_NAMED
     skipped_utterances: int
     rule: Rule
+    checksum: int  # of all lines in their order
 
 
 def is_usable(survey: Survey, cut: Cut) -> bool:
@@ -92,7 +94,9 @@ def survey_training_cuts(cuts: Iterable[Cut], config: Config) -> Survey:
         tokens = train_pieces(words, config.text)
         rule = replace(rule, pieces=tokens)
         count = _count(cuts, rule, lambda _: None)
-    return Survey(tokens, count.utterances, count.audio_s, count.skipped, count.skipped_utterances, rule)
+    return Survey(
+        tokens, count.utterances, count.audio_s, count.skipped, count.skipped_utterances, rule, count.checksum
+    )
 
 
 class _Characters:
@@ -116,12 +120,15 @@ class _Count:
     audio_s: float = 0.0
     skipped: dict[str, str] = field(default_factory=dict)
     skipped_utterances: int = 0
+    checksum: int = 0
 
 
 def _count(cuts: Iterable[Cut], rule: Rule, learn: Callable[[str], object]) -> _Count:
     """Count what the rule keeps and give each transcript kept to `learn`."""
     count = _Count()
     for utterance_id, duration_s, text in entries(cuts):
+        line = f"{utterance_id}\t{duration_s}\t{text}\n".encode(errors="surrogatepass")
+        count.checksum = zlib.crc32(line, count.checksum)
         transcript = normalise(text, rule.text)
         fault = rule.fault(duration_s, transcript)
         if fault is None:

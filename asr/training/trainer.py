@@ -32,7 +32,7 @@ from asr.training.moments import feature_moments
 from asr.training.reports import EpochReport, Report, RunStart, RunStopped, StepReport, StepSkipped
 from asr.training.run import Run, start_run
 from asr.training.schedule import learning_rate
-from asr.training.step import StepGradient, compute_gradient, drop_gradients
+from asr.training.step import StepGradient, compute_gradient
 from asr.training.stop import StopRequest
 from asr.training.survey import Survey, is_usable, survey_training_cuts
 from asr.training.transfer import transfer_weights
@@ -61,7 +61,7 @@ def train(
         data: folder of the manifests.
         out: the model folder; the run's state lies in `out/checkpoints`.
         resume: continue from that state if it is there.
-        init_from: a model folder whose weights are taken over where they fit.
+        init_from: a model folder whose weights are taken over where they fit, unless the run is resumed.
         with_dev: train on dev as well; nothing is chosen then, and the last weights are left.
 
     Raises:
@@ -70,6 +70,13 @@ def train(
         ConfigError: a run is resumed with other settings, or the schedule needs a dev set and `with_dev` takes it.
         ModelError: no checkpoint can be read, or `init_from` cannot be used.
     """
+    with StopRequest() as stop:
+        yield from _train(config, data, out, resume=resume, init_from=init_from, with_dev=with_dev, stop=stop)
+
+
+def _train(
+    config: Config, data: Path, out: Path, *, resume: bool, init_from: Path | None, with_dev: bool, stop: StopRequest
+) -> Iterator[Report]:
     settings = config.training
     checkpoints = out / "checkpoints"
     checkpoint, damage = find_checkpoint(checkpoints)
@@ -90,8 +97,15 @@ def train(
     model = AcousticModel(config, len(survey.tokens))
     if config.features.cmvn == "global":
         model.cmvn.set_moments(*feature_moments(model, evaluation_batches(all_cuts.filter(usable), config)))
-    transfer = transfer_weights(init_from, model, survey.tokens, config.features) if init_from else None
-    data_facts = {"utterances": survey.utterances, "audio_s": survey.audio_s, "dev_utterances": len(dev_cuts)}
+    transfer = None
+    if init_from and not checkpoint:
+        transfer = transfer_weights(init_from, model, survey.tokens, config.features)
+    data_facts = {
+        "utterances": survey.utterances,
+        "audio_s": survey.audio_s,
+        "dev_utterances": len(dev_cuts),
+        "checksum": survey.checksum,
+    }
     run = start_run(fabric, config, survey.tokens, data_facts, model, checkpoints, checkpoint)
     state = run.state
     log = TrainingLog(out, first_epoch=state.epoch, first_step=state.step) if run.first else None
@@ -112,60 +126,66 @@ def train(
 
     on_gpu = fabric.device.type == "cuda"
     saved_at = time.perf_counter()
-    with StopRequest() as stop:
-        for epoch in range(state.epoch, settings.epochs):
-            model.train()
-            began = time.perf_counter()
-            steps = training_batches(
-                shuffle_shards(all_cuts, utterance_rng("shards", settings.seed, epoch, "")).filter(usable),
-                survey.tokens,
+    for epoch in range(state.epoch, settings.epochs):
+        model.train()
+        began = time.perf_counter()
+        steps = training_batches(
+            shuffle_shards(all_cuts, utterance_rng("shards", settings.seed, epoch, "")).filter(usable),
+            survey.tokens,
+            config,
+            epoch=epoch,
+            skip=state.batch,
+            process=fabric.global_rank,
+            processes=fabric.world_size,
+        )
+        for batch in prefetch(step.pinned() for step in steps) if on_gpu else steps:
+            progress = (epoch + state.utterances / survey.utterances) / settings.epochs
+            # Dropout depends on the step, not on the past.
+            torch.manual_seed(settings.seed + 7919 * (state.step + 1) + 104729 * fabric.global_rank)
+            run.optimizer.zero_grad(set_to_none=True)
+            due = time.perf_counter() - saved_at >= settings.checkpoint_every_s
+            gradient = compute_gradient(
+                fabric,
+                run.wrapped,
+                batch,
                 config,
                 epoch=epoch,
-                skip=state.batch,
-                process=fabric.global_rank,
-                processes=fabric.world_size,
+                frozen=settings.freeze if state.step < settings.freeze_steps else (),
+                stop=bool(stop.signal_name),
+                save=due,
             )
-            for batch in prefetch(step.pinned() for step in steps) if on_gpu else steps:
-                progress = (epoch + state.utterances / survey.utterances) / settings.epochs
-                # Dropout depends on the step, not on the past.
-                torch.manual_seed(settings.seed + 7919 * (state.step + 1) + 104729 * fabric.global_rank)
-                run.optimizer.zero_grad(set_to_none=True)
-                due = time.perf_counter() - saved_at >= settings.checkpoint_every_s
-                gradient = compute_gradient(
-                    fabric, run.wrapped, batch, config, epoch=epoch, stop=bool(stop.signal_name), save=due
-                )
-                report: StepReport | StepSkipped
-                if gradient.finite:
-                    rate = learning_rate(settings, progress, state.dev_wers)
-                    report = take_step(run, config, gradient, rate, epoch=epoch, progress=progress)
-                else:
-                    report = skip_step(run, config, gradient, batch, epoch=epoch, failures=out / "failed")
-                state.step, state.batch = state.step + 1, state.batch + 1
-                state.utterances += batch.utterances
-                state.tally.audio_s += batch.audio_s
-                now = time.perf_counter()
-                state.tally.train_s, began = state.tally.train_s + now - began, now
-                if log:
-                    log.step(report)
-                    yield report
-                if gradient.stop or gradient.save:
-                    run.save()
-                    saved_at = time.perf_counter()
-                if gradient.stop:
-                    if log:
-                        log.close()
-                        yield RunStopped(
-                            stop.signal_name or "a signal to another process", state.step, run.checkpoints / LAST
-                        )
-                    return
-
-            summary = finish_epoch(run, config, survey, dev_cuts, out)
-            if log:  # before the checkpoint: on resuming, a line too many is dropped, and one too few would be lost
-                log.epoch(summary)
-            run.save()
-            saved_at = time.perf_counter()
+            report: StepReport | StepSkipped
+            if gradient.finite:
+                rate = learning_rate(settings, progress, state.dev_wers)
+                report = take_step(run, config, gradient, rate, epoch=epoch, progress=progress)
+            else:
+                report = skip_step(run, config, gradient, batch, epoch=epoch, failures=out / "failed")
+            state.step, state.batch = state.step + 1, state.batch + 1
+            state.utterances += batch.utterances
+            state.tally.audio_s += batch.audio_s
+            now = time.perf_counter()
+            state.tally.train_s, began = state.tally.train_s + now - began, now
             if log:
-                yield summary
+                log.step(report)
+                yield report
+            if gradient.stop or gradient.save:
+                run.save()
+                saved_at = time.perf_counter()
+            if gradient.stop:
+                if log:
+                    log.close()
+                    yield RunStopped(
+                        stop.signal_name or "a signal to another process", state.step, run.checkpoints / LAST
+                    )
+                return
+
+        summary = finish_epoch(run, config, survey, dev_cuts, out)
+        if log:  # before the checkpoint: on resuming, a line too many is dropped, and one too few would be lost
+            log.epoch(summary)
+        run.save()
+        saved_at = time.perf_counter()
+        if log:
+            yield summary
     if log:
         log.close()
 
@@ -175,8 +195,6 @@ def take_step(
 ) -> StepReport:
     """Clip the gradient, let the optimiser make the step, average the weights, and count."""
     settings, state, tally = config.training, run.state, run.state.tally
-    if state.step < settings.freeze_steps:
-        drop_gradients(run.model, settings.freeze)
     clipped = gradient.norm > settings.clip_norm
     if clipped:
         norm = torch.tensor(gradient.norm, device=run.fabric.device)

@@ -15,7 +15,8 @@ def read_json_lines(path: Path, columns: Columns, audio_dir: Path | None = None)
     """Return the utterances of a file of JSON lines; audio paths are relative to `audio_dir`, or to the file's folder.
 
     Where an object has `offset` or `duration`, in seconds, the utterance is that part of the audio file. Without a key
-    of ids an utterance's id is its audio path without the suffix, and the offset in milliseconds if there is one.
+    of ids an utterance's id is its audio path without the suffix and, where there is an offset, the begin and the end
+    of the part in milliseconds.
 
     Raises:
         ManifestError: the file cannot be read, or a line is malformed or lacks a key.
@@ -37,12 +38,17 @@ def read_json_lines(path: Path, columns: Columns, audio_dir: Path | None = None)
 
 def _object(line: bytes, where: str) -> dict[str, Any]:
     try:
-        value = json.loads(line.decode("utf-8-sig"))
+        value = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse)
     except ValueError as error:  # UnicodeDecodeError is one
         raise ManifestError(f"{where}: not JSON in UTF-8 ({error}); each line is an object of its own") from None
     if not isinstance(value, dict):
         raise ManifestError(f"{where}: a JSON {type(value).__name__}, where an object was expected")
     return value
+
+
+def _refuse(constant: str) -> None:
+    """Refuse NaN and Infinity, which Python writes for what is missing or broken and JSON does not know."""
+    raise ValueError(f"{constant} is no JSON value")
 
 
 def _utterance(record: dict[str, Any], columns: Columns, folder: Path, where: str) -> Utterance:
@@ -51,7 +57,9 @@ def _utterance(record: dict[str, Any], columns: Columns, folder: Path, where: st
     if not name:
         raise ManifestError(f"{where}: {found.audio!r} is empty; it names the audio file")
     start_s, duration_s = _seconds(record, "offset", where), _seconds(record, "duration", where)
-    part = "" if start_s is None else f"-{round(1000 * start_s):07d}"
+    part = ""
+    if start_s is not None:
+        part = "".join(f"-{round(1000 * time_s):07d}" for time_s in (start_s, start_s + (duration_s or 0.0)))
     return Utterance(
         id=_text(record, found.id, where).strip() if found.id else id_from_path(name) + part,
         audio_path=folder / name,

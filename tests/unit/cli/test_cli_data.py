@@ -97,9 +97,9 @@ def test_json_lines_are_imported_part_by_part(call, table, tmp_path):
     cuts = {
         cut.id: cut for split in ("train", "dev", "test") for cut in read_manifest(tmp_path / f"data/{split}.jsonl.gz")
     }
-    assert (cuts["3-0000500"].start, cuts["3-0000500"].duration) == (0.5, 0.5)
+    assert (cuts["3-0000500-0001000"].start, cuts["3-0000500-0001000"].duration) == (0.5, 0.5)
     audio, _ = soundfile.read(tmp_path / "3.wav")
-    assert np.allclose(cuts["3-0000500"].load_audio()[0], audio[8000:], atol=1e-4)
+    assert np.allclose(cuts["3-0000500-0001000"].load_audio()[0], audio[8000:], atol=1e-4)
 
 
 def test_a_kaldi_folder_is_imported(call, table, tmp_path):

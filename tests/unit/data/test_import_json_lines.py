@@ -29,8 +29,8 @@ def test_a_nemo_manifest(lines, tmp_path):
     whole, first, second = lines(NEMO)
     assert (whole.audio_path, whole.text, whole.speaker) == (tmp_path / "wavs/a.wav", "hello you", "17")
     assert (whole.id, whole.start_s, whole.duration_s) == ("wavs-a", 0.0, 2.5)
-    assert (first.id, first.start_s, first.duration_s) == ("data-talk-0061250", 61.25, 3.0)
-    assert (second.id, second.start_s, second.text) == ("data-talk-0064250", 64.25, "")
+    assert (first.id, first.start_s, first.duration_s) == ("data-talk-0061250-0064250", 61.25, 3.0)
+    assert (second.id, second.start_s, second.text) == ("data-talk-0064250-0065750", 64.25, "")
     assert second.where == f"{tmp_path}/m.jsonl:4"
 
 
@@ -53,6 +53,8 @@ def test_keys_can_be_named_and_audio_may_lie_elsewhere(tmp_path):
         ("", r"m\.jsonl: no utterances"),
         ('{"audio": "a.wav", "text": "a"}\n{"audio"', r"m\.jsonl:2: not JSON in UTF-8"),
         (b'{"audio": "a.wav", "text": "\xe9"}', r"m\.jsonl:1: not JSON in UTF-8"),
+        ('{"audio": "a.wav", "text": NaN}', r"m\.jsonl:1: not JSON in UTF-8 \(NaN is no JSON value\)"),
+        ('{"audio": "a.wav", "text": "a", "offset": -Infinity}', r"m\.jsonl:1: not JSON in UTF-8 \(-Infinity is"),
         ('["a.wav", "a"]', r"m\.jsonl:1: a JSON list, where an object was expected"),
         ('{"audio": "a.wav"}', r"m\.jsonl:1: no column for the text .*there are: audio; .*--text-column"),
         ('{"audio": " ", "text": "a"}', r"m\.jsonl:1: 'audio' is empty"),

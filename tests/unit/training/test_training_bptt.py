@@ -1,17 +1,22 @@
 """Truncated backpropagation as training uses it: two masked views in a batch, processes that share gradients."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+from conftest import LEARNS_FAST, TINY
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from asr.config import Config
+from asr.config import Config, load_config
 from asr.features.augment import apply_masks, draw_masks
 from asr.model.acoustic import AcousticModel
 from asr.model.ctc import ctc_loss
+from asr.training.reports import EpochReport
+from asr.training.trainer import train
 
 CONFIG = Config.model_validate(
     {"model": {"bidirectional": False, "layers": 2, "hidden_size": 16, "subsampling_channels": 4, "dropout": 0.3}}
@@ -61,3 +66,19 @@ def test_processes_that_share_gradients_can_train_in_windows(one_process_group: 
     for _ in range(2):  # a second step fails if the first left a gradient unreduced
         together = gradient(shared, consistency_loss(shared, 8))
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_training_in_windows_as_long_as_the_utterances_is_training_on_whole_ones(
+    tone_corpus: Path, tmp_path: Path
+) -> None:
+    """Shorter windows lose what gradients reach beyond them, and the model learns all the same."""
+    settings = [*TINY, *LEARNS_FAST, "model.bidirectional=false", "training.epochs=2"]
+    weights, losses = {}, {}
+    for frames in ("null", "10000", "8"):
+        config = load_config(None, [*settings, f"training.bptt_frames={frames}"])
+        reports = list(train(config, tone_corpus, tmp_path / frames))
+        weights[frames] = load_file(tmp_path / frames / "model.safetensors")
+        losses[frames] = [report.loss for report in reports if isinstance(report, EpochReport)]
+    assert all(torch.equal(weights["10000"][name], tensor) for name, tensor in weights["null"].items())
+    assert any(not torch.equal(weights["8"][name], tensor) for name, tensor in weights["null"].items())
+    assert losses["8"][1] < 0.8 * losses["8"][0]

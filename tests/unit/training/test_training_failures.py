@@ -56,6 +56,14 @@ def test_a_step_without_a_finite_gradient_is_skipped_counted_and_its_utterance_n
     weights = load_file(tmp_path / "out" / "model.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())
     assert [json.loads(line)["skipped"] for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()] == [1, 1]
+    lines = [json.loads(line) for line in (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["bad_ids"], line["loss"]) for line in lines] == [
+        (report.step, ["loud-17"], "nan") for report in skipped
+    ]
+    (tmp_path / "out" / "checkpoints" / "last.safetensors").unlink()  # back to the epoch before
+    list(train(load_config(None, [*TINY, "training.epochs=2"]), data, tmp_path / "out", resume=True))
+    again = (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in again] == lines
 
 
 def test_several_such_steps_in_a_row_stop_the_run_with_the_batch_on_disk(tone_corpus: Path, tmp_path: Path) -> None:
@@ -99,6 +107,11 @@ def test_a_frozen_part_stays_as_it_is_until_its_steps_are_over(tone_corpus: Path
         reports = train(load_config(None, [*settings, f"training.freeze_steps={freeze_steps}"]), tone_corpus, out)
         steps = (report.step for report in reports if isinstance(report, StepReport))
         weights.append([load_file(out / "checkpoints" / "last.safetensors") for step in steps if step in (2, 4, 6)])
+
+    with_frozen = load_config(None, [*settings, "training.freeze_steps=100"])
+    for report in train(with_frozen, tone_corpus, tmp_path / "norms"):
+        if isinstance(report, StepReport):
+            assert set(report.gradient_norms) == {"norm", "output"}, "what is frozen has no say in the clipping"
 
     def moved(a: dict, b: dict, part: str) -> bool:
         return any(not torch.equal(a[name], b[name]) for name in a if name.startswith(f"model.{part}"))

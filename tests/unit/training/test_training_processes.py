@@ -60,6 +60,10 @@ def test_two_processes_make_the_weights_of_one_and_resume_each_others_runs(tone_
     assert "resumed   after step 6, in epoch 1" in shown
     assert_close(tmp_path / "one", tmp_path / "begun")
 
+    (tmp_path / "two" / "checkpoints" / "last.safetensors").unlink()  # back to what both wrote after the first epoch
+    run(SETTINGS, tone_corpus, tmp_path / "two", resume=True)
+    assert_close(tmp_path / "one", tmp_path / "two")
+
 
 def test_accumulated_pieces_make_the_weights_of_the_whole_batch(tone_corpus: Path, tmp_path: Path) -> None:
     run(SETTINGS, tone_corpus, tmp_path / "whole")

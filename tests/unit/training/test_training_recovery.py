@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +25,8 @@ from asr.data.manifest import read_manifest, write_manifest
 from asr.data.tokens import TokenTable
 from asr.errors import ConfigError, ModelError, TrainingError
 from asr.model.acoustic import AcousticModel
-from asr.training import checkpoint
+from asr.scoring.errors_count import ErrorCounts
+from asr.training import checkpoint, trainer
 from asr.training.checkpoint import find_checkpoint
 from asr.training.reports import EpochReport, RunStart, RunStopped, StepReport
 from asr.training.run import start_run
@@ -61,23 +63,40 @@ def log_without_times(out: Path) -> list[dict]:
 
 
 def train_until_killed(corpus: Path, out: Path, overrides: list[str], kill_at: int, how: str) -> None:
-    """Resume the run and die of SIGKILL at a step, or while the first checkpoint after it is half written."""
+    """Resume the run and die of SIGKILL at a step or soon after it.
+
+    "writing": while the next checkpoint is half written; "renaming": when the last one has become the previous one and
+    there is no other; "evaluating": at the end of the epoch, when dev was evaluated and nothing is written.
+    """
     torch.set_num_threads(1)  # this is another process
     step = 0
-    whole_file = checkpoint.save_file
+    whole_file, evaluate = checkpoint.save_file, trainer.greedy_errors
+
+    def die(moment: str) -> None:
+        if how == moment and step >= kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def half_a_file(tensors: dict, path: Path, metadata: dict) -> None:
         whole_file(tensors, path, metadata=metadata)
         if how == "writing" and step >= kill_at:
             os.truncate(path, os.path.getsize(path) // 2)
-            os.kill(os.getpid(), signal.SIGKILL)
+            die("writing")
 
-    checkpoint.save_file = half_a_file
+    def renamed(source: Path, target: Path) -> None:
+        os.replace(source, target)
+        die("renaming")
+
+    def evaluated(*arguments: Any) -> ErrorCounts:
+        errors = evaluate(*arguments)
+        die("evaluating")
+        return errors
+
+    checkpoint.save_file, trainer.greedy_errors = half_a_file, evaluated
+    checkpoint.os = SimpleNamespace(replace=renamed)
     for report in train(load_config(None, overrides), corpus, out, resume=True):
         if isinstance(report, StepReport):
             step = report.step
-            if how == "stepping" and step >= kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+            die("stepping")
 
 
 def test_a_run_killed_at_ten_random_steps_ends_as_if_it_had_not_been(tone_corpus: Path, tmp_path: Path) -> None:
@@ -87,9 +106,9 @@ def test_a_run_killed_at_ten_random_steps_ends_as_if_it_had_not_been(tone_corpus
     context = multiprocessing.get_context("forkserver")  # a fresh process each time that need not import everything
     context.set_forkserver_preload(["asr.training.trainer", "torch.utils.tensorboard", "lhotse.dataset"])
     for number, kill_at in enumerate(kills):
-        how = "writing" if number % 3 == 1 else "stepping"
+        how = ("stepping", "writing", "stepping", "renaming", "evaluating")[number % 5]
         # Some checkpoints lie right before the kill, some many steps back.
-        every_s = 0 if how == "writing" else choice.choice([0, 1e9])
+        every_s = 0 if how in ("writing", "renaming") else choice.choice([0, 1e9])
         overrides = [*SETTINGS, f"training.checkpoint_every_s={every_s}"]
         child = context.Process(
             target=train_until_killed, args=(tone_corpus, tmp_path / "killed", overrides, kill_at, how)
@@ -148,6 +167,22 @@ def test_a_truncated_checkpoint_is_told_and_the_one_before_it_used(tone_corpus: 
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
+def test_a_damaged_checkpoint_never_replaces_the_one_before_it(tone_corpus: Path, tmp_path: Path) -> None:
+    run(SETTINGS, tone_corpus, tmp_path)
+    last, previous = (tmp_path / "checkpoints" / f"{name}.safetensors" for name in ("last", "previous"))
+    last.write_bytes(last.read_bytes()[:5000])
+    before = previous.read_bytes()
+    for report in train(
+        load_config(None, [*SETTINGS, "training.checkpoint_every_s=0"]), tone_corpus, tmp_path, resume=True
+    ):
+        if isinstance(report, StepReport):
+            os.kill(
+                os.getpid(), signal.SIGTERM
+            )  # the next step writes a checkpoint over the damaged one, and is the last
+    assert previous.read_bytes() == before
+    assert find_checkpoint(last.parent) == (last, None)
+
+
 def test_without_a_readable_checkpoint_the_run_is_not_silently_started_anew(tone_corpus: Path, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     folder.mkdir()
@@ -162,7 +197,7 @@ import resource, sys
 from pathlib import Path
 import torch
 from asr.config import load_config
-from asr.errors import TrainingError
+from asr.errors import AsrError
 from asr.training.reports import StepReport
 from asr.training.run import start_run
 from asr.training.trainer import train
@@ -173,7 +208,7 @@ try:
     for report in train(load_config(None, overrides), Path(corpus), Path(out), resume=True):
         if isinstance(report, StepReport) and report.step == 3:  # from now on no file can grow beyond 20 kB
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-except TrainingError as error:
+except AsrError as error:
     print(error)
     sys.exit(9)
 """
@@ -194,6 +229,25 @@ def test_a_full_disk_is_a_clear_error_and_leaves_the_checkpoint_before_it(tone_c
     start, *_ = run(settings, tone_corpus, full, resume=True)
     assert (start.resumed_at_step, start.damaged_checkpoint) == (2, None)
     assert_same_run(whole, full)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file size limits are POSIX's")
+def test_a_disk_that_is_full_when_the_model_is_written_is_a_clear_error(tone_corpus: Path, tmp_path: Path) -> None:
+    settings = [*SETTINGS, "training.checkpoint_every_s=1e9"]
+    command = [sys.executable, "-c", FULL_DISK, str(tone_corpus), str(tmp_path), *settings]
+    child = subprocess.run(command, capture_output=True, text=True)
+    assert child.returncode == 9, child.stderr
+    assert "model.safetensors: cannot write the weights" in child.stdout
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_a_log_that_cannot_be_written_is_a_clear_error(tone_corpus: Path, tmp_path: Path) -> None:
+    steps = train(load_config(None, SETTINGS), tone_corpus, tmp_path)
+    next(steps)
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    with pytest.raises(TrainingError, match=r"log\.jsonl: cannot write the log \(No space left .*--resume"):
+        list(steps)
 
 
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tone_corpus: Path, tmp_path: Path) -> None:
@@ -236,6 +290,9 @@ def test_a_run_is_not_resumed_with_other_data(tone_corpus: Path, tmp_path: Path)
     cuts = list(read_manifest(tone_corpus / "train.jsonl.gz"))
     write_manifest([*cuts[1:], cuts[0].with_id("other"), cuts[0]], tmp_path / "more" / "train.jsonl.gz")
     with pytest.raises(ConfigError, match=r"data\.utterances was 96, is 97; data\.audio_s"):
+        run([*SETTINGS, "training.epochs=1"], tmp_path / "more", tmp_path / "out", resume=True)
+    write_manifest(reversed(cuts), tmp_path / "more" / "train.jsonl.gz")
+    with pytest.raises(ConfigError, match=r"other settings or data \(data\.checksum was \d+, is \d+\)"):
         run([*SETTINGS, "training.epochs=1"], tmp_path / "more", tmp_path / "out", resume=True)
 
 

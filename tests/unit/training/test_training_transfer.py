@@ -1,5 +1,6 @@
 """Fine-tuning starts from what fits of another model."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,13 @@ def test_fine_tuning_starts_where_the_other_model_stood(tone_corpus: Path, tmp_p
     (epoch,) = (r for r in rest if isinstance(r, EpochReport))
     assert epoch.loss < 1.5 * last.loss
     assert epoch.dev.wer <= last.dev.wer + 0.1
+
+
+def test_a_resumed_run_needs_the_other_model_no_longer(tone_corpus: Path, tmp_path: Path) -> None:
+    config, base, out = config_with("training.epochs=1"), tmp_path / "base", tmp_path / "out"
+    saved_model(base)
+    list(train(config, tone_corpus, out, init_from=base))
+    shutil.rmtree(base)
+    (start,) = train(config, tone_corpus, out, init_from=base, resume=True)
+    assert isinstance(start, RunStart)
+    assert (start.resumed_at_epoch, start.transfer) == (1, None)
