@@ -57,7 +57,7 @@ class AugmentSettings(Settings):
         (0.9, 1.0, 1.1), min_length=1, description="one is drawn per utterance and epoch; the pitch moves along"
     )
     tempos: tuple[Factor, ...] = Field(
-        (1.0,), min_length=1, description="one is drawn per utterance and epoch; the pitch stays"
+        (0.9, 1.0, 1.1), min_length=1, description="likewise, after the speed; the pitch stays"
     )
     frequency_masks: int = Field(2, ge=0)
     frequency_mask_bins: int = Field(20, ge=0, description="largest width of one mask, in mel bins")

@@ -172,13 +172,9 @@ def test_a_damaged_checkpoint_never_replaces_the_one_before_it(tone_corpus: Path
     last, previous = (tmp_path / "checkpoints" / f"{name}.safetensors" for name in ("last", "previous"))
     last.write_bytes(last.read_bytes()[:5000])
     before = previous.read_bytes()
-    for report in train(
-        load_config(None, [*SETTINGS, "training.checkpoint_every_s=0"]), tone_corpus, tmp_path, resume=True
-    ):
+    for report in train(load_config(None, SETTINGS), tone_corpus, tmp_path, resume=True):
         if isinstance(report, StepReport):
-            os.kill(
-                os.getpid(), signal.SIGTERM
-            )  # the next step writes a checkpoint over the damaged one, and is the last
+            os.kill(os.getpid(), signal.SIGTERM)  # the next step is the last: its checkpoint replaces the damaged one
     assert previous.read_bytes() == before
     assert find_checkpoint(last.parent) == (last, None)
 
@@ -292,7 +288,7 @@ def test_a_run_is_not_resumed_with_other_data(tone_corpus: Path, tmp_path: Path)
     with pytest.raises(ConfigError, match=r"data\.utterances was 96, is 97; data\.audio_s"):
         run([*SETTINGS, "training.epochs=1"], tmp_path / "more", tmp_path / "out", resume=True)
     write_manifest(reversed(cuts), tmp_path / "more" / "train.jsonl.gz")
-    with pytest.raises(ConfigError, match=r"other settings or data \(data\.checksum was \d+, is \d+\)"):
+    with pytest.raises(ConfigError, match=r"data\.checksum was \d+, is \d+"):
         run([*SETTINGS, "training.epochs=1"], tmp_path / "more", tmp_path / "out", resume=True)
 
 
