@@ -11,20 +11,20 @@ from torch import nn
 
 from asr.config import Config
 from asr.data.files import atomic_path, write_text
-from asr.features.batching import StepBatch
+from asr.features.batching import Batch, StepBatch
 from asr.training.step import StepGradient, batch_loss
 
 
-@torch.no_grad()
 def bad_utterances(model: nn.Module, step: StepBatch, config: Config, *, epoch: int) -> list[str]:
-    """Return the ids of this process's utterances that give no finite loss by themselves."""
-    device = next(model.parameters()).device
-    return [
-        name
-        for piece in step.pieces
-        for index, name in enumerate(piece.ids)
-        if not torch.isfinite(batch_loss(model, piece.only(index).to(device), config, epoch=epoch).total)
-    ]
+    """Return the ids of this process's utterances that give no finite loss or gradient by themselves."""
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def is_bad(utterance: Batch) -> bool:
+        loss = batch_loss(model, utterance.to(weights[0].device), config, epoch=epoch).total
+        gradient = torch.autograd.grad(loss, weights, allow_unused=True)  # not into .grad, which processes share
+        return not all(torch.isfinite(part).all() for part in (loss, *gradient) if part is not None)
+
+    return [name for piece in step.pieces for index, name in enumerate(piece.ids) if is_bad(piece.only(index))]
 
 
 def write_failed_step(

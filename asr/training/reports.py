@@ -51,7 +51,7 @@ class StepReport:
 class StepSkipped:
     """A step whose loss or gradient was not finite: the weights stayed as they were.
 
-    `bad_ids` names the utterances that give no finite loss by themselves; it may be empty.
+    `bad_ids` names the utterances that give no finite loss or gradient by themselves; it may be empty.
     """
 
     step: int

@@ -2,7 +2,9 @@
 
 import collections
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +12,14 @@ import soundfile
 import torch
 from conftest import TINY
 from safetensors.torch import load_file
+from torch import nn
 
-from asr.config import load_config
+from asr.config import Config, load_config
 from asr.data.manifest import cut_text, make_cut, read_manifest, write_manifest
 from asr.errors import TrainingError
+from asr.features.batching import Batch
+from asr.model.ctc import CtcLoss
+from asr.training import failure, step
 from asr.training.reports import EpochReport, StepReport, StepSkipped
 from asr.training.trainer import train
 
@@ -64,6 +70,26 @@ def test_a_step_without_a_finite_gradient_is_skipped_counted_and_its_utterance_n
     list(train(load_config(None, [*TINY, "training.epochs=2"]), data, tmp_path / "out", resume=True))
     again = (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in again] == lines
+
+
+def test_an_utterance_whose_loss_is_finite_and_its_gradient_not_is_named(
+    tone_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = next(iter(read_manifest(tone_corpus / "train.jsonl.gz"))).id
+    loss_of = step.batch_loss
+
+    def with_a_root_of_zero(model: nn.Module, batch: Batch, config: Config, **options: Any) -> CtcLoss:
+        loss = loss_of(model, batch, config, **options)
+        nothing = 0 * next(model.parameters()).sum()
+        return replace(loss, total=loss.total + nothing.sqrt()) if odd in batch.ids else loss
+
+    monkeypatch.setattr(step, "batch_loss", with_a_root_of_zero)
+    monkeypatch.setattr(failure, "batch_loss", with_a_root_of_zero)
+    reports = list(train(load_config(None, [*TINY, "training.epochs=1"]), tone_corpus, tmp_path))
+    (skipped,) = (report for report in reports if isinstance(report, StepSkipped))
+    assert np.isfinite(skipped.loss)
+    assert not np.isfinite(skipped.gradient_norm)
+    assert skipped.bad_ids == [odd]
 
 
 def test_several_such_steps_in_a_row_stop_the_run_with_the_batch_on_disk(tone_corpus: Path, tmp_path: Path) -> None:
