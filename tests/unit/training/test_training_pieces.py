@@ -83,7 +83,7 @@ def test_what_pieces_spell_in_time_is_kept_and_the_rest_left_out_with_its_need(w
     for cut, text in zip(cuts[:4], (kept, left_out, hopeless, spelled), strict=True):
         cut.duration = cuts[0].duration
         cut.supervisions[0].text = text
-    config = load_config(None, ["text.tokens=unigram", "text.pieces=9", "model.subsampling=8"])
+    config = load_config(None, ["text.tokens=unigram", "text.pieces=9", "model.subsampling=8", "augment.tempos=[1]"])
     survey = survey_training_cuts(cuts, config)
     assert set(survey.tokens.symbols[1:]) == {*"▁abcd", *(f"▁{word}" for word in WORDS)}
     needs = {1: 2 * (frames // 2 * 2) - 1, 2: 2 * (frames + 1) - 1, 3: 3 * (frames // 2)}
