@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr.cli.options import ConfigFile
+
 if TYPE_CHECKING:
     from asr.data.check import DataReport
 
@@ -17,7 +19,7 @@ def check(
     data: Annotated[
         Path, typer.Argument(metavar="DATA", help="A folder with {train,dev,test}.jsonl.gz, or one manifest.")
     ],
-    config: Annotated[Path | None, typer.Option(help="Settings file; the defaults without it.")] = None,
+    config: ConfigFile = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. text.remove='.,?!'; repeatable."),

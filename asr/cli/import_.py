@@ -28,8 +28,6 @@ DevShare = Annotated[float, typer.Option(help="Share of the audio drawn for dev,
 TestShare = Annotated[float, typer.Option(help="Share of the audio drawn for test, unless it has a test split.")]
 Seed = Annotated[int, typer.Option(help="Seed of the draw.")]
 Language = Annotated[str | None, typer.Option(help="Noted in the manifests, e.g. en.")]
-
-
 Dev = Annotated[Path | None, typer.Option("--dev", help="The dev set, where it is a file of its own.")]
 Test = Annotated[Path | None, typer.Option("--test", help="The test set, likewise.")]
 AudioDir = Annotated[Path | None, typer.Option(help="What audio paths are relative to. Default: the source's folder.")]

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings file; the defaults without it.")]
+ConfigSet = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. model.hidden_size=320; repeatable."),
+]
 Accelerator = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto takes a GPU if there is one.")]
 Method = Annotated[Literal["greedy", "beam"] | None, typer.Option(help="By default beam if the model has an LM.")]
 Hotword = Annotated[

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import typer
+
+from asr.cli.options import ConfigFile, ConfigSet
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -18,11 +19,8 @@ WIDTH = 80
 
 
 def settings(
-    config: Annotated[Path | None, typer.Option(help="Settings file; the defaults without it.")] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. model.hidden_size=320; repeatable."),
-    ] = None,
+    config: ConfigFile = None,
+    overrides: ConfigSet = None,
 ) -> None:
     """Print every setting, with its range and what it means.
 

@@ -7,17 +7,16 @@ from typing import Annotated
 
 import typer
 
+from asr.cli.options import ConfigFile, ConfigSet
+
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h: not a failure, try again later
 
 
 def train(
     data: Annotated[Path, typer.Option(help="Folder with train.jsonl.gz and dev.jsonl.gz.")],
     out: Annotated[Path, typer.Option(help="The model folder to write, e.g. exp/mine.")],
-    config: Annotated[Path | None, typer.Option(help="Settings file; the defaults without it.")] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. model.hidden_size=320; repeatable."),
-    ] = None,
+    config: ConfigFile = None,
+    overrides: ConfigSet = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
     init_from: Annotated[
         Path | None, typer.Option(help="A model folder whose weights are taken over where they fit (fine-tuning).")

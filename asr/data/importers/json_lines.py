@@ -27,9 +27,7 @@ def read_json_lines(path: Path, columns: Columns, audio_dir: Path | None = None)
         raise ManifestError(f"{path}: cannot read the manifest ({error.strerror})") from None
     folder = audio_dir or path.parent
     utterances = [
-        _utterance(_object(line, f"{path}:{number}"), columns, folder, f"{path}:{number}")
-        for number, line in enumerate(lines, 1)
-        if line.strip()
+        _utterance(line, columns, folder, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()
     ]
     if not utterances:
         raise ManifestError(f"{path}: no utterances; each line is to be a JSON object")
@@ -51,7 +49,8 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no JSON value")
 
 
-def _utterance(record: dict[str, Any], columns: Columns, folder: Path, where: str) -> Utterance:
+def _utterance(line: bytes, columns: Columns, folder: Path, where: str) -> Utterance:
+    record = _object(line, where)
     found = find_columns(columns, list(record), where)
     name = _text(record, found.audio, where).strip()
     if not name:
