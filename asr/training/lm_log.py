@@ -14,9 +14,10 @@ class LmLog(TrainingLog):
     def lm_step(self, report: LmStep) -> None:
         """Add a point to each curve; a skipped step has none."""
         if not report.skipped:
-            self._points(report, ("loss", "gradient_norm", "learning_rate"), report.step)
+            names = ("loss", "gradient_norm", "learning_rate")
+            self._points({f"train/{name}": getattr(report, name) for name in names}, report.step)
 
     def lm_epoch(self, report: LmEpoch) -> None:
         """Add a line to `log.jsonl` and a point to the dev curve."""
         append_line(self._epochs, asdict(report) | {"dev": report.dev._asdict()})
-        self._curves.add_scalar("dev/perplexity", report.dev.perplexity, report.epoch)
+        self._points({"dev/perplexity": report.dev.perplexity}, report.epoch)

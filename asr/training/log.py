@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from torch.utils.tensorboard import FileWriter
 
 from asr.data.files import write_text
 from asr.errors import TrainingError
@@ -27,7 +29,9 @@ class TrainingLog:
             if path.exists():
                 kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _number(line, key) < first]
                 write_text(path, "".join(f"{line}\n" for line in kept))
-        self._curves = SummaryWriter(str(out / "tensorboard"), purge_step=first_step + 1)
+        self._curves = FileWriter(str(out / "tensorboard"))
+        # TensorBoard drops the points of earlier files from this step on.
+        self._curves.add_event(Event(session_log=SessionLog(status=SessionLog.START)), first_step + 1)
 
     def step(self, report: StepReport | StepSkipped) -> None:
         """Add a point to each curve; of a skipped step, a line that names its utterances."""
@@ -36,20 +40,21 @@ class TrainingLog:
             append_line(self._skipped, asdict(report) | losses)
             return
         names = ("loss", "ctc", "consistency", "intermediate", "gradient_norm", "learning_rate")
-        self._points(report, names, report.step)
-        for part, norm in report.gradient_norms.items():
-            self._curves.add_scalar(f"gradient_norm/{part}", norm, report.step)
+        points = {f"train/{name}": getattr(report, name) for name in names}
+        norms = {f"gradient_norm/{part}": norm for part, norm in report.gradient_norms.items()}
+        self._points(points | norms, report.step)
 
     def epoch(self, report: EpochReport) -> None:
         """Add a line to `log.jsonl` and, if there is a dev set, a point to its curve."""
         dev_wer = report.dev.wer if report.dev else None
         append_line(self._epochs, asdict(report) | {"dev_wer": dev_wer})
         if dev_wer is not None:
-            self._curves.add_scalar("dev/wer", dev_wer, report.epoch)
+            self._points({"dev/wer": dev_wer}, report.epoch)
 
-    def _points(self, report: object, names: Iterable[str], step: int) -> None:
-        for name in names:
-            self._curves.add_scalar(f"train/{name}", getattr(report, name), step)
+    def _points(self, values: Mapping[str, float], step: int) -> None:
+        """Add a point to each named curve: one record for all, since a record costs what many values in it do not."""
+        points = [Summary.Value(tag=curve, simple_value=value) for curve, value in values.items()]
+        self._curves.add_summary(Summary(value=points), step)
 
     def close(self) -> None:
         """Flush the curves."""

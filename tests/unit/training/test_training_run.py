@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import LEARNS_FAST, TINY
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from asr.config import load_config
 from asr.data.manifest import read_manifest, write_manifest
@@ -73,6 +74,27 @@ def test_a_run_that_was_stopped_resumes_to_the_same_weights_bit_for_bit(
         return [{key: value for key, value in line.items() if not key.endswith("_s")} for line in lines]
 
     assert without_times(whole) == without_times(parts)
+
+
+def test_tensorboard_shows_each_step_once_also_of_a_run_that_was_stopped_and_resumed(
+    tone_corpus: Path, tmp_path: Path
+) -> None:
+    config = load_config(None, [*TINY, "training.epochs=2"])
+    stopped = list(itertools.islice(train(config, tone_corpus, tmp_path), 1 + 20))
+    resumed = run(config, tone_corpus, tmp_path, resume=True)
+    steps = {report.step: report for report in (*stopped, *resumed) if isinstance(report, StepReport)}
+    assert len(steps) < len([*stopped, *resumed])  # those after the last checkpoint came twice
+    curves = EventAccumulator(str(tmp_path / "tensorboard"), {"scalars": 0}).Reload()
+    shown = {
+        "train/loss": lambda report: report.loss,
+        "train/learning_rate": lambda report: report.learning_rate,
+        "gradient_norm/layers.0": lambda report: report.gradient_norms["layers.0"],
+    }
+    for curve, value in shown.items():
+        points = [(point.step, point.value) for point in curves.Scalars(curve)]
+        assert points == [(step, pytest.approx(value(report), rel=1e-6)) for step, report in sorted(steps.items())]
+    wers = [report.dev.wer for report in resumed if isinstance(report, EpochReport)]
+    assert [point.value for point in curves.Scalars("dev/wer")][-len(wers) :] == pytest.approx(wers)
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tone_corpus: Path, tmp_path: Path) -> None:
