@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from torch import nn
 
@@ -25,6 +26,15 @@ def bad_utterances(model: nn.Module, step: StepBatch, config: Config, *, epoch: 
         return not all(torch.isfinite(part).all() for part in (loss, *gradient) if part is not None)
 
     return [name for piece in step.pieces for index, name in enumerate(piece.ids) if is_bad(piece.only(index))]
+
+
+def of_all_processes(fabric: Fabric, names: list[str]) -> list[str]:
+    """Return the names that the processes have, each once; all processes call this together."""
+    text = json.dumps(names).encode()
+    longest = int(fabric.all_reduce(torch.tensor(len(text), device=fabric.device), reduce_op="max"))  # type: ignore[arg-type]
+    padded = torch.tensor(list(text.ljust(longest)), dtype=torch.uint8, device=fabric.device)
+    texts = fabric.all_gather(padded).reshape(-1, longest).tolist()  # type: ignore[union-attr]
+    return list(dict.fromkeys(name for text in texts for name in json.loads(bytes(text))))
 
 
 def write_failed_step(

@@ -26,7 +26,7 @@ from asr.model.files import WEIGHTS
 from asr.training.checkpoint import LAST, MOST_BAD_STEPS, Tally, find_checkpoint
 from asr.training.device import make_fabric
 from asr.training.evaluate import greedy_errors
-from asr.training.failure import bad_utterances, write_failed_step
+from asr.training.failure import bad_utterances, of_all_processes, write_failed_step
 from asr.training.log import TrainingLog
 from asr.training.moments import feature_moments
 from asr.training.reports import EpochReport, Report, RunStart, RunStopped, StepReport, StepSkipped
@@ -274,14 +274,15 @@ def skip_step(
         TrainingError: it was the last of `MOST_BAD_STEPS` in a row.
     """
     state = run.state
-    bad = bad_utterances(run.model, batch, config, epoch=epoch)
+    own = bad_utterances(run.model, batch, config, epoch=epoch)
+    bad = of_all_processes(run.fabric, own)
     state.bad_steps += 1
     state.tally.skipped += 1
     if state.bad_steps >= MOST_BAD_STEPS:
-        path = write_failed_step(failures, state.step + 1, batch, gradient, bad, process=run.fabric.global_rank)
+        path = write_failed_step(failures, state.step + 1, batch, gradient, own, process=run.fabric.global_rank)
         raise TrainingError(
             f"{state.bad_steps} steps in a row gave no finite gradient (loss {gradient.loss}, norm {gradient.norm}); "
             f"bad utterances: {', '.join(bad) or 'none by itself'}; the last batch and its figures are in {path}"
         )
-    ids = [name for piece in batch.pieces for name in piece.ids]
+    ids = of_all_processes(run.fabric, [name for piece in batch.pieces for name in piece.ids])
     return StepSkipped(state.step + 1, epoch, gradient.loss, gradient.norm, ids, bad)

@@ -2,6 +2,9 @@
 
 import collections
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +73,30 @@ def test_a_step_without_a_finite_gradient_is_skipped_counted_and_its_utterance_n
     list(train(load_config(None, [*TINY, "training.epochs=2"]), data, tmp_path / "out", resume=True))
     again = (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in again] == lines
+
+
+def test_two_processes_name_what_one_names(tone_corpus: Path, tmp_path: Path) -> None:
+    data = corpus_with_loud_utterances(tone_corpus, tmp_path / "data", {17, 40, 41, 60, 75, 90})
+    settings = [*TINY, "training.epochs=1"]
+    list(train(load_config(None, settings), data, tmp_path / "one"))
+    script = (
+        "import sys; from pathlib import Path; from asr.config import load_config\n"
+        "import asr.data.sound_file as sound; from asr.training.trainer import train; sound.LOUDEST = float('inf')\n"
+        "list(train(load_config(None, sys.argv[3:]), Path(sys.argv[1]), Path(sys.argv[2])))\n"
+    )
+    (tmp_path / "train.py").write_text(script)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launch, tmp_path / "train.py", data, tmp_path / "two", *settings]
+    subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
+
+    def named(out: Path) -> dict[int, tuple[set[str], set[str]]]:
+        lines = map(json.loads, (out / "skipped.jsonl").read_text().splitlines())
+        return {line["step"]: (set(line["bad_ids"]), set(line["ids"])) for line in lines}
+
+    assert named(tmp_path / "two") == named(tmp_path / "one")
+    assert set().union(*(bad for bad, _ in named(tmp_path / "one").values())) == {
+        f"loud-{index}" for index in (17, 40, 41, 60, 75, 90)
+    }
 
 
 def test_an_utterance_whose_loss_is_finite_and_its_gradient_not_is_named(
