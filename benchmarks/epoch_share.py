@@ -42,7 +42,7 @@ INSIDE = {
 }
 OUTSIDE = {
     "reading audio": [(batching, "load_cut")],
-    "speed and tempo perturbation": [(batching, "perturb_speed"), (step, "draw_tempos"), (step, "perturb_tempo")],
+    "speed and tempo perturbation": [(batching, "perturb_speed"), (batching, "draw_pace"), (step, "perturb_tempo")],
     "noise, reverberation, level": [(batching, "perturb_conditions")],
     "padding": [(batching, "collate")],
     "masks": [(step, "draw_masks"), (step, "apply_masks")],

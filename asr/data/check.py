@@ -61,7 +61,7 @@ class Limits:
 
     max_s: float
     frame_shift_s: float  # audio time of an output frame
-    fastest: float = 1.0  # how many times as fast speed and tempo perturbation may play a training utterance
+    pace: float = 1.0  # how many times as fast training plays each utterance at least
     min_s: float = MIN_UTTERANCE_S
 
 
@@ -70,7 +70,8 @@ def training_limits(config: Config) -> Limits:
     return Limits(
         max_s=config.training.max_utterance_s,
         frame_shift_s=config.model.subsampling * config.features.hop_ms / 1000,
-        fastest=max(config.augment.speeds) * max(config.augment.tempos),
+        # Where a faster one does not fit, a slower one is drawn; but at its own an utterance must fit in any case.
+        pace=max(1.0, min(config.augment.speeds) * min(config.augment.tempos)),
     )
 
 
@@ -121,10 +122,10 @@ def check_data(
         speakers: set[str] = set()
         split_characters: Counter[str] = Counter()
         words = 0
-        speed = limits.fastest if split == "train" else 1.0
+        pace = limits.pace if split == "train" else 1.0
         for cut in cuts:
             transcript = normalise(cut_text(cut), text)
-            reasons = [*_audio_faults(cut, limits), *_text_faults(cut.duration / speed, transcript, text, limits)]
+            reasons = [*_audio_faults(cut, limits), *_text_faults(cut.duration / pace, transcript, text, limits)]
             if cut.id in split_of_id:
                 reasons.append(f"its id occurs already in {split_of_id[cut.id]}")
             unseen = set(transcript) - trained if trained is not None else set()

@@ -43,9 +43,26 @@ def draw_factor(purpose: str, factors: Sequence[float], *, seed: int, epoch: int
     return float(utterance_rng(purpose, seed, epoch, utterance_id).choice(factors))
 
 
-def draw_tempos(ids: Sequence[str], settings: AugmentSettings, *, seed: int, epoch: int) -> list[float]:
-    """Draw a tempo for each utterance."""
-    return [draw_factor("tempo", settings.tempos, seed=seed, epoch=epoch, utterance_id=name) for name in ids]
+def draw_pace(
+    settings: AugmentSettings, fastest: float, *, seed: int, epoch: int, utterance_id: str
+) -> tuple[float, float]:
+    """Draw the speed and the tempo of an utterance for an epoch, of those that do not play it too fast.
+
+    Args:
+        settings: the factors.
+        fastest: how many times as fast the utterance may be played, speed and tempo together, so that its frames are
+            enough for its transcript. Where that is below all factors, the slowest ones are taken.
+        seed: of the run.
+        epoch: counted from 0.
+        utterance_id: of the utterance.
+    """
+
+    def draw(purpose: str, factors: Sequence[float], most: float) -> float:
+        fitting = [factor for factor in factors if factor <= most] or [min(factors)]
+        return draw_factor(purpose, fitting, seed=seed, epoch=epoch, utterance_id=utterance_id)
+
+    speed = draw("speed", settings.speeds, fastest / min(settings.tempos))
+    return speed, draw("tempo", settings.tempos, fastest / speed)
 
 
 def perturb_tempo(features: Tensor, lengths: Tensor, tempos: Sequence[float]) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -16,10 +16,11 @@ from torch import Tensor
 
 from asr.config import Config
 from asr.data.audio import load_cut
+from asr.data.check import training_limits
 from asr.data.manifest import cut_text
 from asr.data.text import normalise
-from asr.data.tokens import TokenTable
-from asr.features.augment import draw_factor, perturb_speed
+from asr.data.tokens import TokenTable, min_frames
+from asr.features.augment import draw_pace, perturb_speed
 from asr.features.conditions import conditions_of, perturb_conditions
 from asr.features.sampling import group_by_padded_size, shuffled_batches
 
@@ -38,26 +39,18 @@ class Batch:
     tokens: Tensor  # (batch, token)
     token_lengths: Tensor  # (batch,)
     ids: list[str]
+    tempos: list[float]  # at which the features are to be played; training batches alone have others than 1
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`."""
         if self.waveforms.device == device:
             return self
 
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=True)
-
-        return Batch(move(self.waveforms), move(self.lengths), move(self.tokens), move(self.token_lengths), self.ids)
+        return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pinned(self) -> Batch:
         """Return the batch in page-locked memory; needs CUDA."""
-        return Batch(
-            self.waveforms.pin_memory(),
-            self.lengths.pin_memory(),
-            self.tokens.pin_memory(),
-            self.token_lengths.pin_memory(),
-            self.ids,
-        )
+        return self._with_tensors(Tensor.pin_memory)
 
     def only(self, row: int) -> Batch:
         """Return the batch of one utterance, without padding."""
@@ -68,6 +61,16 @@ class Batch:
             self.tokens[row : row + 1, :tokens],
             self.token_lengths[row : row + 1],
             [self.ids[row]],
+            [self.tempos[row]],
+        )
+
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return replace(
+            self,
+            waveforms=change(self.waveforms),
+            lengths=change(self.lengths),
+            tokens=change(self.tokens),
+            token_lengths=change(self.token_lengths),
         )
 
 
@@ -91,8 +94,13 @@ class StepBatch:
         return replace(self, pieces=[piece.pinned() for piece in self.pieces])
 
 
-def collate(waveforms: Sequence[Tensor], tokens: Sequence[Sequence[int]], ids: Sequence[str]) -> Batch:
-    """Pad 1-D waveforms and token lists into a batch."""
+def collate(
+    waveforms: Sequence[Tensor],
+    tokens: Sequence[Sequence[int]],
+    ids: Sequence[str],
+    tempos: Sequence[float] | None = None,
+) -> Batch:
+    """Pad 1-D waveforms and token lists into a batch; without `tempos`, each utterance keeps its own."""
     return Batch(
         waveforms=torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True),
         lengths=torch.tensor([len(waveform) for waveform in waveforms]),
@@ -101,6 +109,7 @@ def collate(waveforms: Sequence[Tensor], tokens: Sequence[Sequence[int]], ids: S
         ),
         token_lengths=torch.tensor([len(sequence) for sequence in tokens]),
         ids=list(ids),
+        tempos=list(tempos or [1.0] * len(ids)),
     )
 
 
@@ -134,18 +143,22 @@ def training_batches(
     """
     seed = config.training.seed
     conditions = conditions_of(config)
+    frame_shift_s = training_limits(config).frame_shift_s
     steps = shuffled_batches(cuts, _duration_s, config.training.batch_s, seed=seed, epoch=epoch)
 
     def load(batch: Iterable[Cut]) -> Batch:
-        waveforms, ids, token_lists = [], [], []
+        waveforms, token_lists, ids, tempos = [], [], [], []
         for cut in batch:
             waveform = load_cut(cut, config.features.sample_rate_hz)
-            speed = draw_factor("speed", config.augment.speeds, seed=seed, epoch=epoch, utterance_id=cut.id)
+            transcript = tokens.encode(normalise(cut_text(cut), config.text))
+            fastest = cut.duration / (frame_shift_s * max(1, min_frames(transcript)))
+            speed, tempo = draw_pace(config.augment, fastest, seed=seed, epoch=epoch, utterance_id=cut.id)
             faster = perturb_speed(waveform, speed)
             waveforms.append(torch.from_numpy(perturb_conditions(faster, conditions, epoch=epoch, utterance_id=cut.id)))
-            token_lists.append(tokens.encode(normalise(cut_text(cut), config.text)))
+            token_lists.append(transcript)
             ids.append(cut.id)
-        return collate(waveforms, token_lists, ids)
+            tempos.append(tempo)
+        return collate(waveforms, token_lists, ids, tempos)
 
     def share(step: list[Cut]) -> StepBatch:
         mine = step[process::processes]

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from asr.config import Config
-from asr.features.augment import apply_masks, draw_masks, draw_tempos, perturb_tempo
+from asr.features.augment import apply_masks, draw_masks, perturb_tempo
 from asr.features.batching import Batch, StepBatch
 from asr.model.ctc import CtcLoss, ctc_loss
 
@@ -83,8 +83,7 @@ def batch_loss(
     views = 2 if settings.consistency_weight > 0 else 1
 
     def augment(features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        tempos = draw_tempos(batch.ids, config.augment, seed=settings.seed, epoch=epoch)
-        features, lengths = perturb_tempo(features, lengths, tempos)
+        features, lengths = perturb_tempo(features, lengths, batch.tempos)
         masks = draw_masks(
             batch.ids,
             lengths.tolist(),

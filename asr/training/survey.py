@@ -38,16 +38,16 @@ class Rule:
         """Return why an utterance with this normalised transcript cannot be trained on; None if it can.
 
         Its transcript must not be empty, it must not be longer than `limits.max_s`, and it must have as many output
-        frames as CTC needs for its transcript (tokens plus one blank between equal neighbours), even when perturbed to
-        be as fast as can be: the loss would be infinite and its gradient not a number. Before the pieces are known,
-        what some pieces might spell in time is let through.
+        frames as CTC needs for its transcript (tokens plus one blank between equal neighbours): the loss would be
+        infinite and its gradient not a number. Before the pieces are known, what some pieces might spell in time is let
+        through.
         """
         if not transcript:
             return "its transcript is empty"
         if duration_s > self.limits.max_s:
             return f"{duration_s:.1f} s is over training.max_utterance_s"
         frames, needed = frames_and_need(
-            duration_s / self.limits.fastest, fewest_tokens(transcript, self.text), self.limits.frame_shift_s
+            duration_s / self.limits.pace, fewest_tokens(transcript, self.text), self.limits.frame_shift_s
         )
         # Pieces spell the text with a space before it, at most as many as its characters.
         if self.pieces and needed <= frames < min_frames(f" {transcript}"):

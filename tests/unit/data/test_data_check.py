@@ -90,7 +90,7 @@ def test_an_utterance_too_short_for_its_transcript_is_named(cut):
 
 def test_only_training_utterances_must_fit_when_sped_up(cut):
     manifests = {"train": [cut("u1", "abcde", seconds=0.2)], "dev": [cut("u2", "abcde", seconds=0.2)]}
-    assert faults(manifests, fastest=1.2) == [
+    assert faults(manifests, pace=1.2) == [
         ("train", "u1", "too short for its transcript: 4 output frames, CTC needs 5")
     ]
 

@@ -1,8 +1,9 @@
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import torch
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from asr.config import AugmentSettings, load_config
@@ -13,7 +14,7 @@ from asr.features.augment import (
     SpecMasks,
     apply_masks,
     draw_masks,
-    draw_tempos,
+    draw_pace,
     perturb_speed,
     perturb_tempo,
 )
@@ -100,29 +101,51 @@ def test_tempo_interpolates_each_utterance_as_numpy_does(utterances: list[tuple[
         assert not row[length:].any()
 
 
-@given(samples=st.integers(1600, 40_000), speed=TEMPOS, tempo=TEMPOS, subsampling=st.sampled_from([2, 4, 8]))
-def test_a_perturbed_utterance_has_the_frames_that_the_check_counts_on(
-    samples: int, speed: float, tempo: float, subsampling: int
+FACTORS = st.lists(TEMPOS, min_size=1, max_size=4)
+
+
+@given(
+    samples=st.integers(1600, 40_000),
+    speeds=FACTORS,
+    tempos=FACTORS,
+    tokens=st.integers(1, 60),
+    subsampling=st.sampled_from([2, 4, 8]),
+)
+def test_a_perturbed_utterance_that_the_check_lets_through_has_frames_for_its_transcript(
+    samples: int, speeds: list[float], tempos: list[float], tokens: int, subsampling: int
 ) -> None:
     settings = ["model.layers=1", "model.hidden_size=8", f"model.subsampling={subsampling}"]
-    config = load_config(None, [*settings, f"augment.speeds=[{speed}]", f"augment.tempos=[{tempo}]"])
-    model = AcousticModel(config, 3)
-    sped = torch.tensor([len(perturb_speed(np.zeros(samples, np.float32), speed))])
-    frames = model.logmel.frame_count(sped)
-    _, frames = perturb_tempo(torch.zeros(1, int(frames), 1), frames, [tempo])
+    config = load_config(None, [*settings, f"augment.speeds={speeds}", f"augment.tempos={tempos}"])
     limits = training_limits(config)
-    counted, _ = frames_and_need(samples / 16000 / limits.fastest, "", limits.frame_shift_s)
-    assert model.subsampling.frame_count(frames) >= counted
+    frames, needed = frames_and_need(samples / 16000 / limits.pace, "abcdefghij" * 6, limits.frame_shift_s)
+    tokens = min(tokens, frames, needed)
+    assume(tokens > 0)
+    fastest = samples / 16000 / (tokens * limits.frame_shift_s)
+    model = AcousticModel(config, 3)
+    for epoch in range(3):
+        speed, tempo = draw_pace(config.augment, fastest, seed=0, epoch=epoch, utterance_id="u")
+        assert (speed in speeds, tempo in tempos) == (True, True)
+        sped = torch.tensor([len(perturb_speed(np.zeros(samples, np.float32), speed))])
+        frame_count = model.logmel.frame_count(sped)
+        _, frame_count = perturb_tempo(torch.zeros(1, int(frame_count), 1), frame_count, [tempo])
+        assert model.subsampling.frame_count(frame_count) >= tokens
 
 
-def test_tempos_are_drawn_for_each_utterance_and_epoch() -> None:
-    settings = AugmentSettings(tempos=(0.9, 1.0, 1.1))
-    names = [f"u{i}" for i in range(300)]
-    drawn = draw_tempos(names, settings, seed=3, epoch=5)
-    assert draw_tempos(names[7:9], settings, seed=3, epoch=5) == drawn[7:9]
-    assert all(70 < drawn.count(tempo) < 130 for tempo in settings.tempos)
-    for change in ({"seed": 4, "epoch": 5}, {"seed": 3, "epoch": 6}):
-        assert draw_tempos(names, settings, **change) != drawn
+def test_speeds_and_tempos_are_drawn_for_each_utterance_and_epoch_of_those_that_fit() -> None:
+    settings = AugmentSettings(speeds=(0.8, 1.0, 1.2), tempos=(0.9, 1.0, 1.1))
+    names = [f"u{i}" for i in range(900)]
+
+    def drawn(fastest: float, seed: int = 3, epoch: int = 5) -> list[tuple[float, float]]:
+        return [draw_pace(settings, fastest, seed=seed, epoch=epoch, utterance_id=name) for name in names]
+
+    freely = drawn(10.0)
+    counts = Counter(freely)
+    assert set(counts) == {(speed, tempo) for speed in settings.speeds for tempo in settings.tempos}
+    assert all(60 < count < 140 for count in counts.values())
+    assert drawn(1.2 * 1.1 + 1e-9) == freely
+    assert freely not in (drawn(10.0, seed=4), drawn(10.0, epoch=6))
+    assert set(drawn(1.0)) == {(0.8, 0.9), (0.8, 1.0), (0.8, 1.1), (1.0, 0.9), (1.0, 1.0)}
+    assert set(drawn(0.1)) == {(0.8, 0.9)}
 
 
 def test_the_criterion_is_computed_at_the_tempo_drawn(tone_corpus: Path) -> None:
@@ -132,9 +155,11 @@ def test_the_criterion_is_computed_at_the_tempo_drawn(tone_corpus: Path) -> None
     config = load_config(None, plain)
     torch.manual_seed(0)
     model = AcousticModel(config, len(tokens))
-    (batch, *_) = next(training_batches(read_manifest(tone_corpus / "train.jsonl.gz"), tokens, config, epoch=0)).pieces
+    cuts = read_manifest(tone_corpus / "train.jsonl.gz")
+    (batch, *_) = next(training_batches(cuts, tokens, config, epoch=0)).pieces
     slowed = load_config(None, [*plain, "augment.tempos=[0.5]"])
-    found = batch_loss(model, batch, slowed, epoch=0).ctc
+    (slow_batch, *_) = next(training_batches(cuts, tokens, slowed, epoch=0)).pieces
+    found = batch_loss(model, slow_batch, slowed, epoch=0).ctc
     features, lengths = model.features(batch.waveforms, batch.lengths)
     log_posteriors, frames = model.encode(*perturb_tempo(features, lengths, [0.5] * len(lengths)))
     expected = torch.nn.functional.ctc_loss(

@@ -74,7 +74,7 @@ def test_pieces_are_learnt_with_the_model_and_carry_it_to_words_and_language_mod
 
 def test_what_pieces_spell_in_time_is_kept_and_the_rest_left_out_with_its_need(word_corpus: Path) -> None:
     cuts = list(read_manifest(word_corpus / "train.jsonl.gz"))
-    frames = int(cuts[0].duration / 1.1 / 0.08)
+    frames = int(cuts[0].duration / 0.08)
     # With all pieces there can be, each word of the text is one; characters would be more than there are frames.
     kept = " ".join(["abcd", "ddba"] * (frames // 2))
     left_out = " ".join(["abcd", "abcd"] * (frames // 2))  # as many words, but each needs a blank before it
@@ -83,7 +83,7 @@ def test_what_pieces_spell_in_time_is_kept_and_the_rest_left_out_with_its_need(w
     for cut, text in zip(cuts[:4], (kept, left_out, hopeless, spelled), strict=True):
         cut.duration = cuts[0].duration
         cut.supervisions[0].text = text
-    config = load_config(None, ["text.tokens=unigram", "text.pieces=9", "model.subsampling=8", "augment.tempos=[1]"])
+    config = load_config(None, ["text.tokens=unigram", "text.pieces=9", "model.subsampling=8"])
     survey = survey_training_cuts(cuts, config)
     assert set(survey.tokens.symbols[1:]) == {*"▁abcd", *(f"▁{word}" for word in WORDS)}
     needs = {1: 2 * (frames // 2 * 2) - 1, 2: 2 * (frames + 1) - 1, 3: 3 * (frames // 2)}
@@ -100,7 +100,7 @@ def test_what_pieces_spell_in_time_is_kept_and_the_rest_left_out_with_its_need(w
 
 def test_characters_are_too_many_where_pieces_are_not(word_corpus: Path) -> None:
     cuts = list(read_manifest(word_corpus / "train.jsonl.gz"))
-    cuts[0].supervisions[0].text = " ".join(["abcd", "ddba"] * (int(cuts[0].duration / 1.1 / 0.08) // 2))
+    cuts[0].supervisions[0].text = " ".join(["abcd", "ddba"] * (int(cuts[0].duration / 0.08) // 2))
     characters = survey_training_cuts(cuts, load_config(None, ["model.subsampling=8"]))
     assert cuts[0].id in characters.skipped
 

@@ -13,7 +13,7 @@ from asr.config import load_config
 from asr.data.manifest import read_manifest, write_manifest
 from asr.errors import ConfigError, ModelError, TrainingError
 from asr.training.checkpoint import read_facts
-from asr.training.reports import EpochReport, RunStart, StepReport
+from asr.training.reports import EpochReport, RunStart, StepReport, StepSkipped
 from asr.training.survey import survey_training_cuts
 from asr.training.trainer import train
 
@@ -134,6 +134,22 @@ def test_asking_for_a_gpu_that_is_not_there_is_an_error(tone_corpus: Path, tmp_p
     config = load_config(None, [*TINY, "training.accelerator=cuda"])
     with pytest.raises(TrainingError, match="no CUDA device"):
         next(train(config, tone_corpus, tmp_path))
+
+
+def test_utterances_that_are_spoken_too_fast_for_a_faster_tempo_are_trained_on(
+    tone_corpus: Path, tmp_path: Path
+) -> None:
+    settings = [*TINY, "training.epochs=3", "augment.speeds=[0.9, 1.0, 1.1]", "augment.tempos=[0.9, 1.0, 1.1]"]
+    cuts = list(read_manifest(tone_corpus / "train.jsonl.gz"))[:24]
+    for cut in cuts:
+        frames = int(cut.duration / 0.04)
+        cut.supervisions[0].text = ("abcd" * frames)[:frames]  # a token in each frame of 40 ms: just enough
+    write_manifest(cuts, tmp_path / "train.jsonl.gz")
+    shutil.copy(tone_corpus / "dev.jsonl.gz", tmp_path)
+    start, *rest = run(load_config(None, settings), tmp_path, tmp_path / "out")
+    assert (start.survey.utterances, start.survey.skipped) == (24, {})
+    assert not [report for report in rest if isinstance(report, StepSkipped)]
+    assert all(report.skipped == 0 and report.loss < 1e3 for report in rest if isinstance(report, EpochReport))
 
 
 def test_the_survey_leaves_out_what_cannot_be_trained_on_and_says_why(tone_corpus: Path, tmp_path: Path) -> None:
