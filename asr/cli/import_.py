@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from asr.data.importers.columns import Columns
     from asr.data.importers.utterances import Utterance
+
+    Reader = Callable[[Path, Columns, Path | None], list[Utterance]]
 
 app = typer.Typer(help="Make manifests of a table, JSON lines or a Kaldi data folder.", no_args_is_help=True)
 
@@ -38,66 +41,65 @@ SplitColumn = Annotated[str | None, typer.Option(help="train, dev or test.")]
 IdColumn = Annotated[str | None, typer.Option(help="Utterance id; without it, made from the path.")]
 
 
-@app.command("csv")
-def import_csv(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="A .csv or .tsv table with a header.")],
-    out: Out,
-    dev: Dev = None,
-    test: Test = None,
-    audio_dir: AudioDir = None,
-    audio_column: AudioColumn = None,
-    text_column: TextColumn = None,
-    speaker_column: SpeakerColumn = None,
-    split_column: SplitColumn = None,
-    id_column: IdColumn = None,
-    split_by: By = SplitBy.SPEAKER,
-    dev_share: DevShare = 0.1,
-    test_share: TestShare = 0.1,
-    seed: Seed = 0,
-    language: Language = None,
-) -> None:
-    """Import a table with a row per utterance.
+def _import_records(read: Reader) -> Callable[..., None]:
+    """Return the command that imports a file of records: one signature for all formats of such files."""
+
+    def command(
+        source: Annotated[Path, typer.Argument(metavar="SRC", help="The utterances; with --dev, the training set.")],
+        out: Out,
+        dev: Dev = None,
+        test: Test = None,
+        audio_dir: AudioDir = None,
+        audio_column: AudioColumn = None,
+        text_column: TextColumn = None,
+        speaker_column: SpeakerColumn = None,
+        split_column: SplitColumn = None,
+        id_column: IdColumn = None,
+        split_by: By = SplitBy.SPEAKER,
+        dev_share: DevShare = 0.1,
+        test_share: TestShare = 0.1,
+        seed: Seed = 0,
+        language: Language = None,
+    ) -> None:
+        from dataclasses import replace
+
+        from asr.data.importers.columns import Columns
+
+        columns = Columns(audio_column, text_column, speaker_column, split_column, id_column)
+        utterances = read(source, columns, audio_dir)
+        for split, path in (("dev", dev), ("test", test)):
+            if path is not None:  # what is in the file of a split belongs to it
+                utterances += [replace(utterance, split=split) for utterance in read(path, columns, audio_dir)]
+        _write(utterances, out, split_by, dev_share, test_share, seed, language)
+
+    command.__doc__ = read.__doc__
+    return command
+
+
+def _read_csv(source: Path, columns: Columns, audio_dir: Path | None) -> list[Utterance]:
+    """Import a .csv or .tsv table with a header and a row per utterance.
 
     Columns that are not named are found by their usual names. Common Voice:
     asr import csv cv/de/train.tsv --dev cv/de/dev.tsv --test cv/de/test.tsv --audio-dir cv/de/clips --out data/de
     """
-    from asr.data.importers.columns import Columns
     from asr.data.importers.table import read_table
 
-    columns = Columns(audio_column, text_column, speaker_column, split_column, id_column)
-    utterances = _read_splits(lambda path: read_table(path, columns, audio_dir), source, dev, test)
-    _write(utterances, out, split_by, dev_share, test_share, seed, language)
+    return read_table(source, columns, audio_dir)
 
 
-@app.command("jsonl")
-def import_jsonl(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="JSON lines, an object per utterance.")],
-    out: Out,
-    dev: Dev = None,
-    test: Test = None,
-    audio_dir: AudioDir = None,
-    audio_column: AudioColumn = None,
-    text_column: TextColumn = None,
-    speaker_column: SpeakerColumn = None,
-    split_column: SplitColumn = None,
-    id_column: IdColumn = None,
-    split_by: By = SplitBy.SPEAKER,
-    dev_share: DevShare = 0.1,
-    test_share: TestShare = 0.1,
-    seed: Seed = 0,
-    language: Language = None,
-) -> None:
+def _read_jsonl(source: Path, columns: Columns, audio_dir: Path | None) -> list[Utterance]:
     """Import JSON lines, such as NeMo's manifests and Hugging Face's metadata.jsonl.
 
-    Keys that are not named are found by their usual names. An object with offset or duration, in seconds, is that part
-    of its audio file.
+    An object is an utterance. Keys that are not named are found by their usual names. One with offset or duration, in
+    seconds, is that part of its audio file.
     """
-    from asr.data.importers.columns import Columns
     from asr.data.importers.json_lines import read_json_lines
 
-    columns = Columns(audio_column, text_column, speaker_column, split_column, id_column)
-    utterances = _read_splits(lambda path: read_json_lines(path, columns, audio_dir), source, dev, test)
-    _write(utterances, out, split_by, dev_share, test_share, seed, language)
+    return read_json_lines(source, columns, audio_dir)
+
+
+app.command("csv")(_import_records(_read_csv))
+app.command("jsonl")(_import_records(_read_jsonl))
 
 
 @app.command("kaldi")
@@ -119,19 +121,6 @@ def import_kaldi(
     from asr.data.importers.kaldi import read_kaldi
 
     _write(read_kaldi(source), out, split_by, dev_share, test_share, seed, language)
-
-
-def _read_splits(
-    read: Callable[[Path], list[Utterance]], source: Path, dev: Path | None, test: Path | None
-) -> list[Utterance]:
-    """Read the sources; what is in the file of a split belongs to it."""
-    from dataclasses import replace
-
-    utterances = read(source)
-    for split, path in (("dev", dev), ("test", test)):
-        if path is not None:
-            utterances += [replace(utterance, split=split) for utterance in read(path)]
-    return utterances
 
 
 def _write(
