@@ -36,7 +36,6 @@ class TrainingDisplay:
         self._task = self._progress.add_task("training", total=1.0, loss=0.0)
 
     def __enter__(self) -> TrainingDisplay:
-        self._progress.start()
         return self
 
     def __exit__(
@@ -47,6 +46,7 @@ class TrainingDisplay:
     def show(self, report: Report) -> None:
         """Show one report."""
         if isinstance(report, StepReport):
+            self._progress.start()  # here, for of several processes one alone has reports
             self._progress.update(self._task, completed=report.progress, loss=report.loss)
         elif isinstance(report, EpochReport):
             self._epoch(report)
@@ -90,7 +90,7 @@ class TrainingDisplay:
         for utterance_id, reason in list(survey.skipped.items())[:10]:
             line(f"left out  {utterance_id}: {reason}", markup=False)
         if survey.skipped_utterances > 10:
-            line(f"left out  {survey.skipped_utterances - 10} more; `asr check` names them all", markup=False)
+            line(f"left out  {survey.skipped_utterances - 10} more; `asr check` names utterances that do not fit")
 
     def _transfer(self, transfer: Transfer) -> None:
         line = self._console.print

@@ -80,13 +80,13 @@ class StepBatch:
 
     The losses of all pieces of all processes are divided by `token_count`, so the step does not depend on how it was
     shared out. A process for which no utterance was left has one piece all the same, since all must take part in the
-    exchange of gradients; `idle` says that it counts nothing.
+    exchange of gradients, which is in the last piece's backward pass; `idle` says that it counts nothing.
     """
 
     pieces: list[Batch]
     idle: bool
     token_count: int
-    utterances: int
+    ids: list[str]  # of all processes
     audio_s: float
 
     def pinned(self) -> StepBatch:
@@ -144,30 +144,34 @@ def training_batches(
     seed = config.training.seed
     conditions = conditions_of(config)
     frame_shift_s = training_limits(config).frame_shift_s
+    micro_batch_s = config.training.micro_batch_s
+    slowest = min(config.augment.speeds) * min(config.augment.tempos)
     steps = shuffled_batches(cuts, _duration_s, config.training.batch_s, seed=seed, epoch=epoch)
 
-    def load(batch: Iterable[Cut]) -> Batch:
-        waveforms, token_lists, ids, tempos = [], [], [], []
-        for cut in batch:
+    def load(batch: Sequence[tuple[Cut, list[int]]]) -> Batch:
+        waveforms, tempos = [], []
+        for cut, transcript in batch:
             waveform = load_cut(cut, config.features.sample_rate_hz)
-            transcript = tokens.encode(normalise(cut_text(cut), config.text))
             fastest = cut.duration / (frame_shift_s * max(1, min_frames(transcript)))
             speed, tempo = draw_pace(config.augment, fastest, seed=seed, epoch=epoch, utterance_id=cut.id)
             faster = perturb_speed(waveform, speed)
             waveforms.append(torch.from_numpy(perturb_conditions(faster, conditions, epoch=epoch, utterance_id=cut.id)))
-            token_lists.append(transcript)
-            ids.append(cut.id)
             tempos.append(tempo)
-        return collate(waveforms, token_lists, ids, tempos)
+        return collate(waveforms, [transcript for _, transcript in batch], [cut.id for cut, _ in batch], tempos)
 
     def share(step: list[Cut]) -> StepBatch:
-        mine = step[process::processes]
-        pieces = max(1, min(_pieces(step, config, processes), len(step) // processes))
+        transcripts = [tokens.encode(normalise(cut_text(cut), config.text)) for cut in step]
+        spelled = list(zip(step, transcripts, strict=True))
+        mine = spelled[process::processes] or spelled[:1]
+        pieces = 1
+        if micro_batch_s is not None:
+            longest_s = max(map(_duration_s, step)) / slowest
+            pieces = math.ceil(len(mine) / max(1, int(micro_batch_s / longest_s)))
         return StepBatch(
-            pieces=[load(mine[piece::pieces] or step[:1]) for piece in range(pieces)],
-            idle=not mine,
-            token_count=sum(len(tokens.encode(normalise(cut_text(cut), config.text))) for cut in step),
-            utterances=len(step),
+            pieces=[load(mine[piece::pieces]) for piece in range(pieces)],
+            idle=process >= len(step),
+            token_count=sum(map(len, transcripts)),
+            ids=[cut.id for cut in step],
             audio_s=sum(cut.duration for cut in step),
         )
 
@@ -176,15 +180,6 @@ def training_batches(
 
 def _duration_s(cut: Cut) -> float:
     return float(cut.duration)
-
-
-def _pieces(step: Sequence[Cut], config: Config, processes: int) -> int:
-    """Return the forward passes of each process in a step: so many that none has more than `micro_batch_s`, padded."""
-    most_s = config.training.micro_batch_s
-    if most_s is None:
-        return 1
-    most = max(1, int(most_s / max(map(_duration_s, step))))
-    return math.ceil(math.ceil(len(step) / processes) / most)
 
 
 def evaluation_batches(cuts: Iterable[Cut], config: Config, *, batch_s: float = 60.0) -> Iterator[Batch]:

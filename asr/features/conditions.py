@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -43,6 +44,17 @@ def conditions_of(config: Config) -> Conditions:
         recordings_in(augment.noise_dir, "augment.noise_dir") if augment.noise_share and augment.noise_dir else (),
         recordings_in(augment.reverb_dir, "augment.reverb_dir") if augment.reverb_share and augment.reverb_dir else (),
     )
+
+
+def conditions_checksum(config: Config) -> int:
+    """Return a checksum of the names and sizes of the recordings that noise and rooms are drawn from."""
+    conditions = conditions_of(config)
+    checksum = 0
+    for folder, files in ((config.augment.noise_dir, conditions.noises), (config.augment.reverb_dir, conditions.rooms)):
+        for path in files:
+            line = f"{path.relative_to(folder).as_posix()}\t{path.stat().st_size}\n"
+            checksum = zlib.crc32(line.encode(errors="surrogatepass"), checksum)
+    return checksum
 
 
 def perturb_conditions(

@@ -75,7 +75,7 @@ def find_checkpoint(folder: Path) -> tuple[Path | None, str | None]:
             else:
                 return path, damage[0] if damage else None
     if damage:
-        raise ModelError(f"{'; '.join(damage)}; remove {folder} to start anew")
+        raise ModelError(f"{'; '.join(damage)}; remove {folder.parent} to start anew, or choose another --out")
     return None, None
 
 

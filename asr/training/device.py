@@ -12,7 +12,10 @@ from collections.abc import Mapping
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from asr.config import TrainingSettings
@@ -28,15 +31,14 @@ def make_fabric(settings: TrainingSettings) -> Fabric:
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it would say, the start report says
     accelerator = choose_accelerator(settings.accelerator)
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and has_bf16(accelerator))
-    devices, nodes = launched_processes(os.environ)
-    alone = (devices, nodes) == (1, 1)  # else Fabric would take any Slurm allocation for one of several processes
+    launcher, devices, nodes = launched_processes(os.environ)
     try:
         fabric = Fabric(
             accelerator=accelerator,
             devices=devices,
             num_nodes=nodes,
             precision="bf16-mixed" if bf16 else "32-true",
-            plugins=LightningEnvironment() if alone else None,
+            plugins=launcher(),  # Fabric's own guess takes any Slurm allocation for several processes, or none
         )
         fabric.launch()
     except (RuntimeError, ValueError, MisconfigurationException) as error:
@@ -61,15 +63,15 @@ def choose_accelerator(wished: str) -> str:
     return "cuda" if cuda and wished != "cpu" else "cpu"
 
 
-def launched_processes(environment: Mapping[str, str]) -> tuple[int, int]:
-    """Return (processes per machine, machines) as torchrun or `srun` tell them; (1, 1) when neither started us."""
+def launched_processes(environment: Mapping[str, str]) -> tuple[type[ClusterEnvironment], int, int]:
+    """Return how to speak with the launcher, processes per machine, machines, as torchrun or `srun` tell them."""
     if "TORCHELASTIC_RUN_ID" in environment:
         processes, per_machine = int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"])
-        return per_machine, processes // per_machine
+        return TorchElasticEnvironment, per_machine, processes // per_machine
     if "SLURM_STEP_ID" in environment and int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         processes, nodes = int(environment["SLURM_STEP_NUM_TASKS"]), int(environment.get("SLURM_STEP_NUM_NODES", "1"))
-        return processes // nodes, nodes
-    return 1, 1
+        return SLURMEnvironment, processes // nodes, nodes
+    return LightningEnvironment, 1, 1  # neither started us
 
 
 def has_bf16(accelerator: str) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -12,12 +14,16 @@ from torch import nn
 
 from asr.config import Config
 from asr.data.files import atomic_path, write_text
+from asr.errors import TrainingError
 from asr.features.batching import Batch, StepBatch
 from asr.training.step import StepGradient, batch_loss
 
 
-def bad_utterances(model: nn.Module, step: StepBatch, config: Config, *, epoch: int) -> list[str]:
-    """Return the ids of this process's utterances that give no finite loss or gradient by themselves."""
+def bad_utterances(fabric: Fabric, model: nn.Module, step: StepBatch, config: Config, *, epoch: int) -> list[str]:
+    """Return the ids of the step's utterances, over all processes, that give no finite loss or gradient by themselves.
+
+    All processes call this together.
+    """
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def is_bad(utterance: Batch) -> bool:
@@ -25,20 +31,28 @@ def bad_utterances(model: nn.Module, step: StepBatch, config: Config, *, epoch: 
         gradient = torch.autograd.grad(loss, weights, allow_unused=True)  # not into .grad, which processes share
         return not all(torch.isfinite(part).all() for part in (loss, *gradient) if part is not None)
 
-    return [name for piece in step.pieces for index, name in enumerate(piece.ids) if is_bad(piece.only(index))]
+    own = {name for piece in step.pieces for row, name in enumerate(piece.ids) if is_bad(piece.only(row))}
+    found = torch.tensor([float(name in own) for name in step.ids], device=fabric.device)
+    found = fabric.all_reduce(found, reduce_op="sum")  # type: ignore[assignment]
+    return [name for name, processes in zip(step.ids, found.tolist(), strict=True) if processes]
 
 
-def of_all_processes(fabric: Fabric, names: list[str]) -> list[str]:
-    """Return the names that the processes have, each once; all processes call this together."""
-    text = json.dumps(names).encode()
-    longest = int(fabric.all_reduce(torch.tensor(len(text), device=fabric.device), reduce_op="max"))  # type: ignore[arg-type]
-    padded = torch.tensor(list(text.ljust(longest)), dtype=torch.uint8, device=fabric.device)
-    texts = fabric.all_gather(padded).reshape(-1, longest).tolist()  # type: ignore[union-attr]
-    return list(dict.fromkeys(name for text in texts for name in json.loads(bytes(text))))
+@contextmanager
+def memory_errors_explained(step: StepBatch, sample_rate_hz: int) -> Iterator[None]:
+    """Say what to do about it if a GPU's memory does not suffice for the step."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        largest_s = max(piece.waveforms.numel() for piece in step.pieces) / sample_rate_hz
+        raise TrainingError(
+            f"the GPU's memory does not suffice for {largest_s:.0f} s of audio in one pass, padding included; set "
+            "training.micro_batch_s to less (the result stays the same), or training.max_utterance_s if a single "
+            "utterance is as long as that"
+        ) from error
 
 
 def write_failed_step(
-    folder: Path, number: int, step: StepBatch, gradient: StepGradient, bad: list[str], *, process: int
+    folder: Path, number: int, step: StepBatch, gradient: StepGradient, bad: list[str], *, epoch: int, process: int
 ) -> Path:
     """Write the audio and tokens of a step as safetensors, and beside them ids and statistics as JSON; return this."""
     path = folder / f"step-{number}-process-{process}.json"
@@ -59,12 +73,14 @@ def write_failed_step(
                     "not_finite": int((~torch.isfinite(samples)).sum()),
                     "peak": _number(samples.abs().max()) if len(samples) else 0.0,
                     "tokens": int(piece.token_lengths[row]),
+                    "tempo": piece.tempos[row],
                 }
             )
     with atomic_path(path.with_suffix(".safetensors")) as temporary:
         save_file(tensors, temporary)
     facts = {
         "step": number,
+        "epoch": epoch,
         "loss": repr(gradient.loss),
         "gradient_norms": {part: repr(value) for part, value in gradient.norms.items()},
         "utterances": utterances,

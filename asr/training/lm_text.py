@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,13 +25,14 @@ class LmText:
             LanguageModelError: there is none.
         """
         if not sentences:
-            raise LanguageModelError("there is no sentence to train on; one a line is expected")
+            raise LanguageModelError("there is no sentence; one a line is expected")
         ends = np.cumsum([len(sentence) + 1 for sentence in sentences])
         units = np.full(ends[-1], BOUNDARY, dtype=np.int32)
         for sentence, end in zip(sentences, ends, strict=True):
             units[end - 1 - len(sentence) : end - 1] = sentence
         self._sentences: list[NDArray[np.int32]] = np.split(units, ends[:-1])
         self.units = len(units)
+        self.checksum = zlib.crc32(units.tobytes())
 
     def __len__(self) -> int:
         """Return the number of sentences."""

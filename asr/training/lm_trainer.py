@@ -188,7 +188,13 @@ def _start(
     facts = {
         "settings": {
             "rnnlm": settings.model_dump(mode="json", exclude=_WITHOUT_INFLUENCE),
-            "text": {"sentences": len(text), "units": text.units, "dev_sentences": len(dev)},
+            "text": {
+                "sentences": len(text),
+                "units": text.units,
+                "checksum": text.checksum,
+                "dev_sentences": len(dev),
+                "dev_checksum": LmText(dev).checksum,
+            },
         },
         "tokens": list(units.symbols),
     }

@@ -27,8 +27,9 @@ class TrainingLog:
         self._epochs, self._skipped = out / "log.jsonl", out / "skipped.jsonl"
         for path, key, first in ((self._epochs, "epoch", first_epoch), (self._skipped, "step", first_step + 1)):
             if path.exists():
-                kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _number(line, key) < first]
-                write_text(path, "".join(f"{line}\n" for line in kept))
+                lines = path.read_bytes().split(b"\n")[:-1]  # the last one is empty, or half written
+                kept = [line for line in lines if _number(line, key) < first]
+                write_text(path, b"".join(line + b"\n" for line in kept).decode())
         self._curves = FileWriter(str(out / "tensorboard"))
         # TensorBoard drops the points of earlier files from this step on.
         self._curves.add_event(Event(session_log=SessionLog(status=SessionLog.START)), first_step + 1)
@@ -79,8 +80,8 @@ def append_line(path: Path, record: dict[str, Any]) -> None:
         ) from None
 
 
-def _number(line: str, key: str) -> float:
-    """Return a line's epoch or step; that of a line of which only the beginning reached the disk has yet to come."""
+def _number(line: bytes, key: str) -> float:
+    """Return a line's epoch or step; that of a line that did not reach the disk whole has yet to come."""
     try:
         return float(json.loads(line)[key])
     except ValueError:

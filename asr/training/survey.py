@@ -37,15 +37,17 @@ class Rule:
     def fault(self, duration_s: float, transcript: str) -> str | None:
         """Return why an utterance with this normalised transcript cannot be trained on; None if it can.
 
-        Its transcript must not be empty, it must not be longer than `limits.max_s`, and it must have as many output
-        frames as CTC needs for its transcript (tokens plus one blank between equal neighbours): the loss would be
-        infinite and its gradient not a number. Before the pieces are known, what some pieces might spell in time is let
-        through.
+        Its transcript must not be empty, its length must be within `limits.min_s` and `limits.max_s`, and it must have
+        as many output frames as CTC needs for its transcript (tokens plus one blank between equal neighbours): the loss
+        would be infinite and its gradient not a number. Before the pieces are known, what some pieces might spell in
+        time is let through.
         """
         if not transcript:
             return "its transcript is empty"
         if duration_s > self.limits.max_s:
             return f"{duration_s:.1f} s is over training.max_utterance_s"
+        if duration_s < self.limits.min_s:
+            return f"{duration_s:.3f} s is under {self.limits.min_s:g} s"
         frames, needed = frames_and_need(
             duration_s / self.limits.pace, fewest_tokens(transcript, self.text), self.limits.frame_shift_s
         )

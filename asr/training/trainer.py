@@ -19,6 +19,7 @@ from asr.data.manifest import find_split, read_manifest, shuffle_shards
 from asr.errors import ConfigError, TrainingError
 from asr.features.augment import utterance_rng
 from asr.features.batching import StepBatch, evaluation_batches, prefetch, training_batches
+from asr.features.conditions import conditions_checksum
 from asr.model.acoustic import AcousticModel
 from asr.model.bundle import ModelBundle
 from asr.model.card import TrainingFacts
@@ -26,7 +27,7 @@ from asr.model.files import WEIGHTS
 from asr.training.checkpoint import LAST, MOST_BAD_STEPS, Tally, find_checkpoint
 from asr.training.device import make_fabric
 from asr.training.evaluate import greedy_errors
-from asr.training.failure import bad_utterances, of_all_processes, write_failed_step
+from asr.training.failure import bad_utterances, memory_errors_explained, write_failed_step
 from asr.training.log import TrainingLog
 from asr.training.moments import feature_moments
 from asr.training.reports import EpochReport, Report, RunStart, RunStopped, StepReport, StepSkipped
@@ -66,7 +67,7 @@ def train(
 
     Raises:
         TrainingError: `out` holds a run and `resume` is not set, or a finished model; no usable data; several steps in
-            a row gave no finite gradient; a checkpoint cannot be written.
+            a row gave no finite gradient; a checkpoint cannot be written; a GPU's memory does not suffice.
         ConfigError: a run is resumed with other settings, or the schedule needs a dev set and `with_dev` takes it.
         ModelError: no checkpoint can be read, or `init_from` cannot be used.
     """
@@ -95,7 +96,7 @@ def _train(
 
     torch.manual_seed(settings.seed)
     model = AcousticModel(config, len(survey.tokens))
-    if config.features.cmvn == "global":
+    if config.features.cmvn == "global" and not checkpoint:  # which holds them
         model.cmvn.set_moments(*feature_moments(model, evaluation_batches(all_cuts.filter(usable), config)))
     transfer = None
     if init_from and not checkpoint:
@@ -105,6 +106,7 @@ def _train(
         "audio_s": survey.audio_s,
         "dev_utterances": len(dev_cuts),
         "checksum": survey.checksum,
+        "noise_checksum": conditions_checksum(config),
     }
     run = start_run(fabric, config, survey.tokens, data_facts, model, checkpoints, checkpoint)
     state = run.state
@@ -144,16 +146,17 @@ def _train(
             torch.manual_seed(settings.seed + 7919 * (state.step + 1) + 104729 * fabric.global_rank)
             run.optimizer.zero_grad(set_to_none=True)
             due = time.perf_counter() - saved_at >= settings.checkpoint_every_s
-            gradient = compute_gradient(
-                fabric,
-                run.wrapped,
-                batch,
-                config,
-                epoch=epoch,
-                frozen=settings.freeze if state.step < settings.freeze_steps else (),
-                stop=bool(stop.signal_name),
-                save=due,
-            )
+            with memory_errors_explained(batch, config.features.sample_rate_hz):
+                gradient = compute_gradient(
+                    fabric,
+                    run.wrapped,
+                    batch,
+                    config,
+                    epoch=epoch,
+                    frozen=settings.freeze if state.step < settings.freeze_steps else (),
+                    stop=bool(stop.signal_name),
+                    save=due,
+                )
             report: StepReport | StepSkipped
             if gradient.finite:
                 rate = learning_rate(settings, progress, state.dev_wers)
@@ -161,7 +164,7 @@ def _train(
             else:
                 report = skip_step(run, config, gradient, batch, epoch=epoch, failures=out / "failed")
             state.step, state.batch = state.step + 1, state.batch + 1
-            state.utterances += batch.utterances
+            state.utterances += len(batch.ids)
             state.tally.audio_s += batch.audio_s
             now = time.perf_counter()
             state.tally.train_s, began = state.tally.train_s + now - began, now
@@ -274,15 +277,15 @@ def skip_step(
         TrainingError: it was the last of `MOST_BAD_STEPS` in a row.
     """
     state = run.state
-    own = bad_utterances(run.model, batch, config, epoch=epoch)
-    bad = of_all_processes(run.fabric, own)
+    bad = bad_utterances(run.fabric, run.model, batch, config, epoch=epoch)
     state.bad_steps += 1
     state.tally.skipped += 1
     if state.bad_steps >= MOST_BAD_STEPS:
-        path = write_failed_step(failures, state.step + 1, batch, gradient, own, process=run.fabric.global_rank)
+        path = write_failed_step(
+            failures, state.step + 1, batch, gradient, bad, epoch=epoch, process=run.fabric.global_rank
+        )
         raise TrainingError(
             f"{state.bad_steps} steps in a row gave no finite gradient (loss {gradient.loss}, norm {gradient.norm}); "
             f"bad utterances: {', '.join(bad) or 'none by itself'}; the last batch and its figures are in {path}"
         )
-    ids = of_all_processes(run.fabric, [name for piece in batch.pieces for name in piece.ids])
-    return StepSkipped(state.step + 1, epoch, gradient.loss, gradient.norm, ids, bad)
+    return StepSkipped(state.step + 1, epoch, gradient.loss, gradient.norm, batch.ids, bad)

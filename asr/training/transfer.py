@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,12 +42,13 @@ def transfer_weights(source: Path, model: AcousticModel, tokens: TokenTable, fea
     old, new = bundle.model.state_dict(), model.state_dict()
     taken: list[str] = []
     left = dict.fromkeys(sorted(old.keys() - new.keys()), "the new model has no such tensor")
-    shared = [symbol for symbol in tokens.symbols if symbol in set(bundle.tokens.symbols)]
+    row_of = {symbol: row for row, symbol in enumerate(bundle.tokens.symbols)}
+    shared = {row: row_of[symbol] for row, symbol in enumerate(tokens.symbols) if symbol in row_of}
     for name, tensor in new.items():
         if name not in old:
             left[name] = f"{source} has no such tensor"
         elif name.startswith("output."):
-            reason = _copy_rows(tensor, old[name], tokens, bundle.tokens, shared)
+            reason = _copy_rows(tensor, old[name], shared)
             if reason:
                 left[name] = reason
             else:
@@ -63,10 +65,9 @@ def transfer_weights(source: Path, model: AcousticModel, tokens: TokenTable, fea
     return Transfer(source, tuple(taken), left, len(shared), len(tokens))
 
 
-def _copy_rows(new: Tensor, old: Tensor, new_tokens: TokenTable, old_tokens: TokenTable, shared: list[str]) -> str:
-    """Copy the rows of shared tokens; return the reason if that cannot be."""
+def _copy_rows(new: Tensor, old: Tensor, shared: Mapping[int, int]) -> str:
+    """Copy the rows of `shared` tokens, new row → old row; return the reason if that cannot be."""
     if new.shape[1:] != old.shape[1:]:
         return f"a row is {tuple(new.shape[1:])} wide, there {tuple(old.shape[1:])}"
-    to = [new_tokens.symbols.index(symbol) for symbol in shared]
-    new[to] = old[[old_tokens.symbols.index(symbol) for symbol in shared]]
+    new[list(shared)] = old[list(shared.values())]
     return ""

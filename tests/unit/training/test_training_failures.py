@@ -129,12 +129,27 @@ def test_several_such_steps_in_a_row_stop_the_run_with_the_batch_on_disk(tone_co
     facts = json.loads(facts_path.read_text())
     assert facts["step"] == 5
     assert facts["loss"] == "nan"
+    assert facts["epoch"] == 0
+    assert {utterance["tempo"] for utterance in facts["utterances"]} <= {0.9, 1.0, 1.1}
     tensors = load_file(facts_path.with_suffix(".safetensors"))
     for row, utterance in enumerate(facts["utterances"]):
         assert utterance["bad"]
         samples = tensors["0.waveforms"][row, : utterance["samples"]]
         assert samples.abs().max().item() == pytest.approx(utterance["peak"])
         assert utterance["peak"] > 1e30
+
+
+def test_a_gpus_memory_that_does_not_suffice_names_the_setting(
+    tone_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_room(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(step, "batch_loss", without_room)
+    with pytest.raises(
+        TrainingError, match=r"does not suffice for [78] s of audio in one pass.*training\.micro_batch_s"
+    ):
+        list(train(load_config(None, TINY), tone_corpus, tmp_path))
 
 
 def test_norms_by_part_make_up_the_norm_and_the_log_tells_clipping(tone_corpus: Path, tmp_path: Path) -> None:

@@ -102,6 +102,9 @@ def test_a_run_stopped_in_mid_epoch_and_resumed_ends_as_if_it_had_not_been(tmp_p
         run(TINY.model_copy(update={"hidden_size": 32}), tmp_path / "whole", resume=True)
     with pytest.raises(ConfigError, match=r"text\.sentences was 100, is 99"):
         run(TINY, tmp_path / "whole", 99, resume=True)
+    for train, dev in ((list(reversed(chain(100, 1))), chain(20, 2)), (chain(100, 1), list(reversed(chain(20, 2))))):
+        with pytest.raises(ConfigError, match=r"text\.(dev_)?checksum was \d+, is \d+"):
+            list(train_lm(TINY, WORDS, train, dev, tmp_path / "whole", resume=True))
 
 
 def test_streams_hold_each_sentence_once_an_epoch_in_an_order_of_its_own() -> None:

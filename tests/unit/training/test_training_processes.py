@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from safetensors.torch import load_file
 
 from asr.config import load_config
@@ -46,7 +49,8 @@ def assert_close(expected: Path, actual: Path) -> None:
 
 def test_two_processes_make_the_weights_of_one_and_resume_each_others_runs(tone_corpus: Path, tmp_path: Path) -> None:
     run(SETTINGS, tone_corpus, tmp_path / "one")
-    shown = torchrun(SETTINGS, tone_corpus, tmp_path / "two")
+    # In pieces of 3 s one process has more of them than the other now and then.
+    shown = torchrun([*SETTINGS, "training.micro_batch_s=3"], tone_corpus, tmp_path / "two")
     assert "shared    by 2 processes" in shown
     assert shown.count("epoch   1/2") == 1, "one process speaks"
     assert_close(tmp_path / "one", tmp_path / "two")
@@ -71,18 +75,23 @@ def test_accumulated_pieces_make_the_weights_of_the_whole_batch(tone_corpus: Pat
     assert_close(tmp_path / "whole", tmp_path / "pieces")
 
 
+SRUN = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NUM_NODES": "2"}
+
+
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        ({}, (1, 1)),
-        ({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "2"}, (2, 3)),
-        ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NUM_NODES": "2"}, (4, 2)),
-        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8"}, (1, 1)),  # inside an allocation, but not started by srun
-        ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1"}, (1, 1)),
+        ({}, (LightningEnvironment, 1, 1)),
+        ({"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "6", "LOCAL_WORLD_SIZE": "2"}, (TorchElasticEnvironment, 2, 3)),
+        (SRUN, (SLURMEnvironment, 4, 2)),
+        (SRUN | {"SLURM_JOB_NAME": "bash"}, (SLURMEnvironment, 4, 2)),  # srun within an interactive allocation
+        # Inside an allocation, but not started by srun.
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8"}, (LightningEnvironment, 1, 1)),
+        ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1"}, (LightningEnvironment, 1, 1)),
     ],
 )
 def test_the_launchers_variables_tell_processes_and_machines(
-    environment: dict[str, str], expected: tuple[int, int]
+    environment: dict[str, str], expected: tuple[type, int, int]
 ) -> None:
     assert launched_processes(environment) == expected
 
@@ -92,6 +101,23 @@ def test_inside_a_slurm_allocation_a_process_started_by_hand_trains_alone(monkey
         monkeypatch.setenv(name, value)
     fabric = make_fabric(load_config(None, ["training.accelerator=cpu"]).training)
     assert (fabric.world_size, fabric.global_rank) == (1, 0)
+
+
+def test_within_an_interactive_allocation_a_process_of_srun_is_one_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, object] = {}
+
+    class Engine:
+        def __init__(self, **options: object) -> None:
+            told.update(options)
+
+        def launch(self) -> None: ...
+
+    monkeypatch.setattr("asr.training.device.Fabric", Engine)
+    for name, value in (SRUN | {"SLURM_JOB_NAME": "interactive", "SLURM_PROCID": "5"}).items():
+        monkeypatch.setenv(name, value)
+    make_fabric(load_config(None, ["training.accelerator=cpu"]).training)
+    assert isinstance(told["plugins"], SLURMEnvironment)
+    assert (told["devices"], told["num_nodes"], told["plugins"].global_rank()) == (4, 2, 5)
 
 
 def test_what_slurm_should_have_been_told_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

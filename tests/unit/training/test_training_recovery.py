@@ -14,7 +14,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from conftest import TINY
 from safetensors import safe_open
@@ -24,6 +26,7 @@ from asr.config import load_config
 from asr.data.manifest import read_manifest, write_manifest
 from asr.data.tokens import TokenTable
 from asr.errors import ConfigError, ModelError, TrainingError
+from asr.features.conditions import recordings_in
 from asr.model.acoustic import AcousticModel
 from asr.scoring.errors_count import ErrorCounts
 from asr.training import checkpoint, trainer
@@ -184,7 +187,9 @@ def test_without_a_readable_checkpoint_the_run_is_not_silently_started_anew(tone
     folder.mkdir()
     for name in ("last.safetensors", "previous.safetensors"):
         (folder / name).write_bytes(b"no checkpoint")
-    with pytest.raises(ModelError, match=r"last\.safetensors.*previous\.safetensors.*to start anew"):
+    with pytest.raises(
+        ModelError, match=r"last\.safetensors.*previous\.safetensors.*remove .*(?<!checkpoints) to start anew"
+    ):
         run(SETTINGS, tone_corpus, tmp_path, resume=True)
 
 
@@ -262,7 +267,8 @@ def test_half_a_line_in_the_log_does_not_keep_a_run_from_going_on(tone_corpus: P
     list(itertools.islice(steps, 3))
     log = tmp_path / "torn" / "log.jsonl"
     (line,) = log.read_text().splitlines()
-    log.write_text(f"{line}\n{line.replace('0', '1', 1)[:30]}")
+    # Cut off within a letter of two bytes.
+    log.write_bytes(f"{line}\n{line.replace('0', '1', 1)[:30]}ö".encode()[:-1])
     run(SETTINGS, tone_corpus, tmp_path / "torn", resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "torn")
 
@@ -290,6 +296,21 @@ def test_a_run_is_not_resumed_with_other_data(tone_corpus: Path, tmp_path: Path)
     write_manifest(reversed(cuts), tmp_path / "more" / "train.jsonl.gz")
     with pytest.raises(ConfigError, match=r"data\.checksum was \d+, is \d+"):
         run([*SETTINGS, "training.epochs=1"], tmp_path / "more", tmp_path / "out", resume=True)
+
+
+def test_a_run_is_not_resumed_with_other_noise(tone_corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "noise").mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / "noise" / name, 0.1 * rng.standard_normal(16000), 16000)
+    settings = [*SETTINGS, "training.epochs=1", "augment.noise_share=1", f"augment.noise_dir={tmp_path / 'noise'}"]
+    run(settings, tone_corpus, tmp_path / "out")
+    recordings_in.cache_clear()  # it is another process that resumes
+    run(settings, tone_corpus, tmp_path / "out", resume=True)
+    shutil.copy(tmp_path / "noise" / "a.wav", tmp_path / "noise" / "c.wav")
+    recordings_in.cache_clear()
+    with pytest.raises(ConfigError, match=r"data\.noise_checksum was \d+, is \d+"):
+        run(settings, tone_corpus, tmp_path / "out", resume=True)
 
 
 def test_processes_that_found_different_checkpoints_do_not_train_together(tmp_path: Path) -> None:

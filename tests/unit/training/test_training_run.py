@@ -163,6 +163,8 @@ def test_the_survey_leaves_out_what_cannot_be_trained_on_and_says_why(tone_corpu
     assert "too few" in survey.skipped[cuts[1].id] or "max_utterance_s" in survey.skipped[cuts[1].id]
     assert all("max_utterance_s" in survey.skipped[name] for name in long)
     assert survey.utterances == 4 - len(survey.skipped)
+    cuts[3].duration, cuts[3].supervisions[0].text = 0.08, "a"  # `asr check` names it too
+    assert survey_training_cuts(cuts, config).skipped[cuts[3].id] == "0.080 s is under 0.1 s"
     with pytest.raises(TrainingError, match="no usable training utterance"):
         survey_training_cuts(cuts[:2], config)
 
