@@ -54,9 +54,9 @@ def segments(
     Args:
         blocks: the recording, `(sample,)` each, mono.
         rate_hz: its sample rate.
-        segmentation: `vad` cuts in pauses and leaves long ones out, those at the ends too, but keeps a recording of up
-            to 30 s whole if it finds no speech; `fixed` leaves nothing out, cuts at the quietest fifth of a second
-            between 15 and 30 s; `none` keeps the recording whole.
+        segmentation: `vad` cuts in pauses and leaves long ones out, those at the ends too, and everything if nobody
+            speaks; `fixed` leaves nothing out, cuts at the quietest fifth of a second between 15 and 30 s; `none` keeps
+            the recording whole.
         detector: of speech, for `vad`, at its beginning; by default that of the package silero-vad.
     """
     detector = (detector or speech_detector.SpeechDetector(rate_hz)) if segmentation == "vad" else None
@@ -67,10 +67,8 @@ def segments(
         if block is None:
             if head:
                 whole = Segment(0, np.concatenate(head), 0)
-                found = list(_speech_segments([whole.waveform], rate_hz, detector)) if detector else []
-                if len(found) == 1:
-                    found = [_with_short_silence(whole, found[0], rate_hz)]
-                yield from found or [whole]
+                found = list(_speech_segments([whole.waveform], rate_hz, detector)) if detector else [whole]
+                yield from [_with_short_silence(whole, found[0], rate_hz)] if len(found) == 1 else found
             return
         head.append(block)
     blocks = chain(head, rest)

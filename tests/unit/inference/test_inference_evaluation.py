@@ -26,6 +26,6 @@ def test_a_search_that_does_not_exist_and_hotwords_without_a_bonus_are_refused()
     config, tokens = load_config(None, TINY), TokenTable.from_texts(["ab"])
     recognizer = Recognizer(ModelBundle(config, tokens, AcousticModel(config, len(tokens)).eval(), config.decode))
     with pytest.raises(ConfigError, match="method='viterbi': greedy or beam"):
-        recognizer.transcribe(torch.zeros(16000), sample_rate=16000, method="viterbi")
+        recognizer.transcribe(torch.zeros(16000), sample_rate=16000, method="viterbi", segment="none")
     with pytest.raises(ConfigError, match="each needs its bonus"):
-        recognizer.transcribe(torch.zeros(16000), sample_rate=16000, hotwords=["ab"])
+        recognizer.transcribe(torch.zeros(16000), sample_rate=16000, hotwords=["ab"], segment="none")

@@ -234,6 +234,6 @@ def test_a_waveform_is_transcribed_with_hotwords(folder: Path, monkeypatch: pyte
 
     monkeypatch.setattr(recognizer, "log_posteriors", log_posteriors)
     waveform = 0.1 * np.sin(np.arange(16000, dtype=np.float32))
-    transcript = recognizer.transcribe(waveform, sample_rate=16000, hotwords={"cat": 3.0})
+    transcript = recognizer.transcribe(waveform, sample_rate=16000, hotwords={"cat": 3.0}, segment="none")
     assert transcript.text == "the cat sat"
     assert seen == [1]

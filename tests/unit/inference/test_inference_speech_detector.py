@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from asr.errors import DependencyError
 from asr.inference import speech_detector
+from asr.inference.segment import segments
 from asr.inference.speech_detector import SpeechDetector
 from tests.conftest import voice_like
 
@@ -85,3 +86,10 @@ def test_weights_that_cannot_be_read_are_named(monkeypatch, tmp_path):
     monkeypatch.setattr(speech_detector, "find_spec", lambda name: type("Spec", (), {"origin": tmp_path / "x.py"}))
     with pytest.raises(DependencyError, match=r"silero_vad_16k\.safetensors: cannot be read .* install silero-vad"):
         SpeechDetector(RATE_HZ)
+
+
+def test_of_silence_noise_and_hum_nothing_is_left():
+    rng = np.random.default_rng(0)
+    hum = np.sin(2 * np.pi * 50 * np.arange(5 * 16000) / 16000)
+    for waveform in (0 * hum, 0.1 * hum, 0.01 * rng.standard_normal(len(hum)), 1e-4 * rng.standard_normal(len(hum))):
+        assert list(segments([waveform.astype(np.float32)], 16000)) == []
