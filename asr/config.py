@@ -6,12 +6,14 @@ Unknown keys, wrong types and values out of range raise `ConfigError` with the f
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
 from asr.errors import ConfigError
 
@@ -224,7 +226,7 @@ def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[str] = 
     if path is not None:
         source = str(path)
         values = _read_yaml(Path(path))
-    apply_overrides(values, overrides)
+    apply_overrides(values, overrides, Config)
     return parse_config(values, source if not overrides else f"{source} with {' '.join(overrides)}")
 
 
@@ -245,8 +247,10 @@ def parse_settings(kind: type[AnySettings], values: Mapping[str, Any], source: s
         raise ConfigError(_explain(error, source, kind)) from None
 
 
-def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Set `key=value` pairs in a nested mapping; dots in a key lead into sections, values are read as YAML.
+def apply_overrides(values: dict[str, Any], overrides: Sequence[str], kind: type[BaseModel]) -> None:
+    """Set `key=value` pairs in a nested mapping; dots in a key lead into sections.
+
+    Values are read as YAML; that of a setting of `kind` that is a text is taken as it stands, or between its quotes.
 
     Raises:
         ConfigError: an override is malformed.
@@ -255,18 +259,24 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> None:
         key, separator, text = override.partition("=")
         if not separator or not key:
             raise ConfigError(f"{override!r}: an override has the form key=value, e.g. model.hidden_size=320")
+        keys = key.split(".")
         try:
-            value = yaml.safe_load(text)
+            value = re.sub(r"^(['\"])(.*)\1$", r"\2", text) if _is_text(kind, keys) else yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"{override!r}: the value is not valid YAML ({error})") from None
-        _set(values, key.split("."), value, override)
+        _set(values, keys, value, override)
+
+
+def _is_text(kind: type[BaseModel], keys: Sequence[str]) -> bool:
+    beside = _fields_beside(tuple(keys), kind)
+    return keys[-1] in beside and beside[keys[-1]].annotation is str
 
 
 def save_config(config: Config, path: str | os.PathLike[str]) -> None:
     """Write the settings as YAML, every value spelled out."""
     from asr.data.files import write_text
 
-    write_text(Path(path), yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    write_text(Path(path), yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -305,11 +315,11 @@ def _explain(error: ValidationError, source: str, kind: type[BaseModel]) -> str:
     return f"{source}:\n" + "\n".join(lines)
 
 
-def _fields_beside(location: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
+def _fields_beside(location: tuple[int | str, ...], model: type[BaseModel]) -> dict[str, FieldInfo]:
     for part in location[:-1]:
         field = model.model_fields.get(str(part))
         annotation = field.annotation if field else None
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
+            return {}
         model = annotation
-    return list(model.model_fields)
+    return model.model_fields

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.cells import cell_len, set_cell_size
 
 from asr.cli.options import ConfigFile
 
@@ -24,15 +25,20 @@ def check(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. text.remove='.,?!'; repeatable."),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write manifests of the utterances without a fault here.")
+    ] = None,
 ) -> None:
     """Show what manifests hold and name every unfit utterance.
 
     Every recording is decoded. Settings say how transcripts are normalised and which lengths are fit. The exit
-    status is 1 if anything is wrong.
+    status is 1 if anything is wrong that --out does not mend.
     """
-    from asr.cli.console import out, progress
+    from asr.cli.console import out as console
+    from asr.cli.console import progress
     from asr.config import load_config
-    from asr.data.check import check_data, data_manifests, training_limits
+    from asr.data.check import check_data, data_manifests, training_limits, without_problems
+    from asr.data.manifest import write_manifest
 
     settings = load_config(config, overrides or [])
     manifests = data_manifests(data)
@@ -41,13 +47,21 @@ def check(
         report = check_data(
             manifests, text=settings.text, limits=training_limits(settings), on_utterance=lambda: advance(1)
         )
-    out.print(render(report))
-    if report.problems:
+    console.print(render(report), markup=False, highlight=False)
+    if out is not None:
+        console.print()
+        for split, cuts in manifests.items():
+            path = out / f"{split}.jsonl.gz"
+            write_manifest(without_problems(cuts, split, report), path)
+            console.print(f"written  {path}", markup=False, highlight=False, soft_wrap=True)
+    if any(problem.place is None or out is None for problem in report.problems):
         raise typer.Exit(1)
 
 
 def render(report: DataReport) -> str:
     """Return the report as aligned text of at most 80 columns; long ids and paths run over."""
+    from asr.data.check import character_name
+
     lines = [f"{'':8}{'utterances':>11}{'hours':>9}{'speakers':>10}{'words':>10}{'shortest':>11}{'longest':>10}"]
     for split, summary in report.splits.items():
         lines.append(
@@ -55,7 +69,7 @@ def render(report: DataReport) -> str:
             f"{summary.words:>10}{summary.shortest_s:>9.2f} s{summary.longest_s:>8.2f} s"
         )
     lines += ["", f"{len(report.characters)} characters (with their counts)"]
-    counts = [f"{'space' if c == ' ' else c} {n}" for c, n in sorted(report.characters.items())]
+    counts = [f"{character_name(c)} {n}" for c, n in sorted(report.characters.items())]
     lines += _columns(counts)
     if not report.problems:
         return "\n".join([*lines, "", "No problems found."])
@@ -66,7 +80,7 @@ def render(report: DataReport) -> str:
 
 def _columns(cells: list[str]) -> list[str]:
     """Lay cells out in rows of equal columns."""
-    width = max(map(len, cells), default=0) + 3
+    width = max(map(cell_len, cells), default=0) + 3
     per_row = max(1, (_WIDTH - 2) // width)
     rows = [cells[start : start + per_row] for start in range(0, len(cells), per_row)]
-    return ["  " + "".join(f"{cell:<{width}}" for cell in row).rstrip() for row in rows]
+    return ["  " + "".join(set_cell_size(cell, width) for cell in row).rstrip() for row in rows]

@@ -46,7 +46,9 @@ def describe(config: BaseModel) -> Iterator[str]:
 def _inline(value: Any) -> str:
     import yaml
 
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()
+    return (
+        yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).removesuffix("\n...\n").strip()
+    )
 
 
 def _meaning(field: FieldInfo) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,7 @@ class Problem:
     split: str
     name: str
     reason: str
+    place: int | None = None  # of the utterance in its manifest, counted from 0
 
 
 @dataclass(frozen=True)
@@ -123,15 +125,15 @@ def check_data(
         split_characters: Counter[str] = Counter()
         words = 0
         pace = limits.pace if split == "train" else 1.0
-        for cut in cuts:
+        for place, cut in enumerate(cuts):
             transcript = normalise(cut_text(cut), text)
             reasons = [*_audio_faults(cut, limits), *_text_faults(cut.duration / pace, transcript, text, limits)]
             if cut.id in split_of_id:
                 reasons.append(f"its id occurs already in {split_of_id[cut.id]}")
             unseen = set(transcript) - trained if trained is not None else set()
             if unseen:
-                reasons.append(f"characters that train does not have: {' '.join(map(repr, sorted(unseen)))}")
-            problems += [Problem(split, cut.id, reason) for reason in reasons]
+                reasons.append(f"characters that train does not have: {' '.join(map(character_name, sorted(unseen)))}")
+            problems += [Problem(split, cut.id, reason, place) for reason in reasons]
             split_of_id.setdefault(cut.id, split)
             speakers |= {str(supervision.speaker) for supervision in cut.supervisions if supervision.speaker}
             split_characters.update(transcript)
@@ -157,6 +159,22 @@ def check_data(
         if len(shared) > 1
     ]
     return DataReport(splits, dict(characters.most_common()), tuple(problems))
+
+
+def without_problems(cuts: Iterable[Cut], split: str, report: DataReport) -> Iterator[Cut]:
+    """Yield the cuts of a split in which the report names no fault."""
+    faulty = {problem.place for problem in report.problems if problem.split == split}
+    return (cut for place, cut in enumerate(cuts) if place not in faulty)
+
+
+def character_name(character: str) -> str:
+    """Return a character as a person can tell it: those that show nothing of their own with their number."""
+    if character == " ":
+        return "space"
+    if unicodedata.category(character)[0] in "MCZ":  # marks, control and format characters, separators
+        shown = f"◌{character} " if unicodedata.category(character)[0] == "M" else ""
+        return f"{shown}U+{ord(character):04X}"
+    return character
 
 
 def _audio_faults(cut: Cut, limits: Limits) -> list[str]:

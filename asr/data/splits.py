@@ -51,7 +51,8 @@ def _split(
     if len(groups) < len(shares) + 1:
         raise ManifestError(
             f"{len(groups)} {noun}(s) cannot be divided into {' and '.join(['train', *shares])} without "
-            f"sharing one; name the splits in the data, add {noun}s, or use --split-by utterance"
+            f"sharing one; name the splits in the data, add {noun}s"
+            + (", or use --split-by utterance" if noun == "speaker" else "")
         )
     seconds = {name: sum(cut.duration for cut in group) for name, group in groups.items()}
     total_s = sum(seconds.values())

@@ -42,5 +42,5 @@ def parse_rnnlm_settings(overrides: Sequence[str]) -> RnnLmSettings:
         ConfigError: a key or value is not acceptable.
     """
     values: dict[str, Any] = {}
-    apply_overrides(values, overrides)
+    apply_overrides(values, overrides, RnnLmSettings)
     return parse_settings(RnnLmSettings, values, "the language model's settings")

@@ -113,7 +113,7 @@ class ModelBundle:
 
 def save_decoder(settings: DecodeSettings, folder: Path) -> None:
     """Write the beam search's settings into a model folder."""
-    write_text(folder / DECODER, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+    write_text(folder / DECODER, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
 def load_decoder(folder: Path) -> DecodeSettings:

@@ -32,6 +32,19 @@ def test_saved_settings_read_back_equal(tmp_path: Path) -> None:
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["text"]["remove"] == ",.?"
 
 
+@pytest.mark.parametrize(
+    "text", [".,?! #;", "|", ">", '.,?!":', "-", "'", '"', ",", ":", "@%&*", "null", "3", "{[", ""]
+)
+def test_a_setting_that_is_a_text_is_taken_as_it_stands(text: str) -> None:
+    assert load_config(None, [f"text.remove={text}"]).text.remove == text
+    assert load_config(None, [f"text.remove='{text}'"]).text.remove == text
+
+
+def test_settings_are_written_as_people_read_them(tmp_path: Path) -> None:
+    save_config(load_config(None, ["text.remove=“„،।"]), tmp_path / "config.yaml")
+    assert "“„،।" in (tmp_path / "config.yaml").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_file_in_conf_is_valid(path: Path) -> None:
     load_config(path)

@@ -90,5 +90,5 @@ def _find(
         return None
     raise ManifestError(
         f"{where}: no column for the {needed} (looked for {', '.join(usual)}); there are: {', '.join(header)}; "
-        f"name the column with --{needed}-column"
+        f"name the column with --{needed}-column (a table's first line names its columns)"
     )

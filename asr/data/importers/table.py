@@ -28,6 +28,8 @@ def read_table(path: Path, columns: Columns, audio_dir: Path | None = None) -> l
     header_line, header = next(rows, (1, []))
     if not any(header):
         raise ManifestError(f"{path}: the table is empty; its first line names the columns")
+    if header[0].startswith("{"):
+        raise ManifestError(f"{path}: JSON lines, not a table; use asr import jsonl {path}")
     found = find_columns(columns, header, str(path))
     audio, text = header.index(found.audio), header.index(found.text)
     speaker, split, id_ = (None if name is None else header.index(name) for name in found[2:])

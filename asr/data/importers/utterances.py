@@ -80,9 +80,10 @@ def write_splits(
     language: str | None = None,
     on_utterance: Callable[[], None] = lambda: None,
 ) -> ImportReport:
-    """Write `out`/{train,dev,test}.jsonl.gz without utterances that lack a transcript or readable audio.
+    """Write `out`/{train,dev,test}.jsonl.gz without utterances that lack a transcript, readable audio or an own id.
 
-    Splits that the source names stand. Those it does not name are drawn from its training utterances.
+    Splits that the source names stand. Those it does not name are drawn from its training utterances; one with a share
+    of 0 is not written, and removed if an earlier import wrote it.
 
     Args:
         utterances: from one source.
@@ -92,7 +93,7 @@ def write_splits(
         on_utterance: called after each utterance, to show progress.
 
     Raises:
-        ManifestError: an id is malformed or occurs twice, nothing is left, or the splits cannot be drawn.
+        ManifestError: nothing is left for training, or the splits cannot be drawn.
     """
     given: dict[str, list[Cut]] = {split: [] for split in SPLITS}
     where_of: dict[str, str] = {}
@@ -100,16 +101,18 @@ def write_splits(
     notes: list[str] = []
     unknown_speakers = 0
     for utterance in utterances:
-        _check_id(utterance, where_of)
         try:
+            _check_id(utterance, where_of)
             given[utterance.split or "train"].append(_cut(utterance, language))
             unknown_speakers += utterance.speaker is None
         except (AudioError, ManifestError) as error:
             skipped.append(f"{utterance.where}: {error}")
         on_utterance()
     if not given["train"]:
+        others = sum(map(len, given.values()))
+        found = f"{others} are of dev or test, " if others else ""
         first = f"; the first reason: {skipped[0]}" if skipped else ""
-        raise ManifestError(f"none of the {len(where_of)} utterances can be trained on{first}")
+        raise ManifestError(f"no utterance for training: {found}{len(skipped)} cannot be used{first}")
     if unknown_speakers:
         notes.append(
             f"{unknown_speakers} utterances name no speaker; each counts as a speaker of its own, so one "
@@ -117,8 +120,13 @@ def write_splits(
         )
     splits = _complete(given, rule, notes)
     for split in SPLITS:
-        write_manifest(splits[split], out / f"{split}.jsonl.gz")
-    return ImportReport({split: len(splits[split]) for split in SPLITS}, tuple(skipped), tuple(notes))
+        path = out / f"{split}.jsonl.gz"
+        if splits[split]:
+            write_manifest(splits[split], path)
+        else:
+            path.unlink(missing_ok=True)
+    counts = {split: len(splits[split]) for split in SPLITS if splits[split]}
+    return ImportReport(counts, tuple(skipped), tuple(notes))
 
 
 def _cut(utterance: Utterance, language: str | None) -> Cut:
@@ -140,17 +148,19 @@ def _check_id(utterance: Utterance, where_of: dict[str, str]) -> None:
     name = utterance.id
     if not name or name != " ".join(name.split()) or "(" in name or ")" in name:
         raise ManifestError(
-            f"{utterance.where}: {name!r} cannot be an utterance id; ids hold no parentheses, line breaks or "
-            "doubled spaces"
+            f"{name!r} cannot be an utterance id; ids hold no parentheses, line breaks or doubled spaces"
+            if name
+            else "its id is empty"
         )
     if name in where_of:
-        raise ManifestError(f"{utterance.where}: the utterance id {name!r} occurs already at {where_of[name]}")
+        raise ManifestError(f"the utterance id {name!r} occurs already at {where_of[name]}")
     where_of[name] = utterance.where
 
 
 def _complete(given: dict[str, list[Cut]], rule: SplitRule, notes: list[str]) -> dict[str, list[Cut]]:
     """Draw the splits that the source does not give from its training utterances."""
-    missing = [split for split in ("dev", "test") if not given[split]]
+    shares = {"dev": rule.dev_share, "test": rule.test_share}
+    missing = [split for split, share in shares.items() if not given[split] and share > 0]
     if not missing:
         return given
     divide = split_by_speaker if rule.by == "speaker" else split_by_utterance

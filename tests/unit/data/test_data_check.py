@@ -4,7 +4,7 @@ import pytest
 import soundfile
 
 from asr.config import TextSettings
-from asr.data.check import Limits, check_data, data_manifests
+from asr.data.check import Limits, character_name, check_data, data_manifests, without_problems
 from asr.data.manifest import make_cut, write_manifest
 from asr.errors import ManifestError
 
@@ -110,7 +110,7 @@ def test_ids_and_speakers_in_two_splits_are_named(cut):
 
 def test_characters_that_train_lacks_are_named(cut):
     manifests = {"train": [cut("u1", "abc")], "dev": [cut("u2", "cab")], "test": [cut("u3", "abyx")]}
-    assert faults(manifests) == [("test", "u3", "characters that train does not have: 'x' 'y'")]
+    assert faults(manifests) == [("test", "u3", "characters that train does not have: x y")]
     del manifests["train"]
     assert faults(manifests) == []
 
@@ -132,3 +132,21 @@ def test_a_folder_gives_its_manifests_in_order_and_a_file_itself(cut, tmp_path):
 def test_a_folder_without_manifests_is_an_error(tmp_path):
     with pytest.raises(ManifestError, match=r"holds none of train\.jsonl\.gz, dev\.jsonl\.gz, test\.jsonl\.gz"):
         data_manifests(tmp_path)
+
+
+def test_characters_that_show_nothing_of_their_own_are_told_by_number():
+    assert [character_name(character) for character in ("a", "é", "你", " ", "'")] == ["a", "é", "你", "space", "'"]
+    assert [character_name(character) for character in ("\u200b", "\u0301", "\u00a0", "\u094d")] == [
+        "U+200B",
+        "◌\u0301 U+0301",
+        "U+00A0",
+        "◌\u094d U+094D",
+    ]
+
+
+def test_without_problems_keeps_the_first_of_two_utterances_with_one_id(cut):
+    manifests = {"train": [cut("a", "ab"), cut("b", ""), cut("a", "ba")], "dev": [cut("c", "ba"), cut("b", "ab")]}
+    report = check_data(manifests, text=TextSettings(), limits=LIMITS)
+    train, dev = (list(without_problems(manifests[split], split, report)) for split in ("train", "dev"))
+    assert [(found.id, found.supervisions[0].text) for found in train] == [("a", "ab")]
+    assert [found.id for found in dev] == ["c"]

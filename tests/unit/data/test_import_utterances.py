@@ -1,5 +1,7 @@
 """From described utterances to manifests: given and drawn splits, what is left out, what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -82,18 +84,33 @@ def test_bad_utterances_are_left_out_and_listed(utterances, audio, tmp_path):
     assert "utterance late: 0.5 s to 2.5 s is not a part of" in report.skipped[2]
 
 
-def test_nothing_usable_is_an_error_with_the_first_reason(tmp_path):
+def test_nothing_usable_is_an_error_with_the_first_reason(audio, tmp_path):
     bad = [Utterance("gone", tmp_path / "gone.wav", "text", "t.csv:2")]
-    with pytest.raises(ManifestError, match=r"none of the 1 utterances .* first reason: t\.csv:2: .*no such file"):
+    with pytest.raises(ManifestError, match=r"no utterance for training: 1 cannot be used; .*t\.csv:2: .*no such file"):
         write_splits(bad, tmp_path / "out", SplitRule())
+    test = [Utterance("u", audio, "text", "t.csv:3", split="test")]
+    with pytest.raises(ManifestError, match=r"no utterance for training: 1 are of dev or test"):
+        write_splits(test, tmp_path / "out", SplitRule())
 
 
-def test_an_id_twice_names_both_places(utterances, tmp_path):
-    with pytest.raises(ManifestError, match=r"t\.csv:2: the utterance id 'u00' occurs already at t\.csv:2"):
-        write_splits([utterances[0], utterances[0]], tmp_path / "out", SplitRule())
+def test_of_an_id_that_occurs_twice_the_first_is_kept_and_both_places_are_named(utterances, tmp_path):
+    twice = replace(utterances[3], where="t.csv:40", text="another")
+    report = write_splits([*utterances, twice], tmp_path / "out", SplitRule())
+    assert report.skipped == ("t.csv:40: the utterance id 'u03' occurs already at t.csv:5",)
+    assert sum(report.utterances.values()) == 20
 
 
 @pytest.mark.parametrize("id", ["", "a  b", "a\nb", "a(1)", " a"])
-def test_ids_that_a_trn_file_cannot_hold_are_refused(audio, tmp_path, id):
-    with pytest.raises(ManifestError, match=r"t\.csv:2: .* cannot be an utterance id"):
-        write_splits([Utterance(id, audio, "text", "t.csv:2")], tmp_path / "out", SplitRule())
+def test_ids_that_a_trn_file_cannot_hold_are_left_out(utterances, audio, tmp_path, id):
+    report = write_splits([Utterance(id, audio, "text", "t.csv:1"), *utterances], tmp_path / "out", SplitRule())
+    (line,) = report.skipped
+    assert line.startswith("t.csv:1: ")
+    assert "its id is empty" in line or "cannot be an utterance id" in line
+
+
+def test_a_split_with_a_share_of_nothing_is_not_written_and_an_older_one_goes(utterances, tmp_path):
+    write_splits(utterances, tmp_path, SplitRule())
+    report = write_splits(utterances, tmp_path, SplitRule(test_share=0.0))
+    assert set(report.utterances) == {"train", "dev"}
+    assert {path.name for path in tmp_path.glob("*.gz")} == {"train.jsonl.gz", "dev.jsonl.gz"}
+    assert report.notes == ("dev drawn from the training utterances, by speaker, seed 0",)
