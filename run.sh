@@ -127,7 +127,8 @@ made_install() { [ -x "$VENV/bin/asr" ]; }
 run_prepare() {
     if [ "$RECIPE" = custom ]; then
         asr check "$DATA" --config "$CONFIG" ${SETS[@]+"${SETS[@]}"} && return
-        echo "Training leaves out what it cannot use and names it. To go on all the same:"
+        echo "asr check $DATA --out DIR writes manifests without the faulty utterances. Training itself leaves out"
+        echo "those of a length that it cannot use, and stops at a recording that cannot be read. To go on all the same:"
         printf './run.sh%s --stage 2\n' "$(printf ' %q' "${ARGUMENTS[@]}")"
         return 1
     fi

@@ -22,7 +22,8 @@ def align(
     """Show when each word of a text was spoken and how well it fits, to find wrong transcripts.
 
     Of an audio file, one line a word: start and end in seconds, fit from 0 to 1, the word, and "fits badly" where it is
-    likely not what was said. Of a manifest, one JSON object a line for each utterance, the worst fit first.
+    likely not what was said. Of a manifest, one JSON object a line for each utterance, the worst fit first. The fit of
+    the whole compares the text with the best that the model hears: low too where words are heard that the text lacks.
     """
     import asr
     from asr.inference.text_alignment import align_file
@@ -39,6 +40,8 @@ def align(
             text = text_file.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise asr.AsrError(f"{text_file}: not UTF-8 ({error.reason} at byte {error.start})") from None
+    if not (text or "").strip():
+        raise typer.BadParameter("the text is empty", param_hint="TEXT")
     aligned = align_file(asr.load(model, accelerator=accelerator), audio, text or "")
     typer.echo(f"{'start_s':>8} {'end_s':>8}  {'fit':5}  word", err=True)  # stdout is the lines alone
     for word in aligned.words:
@@ -69,6 +72,7 @@ def _align_manifest(model: Path, manifest: Path, accelerator: Accelerator) -> No
             "fit": round(aligned.fit, 4),
             "fits_badly": [word.text for word in aligned.words if word.fits_badly],
             "text": aligned.text,
+            **({"reason": aligned.reason} if aligned.reason else {}),
             "words": [
                 {
                     "text": word.text,

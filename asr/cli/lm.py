@@ -132,7 +132,7 @@ def rnn(
     dev: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Text or manifest by which the best epoch is chosen. Default: every 20th SRC."
+            metavar="FILE", help="Text or manifest by which the best epoch is chosen. Default: every 20th sentence."
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The folder to write. Default: rnnlm in the model's own.")] = None,

@@ -18,6 +18,8 @@ def shar(
     For corpora with too many files, or on network storage. `asr train` and the others take the new folder as they
     take the old one. Audio is kept without loss, as mono FLAC.
     """
+    if out.resolve() == data.resolve():
+        raise typer.BadParameter("another folder than DATA, which would keep its manifests", param_hint="OUT")
     from asr.cli.console import err, progress
     from asr.cli.console import out as console
     from asr.data.check import data_manifests

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -24,7 +24,9 @@ def train(
     with_dev: Annotated[
         bool, typer.Option("--with-dev", help="Train on dev as well, once all is chosen; the last weights are kept.")
     ] = False,
-    accelerator: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    accelerator: Annotated[
+        Literal["auto", "cpu", "cuda"] | None, typer.Option(help="As --set training.accelerator=…; auto by default.")
+    ] = None,
 ) -> None:
     """Train an acoustic model; the best by dev WER is kept.
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from asr.model.files import CONFIG
 from asr.training.reports import EpochReport, Report, RunStart, RunStopped, StepReport, StepSkipped
+from asr.training.step import part_of
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -85,7 +87,9 @@ class TrainingDisplay:
             self._transfer(start.transfer)
         if start.damaged_checkpoint:
             line(f"damaged   {start.damaged_checkpoint}; the checkpoint before it is used", markup=False)
-        if start.resumed_at_step:
+        if start.resumed_at_epoch >= self._config.training.epochs:
+            line(f"finished  all {start.resumed_at_epoch} epochs were trained before")
+        elif start.resumed_at_step:
             line(f"resumed   after step {start.resumed_at_step}, in epoch {start.resumed_at_epoch + 1}")
         for utterance_id, reason in list(survey.skipped.items())[:10]:
             line(f"left out  {utterance_id}: {reason}", markup=False)
@@ -100,8 +104,23 @@ class TrainingDisplay:
             markup=False,
             soft_wrap=True,
         )
-        for name, reason in transfer.left.items():
-            line(f"left      {name}: {reason}", markup=False, soft_wrap=True)
+        parts: dict[str, list[str]] = {}
+        for name in transfer.left:
+            parts.setdefault(part_of(name), []).append(name)
+        for part, (name, *others) in parts.items():
+            more = f", and {len(others)} more there" if others else ""
+            line(
+                f"left      {part}: {name.removeprefix(f'{part}.')}: {transfer.left[name]}{more}",
+                markup=False,
+                soft_wrap=True,
+            )
+        if "layers.0" in parts and not any(name.startswith("layers.") for name in transfer.taken):
+            settings = transfer.source / CONFIG
+            line(
+                f"note      no layer fits; --config {settings} takes that model's settings",
+                markup=False,
+                soft_wrap=True,
+            )
 
     def _fell_back(self, start: RunStart) -> bool:
         return start.device == "cpu" and self._config.training.accelerator == "auto"

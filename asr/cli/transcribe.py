@@ -103,9 +103,17 @@ def transcribe(
             "--out or --beside",
             f"needed when several files or channels become {format}",
         ),
-        (Path("-") in files and (beside or in_parallel or separate), "-", "stdin is read once, here, and lies nowhere"),
+        (
+            Path("-") in files and (beside or in_parallel or separate),
+            "-",
+            "standard input goes with none of --beside, --jobs, --ray and --channels separate",
+        ),
         (stream and (several or separate or in_files or in_parallel), "--stream", "it prints what is said in one file"),
-        (stream and (format, segment) != ("txt", "vad"), "--stream", "it prints text and finds pauses itself"),
+        (
+            stream and (format, segment) != ("txt", "vad"),
+            "--stream",
+            "it prints text and finds pauses itself; leave --format and --segment away",
+        ),
         (rate is not None and not stream, "--rate", "it belongs to --stream"),
     ):
         if refused:

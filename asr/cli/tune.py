@@ -87,6 +87,8 @@ def tune(
     without = result.errors(0.0, 0.0, WEIGHTS_BEAM_SIZE)
     fewest = result.errors(best.lm_weight, best.insertion_bonus, best.beam_size)
     typer.echo(f"dev WER     {100 * without / words:.2f} % without, {100 * fewest / words:.2f} % with the n-gram")
+    if without == fewest == 0:
+        typer.echo("note        there is no error on dev to choose by; a larger dev set would tell more")
     typer.echo(f"chosen      {', '.join(f'{name} {getattr(best, name):g}' for name in result.chosen)}")
     if evidence:
         fit = score_calibration([calibration.confidence(item) for item in evidence], right)

@@ -71,9 +71,9 @@ def read_manifest(*paths: str | Path) -> CutSet:
 
 def _shards(path: Path) -> list[Shard]:
     if path.is_dir():
-        here = [split for split in SPLITS if (path / f"{split}.jsonl.gz").is_file()]
+        here = [name for split in SPLITS for name in (f"{split}.jsonl.gz", split) if (path / name).exists()]
         if here:
-            raise ManifestError(f"{path}: a data folder; name one of its manifests, e.g. {path / here[-1]}.jsonl.gz")
+            raise ManifestError(f"{path}: a data folder; name one of its splits, e.g. {path / here[-1]}")
         shards = find_shards(path)
     elif not path.is_file():
         raise ManifestError(f"{path}: no such manifest; make it with `asr prepare` or `asr import`")

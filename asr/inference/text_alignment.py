@@ -68,6 +68,8 @@ class AlignedText:
     text: str
     words: tuple[AlignedWord, ...]
     fit: float
+    reason: str = ""
+    """Why there are no words, if there are none."""
 
     @property
     def worst_fit(self) -> float:
@@ -111,8 +113,8 @@ def align_cuts(recognizer: Recognizer, cuts: Iterable[Cut]) -> Iterator[AlignedT
         for name, frames, length, waveform in utterances:
             try:
                 tokens = recognizer.bundle.tokens.encode(texts[name])
-            except TokenError:
-                yield AlignedText(name, texts[name], (), 0.0)
+            except TokenError as error:
+                yield AlignedText(name, texts[name], (), 0.0, str(error))
             else:
                 yield _aligned(recognizer, name, texts[name], tokens, frames[:length], torch.from_numpy(waveform))
 
@@ -122,7 +124,9 @@ def _aligned(
 ) -> AlignedText:
     table, rate_hz = recognizer.bundle.tokens, recognizer.sample_rate_hz
     if len(log_posteriors) < min_frames(tokens):
-        return AlignedText(name, text, (), 0.0)
+        return AlignedText(name, text, (), 0.0, f"the recording is too short for {len(tokens)} tokens")
+    if not tokens:
+        return AlignedText(name, text, (), _fit(log_posteriors, ()), "the transcript is empty")
     spans = align(log_posteriors, tokens)
     by_words = by_word(spans, table)
     extents = word_extents(by_words, recognizer.model.frame_shift_s, speech_extent(waveform.numpy(), rate_hz))

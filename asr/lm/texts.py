@@ -50,4 +50,5 @@ def _lines(path: Path) -> Iterator[str]:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             yield from io.TextIOWrapper(file, encoding="utf-8")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise LanguageModelError(f"{path}: cannot read the text ({error})") from None
+        reason = getattr(error, "strerror", None) or error
+        raise LanguageModelError(f"{path}: cannot read the text ({reason})") from None

@@ -54,8 +54,8 @@ def bootstrap_interval(
 ) -> Interval:
     """Return the percentile interval of the corpus error rate.
 
-    A corpus without any error gives the interval [0, 0], and one unit gives a point: the bootstrap cannot see
-    what the sample does not hold. (Without an error in N independent words, 3 ÷ N bounds the rate at 95 %.)
+    One unit gives a point: the bootstrap cannot see what the sample does not hold. In a corpus without any error it
+    would see none; the upper end is then the exact bound for as many independent words, about 3 ÷ N at 95 %.
 
     Args:
         counts: each utterance's errors.
@@ -67,10 +67,13 @@ def bootstrap_interval(
     Raises:
         ScoringError: there is no reference unit to count against, or an argument does not fit.
 
-    Source: Efron & Tibshirani 1993, chapter 13 (percentile interval); Bisani & Ney 2004.
+    Source: Efron & Tibshirani 1993, chapter 13 (percentile interval); Bisani & Ney 2004; without errors, Clopper &
+    Pearson 1934, one-sided.
     """
     _check(len(counts), groups, level, replicates)
     errors, lengths = _per_unit(counts, groups)
+    if not errors.any():
+        return Interval(0.0, 1 - (1 - level) ** (1 / int(lengths.sum())), level)
     rates = _rates(errors, lengths, replicates, seed)[:, 0]
     return _percentile_interval(rates, level)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len, set_cell_size
+
 from asr.scoring.alignment import AlignedWord, Confusions
 from asr.scoring.bootstrap import Interval, PairedComparison
 from asr.scoring.errors_count import ErrorCounts, Unit
@@ -72,6 +74,8 @@ def render_confusions(confusions: Confusions) -> str:
 def render_comparison(comparison: PairedComparison, name: str) -> str:
     """Return in words how system B, called `name`, compares with system A."""
     interval = comparison.interval
+    if interval.low == interval.high == comparison.difference == 0:
+        return "no difference in WER: the same number of errors in each utterance"
     return (
         f"WER difference {100 * comparison.difference:+.2f} % absolute"
         f" ({100 * interval.level:g} % interval {100 * interval.low:+.2f} … {100 * interval.high:+.2f} %)\n"
@@ -85,18 +89,19 @@ def _frequent(title: str, entries: Sequence[tuple[str, int]]) -> str:
     lines += [f"{count:6d}  {what}" for what, count in entries[:LISTED_ERRORS]]
     if len(entries) > LISTED_ERRORS:
         rest = total - sum(count for _, count in entries[:LISTED_ERRORS])
-        lines.append(f"{rest:6d}  in {len(entries) - LISTED_ERRORS} others")
+        others = len(entries) - LISTED_ERRORS
+        lines.append(f"{rest:6d}  in {others} other{'s' if others > 1 else ''}")
     return "\n".join(lines)
 
 
 def _cell(word: AlignedWord) -> tuple[str, str, str]:
     """One column: the words, padded to the same width, stars for a gap, and the mark of an error."""
-    width = max(len(word.reference or ""), len(word.hypothesis or ""))
+    width = max(cell_len(word.reference or ""), cell_len(word.hypothesis or ""))
     gap = "*" * width
     mark = "" if word.mark == "C" else word.mark
     return (
-        (gap if word.reference is None else word.reference).ljust(width),
-        (gap if word.hypothesis is None else word.hypothesis).ljust(width),
+        set_cell_size(gap if word.reference is None else word.reference, width),
+        set_cell_size(gap if word.hypothesis is None else word.hypothesis, width),
         mark.ljust(width),
     )
 
@@ -106,11 +111,12 @@ def _wrap(words: Sequence[AlignedWord]) -> Iterator[list[tuple[str, str, str]]]:
     block: list[tuple[str, str, str]] = []
     used = len(_LABELS[0])
     for cell in map(_cell, words):
-        if block and used + 1 + len(cell[0]) > WIDTH:
+        width = len(cell[2])  # the mark's: a character of the words may be two columns wide, or none
+        if block and used + 1 + width > WIDTH:
             yield block
             block, used = [], len(_LABELS[0])
         block.append(cell)
-        used += 1 + len(cell[0])
+        used += 1 + width
     if block:
         yield block
 

@@ -85,6 +85,8 @@ def read_score(folder: Path) -> CorpusScore:
     Raises:
         ScoringError: a file is missing or malformed, or the two do not belong together.
     """
+    if not (folder / "ref.trn").exists():
+        raise ScoringError(f"{folder / 'ref.trn'}: not there; a decode folder is what `asr decode` writes")
     references, hypotheses = read_trn(folder / "ref.trn"), read_trn(folder / "hyp.trn")
     try:
         score = score_texts(references, hypotheses)

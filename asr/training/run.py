@@ -127,7 +127,8 @@ def require_same(checkpoint: Path, wanted: dict[str, Any], defaults: Mapping[str
         differing.append("the tokens of the training text")
     if differing:
         raise ConfigError(
-            f"{checkpoint}: cannot resume with other settings or data ({'; '.join(differing)}); choose another --out"
+            f"{checkpoint}: cannot resume with other settings or data ({'; '.join(differing)}); choose another --out "
+            f"(--init-from {checkpoint.parent.parent} starts from its weights)"
         )
 
 

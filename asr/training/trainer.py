@@ -104,6 +104,7 @@ def _train(
     data_facts = {
         "utterances": survey.utterances,
         "audio_s": survey.audio_s,
+        "with_dev": with_dev,
         "dev_utterances": len(dev_cuts),
         "checksum": survey.checksum,
         "noise_checksum": conditions_checksum(config),

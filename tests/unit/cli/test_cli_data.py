@@ -55,6 +55,14 @@ def test_faults_are_listed_and_the_status_says_so(call, table, tmp_path):
     assert status == 1
     assert "1 problem\n" in out
     assert f"3: {tmp_path}/3.wav: no such file" in out
+    status, out, err = call("check", tmp_path / "data", "--out", tmp_path / "sound")
+    assert status == 0  # for what is wrong is not in there
+    assert "1 problem\n" in out
+    assert [line.split()[1] for line in out.splitlines() if line.startswith("written")] == [
+        str(tmp_path / "sound" / f"{split}.jsonl.gz") for split in ("train", "dev", "test")
+    ]
+    assert "No problems found." in call("check", tmp_path / "sound")[1]
+    assert sum(len(read_manifest(path).to_eager()) for path in (tmp_path / "sound").iterdir()) == 19
 
 
 def test_settings_decide_what_a_fault_is(call, table, tmp_path):

@@ -12,6 +12,9 @@ def test_a_data_folder_becomes_a_shar_folder_that_passes_the_check(call, tone_co
         assert list(entries(shar)) == list(entries(original))
     assert call("check", tmp_path / "shar") == call("check", tone_corpus)
     assert call("shar", tone_corpus, tmp_path / "shar")[0] == 1
+    status, _, err = call("shar", tone_corpus, tone_corpus)
+    assert status == 2
+    assert "another folder than DATA" in err
 
 
 def test_what_cannot_be_read_is_listed_and_the_status_says_so(call, tone_corpus, tmp_path):

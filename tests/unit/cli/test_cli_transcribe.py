@@ -216,7 +216,7 @@ def test_stdin_has_its_name_and_cannot_be_shared_out(transcribe, loads):
     for refused in (["--beside"], ["--jobs", "2"], ["--ray", "local"], ["--channels", "separate"]):
         status, _, err = transcribe("-", *refused)
         assert status == 2
-        assert "stdin is read once, here, and lies nowhere" in err
+        assert "standard input goes with none of" in err
 
 
 def test_stream_hands_one_file_or_stdin_over(transcribe, monkeypatch):

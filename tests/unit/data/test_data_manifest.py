@@ -133,5 +133,8 @@ def test_text_and_speaker_of_other_peoples_cuts(audio):
 
 def test_a_data_folder_in_place_of_a_manifest_is_told_from_a_shar_folder(audio, tmp_path):
     write_manifest([make_cut("u1", audio, "hello", "s1")], tmp_path / "data" / "dev.jsonl.gz")
-    with pytest.raises(ManifestError, match=r"data: a data folder; name one of its manifests, .*dev\.jsonl\.gz$"):
+    with pytest.raises(ManifestError, match=r"data: a data folder; name one of its splits, .*dev\.jsonl\.gz$"):
         read_manifest(tmp_path / "data")
+    (tmp_path / "shar" / "test").mkdir(parents=True)
+    with pytest.raises(ManifestError, match=r"shar: a data folder; name one of its splits, .*shar.test$"):
+        read_manifest(tmp_path / "shar")

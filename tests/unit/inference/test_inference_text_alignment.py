@@ -90,7 +90,9 @@ def test_a_manifests_utterances_come_in_its_order_and_one_that_cannot_be_fits_no
     write_manifest(cuts, tmp_path / "m.jsonl.gz")
     aligned = list(align_cuts(recognizer, read_manifest(tmp_path / "m.jsonl.gz").to_eager()))
     assert [item.id for item in aligned] == ["u0", "u1", "u2", "u3"]
-    for item in (aligned[1], aligned[3]):
+    for item, reason in ((aligned[1], "too short for 21 tokens"), (aligned[3], "no token for '7'")):
         assert item.words == ()
         assert item.worst_fit == 0.0
+        assert reason in item.reason
+    assert aligned[0].reason == ""
     assert aligned[0].words[0].fit == pytest.approx(0.9)

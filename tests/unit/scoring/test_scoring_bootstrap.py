@@ -74,6 +74,13 @@ def test_swapping_the_systems_mirrors_the_comparison():
     assert (forth.interval.low, forth.interval.high) == pytest.approx((-back.interval.high, -back.interval.low))
 
 
+def test_without_errors_the_upper_end_is_the_rate_at_which_that_happens_once_in_twenty():
+    interval = bootstrap_interval(utterances([0, 0, 0], [10, 15, 10]))
+    assert interval.low == 0.0
+    assert (1 - interval.high) ** 35 == pytest.approx(0.05)
+    assert interval.high == pytest.approx(3 / 35, rel=0.05)  # the rule of three
+
+
 def test_identical_systems_are_even():
     counts = utterances([1, 0, 2], [3, 3, 3])
     result = paired_bootstrap(counts, counts)

@@ -4,12 +4,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from asr.errors import ScoringError
 from asr.scoring.alignment import align_words, count_confusions
 from asr.scoring.bootstrap import Interval
 from asr.scoring.errors_count import count_errors
-from asr.scoring.rendering import WIDTH, UtteranceErrors, render_utterance
+from asr.scoring.rendering import WIDTH, UtteranceErrors, render_comparison, render_utterance
 from asr.scoring.report import compare, score_folder, score_texts, to_text
 from asr.scoring.trn import write_trn
 
@@ -178,6 +179,22 @@ def test_aligned_lines_fit_the_width_and_words_stand_one_above_the_other(referen
             for i in starts
         ]
     assert shown == [(word.reference or "", word.hypothesis or "", word.mark) for word in alignment]
+
+
+def test_wide_and_combining_characters_stand_one_above_the_other_too():
+    reference, hypothesis = "你好世界 नमस्ते end", "你 नमते end now"
+    counts = count_errors(reference, hypothesis, unit="word")
+    alignment = align_words(reference, hypothesis)
+    lines = render_utterance(UtteranceErrors("id", counts, alignment)).splitlines()[1:]
+    columns = [cell_len(line.partition("end")[0]) for line in lines[:2]]
+    assert columns[0] == columns[1]
+    assert [line[6:].split()[0] for line in lines] == ["你好世界", "你", "S"]
+    assert cell_len(lines[0].partition("न")[0]) == cell_len(lines[1].partition("न")[0])
+
+
+def test_equal_systems_are_told_to_be_equal():
+    score = score_texts({"a": "one two", "b": "three"}, {"a": "one too", "b": "three"})
+    assert render_comparison(compare(score, score), "b").startswith("no difference in WER")
 
 
 def test_a_line_is_filled_to_the_last_column_and_not_beyond():

@@ -1,18 +1,22 @@
 """Fine-tuning starts from what fits of another model."""
 
 import shutil
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import LEARNS_FAST, TINY
+from rich.console import Console
 
+from asr.cli.training_display import TrainingDisplay
 from asr.config import Config, load_config
 from asr.data.tokens import TokenTable
 from asr.errors import ModelError
 from asr.model.acoustic import AcousticModel
 from asr.model.bundle import ModelBundle
 from asr.training.reports import EpochReport, RunStart
+from asr.training.step import part_of
 from asr.training.trainer import train
 from asr.training.transfer import transfer_weights
 
@@ -56,6 +60,17 @@ def test_what_does_not_fit_is_left_and_named(tmp_path: Path) -> None:
     assert torch.equal(new.layers[0].rnn.weight_hh_l0, old.layers[0].rnn.weight_hh_l0)
     assert set(transfer.taken).isdisjoint(transfer.left)
     assert set(transfer.taken) | set(transfer.left) == set(new.state_dict()) | set(old.state_dict())
+
+
+def test_what_is_left_is_told_part_by_part_and_settings_that_fit_are_named(tmp_path: Path) -> None:
+    saved_model(tmp_path, "model.layers=2")
+    config = config_with("model.hidden_size=48")
+    transfer = transfer_weights(tmp_path, AcousticModel(config, len(OLD)), OLD, config.features)
+    console = Console(file=StringIO(), width=80)
+    TrainingDisplay(console, config)._transfer(transfer)
+    _, *lines = console.file.getvalue().splitlines()
+    assert sorted(line.split()[1] for line in lines[:-1]) == sorted({f"{part_of(name)}:" for name in transfer.left})
+    assert lines[-1] == f"note      no layer fits; --config {tmp_path / 'config.yaml'} takes that model's settings"
 
 
 @pytest.mark.parametrize(("old", "taken"), [("features.cmvn=global", True), ("features.cmvn=utterance", False)])
