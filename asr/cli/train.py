@@ -36,6 +36,7 @@ def train(
     from asr.cli.console import out as console
     from asr.cli.training_display import TrainingDisplay
     from asr.config import load_config
+    from asr.errors import AudioError
     from asr.training.reports import RunStopped
     from asr.training.trainer import train as train_model
 
@@ -44,11 +45,14 @@ def train(
         given.append(f"training.accelerator={accelerator}")
     settings = load_config(config, given)
     reported = False
-    with TrainingDisplay(console, settings) as display:
-        for report in train_model(settings, data, out, resume=resume, init_from=init_from, with_dev=with_dev):
-            display.show(report)
-            if isinstance(report, RunStopped):
-                raise typer.Exit(STOPPED)
-            reported = True
+    try:
+        with TrainingDisplay(console, settings) as display:
+            for report in train_model(settings, data, out, resume=resume, init_from=init_from, with_dev=with_dev):
+                display.show(report)
+                if isinstance(report, RunStopped):
+                    raise typer.Exit(STOPPED)
+                reported = True
+    except AudioError as error:
+        raise AudioError(f"{error}; `asr check {data} --out DIR` writes manifests without such recordings") from None
     if reported:  # not so in the second process and all further ones
         console.print(f"model   {out}")

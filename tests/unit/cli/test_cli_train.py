@@ -1,0 +1,29 @@
+"""`asr train`, as a user calls it."""
+
+import shutil
+
+from conftest import TINY
+
+from asr.data.manifest import read_manifest, write_manifest
+
+
+def test_a_recording_that_is_gone_is_named_with_the_way_out(call, tone_corpus, tmp_path):
+    cuts = list(read_manifest(tone_corpus / "train.jsonl.gz"))
+    cuts[5].recording.sources[0].source = str(tmp_path / "gone.wav")
+    write_manifest(cuts, tmp_path / "data" / "train.jsonl.gz")
+    shutil.copy(tone_corpus / "dev.jsonl.gz", tmp_path / "data")
+    settings = [part for setting in TINY for part in ("--set", setting)]
+    status, _, err = call("train", "--data", tmp_path / "data", "--out", tmp_path / "out", *settings)
+    assert status == 1
+    message = err.replace("\n", "")
+    assert "gone.wav: no such file" in message
+    assert f"`asr check {tmp_path / 'data'} --out DIR`" in message
+
+
+def test_a_run_that_is_finished_says_so_when_it_is_resumed(call, tone_corpus, tmp_path):
+    settings = [part for setting in (*TINY, "training.epochs=1") for part in ("--set", setting)]
+    arguments = ("train", "--data", tone_corpus, "--out", tmp_path, *settings)
+    assert call(*arguments)[0] == 0
+    status, out, _ = call(*arguments, "--resume")
+    assert status == 0
+    assert "finished  all 1 epochs were trained before" in out
