@@ -37,7 +37,7 @@ def align(
         raise typer.BadParameter("give either a text or --text-file", param_hint="TEXT")
     if text_file is not None:
         try:
-            text = text_file.read_text(encoding="utf-8")
+            text = text_file.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
             raise asr.AsrError(f"{text_file}: not UTF-8 ({error.reason} at byte {error.start})") from None
     if not (text or "").strip():

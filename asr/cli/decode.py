@@ -31,8 +31,11 @@ def decode(
     from asr.cli.options import decode_settings, hotword_bonuses
     from asr.data.manifest import read_manifest
     from asr.inference.evaluation import decode_cuts, write_decode_folder, write_run
+    from asr.scoring.trn import check_ids
 
     cuts = read_manifest(manifest).to_eager()
+    check_ids([cut.id for cut in cuts], out)  # and that there is room for the result, before the work and not after it
+    out.mkdir(parents=True, exist_ok=True)
     recognizer = asr.load(model, accelerator=accelerator, decode=decode_settings(overrides))
     hotwords = hotword_bonuses(hotword)
     method = method or ("beam" if hotwords else recognizer.default_method)

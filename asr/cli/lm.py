@@ -79,8 +79,9 @@ def ngram(
         from asr.model.files import LANGUAGE_MODEL, WORD_LANGUAGE_MODEL
 
         config, tokens = _model(model)
-        texts = (normalise(text, config.text) for text in texts)
-        test_texts = [normalise(text, config.text) for text in test_texts]
+        # What normalising empties was never said: as a sentence it would teach that nothing often is.
+        texts = (text for text in (normalise(text, config.text) for text in texts) if text)
+        test_texts = [text for text in (normalise(text, config.text) for text in test_texts) if text]
         path = out or model / (WORD_LANGUAGE_MODEL if words else LANGUAGE_MODEL)
     elif out is not None:
         path = out
@@ -93,15 +94,10 @@ def ngram(
     else:
         if vocabulary is not None:
             raise typer.BadParameter("of a model's tokens is given; --words counts words", param_hint="--vocabulary")
-        unit, test_sentences = "tokens", token_sentences(test_texts, tokens)
         order = config.decode.lm_order if order is None else order
-        left_out = _LeftOut()
-        try:
+        with _LeftOut() as left_out:
+            unit, test_sentences = "tokens", token_sentences(test_texts, tokens, left_out)
             lm = token_ngram(texts, tokens, order, counts, left_out)
-        finally:
-            if left_out.count:
-                sentences = "sentence" if left_out.count == 1 else "sentences"
-                console.print(f"left out {left_out.count} {sentences}; {left_out.first}")
     write_arpa(lm, path)
 
     for length, ngrams in enumerate(lm.ngrams, start=1):
@@ -156,6 +152,7 @@ def rnn(
     from asr.lm.rnnlm_bundle import LmUnits
     from asr.lm.rnnlm_settings import parse_rnnlm_settings
     from asr.lm.texts import read_texts
+    from asr.lm.token_ngram import encoded
     from asr.training.lm_reports import LmEpoch, LmStart, LmStep
     from asr.training.lm_trainer import train_lm
 
@@ -171,7 +168,9 @@ def rnn(
         from asr.model.files import RECURRENT_LANGUAGE_MODEL
 
         config, tokens = _model(model)
-        texts, dev_texts = ([normalise(text, config.text) for text in part] for part in (texts, dev_texts))
+        texts, dev_texts = (
+            [text for text in (normalise(text, config.text) for text in part) if text] for part in (texts, dev_texts)
+        )
         folder = out or model / RECURRENT_LANGUAGE_MODEL
     elif out is not None:
         folder = out
@@ -182,7 +181,8 @@ def rnn(
         train, dev_sentences = ([units.encode_words(text) for text in part] for part in (texts, dev_texts))
     else:
         units = LmUnits.of_tokens(tokens)
-        train, dev_sentences = ([tokens.encode(text) for text in part] for part in (texts, dev_texts))
+        with _LeftOut() as left_out:
+            train, dev_sentences = (list(encoded(part, tokens, left_out)) for part in (texts, dev_texts))
 
     reports = train_lm(settings, units, train, dev_sentences, folder, resume=resume)
     start = next(reports)
@@ -242,11 +242,21 @@ def _model(folder: Path) -> tuple[Config, TokenTable]:
 
 
 class _LeftOut:
-    """Counts the sentences that a model cannot spell and keeps what is wrong with the first: there may be many."""
+    """Counts the sentences that a model cannot spell, and says at the end how many and what is wrong with the first."""
 
     def __init__(self) -> None:
         self.count = 0
         self.first: Exception | None = None
+
+    def __enter__(self) -> _LeftOut:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        from asr.cli.console import out as console
+
+        if self.count:
+            sentences = "sentence" if self.count == 1 else "sentences"
+            console.print(f"left out {self.count} {sentences}; {self.first}", markup=False)
 
     def __call__(self, error: Exception) -> None:
         self.count += 1

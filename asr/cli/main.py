@@ -27,6 +27,7 @@ from asr.cli import (
     transcribe,
     tune,
 )
+from asr.data.streams import write_utf8
 from asr.errors import AsrError
 
 # In the order of a user's work, which the help keeps.
@@ -107,6 +108,7 @@ def _options(
 
 def run() -> None:
     """Run the command line; the entry point of the `asr` script."""
+    write_utf8()
     app(prog_name="asr")
 
 

@@ -24,6 +24,8 @@ def score(
     from asr.scoring.rendering import render_comparison
     from asr.scoring.report import compare, read_score, score_folder, summary
 
+    if folder.name in ("", ".."):
+        folder = folder.resolve()
     this = score_folder(folder)
     if is_model_folder(folder.parent):
         write_card(folder.parent)

@@ -163,7 +163,7 @@ def _files(
     from asr.inference import journal
 
     outputs = output_paths(found, out, f".{format}")
-    with journal.hold([file.root for file in found] if out is None else [out]):
+    with journal.hold([file.root for file in found] if out is None else [out], outputs.values()):
         every = journal.tasks_of(outputs, journal.fingerprint(model, options, asr.__version__))
         tasks = {task.audio: task for task in journal.unfinished(every, overwrite=overwrite)}
         if len(tasks) < len(found):
@@ -206,11 +206,13 @@ def _work_through(
             advance(more_s)
 
         for path, result in results(on_progress):
-            if isinstance(result, AudioError):
-                skipped.append(result)
-                err.print(f"skipped: {result}")
-            else:
+            try:
+                if isinstance(result, AudioError):
+                    raise result
                 put(path, result)
+            except AudioError as error:
+                skipped.append(error)
+                err.print(f"skipped: {error}")
             advance(seconds.get(path, 0.0) - heard)  # what was not told meanwhile, or too much, since unknown before
             heard = 0.0
     return skipped

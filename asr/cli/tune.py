@@ -48,7 +48,7 @@ def tune(
     from asr.decode.confidence import CALIBRATION, fit_calibration
     from asr.decode.tune import CHOSEN, WEIGHTS_BEAM_SIZE, tune
     from asr.decode.tune_plot import draw
-    from asr.errors import ModelError
+    from asr.errors import ModelError, ScoringError
     from asr.inference.dev_search import DevSearch, require_language_models, run_network, usual_jobs
     from asr.model.bundle import save_decoder
     from asr.model.files import DECODER
@@ -68,6 +68,8 @@ def tune(
             batches.append(batch)
             advance(len(batch.references))
     words = sum(len(reference.split()) for batch in batches for reference in batch.references)
+    if not words:
+        raise ScoringError(f"{manifest}: no transcript holds a word, so there are no errors to choose by")
     jobs = jobs or usual_jobs(recognizer, sum(cut.duration for cut in cuts))
     with DevSearch(recognizer, batches, jobs) as dev:
 

@@ -16,7 +16,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     file, also where a writer (safetensors) keeps it to the owner.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name[-100:]}")  # a name may be as long as the system allows
+    name = path.name
+    while len(os.fsencode(name)) > 200:  # a name may be as long as the system allows, and this one is longer
+        name = name[1:]
+    temporary = path.with_name(f".{os.getpid()}.{name}")
     try:
         temporary.touch()
         mode = temporary.stat().st_mode

@@ -66,7 +66,7 @@ class Calibration:
         if evidence.posterior is None:
             return math.exp(min(evidence.acoustic, 0.0))
         log_odds = float(_features([evidence])[0] @ [self.bias, self.posterior, self.acoustic])
-        return 1 / (1 + math.exp(-log_odds))
+        return 1 / (1 + math.exp(-max(log_odds, -700.0)))  # beyond, exp would overflow
 
     def save(self, folder: Path) -> None:
         """Write `calibration.json` into a model folder."""

@@ -85,11 +85,12 @@ def to_ctm(transcript: Transcript) -> str:
     """
     recording = _one_field(PurePath(transcript.path).stem) if transcript.path else "waveform"
     channel = 1 + (transcript.channel or 0)
-    return "".join(
+    lines = "".join(
         f"{recording} {channel} {word.start_s:.{_TIME_DIGITS}f} {max(0.0, word.end_s - word.start_s):.{_TIME_DIGITS}f} "
         f"{_one_field(word.text)} {word.confidence:.{_CONFIDENCE_DIGITS}f}\n"
         for word in transcript.words
     )
+    return _writable(lines)
 
 
 def to_textgrid(transcript: Transcript) -> str:
@@ -165,8 +166,11 @@ def _dumped(transcript: Transcript, indent: int | None) -> str:
         "confidence": round(transcript.confidence, _CONFIDENCE_DIGITS),
         "words": words,
     }
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent) + "\n"
-    # A file name that is not UTF-8 holds lone surrogates, which no file takes; their escapes are valid JSON.
+    return _writable(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent) + "\n")
+
+
+def _writable(text: str) -> str:
+    """Return text that a file takes: a file name that is not UTF-8 holds lone surrogates, whose escapes JSON allows."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

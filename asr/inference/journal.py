@@ -9,13 +9,14 @@ Two runs at once would not see each other's lines, so a run holds its folders by
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from asr.data.files import write_text
-from asr.errors import AsrError
+from asr.errors import AsrError, AudioError
 from asr.inference.bulk import Options
 
 RECORD, LOCK = ".asr-transcribe.jsonl", ".asr-transcribe.lock"
@@ -41,22 +42,37 @@ class Task:
 
 
 @contextmanager
-def hold(folders: Iterable[Path]) -> Iterator[None]:
+def hold(folders: Iterable[Path], outputs: Iterable[Path] = ()) -> Iterator[None]:
     """Keep other runs out of folders, which are made if they are not there, until the `with` statement ends.
+
+    Args:
+        folders: those to hold.
+        outputs: files to be written below them: a run that holds a folder on the way there is found too, as is one that
+            holds a folder above.
 
     Raises:
         AsrError: another run holds one of them.
     """
     with ExitStack() as held:
-        for folder in {folder.resolve(): folder for folder in folders}.values():
+        mine = {folder.resolve(): folder for folder in folders}
+        for folder in mine.values():
             folder.mkdir(parents=True, exist_ok=True)
-            try:
-                held.enter_context(FileLock(folder / LOCK).acquire(blocking=False))
-            except Timeout:
-                raise AsrError(
-                    f"{folder}: another asr transcribe is at work there; wait for its end, or choose another folder"
-                ) from None
+            held.enter_context(_locked(folder))
+        around = {folder for path in (*mine, *(output.resolve() for output in outputs)) for folder in path.parents}
+        for folder in around - mine.keys():
+            if (folder / LOCK).exists():
+                with _locked(folder):
+                    pass
         yield
+
+
+def _locked(folder: Path) -> AbstractContextManager[object]:
+    try:
+        return FileLock(folder / LOCK).acquire(blocking=False)
+    except Timeout:
+        raise AsrError(
+            f"{folder}: another asr transcribe is at work there; wait for its end, or choose another folder"
+        ) from None
 
 
 def tasks_of(outputs: Mapping[Path, Path], made_by: str) -> list[Task]:
@@ -114,6 +130,7 @@ def finish(task: Task, outputs: Mapping[Path, str]) -> None:
     """Write the outputs of a task, by their paths beside `task.output`, and its line in the record.
 
     Raises:
+        AudioError: the name is longer than the system allows.
         AsrError: there is no room, or no leave to write there.
     """
     line = {"output": task.output.name, "to": [path.name for path in outputs], "from": task.made_from}
@@ -125,6 +142,8 @@ def finish(task: Task, outputs: Mapping[Path, str]) -> None:
         for path, content in outputs.items():
             write_text(path, content)
     except OSError as error:  # of a full disk it says no file's name
+        if error.errno == errno.ENAMETOOLONG:
+            raise AudioError(f"{task.audio}: {task.output.name} is longer than the name of a file may be") from None
         raise AsrError(
             f"{task.output}: cannot be written ({error.strerror or error}); "
             "what is done is kept, and the same command goes on from there"

@@ -29,6 +29,7 @@ _WINDOW = 512
 _CONTEXT = 64  # samples of the window before that a window also hears
 _FFT = 256
 _UNITS = 128
+_AT_ONCE = 1000  # windows: memory does not grow with the block
 
 
 # After the short-time spectrum's, which has a kernel of _FFT samples: their strides. Kernels are of 3, padded by 1.
@@ -90,8 +91,11 @@ class SpeechDetector:
             return np.zeros(0, np.float32)
         heard = sliding_window_view(self._samples, _CONTEXT + _WINDOW)[::_WINDOW]
         self._samples = self._samples[windows * _WINDOW :]
-        probabilities, self._state = self._network(heard, self._state)
-        return probabilities
+        found = []
+        for first in range(0, windows, _AT_ONCE):
+            probabilities, self._state = self._network(heard[first : first + _AT_ONCE], self._state)
+            found.append(probabilities)
+        return np.concatenate(found)
 
 
 def is_speech(probability: float, before: bool) -> bool:

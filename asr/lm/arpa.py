@@ -68,7 +68,7 @@ def read_arpa(path: str | Path) -> NgramLm:
     path = Path(path)
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            return _Reader(path, io.TextIOWrapper(file, encoding="utf-8")).read()
+            return _Reader(path, io.TextIOWrapper(file, encoding="utf-8-sig")).read()
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise LanguageModelError(f"{path}: cannot read the language model ({error})") from None
 

@@ -81,7 +81,7 @@ def count_ngrams(text: NumberedText, order: int) -> list[NgramCounts]:
         begins = begins[numbers[begins + (length - 2)] != END]
         if not len(begins):
             break
-        keys = rows[begins] * np.int64(unit_count) + numbers[begins + (length - 1)]
+        keys = rows[begins].astype(np.int64) * unit_count + numbers[begins + (length - 1)]
         ascending = np.argsort(keys)
         keys = keys[ascending]
         is_first = np.concatenate([[True], keys[1:] != keys[:-1]])

@@ -48,7 +48,7 @@ def _transcripts(path: Path) -> Iterator[str]:
 def _lines(path: Path) -> Iterator[str]:
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            yield from io.TextIOWrapper(file, encoding="utf-8")
+            yield from io.TextIOWrapper(file, encoding="utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise LanguageModelError(f"{path}: cannot read the text ({reason})") from None

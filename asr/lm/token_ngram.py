@@ -27,14 +27,41 @@ def token_units(tokens: TokenTable) -> list[str]:
     return units
 
 
-def token_sentences(texts: Iterable[str], tokens: TokenTable) -> list[list[str]]:
-    """Return each normalised text as units.
+def encoded(
+    texts: Iterable[str], tokens: TokenTable, on_unknown: Callable[[TokenError], object] | None = None
+) -> Iterator[list[int]]:
+    """Yield the token ids of each normalised text.
+
+    Args:
+        texts: walked through once, and not held.
+        tokens: the token table.
+        on_unknown: is told of each text with a character that is no token, which is left out.
 
     Raises:
-        TokenError: a text holds a character that is no token.
+        TokenError: a text holds a character that is no token, and there is no `on_unknown`.
+    """
+    for text in texts:
+        try:
+            ids = tokens.encode(text)
+        except TokenError as error:
+            if on_unknown is None:
+                raise
+            on_unknown(error)
+        else:
+            yield ids
+
+
+def token_sentences(
+    texts: Iterable[str], tokens: TokenTable, on_unknown: Callable[[TokenError], object] | None = None
+) -> list[list[str]]:
+    """Return all that `encoded` yields, as units.
+
+    Raises:
+        TokenError: as `encoded`.
         LanguageModelError: two tokens would share a unit.
     """
-    return list(_stream(texts, tokens, token_units(tokens)))
+    units = token_units(tokens)
+    return [[units[token] for token in ids] for ids in encoded(texts, tokens, on_unknown)]
 
 
 def token_ngram(
@@ -51,30 +78,14 @@ def token_ngram(
         tokens: whose symbols the units are, see `token_units`.
         order: as in `kneser_ney`.
         prune: as in `kneser_ney`.
-        on_unknown: is told of each text with a character that is no token, which is left out.
+        on_unknown: as in `encoded`.
 
     Raises:
-        TokenError: a text holds a character that is no token, and there is no `on_unknown`.
+        TokenError: as `encoded`.
         LanguageModelError: there is no text, or order or prune is out of range.
 
     Source: see `kneser_ney.py`.
     """
     units = token_units(tokens)
-    return kneser_ney(_stream(texts, tokens, units, on_unknown), order, vocabulary=units[BLANK + 1 :], prune=prune)
-
-
-def _stream(
-    texts: Iterable[str],
-    tokens: TokenTable,
-    units: Sequence[str],
-    on_unknown: Callable[[TokenError], object] | None = None,
-) -> Iterator[list[str]]:
-    for text in texts:
-        try:
-            ids = tokens.encode(text)
-        except TokenError as error:
-            if on_unknown is None:
-                raise
-            on_unknown(error)
-        else:
-            yield [units[token] for token in ids]
+    sentences = ([units[token] for token in ids] for ids in encoded(texts, tokens, on_unknown))
+    return kneser_ney(sentences, order, vocabulary=units[BLANK + 1 :], prune=prune)

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 
+from asr.data.streams import write_utf8
 from asr.errors import AsrError, AudioError
 from asr.inference.formats import FORMATS, STREAMED
 from asr.runtime.recognizer import load
@@ -28,8 +29,7 @@ def main() -> int:
     several = len(arguments.files) > 1
     if several and arguments.format not in STREAMED:
         parser.error(f"several files become {' or '.join(STREAMED)}, not {arguments.format}")
-    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
-    sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    write_utf8()
 
     status = 0
     try:

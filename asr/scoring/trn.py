@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from asr.data.files import write_text
@@ -49,15 +49,22 @@ def write_trn(texts: Mapping[str, str], path: Path) -> None:
     Raises:
         ScoringError: an id is empty or holds parentheses or irregular white space.
     """
-    lines = []
-    for name, text in texts.items():
+    check_ids(texts, path)
+    write_text(path, "".join(f"{_single_spaced(text)} ({name})\n".lstrip() for name, text in texts.items()))
+
+
+def check_ids(names: Iterable[str], path: Path) -> None:
+    """Refuse ids that a trn file cannot hold.
+
+    Raises:
+        ScoringError: an id is empty or holds parentheses or irregular white space.
+    """
+    for name in names:
         if not name or name != _single_spaced(name) or "(" in name or ")" in name:
             raise ScoringError(
                 f"{path}: utterance id {name!r} cannot be written to a trn file: "
                 "give it an id without parentheses, line breaks or doubled spaces"
             )
-        lines.append(f"{_single_spaced(text)} ({name})\n".lstrip())
-    write_text(path, "".join(lines))
 
 
 def _single_spaced(text: str) -> str:

@@ -135,10 +135,20 @@ def test_sentences_with_characters_the_model_lacks_are_left_out_and_told(
     status, out, _ = call(tmp_path / "more.txt", "--model", model)
     assert status == 0
     assert "left out 1 sentence; 'ONE 2': no token for '2'," in " ".join(out.split())
+    status, out, _ = call(tmp_path / "more.txt", "--model", model, "--test", tmp_path / "more.txt")
+    assert status == 0
+    assert "left out 2 sentences; 'ONE 2': no token for '2'," in " ".join(out.split())
+    assert "perplexity" in out
     (tmp_path / "spelt.txt").write_text("one two\ntwo\n")
     found = (model / "lm.arpa.gz").read_bytes()
     call(tmp_path / "spelt.txt", "--model", model)
     assert (model / "lm.arpa.gz").read_bytes() == found
+
+
+def test_a_byte_order_mark_is_no_character_of_the_text(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_bytes("\ufeffone two\n".encode())
+    assert call(tmp_path / "text.txt", "--out", tmp_path / "lm.arpa")[0] == 0
+    assert "\ufeff" not in (tmp_path / "lm.arpa").read_text(encoding="utf-8")
 
 
 def test_a_folder_that_is_no_model_is_named(call: Call, text: Path, tmp_path: Path) -> None:

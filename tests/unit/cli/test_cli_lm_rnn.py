@@ -53,6 +53,12 @@ def test_with_a_model_it_predicts_its_tokens_and_writes_into_its_folder(
     assert call(monkeypatch, text, "--model", model, *TINY) == 0
     RnnLmBundle.load(model / "rnnlm").units.require_tokens(tokens)
     assert "29 sentences" in capsys.readouterr().out  # the twentieth is for dev
+    text.write_text("one 2\n..\n" + text.read_text().replace("three", "three."))
+    save_config(parse_config({"text": {"case": "upper", "remove": "."}}, "test"), model / "config.yaml")
+    assert call(monkeypatch, text, "--model", model, "--out", tmp_path / "more", *TINY) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "left out 1 sentence; 'ONE 2': no token for '2'" in printed
+    assert "29 sentences" in printed
 
 
 def test_words_of_a_model_are_in_the_spelling_of_its_transcripts(

@@ -1,5 +1,6 @@
 """The door: what every command has in common — help, version, errors, exit statuses."""
 
+import os
 import re
 import subprocess
 import sys
@@ -129,3 +130,11 @@ def test_a_folder_that_is_not_there_is_told_from_one_without_a_model(call, tmp_p
         path = tmp_path / folder
         expected = f"error: {path}: not a model folder ({reason}); `asr train` writes one\n"
         assert call("transcribe", str(path), "a.wav") == (1, "", expected)
+
+
+def test_a_pipe_gets_utf_8_whatever_the_locale(tmp_path):
+    script = "from asr.cli.main import run; run()"
+    command = [sys.executable, "-c", script, "settings", "--set", "text.remove=„имя“"]
+    done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "cp1252"}, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "„имя“" in done.stdout.decode("utf-8")

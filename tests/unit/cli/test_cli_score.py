@@ -43,3 +43,14 @@ def test_a_folder_without_transcripts_is_an_error_that_names_the_file(tmp_path):
     result = run(tmp_path)
     assert isinstance(result.exception, ScoringError)
     assert str(tmp_path / "ref.trn") in str(result.exception)
+
+
+def test_the_folder_one_stands_in_has_its_model_card_too(tmp_path, monkeypatch):
+    folder = decode_folder(tmp_path / "a", "one two three for")
+    monkeypatch.chdir(folder)
+    asked = []
+    monkeypatch.setattr("asr.model.card.is_model_folder", lambda path: asked.append(path.resolve()))
+    result = run(".")
+    assert result.exit_code == 0
+    assert asked == [tmp_path]
+    assert str(folder) in (folder / "report.html").read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.errors import AsrError
+from asr.errors import AsrError, AudioError
 from asr.inference import journal
 from asr.inference.bulk import Options
 from asr.inference.journal import RECORD, Task, fingerprint, finish, hold, tasks_of, unfinished
@@ -206,3 +206,29 @@ def test_a_fingerprint_is_that_of_the_model_the_options_and_this_package_alone(t
         (tmp_path / name).write_text("after")
         others.append(fingerprint(tmp_path, options, "1.2"))
     assert len({first, *others}) == 1 + len(others)
+
+
+@pytest.mark.parametrize(("first", "second"), [("talks", "talks/day"), ("talks/day", "talks")])
+def test_a_run_above_or_below_is_found(tmp_path, first, second):
+    def outputs(folder):
+        return [tmp_path / "talks" / "day" / "a.txt"] if folder == "talks" else []
+
+    with hold([tmp_path / first], outputs(first)):
+        with pytest.raises(AsrError, match="another asr transcribe"), hold([tmp_path / second], outputs(second)):
+            pass
+        with hold([tmp_path / "elsewhere"]):
+            pass
+    with hold([tmp_path / second], outputs(second)):
+        pass
+
+
+def test_a_name_that_with_its_suffix_is_too_long_is_the_files_own_fault(tmp_path):
+    (task,) = tasks_of({tmp_path / "a.wav": tmp_path / ("語" * 84 + ".txt")}, "x")
+    with pytest.raises(AudioError, match=r"longer than the name of a file may be"):
+        finish(task, {task.output: "text"})
+
+
+def test_a_name_as_long_as_the_system_allows_is_written_whole(tmp_path):
+    (task,) = tasks_of({tmp_path / "a.wav": tmp_path / ("語" * 83 + ".txt")}, "x")
+    finish(task, {task.output: "text"})
+    assert task.output.read_text() == "text"

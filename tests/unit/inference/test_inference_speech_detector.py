@@ -93,3 +93,11 @@ def test_of_silence_noise_and_hum_nothing_is_left():
     hum = np.sin(2 * np.pi * 50 * np.arange(5 * 16000) / 16000)
     for waveform in (0 * hum, 0.1 * hum, 0.01 * rng.standard_normal(len(hum)), 1e-4 * rng.standard_normal(len(hum))):
         assert list(segments([waveform.astype(np.float32)], 16000)) == []
+
+
+def test_a_block_as_long_as_the_recording_gives_what_short_ones_give(rng, monkeypatch):
+    monkeypatch.setattr(speech_detector, "_AT_ONCE", 7)
+    waveform = voice_like(rng)
+    whole = SpeechDetector(RATE_HZ)(waveform, last=True)
+    monkeypatch.setattr(speech_detector, "_AT_ONCE", 1000)
+    np.testing.assert_allclose(whole, SpeechDetector(RATE_HZ)(waveform, last=True), atol=1e-6)

@@ -100,6 +100,8 @@ def test_json_keeps_a_file_name_that_is_not_utf_8():
     transcript = Transcript("a", (), 1.0, 1.0, name)
     for line in (transcript.to_json(), transcript.to_jsonl()):
         assert json.loads(line.encode("utf-8"))["path"] == name
+    word = Word("a", 0.0, 1.0, 1.0)
+    assert Transcript("a", (word,), 1.0, 1.0, name).to_ctm().encode("utf-8").startswith(b"caf\\udce9 1 0.00")
 
 
 def test_json_is_indented_to_be_read_by_people():
