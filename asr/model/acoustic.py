@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
@@ -19,6 +20,10 @@ from asr.model.lookahead import LookAhead
 from asr.model.rnn import RecurrentLayer, State, reversal_index
 from asr.model.streaming import StreamState
 from asr.model.subsampling import Subsampling
+
+# oneDNN keeps the compiled kernels of 1024 shapes. Speech has a new shape in almost every batch, so they are hardly ever
+# asked for again, and after some hundred epochs they took half of the memory. It reads this with its first kernel.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 # Maps normalised features `(batch, frame, mel)` and lengths to perturbed ones; the batch may grow (several views).
 Augment = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]

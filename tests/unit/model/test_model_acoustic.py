@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +11,7 @@ from asr.config import Config, ModelSettings
 from asr.errors import ShapeError
 from asr.model.acoustic import AcousticModel
 from asr.model.rnn import RecurrentLayer, make_rnn, reversal_index, reverse
+from asr.training.device import has_bf16
 
 CELLS = ["lstm", "gru", "tanh", "relu"]
 
@@ -186,3 +191,20 @@ def test_the_intermediate_log_posteriors_are_those_of_a_network_that_ends_in_the
     short, _ = model(waveforms, lengths)
     torch.testing.assert_close(both, torch.cat([whole, short]))
     assert torch.equal(frames, same_frames)
+
+
+def test_the_kernels_of_past_shapes_are_let_go() -> None:
+    if not torch.backends.mkldnn.is_available() or not has_bf16("cpu"):
+        pytest.skip("needs a processor for which oneDNN has bfloat16 kernels")
+    script = """
+import asr.model.acoustic, torch
+lstm = torch.nn.LSTM(16, 16).bfloat16()
+with torch.inference_mode():
+    for frames in (*range(10, 110), 10):
+        lstm(torch.zeros(frames, 1, 16).bfloat16())
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ONEDNN")}
+    environment["ONEDNN_VERBOSE"] = "profile_create"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
+    made = [line for line in shown.stdout.splitlines() if "create:cache_miss" in line and ",rnn," in line]
+    assert len(made) == 101  # of 100 shapes, the first of which had been let go when it came again
