@@ -21,8 +21,8 @@ from asr.model.rnn import RecurrentLayer, State, reversal_index
 from asr.model.streaming import StreamState
 from asr.model.subsampling import Subsampling
 
-# oneDNN keeps the compiled kernels of 1024 shapes. Speech has a new shape in almost every batch, so they are hardly ever
-# asked for again, and after some hundred epochs they took half of the memory. It reads this with its first kernel.
+# oneDNN keeps the compiled kernels of 1024 shapes. Speech has a new shape in almost every batch, so they are hardly
+# ever asked for again, and after some hundred epochs they took half of the memory. Read with the first kernel.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 # Maps normalised features `(batch, frame, mel)` and lengths to perturbed ones; the batch may grow (several views).
