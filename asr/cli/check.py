@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.cells import cell_len, set_cell_size
 
 from asr.cli.options import ConfigFile
 
@@ -80,6 +79,8 @@ def render(report: DataReport) -> str:
 
 def _columns(cells: list[str]) -> list[str]:
     """Lay cells out in rows of equal columns."""
+    from rich.cells import cell_len, set_cell_size
+
     width = max(map(cell_len, cells), default=0) + 3
     per_row = max(1, (_WIDTH - 2) // width)
     rows = [cells[start : start + per_row] for start in range(0, len(cells), per_row)]
