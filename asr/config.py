@@ -272,8 +272,8 @@ def _is_text(kind: type[BaseModel], keys: Sequence[str]) -> bool:
     return keys[-1] in beside and beside[keys[-1]].annotation is str
 
 
-def save_config(config: Config, path: str | os.PathLike[str]) -> None:
-    """Write the settings as YAML, every value spelled out."""
+def save_config(config: Settings, path: str | os.PathLike[str]) -> None:
+    """Write settings as YAML, every value spelled out."""
     from asr.data.files import write_text
 
     write_text(Path(path), yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))

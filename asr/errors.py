@@ -9,6 +9,10 @@ class AudioError(AsrError):
     """An audio file is missing, damaged, empty or in a format that cannot be decoded."""
 
 
+class UtteranceAudioError(AudioError):
+    """The audio of an utterance of a manifest cannot be used."""
+
+
 class ManifestError(AsrError):
     """A corpus, table or manifest is missing, malformed or inconsistent."""
 

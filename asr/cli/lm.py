@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,17 +72,14 @@ def ngram(
     from asr.lm.token_ngram import token_ngram, token_sentences
 
     counts = _counts(prune)
-    texts = (text for source in sources for text in stream_texts(source))
+    texts: Iterable[str] = (text for source in sources for text in stream_texts(source))
     test_texts = [] if test is None else read_texts(test)
     tokens = None
     if model is not None:
-        from asr.data.text import normalise
         from asr.model.files import LANGUAGE_MODEL, WORD_LANGUAGE_MODEL
 
         config, tokens = _model(model)
-        # What normalising empties was never said: as a sentence it would teach that nothing often is.
-        texts = (text for text in (normalise(text, config.text) for text in texts) if text)
-        test_texts = [text for text in (normalise(text, config.text) for text in test_texts) if text]
+        texts, test_texts = _normalised(texts, config.text), list(_normalised(test_texts, config.text))
         path = out or model / (WORD_LANGUAGE_MODEL if words else LANGUAGE_MODEL)
     elif out is not None:
         path = out
@@ -164,13 +162,10 @@ def rnn(
         dev_texts, texts = texts[19::20] or texts, [text for n, text in enumerate(texts) if n % 20 != 19]
     tokens = None
     if model is not None:
-        from asr.data.text import normalise
         from asr.model.files import RECURRENT_LANGUAGE_MODEL
 
         config, tokens = _model(model)
-        texts, dev_texts = (
-            [text for text in (normalise(text, config.text) for text in part) if text] for part in (texts, dev_texts)
-        )
+        texts, dev_texts = (list(_normalised(part, config.text)) for part in (texts, dev_texts))
         folder = out or model / RECURRENT_LANGUAGE_MODEL
     elif out is not None:
         folder = out
@@ -239,6 +234,16 @@ def _model(folder: Path) -> tuple[Config, TokenTable]:
     from asr.model.files import CONFIG, TOKENS
 
     return load_config(folder / CONFIG), load_tokens(folder / TOKENS)
+
+
+def _normalised(texts: Iterable[str], settings: TextSettings) -> Iterator[str]:
+    """Yield texts as the model's transcripts are written.
+
+    What that empties was never said: as a sentence it would teach that nothing often is.
+    """
+    from asr.data.text import normalise
+
+    return filter(None, (normalise(text, settings) for text in texts))
 
 
 class _LeftOut:

@@ -36,7 +36,7 @@ def train(
     from asr.cli.console import out as console
     from asr.cli.training_display import TrainingDisplay
     from asr.config import load_config
-    from asr.errors import AudioError
+    from asr.errors import AudioError, UtteranceAudioError
     from asr.training.reports import RunStopped
     from asr.training.trainer import train as train_model
 
@@ -52,7 +52,7 @@ def train(
                 if isinstance(report, RunStopped):
                     raise typer.Exit(STOPPED)
                 reported = True
-    except AudioError as error:
+    except UtteranceAudioError as error:
         raise AudioError(f"{error}; `asr check {data} --out DIR` writes manifests without such recordings") from None
     if reported:  # not so in the second process and all further ones
         console.print(f"model   {out}")

@@ -23,7 +23,7 @@ from asr.data.sound_file import (
     read_blocks,
     usable,
 )
-from asr.errors import AudioError
+from asr.errors import AudioError, UtteranceAudioError
 
 # How far a request may run past a file's end: manifests round durations, mp3 decoders disagree about padding.
 _OVERRUN_S = 0.025
@@ -151,7 +151,7 @@ def load_cut(cut: Any, sample_rate_hz: int) -> NDArray[np.float32]:
     commands in it are not run, and nothing is fetched from the network.
 
     Raises:
-        AudioError: the audio cannot be read; the message names the cut.
+        UtteranceAudioError: the audio cannot be read; the message names the cut.
     """
     path = _plain_file(cut)
     try:
@@ -164,10 +164,10 @@ def load_cut(cut: Any, sample_rate_hz: int) -> NDArray[np.float32]:
             if waveform.size == 0 or not usable(waveform).all():
                 raise AudioError(f"no samples, or samples that are {UNUSABLE}")
     except AudioError as error:
-        raise AudioError(f"utterance {cut.id}: {error}") from None
+        raise UtteranceAudioError(f"utterance {cut.id}: {error}") from None
     except Exception as error:  # lhotse's backends raise whatever the library beneath them does
         reason = str(error).partition("\n")[0].removesuffix(" Details:")
-        raise AudioError(f"utterance {cut.id}: lhotse cannot load its audio ({reason})") from error
+        raise UtteranceAudioError(f"utterance {cut.id}: lhotse cannot load its audio ({reason})") from error
     return resample(mix_down(waveform), rate, sample_rate_hz)
 
 

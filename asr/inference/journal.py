@@ -58,7 +58,8 @@ def hold(folders: Iterable[Path], outputs: Iterable[Path] = ()) -> Iterator[None
         for folder in mine.values():
             folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(_locked(folder))
-        around = {folder for path in (*mine, *(output.resolve() for output in outputs)) for folder in path.parents}
+        below = {folder.resolve() for folder in {output.parent for output in outputs}}
+        around = {folder for path in {*mine, *below} for folder in (path, *path.parents)}
         for folder in around - mine.keys():
             if (folder / LOCK).exists():
                 with _locked(folder):

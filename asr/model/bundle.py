@@ -25,7 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from asr.config import Config, DecodeSettings, load_config, parse_settings, save_config
-from asr.data.files import atomic_path, write_text
+from asr.data.files import atomic_path
 from asr.data.token_files import load_tokens
 from asr.data.tokens import TokenTable
 from asr.errors import AsrError, ModelError
@@ -113,7 +113,7 @@ class ModelBundle:
 
 def save_decoder(settings: DecodeSettings, folder: Path) -> None:
     """Write the beam search's settings into a model folder."""
-    write_text(folder / DECODER, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    save_config(settings, folder / DECODER)
 
 
 def load_decoder(folder: Path) -> DecodeSettings:

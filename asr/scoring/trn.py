@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from asr.data.files import write_text
+from asr.data.ids import is_utterance_id
 from asr.errors import ScoringError
 
 _LINE = re.compile(r"(?P<text>.*)\((?P<id>[^()]+)\)")
@@ -60,7 +61,7 @@ def check_ids(names: Iterable[str], path: Path) -> None:
         ScoringError: an id is empty or holds parentheses or irregular white space.
     """
     for name in names:
-        if not name or name != _single_spaced(name) or "(" in name or ")" in name:
+        if not is_utterance_id(name):
             raise ScoringError(
                 f"{path}: utterance id {name!r} cannot be written to a trn file: "
                 "give it an id without parentheses, line breaks or doubled spaces"

@@ -119,7 +119,7 @@ def require_same(checkpoint: Path, wanted: dict[str, Any], defaults: Mapping[str
     for section, values in wanted["settings"].items():
         before = {**defaults.get(section, {}), **saved["settings"].get(section, {})}
         differing += [
-            f"{section}.{key} was {before[key]!r}, is {value!r}"
+            f"{section}.{key} was {_shown(before[key])}, is {_shown(value)}"
             for key, value in values.items()
             if key in before and before[key] != value
         ]
@@ -130,6 +130,10 @@ def require_same(checkpoint: Path, wanted: dict[str, Any], defaults: Mapping[str
             f"{checkpoint}: cannot resume with other settings or data ({'; '.join(differing)}); choose another --out "
             f"(--init-from {checkpoint.parent.parent} starts from its weights)"
         )
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.10g}" if isinstance(value, float) else repr(value)  # a sum of durations has many last digits
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:

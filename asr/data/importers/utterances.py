@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from asr.data.ids import is_utterance_id
 from asr.data.manifest import SPLITS, make_cut, write_manifest
 from asr.data.splits import split_by_speaker, split_by_utterance
 from asr.errors import AudioError, ManifestError
@@ -146,7 +147,7 @@ def _cut(utterance: Utterance, language: str | None) -> Cut:
 
 def _check_id(utterance: Utterance, where_of: dict[str, str]) -> None:
     name = utterance.id
-    if not name or name != " ".join(name.split()) or "(" in name or ")" in name:
+    if not is_utterance_id(name):
         raise ManifestError(
             f"{name!r} cannot be an utterance id; ids hold no parentheses, line breaks or doubled spaces"
             if name

@@ -27,3 +27,14 @@ def test_a_run_that_is_finished_says_so_when_it_is_resumed(call, tone_corpus, tm
     status, out, _ = call(*arguments, "--resume")
     assert status == 0
     assert "finished  all 1 epochs were trained before" in out
+
+
+def test_a_recording_of_noise_that_is_damaged_is_not_blamed_on_the_manifest(call, tone_corpus, tmp_path):
+    (tmp_path / "noise").mkdir()
+    (tmp_path / "noise" / "bad.wav").write_bytes(b"RIFF")
+    noisy = ("augment.noise_share=1", f"augment.noise_dir={tmp_path / 'noise'}")
+    settings = [part for setting in (*TINY, *noisy) for part in ("--set", setting)]
+    status, _, err = call("train", "--data", tone_corpus, "--out", tmp_path / "out", *settings)
+    assert status == 1
+    assert "augment.noise_dir" in err
+    assert "asr check" not in err
