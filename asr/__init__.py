@@ -15,11 +15,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asr.config import Config, load_config
+    from asr.config import Config
     from asr.errors import AsrError, AudioError, ConfigError, ManifestError, ModelError
     from asr.inference.recognizer import Recognizer, load
     from asr.inference.stream import Partial
-    from asr.inference.transcript import Transcript, Word
+    from asr.settings_file import load_config
+    from asr.transcript.transcript import Transcript
+    from asr.transcript.words import Word
 
 __version__ = "0.1.0"
 
@@ -40,11 +42,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "asr.config": ("Config", "load_config"),
+    "asr.config": ("Config",),
     "asr.errors": ("AsrError", "AudioError", "ConfigError", "ManifestError", "ModelError"),
     "asr.inference.recognizer": ("Recognizer", "load"),
     "asr.inference.stream": ("Partial",),
-    "asr.inference.transcript": ("Transcript", "Word"),
+    "asr.settings_file": ("load_config",),
+    "asr.transcript.transcript": ("Transcript",),
+    "asr.transcript.words": ("Word",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

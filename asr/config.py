@@ -1,21 +1,16 @@
 """The settings of every room, composed. YAML in, typed and closed objects out; values only, never class names.
 
 Unknown keys, wrong types and values out of range raise `ConfigError` with the file and the key's dotted path.
+
+
+The settings of a recurrent language model and of its training.
 """
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
-
-from asr.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Settings(BaseModel):
@@ -25,7 +20,6 @@ class Settings(BaseModel):
 
 
 Factor = Annotated[float, Field(ge=0.5, le=2)]
-AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 class TextSettings(Settings):
@@ -211,115 +205,26 @@ class Config(Settings):
         return self
 
 
-def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML settings file and apply `key=value` overrides with dotted keys, e.g. `model.hidden_size=320`.
+class RnnLmSettings(Settings):
+    """The network and its optimisation; values only."""
 
-    Args:
-        path: the YAML file; None for the defaults.
-        overrides: later ones win; values are read as YAML.
+    rnn: Literal["lstm", "gru"] = "lstm"
+    layers: int = Field(2, ge=1, le=20)
+    hidden_size: int = Field(512, ge=4, le=8192, description="width of the embedding and of every layer")
+    dropout: float = Field(0.2, ge=0, lt=1)
+    softmax: Literal["plain", "adaptive"] = Field(
+        "plain", description="adaptive: rare words are predicted in two steps, for vocabularies of tens of thousands"
+    )
+    min_count: int = Field(2, ge=1, description="words that the text holds fewer times are <unk>")
+    bptt_units: int = Field(64, ge=1, description="units in a window; gradients end at its start, the state goes on")
+    batch: int = Field(32, ge=1, description="streams that are read side by side")
+    epochs: int = Field(10, ge=1)
+    learning_rate: float = Field(2e-3, gt=0, description="the peak of the one-cycle schedule")
+    seed: int = Field(1, ge=0, lt=2**31)
+    checkpoint_every_s: float = Field(300.0, ge=0, description="wall time between checkpoints within an epoch")
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
 
-    Raises:
-        ConfigError: the file is missing or malformed, or a key or value is not acceptable.
-    """
-    values: dict[str, Any] = {}
-    source = "the default settings"
-    if path is not None:
-        source = str(path)
-        values = _read_yaml(Path(path))
-    apply_overrides(values, overrides, Config)
-    return parse_config(values, source if not overrides else f"{source} with {' '.join(overrides)}")
-
-
-def parse_config(values: Mapping[str, Any], source: str) -> Config:
-    """Check a nested mapping and return the settings; `source` names its origin in errors."""
-    return parse_settings(Config, values, source)
-
-
-def parse_settings(kind: type[AnySettings], values: Mapping[str, Any], source: str) -> AnySettings:
-    """Check a mapping and return it as settings of a kind; `source` names its origin in errors.
-
-    Raises:
-        ConfigError: a key or value is not acceptable.
-    """
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(_explain(error, source, kind)) from None
-
-
-def apply_overrides(values: dict[str, Any], overrides: Sequence[str], kind: type[BaseModel]) -> None:
-    """Set `key=value` pairs in a nested mapping; dots in a key lead into sections.
-
-    Values are read as YAML; that of a setting of `kind` that is a text is taken as it stands, or between its quotes.
-
-    Raises:
-        ConfigError: an override is malformed.
-    """
-    for override in overrides:
-        key, separator, text = override.partition("=")
-        if not separator or not key:
-            raise ConfigError(f"{override!r}: an override has the form key=value, e.g. model.hidden_size=320")
-        keys = key.split(".")
-        try:
-            value = re.sub(r"^(['\"])(.*)\1$", r"\2", text) if _is_text(kind, keys) else yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{override!r}: the value is not valid YAML ({error})") from None
-        _set(values, keys, value, override)
-
-
-def _is_text(kind: type[BaseModel], keys: Sequence[str]) -> bool:
-    beside = _fields_beside(tuple(keys), kind)
-    return keys[-1] in beside and beside[keys[-1]].annotation is str
-
-
-def save_config(config: Settings, path: str | os.PathLike[str]) -> None:
-    """Write settings as YAML, every value spelled out."""
-    from asr.data.files import write_text
-
-    write_text(Path(path), yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the settings file ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML ({error})") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a settings file holds sections such as 'model:', not a {type(values).__name__}")
-    return values
-
-
-def _set(values: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
-    for key in keys[:-1]:
-        values = values.setdefault(key, {})
-        if not isinstance(values, dict):
-            raise ConfigError(f"{override!r}: {key!r} is a value, not a section")
-    values[keys[-1]] = value
-
-
-def _explain(error: ValidationError, source: str, kind: type[BaseModel]) -> str:
-    lines = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            known = ", ".join(_fields_beside(item["loc"], kind))
-            lines.append(f"  {key}: unknown key; known here: {known}")
-        elif not item["loc"]:
-            lines.append(f"  {item['ctx']['error']}")
-        else:
-            lines.append(f"  {key}: {item['msg']} (got {item['input']!r})")
-    return f"{source}:\n" + "\n".join(lines)
-
-
-def _fields_beside(location: tuple[int | str, ...], model: type[BaseModel]) -> dict[str, FieldInfo]:
-    for part in location[:-1]:
-        field = model.model_fields.get(str(part))
-        annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return {}
-        model = annotation
-    return model.model_fields
+    @property
+    def network(self) -> str:
+        """The network in words, e.g. `2 × 512 lstm`."""
+        return f"{self.layers} × {self.hidden_size} {self.rnn}"

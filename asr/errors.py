@@ -41,6 +41,10 @@ class TrainingError(AsrError):
     """Training cannot go on: no usable data, a loss that is not finite, a device that is not there."""
 
 
+class DeviceError(AsrError):
+    """A device is asked for that this machine does not have."""
+
+
 class ScoringError(AsrError):
     """References and hypotheses cannot be compared: missing utterances, malformed lines."""
 

@@ -24,11 +24,12 @@ from pathlib import Path
 import torch
 from machine import describe
 
-from asr.config import Config, ModelSettings, TrainingSettings, load_config
-from asr.data.token_files import load_tokens
+from asr.bundle.files import CONFIG, TOKENS
+from asr.config import Config, ModelSettings, TrainingSettings
 from asr.features.batching import Batch, collate
 from asr.model.acoustic import AcousticModel
-from asr.model.files import CONFIG, TOKENS
+from asr.settings_file import load_config
+from asr.text.tokens import load_tokens
 from asr.training.device import make_fabric
 from asr.training.run import parameter_groups
 from asr.training.step import batch_loss, gradient_norms

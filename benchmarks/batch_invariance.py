@@ -11,8 +11,8 @@ import torch
 from command_line import model_and_manifest
 
 import asr
-from asr.data.audio import load_cut
-from asr.data.manifest import read_manifest
+from asr.corpus.cut_audio import load_cut
+from asr.corpus.manifest import read_manifest
 from asr.features.batching import collate
 
 SIZES = (2, 8, 32)

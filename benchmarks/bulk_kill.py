@@ -20,8 +20,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from asr.data.audio import audio_files
-from asr.inference.journal import RECORD
+from asr.audio.sound_file import audio_files
+from asr.bulk.journal import RECORD
 
 
 def start(model: Path, files: list[Path], out: Path, jobs: int) -> subprocess.Popen[bytes]:

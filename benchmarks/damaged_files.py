@@ -28,9 +28,9 @@ import soundfile
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from damaged_audio import damaged_files
 
-from asr.data.audio import audio_files
+from asr.audio.sound_file import audio_files
+from asr.bulk.workers import Load, Options, load_transcriber
 from asr.errors import AudioError
-from asr.inference.bulk import Load, Options, load_transcriber
 
 RECORDINGS = 25
 HANGS_S = 120.0  # of the clock: longer than the limit, since the machine may be busy with other things

@@ -51,15 +51,16 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 import asr
-from asr.data.manifest import read_manifest, transcripts
-from asr.data.tokens import TokenTable
-from asr.decode.beam import WeightedScorer, beam_search
+from asr.bundle.bundle import ModelBundle
+from asr.corpus.manifest import read_manifest, transcripts
+from asr.decode.beam import beam_search
+from asr.decode.scorers import WeightedScorer
 from asr.decode.word_scorer import WordNgramScorer
 from asr.features.batching import evaluation_batches
 from asr.lm.arpa import read_arpa, write_arpa
 from asr.lm.kneser_ney import kneser_ney
-from asr.model.bundle import ModelBundle
 from asr.scoring.errors_count import count_errors
+from asr.text.tokens import TokenTable
 
 BEAM_SIZE, BATCH, ORDER, PROCESSES = 50, 32, 3, 2
 LM_WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.2)

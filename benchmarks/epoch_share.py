@@ -24,15 +24,14 @@ import torch
 from lightning_fabric import Fabric
 from machine import THREADS, describe
 
-from asr.config import load_config
+from asr.bundle.bundle import ModelBundle
 from asr.features import batching
 from asr.model.acoustic import AcousticModel
-from asr.model.bundle import ModelBundle
+from asr.settings_file import load_config
 from asr.training import step, trainer
-from asr.training.average import WeightAverage
 from asr.training.log import TrainingLog
 from asr.training.reports import EpochReport
-from asr.training.run import Run
+from asr.training.run import Run, WeightAverage
 
 CONFIG, DATA = Path("conf/an4.yaml"), Path("data/an4")
 INSIDE = {

@@ -26,16 +26,16 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import asr
+from asr.bundle.files import CONFIG, DECODER, LANGUAGE_MODEL, TOKENS, WEIGHTS, WORD_LANGUAGE_MODEL
 from asr.config import DecodeSettings
-from asr.data.manifest import read_manifest, transcripts
-from asr.decode.tune import tune
-from asr.inference.dev_search import DevBatch, run_network, word_errors
+from asr.corpus.manifest import read_manifest, transcripts
 from asr.inference.recognizer import Recognizer
 from asr.lm.arpa import write_arpa
+from asr.lm.estimate import token_ngram
 from asr.lm.kneser_ney import kneser_ney
-from asr.lm.token_ngram import token_ngram
-from asr.model.files import CONFIG, DECODER, LANGUAGE_MODEL, TOKENS, WEIGHTS, WORD_LANGUAGE_MODEL
-from asr.scoring.alignment import align_words
+from asr.scoring.errors_count import align_words
+from asr.tuning.dev_search import DevBatch, run_network, word_errors
+from asr.tuning.tune import tune
 
 HOTWORDS = 10
 LEAST_LETTERS = 4

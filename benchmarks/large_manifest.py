@@ -67,9 +67,9 @@ def write_manifest(path: Path, utterances: int, audio: Path) -> None:
 
 def measure(path: Path, skip: int) -> dict[str, float]:
     """Do in this process what training does up to its twentieth step, without the network."""
-    from asr.config import load_config
-    from asr.data.manifest import read_manifest
+    from asr.corpus.manifest import read_manifest
     from asr.features.batching import training_batches
+    from asr.settings_file import load_config
     from asr.training.survey import is_usable, survey_training_cuts
 
     config = load_config(None, [])

@@ -24,12 +24,13 @@ from pathlib import Path
 
 from machine import describe
 
-from asr.data.files import write_text
+from asr.files import write_text
 from asr.lm.kneser_ney import kneser_ney
-from asr.lm.rnnlm_bundle import LmUnits, RnnLmBundle
-from asr.lm.rnnlm_settings import parse_rnnlm_settings
-from asr.training.lm_reports import LmEpoch, LmStart
+from asr.lm.rnnlm import RnnLmBundle
+from asr.lm.texts import LmUnits
+from asr.settings_file import parse_rnnlm_settings
 from asr.training.lm_trainer import train_lm
+from asr.training.reports import LmEpoch, LmStart
 
 PACKAGES = (
     *("torch", "scipy", "numpy", "scikit-learn", "matplotlib", "networkx", "librosa", "lhotse", "joblib", "pooch"),

@@ -35,12 +35,11 @@ from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 
 import asr
-from asr.data.audio import load_cut
-from asr.data.manifest import cut_text, read_manifest
-from asr.data.text import normalise
+from asr.corpus.cut_audio import load_cut
+from asr.corpus.manifest import cut_text, read_manifest
 from asr.inference.recognizer import Recognizer
-from asr.scoring.alignment import align_words
-from asr.scoring.errors_count import ErrorCounts, count_errors
+from asr.scoring.errors_count import ErrorCounts, align_words, count_errors
+from asr.text.normalise import normalise
 
 PAUSE_S = (0.3, 3.0)
 CLOSE_MS = 60

@@ -17,8 +17,8 @@ from command_line import model_and_manifest
 from numpy.typing import NDArray
 
 import asr
-from asr.data.audio import load_cut
-from asr.data.manifest import read_manifest, transcripts
+from asr.corpus.cut_audio import load_cut
+from asr.corpus.manifest import read_manifest, transcripts
 from asr.features.batching import collate
 from asr.features.conditions import add_evaluation_noise, add_evaluation_reverb
 from asr.scoring.errors_count import ErrorCounts, count_errors

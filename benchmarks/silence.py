@@ -13,10 +13,10 @@ from command_line import model_and_manifest
 from numpy.typing import NDArray
 
 import asr
-from asr.data.audio import load_cut
-from asr.data.manifest import read_manifest, transcripts
+from asr.audio.segment import Segmentation
+from asr.corpus.cut_audio import load_cut
+from asr.corpus.manifest import read_manifest, transcripts
 from asr.features.augment import utterance_rng
-from asr.inference.segment import Segmentation
 from asr.scoring.errors_count import ErrorCounts, count_errors
 
 AROUND_S = ((0.0, 0.0), (0.1, 0.1), (0.3, 0.3), (1.0, 1.0), (3.0, 0.0), (0.0, 3.0))

@@ -21,12 +21,11 @@ from machine import describe
 from numpy.typing import NDArray
 
 import asr
-from asr.data.audio import load_cut
-from asr.data.manifest import read_manifest, transcripts
+from asr.corpus.cut_audio import load_cut
+from asr.corpus.manifest import read_manifest, transcripts
 from asr.features.batching import collate
-from asr.inference.listening import OverlappingChunks
 from asr.inference.recognizer import Recognizer
-from asr.inference.stream import END_SILENCE_S
+from asr.inference.stream import END_SILENCE_S, OverlappingChunks
 from asr.scoring.errors_count import ErrorCounts, count_errors
 
 PAUSE_S = (0.3, 3.0)

@@ -31,10 +31,11 @@ from machine import THREADS, describe
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from asr.config import Config, load_config
-from asr.data.manifest import read_manifest
+from asr.config import Config
+from asr.corpus.manifest import read_manifest
 from asr.features.batching import StepBatch
 from asr.model.rnn import RecurrentLayer
+from asr.settings_file import load_config
 from asr.training import trainer
 from asr.training.reports import EpochReport, StepReport
 from asr.training.survey import survey_training_cuts

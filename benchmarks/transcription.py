@@ -29,10 +29,10 @@ from machine import THREADS, describe
 
 import asr
 import asr.runtime
-from asr.data.audio import load_cut
-from asr.data.manifest import read_manifest, transcripts
+from asr.corpus.cut_audio import load_cut
+from asr.corpus.manifest import read_manifest, transcripts
+from asr.export.export import export_onnx, export_torch
 from asr.features.batching import evaluation_batches
-from asr.inference.export import export_onnx, export_torch
 from asr.inference.recognizer import Recognizer
 from asr.lm.arpa import write_arpa
 from asr.lm.kneser_ney import kneser_ney

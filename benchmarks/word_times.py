@@ -13,7 +13,7 @@ import numpy as np
 from command_line import model_and_manifest
 
 import asr
-from asr.data.manifest import read_manifest
+from asr.corpus.manifest import read_manifest
 from asr.inference.text_alignment import align_cuts
 
 CLOSE_MS = 100

@@ -107,7 +107,7 @@ class LoudnessDetector:
 
 @pytest.fixture
 def loud_is_speech(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asr.inference.speech_detector.SpeechDetector", LoudnessDetector)
+    monkeypatch.setattr("asr.audio.speech_detector.SpeechDetector", LoudnessDetector)
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +115,7 @@ def tone_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of manifests of tone speech: 96 training, 12 dev and 12 test utterances of two-letter words."""
     import soundfile
 
-    from asr.data.manifest import make_cut, write_manifest
+    from asr.corpus.manifest import make_cut, write_manifest
 
     folder = tmp_path_factory.mktemp("tones")
     rng = np.random.default_rng(7)

@@ -56,7 +56,7 @@ def _align_manifest(model: Path, manifest: Path, accelerator: Accelerator) -> No
 
     import asr
     from asr.cli.console import progress
-    from asr.data.manifest import read_manifest
+    from asr.corpus.manifest import read_manifest
     from asr.inference.text_alignment import align_cuts
 
     cuts = read_manifest(manifest).to_eager()

@@ -10,7 +10,7 @@ import typer
 from asr.cli.options import ConfigFile
 
 if TYPE_CHECKING:
-    from asr.data.check import DataReport
+    from asr.corpus.check import DataReport
 
 _WIDTH = 80
 
@@ -35,9 +35,10 @@ def check(
     """
     from asr.cli.console import out as console
     from asr.cli.console import progress
-    from asr.config import load_config
-    from asr.data.check import check_data, data_manifests, training_limits, without_problems
-    from asr.data.manifest import write_manifest
+    from asr.corpus.check import check_data, data_manifests, without_problems
+    from asr.corpus.limits import training_limits
+    from asr.corpus.manifest import write_manifest
+    from asr.settings_file import load_config
 
     settings = load_config(config, overrides or [])
     manifests = data_manifests(data)
@@ -59,7 +60,7 @@ def check(
 
 def render(report: DataReport) -> str:
     """Return the report as aligned text of at most 80 columns; long ids and paths run over."""
-    from asr.data.check import character_name
+    from asr.corpus.check import character_name
 
     lines = [f"{'':8}{'utterances':>11}{'hours':>9}{'speakers':>10}{'words':>10}{'shortest':>11}{'longest':>10}"]
     for split, summary in report.splits.items():

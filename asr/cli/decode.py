@@ -29,8 +29,8 @@ def decode(
     import asr
     from asr.cli.console import progress
     from asr.cli.options import decode_settings, hotword_bonuses
-    from asr.data.manifest import read_manifest
-    from asr.inference.evaluation import decode_cuts, write_decode_folder, write_run
+    from asr.corpus.manifest import read_manifest
+    from asr.inference.decode_corpus import decode_cuts, write_decode_folder, write_run
     from asr.scoring.trn import check_ids
 
     cuts = read_manifest(manifest).to_eager()

@@ -25,12 +25,12 @@ def diagnose(
     """
     import json
 
+    from asr.bundle.bundle import ModelBundle
     from asr.cli.console import out as console
-    from asr.data.files import write_text
-    from asr.data.manifest import find_split, read_manifest
-    from asr.model.bundle import ModelBundle
+    from asr.corpus.manifest import find_split, read_manifest
+    from asr.files import write_text
     from asr.training import diagnostics
-    from asr.training.diagnosis_plot import draw
+    from asr.training.diagnostics import draw_diagnosis
 
     bundle = ModelBundle.load(model)
     if data is None:
@@ -41,7 +41,7 @@ def diagnose(
     found = diagnostics.diagnose(bundle, batch)
     folder = model if out is None else out
     picture = folder / "diagnosis.png"
-    draw(found, picture)
+    draw_diagnosis(found, picture)
     write_text(folder / "diagnosis.json", json.dumps(found.to_json(), indent=1) + "\n")
 
     shown = [distance for distance in (10, 30, 100) if distance <= found.distance_frames]

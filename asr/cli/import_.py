@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from asr.data.importers.columns import Columns
-    from asr.data.importers.utterances import Utterance
+    from asr.corpus.importers.table import Columns
+    from asr.corpus.importers.utterances import Utterance
 
     Reader = Callable[[Path, Columns, Path | None], list[Utterance]]
 
@@ -63,7 +63,7 @@ def _import_records(read: Reader) -> Callable[..., None]:
     ) -> None:
         from dataclasses import replace
 
-        from asr.data.importers.columns import Columns
+        from asr.corpus.importers.table import Columns
 
         columns = Columns(audio_column, text_column, speaker_column, split_column, id_column)
         utterances = read(source, columns, audio_dir)
@@ -82,7 +82,7 @@ def _read_csv(source: Path, columns: Columns, audio_dir: Path | None) -> list[Ut
     Columns that are not named are found by their usual names. Common Voice:
     asr import csv cv/de/train.tsv --dev cv/de/dev.tsv --test cv/de/test.tsv --audio-dir cv/de/clips --out data/de
     """
-    from asr.data.importers.table import read_table
+    from asr.corpus.importers.table import read_table
 
     return read_table(source, columns, audio_dir)
 
@@ -93,7 +93,7 @@ def _read_jsonl(source: Path, columns: Columns, audio_dir: Path | None) -> list[
     An object is an utterance. Keys that are not named are found by their usual names. One with offset or duration, in
     seconds, is that part of its audio file.
     """
-    from asr.data.importers.json_lines import read_json_lines
+    from asr.corpus.importers.json_lines import read_json_lines
 
     return read_json_lines(source, columns, audio_dir)
 
@@ -118,7 +118,7 @@ def import_kaldi(
 
     utt2spk and segments are used if they are there.
     """
-    from asr.data.importers.kaldi import read_kaldi
+    from asr.corpus.importers.kaldi import read_kaldi
 
     _write(read_kaldi(source), out, split_by, dev_share, test_share, seed, language)
 
@@ -135,7 +135,7 @@ def _write(
     """Write the manifests and print what was written; exit status 1 if utterances were left out."""
     from asr.cli.console import err, progress
     from asr.cli.console import out as console
-    from asr.data.importers.utterances import SplitRule, write_splits
+    from asr.corpus.importers.utterances import SplitRule, write_splits
 
     rule = SplitRule(split_by.value, dev_share, test_share, seed)
     with progress("import", len(utterances)) as advance:

@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from asr.config import Config, TextSettings
-    from asr.data.tokens import TokenTable
+    from asr.text.tokens import TokenTable
 
 app = typer.Typer(help="Estimate language models from text.", no_args_is_help=True)
 
@@ -67,16 +67,16 @@ def ngram(
     """
     from asr.cli.console import out as console
     from asr.lm.arpa import write_arpa
+    from asr.lm.estimate import token_ngram
     from asr.lm.kneser_ney import kneser_ney
-    from asr.lm.texts import read_texts, stream_texts
-    from asr.lm.token_ngram import token_ngram, token_sentences
+    from asr.lm.texts import read_texts, stream_texts, token_sentences
 
     counts = _counts(prune)
     texts: Iterable[str] = (text for source in sources for text in stream_texts(source))
     test_texts = [] if test is None else read_texts(test)
     tokens = None
     if model is not None:
-        from asr.model.files import LANGUAGE_MODEL, WORD_LANGUAGE_MODEL
+        from asr.bundle.files import LANGUAGE_MODEL, WORD_LANGUAGE_MODEL
 
         config, tokens = _model(model)
         texts, test_texts = _normalised(texts, config.text), list(_normalised(test_texts, config.text))
@@ -102,8 +102,8 @@ def ngram(
         console.print(f"{length}-grams  {len(ngrams)}")
     console.print(f"written  {path}")
     if tokens is not None and words:
-        from asr.decode.trie import spellable
         from asr.decode.word_scorer import NOT_WORDS
+        from asr.text.tokens import spellable
 
         lexicon = [unit for (unit,) in lm.ngrams[0] if unit not in NOT_WORDS]
         lost = sorted(set(lexicon) - set(spellable(lexicon, tokens)))
@@ -147,12 +147,10 @@ def rnn(
     from asr.cli.console import out as console
     from asr.cli.console import progress
     from asr.cli.train import STOPPED
-    from asr.lm.rnnlm_bundle import LmUnits
-    from asr.lm.rnnlm_settings import parse_rnnlm_settings
-    from asr.lm.texts import read_texts
-    from asr.lm.token_ngram import encoded
-    from asr.training.lm_reports import LmEpoch, LmStart, LmStep
+    from asr.lm.texts import LmUnits, encoded, read_texts
+    from asr.settings_file import parse_rnnlm_settings
     from asr.training.lm_trainer import train_lm
+    from asr.training.reports import LmEpoch, LmStart, LmStep
 
     settings = parse_rnnlm_settings(overrides or [])
     texts = [text for source in sources for text in read_texts(source)]
@@ -162,7 +160,7 @@ def rnn(
         dev_texts, texts = texts[19::20] or texts, [text for n, text in enumerate(texts) if n % 20 != 19]
     tokens = None
     if model is not None:
-        from asr.model.files import RECURRENT_LANGUAGE_MODEL
+        from asr.bundle.files import RECURRENT_LANGUAGE_MODEL
 
         config, tokens = _model(model)
         texts, dev_texts = (list(_normalised(part, config.text)) for part in (texts, dev_texts))
@@ -218,9 +216,9 @@ def _counts(prune: str) -> list[int]:
 
 def _vocabulary(given: str, settings: TextSettings | None) -> int | list[str]:
     """Return how many words there are, or the words of a file, normalised if settings are given, and `<unk>`."""
-    from asr.data.text import normalise
     from asr.lm.ngram import UNKNOWN
     from asr.lm.texts import stream_texts
+    from asr.text.normalise import normalise
 
     if given.isdecimal():
         return int(given)
@@ -229,9 +227,9 @@ def _vocabulary(given: str, settings: TextSettings | None) -> int | list[str]:
 
 
 def _model(folder: Path) -> tuple[Config, TokenTable]:
-    from asr.config import load_config
-    from asr.data.token_files import load_tokens
-    from asr.model.files import CONFIG, TOKENS
+    from asr.bundle.files import CONFIG, TOKENS
+    from asr.settings_file import load_config
+    from asr.text.tokens import load_tokens
 
     return load_config(folder / CONFIG), load_tokens(folder / TOKENS)
 
@@ -241,7 +239,7 @@ def _normalised(texts: Iterable[str], settings: TextSettings) -> Iterator[str]:
 
     What that empties was never said: as a sentence it would teach that nothing often is.
     """
-    from asr.data.text import normalise
+    from asr.text.normalise import normalise
 
     return filter(None, (normalise(text, settings) for text in texts))
 

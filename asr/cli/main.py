@@ -27,8 +27,8 @@ from asr.cli import (
     transcribe,
     tune,
 )
-from asr.data.streams import write_utf8
 from asr.errors import AsrError
+from asr.files import write_utf8
 
 # In the order of a user's work, which the help keeps.
 COMMANDS: dict[str, tuple[Callable[..., None] | typer.Typer, str]] = {

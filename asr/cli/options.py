@@ -55,7 +55,8 @@ def decode_settings(overrides: Sequence[str] | None) -> dict[str, Any]:
     Raises:
         ConfigError: an override is malformed.
     """
-    from asr.config import DecodeSettings, apply_overrides
+    from asr.config import DecodeSettings
+    from asr.settings_file import apply_overrides
 
     settings: dict[str, Any] = {}
     apply_overrides(settings, overrides or (), DecodeSettings)

@@ -22,8 +22,8 @@ def prepare(
 ) -> None:
     """Write the manifests of a corpus's train, dev and test splits."""
     from asr.cli.console import out as console
-    from asr.data.manifest import SPLITS
-    from asr.data.recipes import default_corpus_dir, load_prepare, recipes_folder
+    from asr.corpus.manifest import SPLITS
+    from asr.corpus.recipes import default_corpus_dir, load_prepare, recipes_folder
 
     prepare_corpus = load_prepare(recipe, recipes_folder())
     prepare_corpus(corpus_dir or default_corpus_dir(recipe), out, seed)

@@ -20,9 +20,10 @@ def score(
     Every utterance's errors go to wer.txt; report.html shows them with the reliability of the confidences. If the
     folder lies in a model folder, the rates also go into the model card there.
     """
-    from asr.model.card import is_model_folder, write_card
+    from asr.bundle.card import is_model_folder, write_card
     from asr.scoring.rendering import render_comparison
-    from asr.scoring.report import compare, read_score, score_folder, summary
+    from asr.scoring.report import score_folder, summary
+    from asr.scoring.score import compare, read_score
 
     if folder.name in ("", ".."):
         folder = folder.resolve()

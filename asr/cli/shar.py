@@ -22,9 +22,9 @@ def shar(
         raise typer.BadParameter("another folder than DATA, which would keep its manifests", param_hint="OUT")
     from asr.cli.console import err, progress
     from asr.cli.console import out as console
-    from asr.data.check import data_manifests
-    from asr.data.manifest import entries
-    from asr.data.shar_writer import write_shar
+    from asr.corpus.check import data_manifests
+    from asr.corpus.manifest import entries
+    from asr.corpus.shar import write_shar
 
     skipped: dict[str, str] = {}
     for split, cuts in data_manifests(data).items():

@@ -35,8 +35,8 @@ def train(
     """
     from asr.cli.console import out as console
     from asr.cli.training_display import TrainingDisplay
-    from asr.config import load_config
     from asr.errors import AudioError, UtteranceAudioError
+    from asr.settings_file import load_config
     from asr.training.reports import RunStopped
     from asr.training.trainer import train as train_model
 

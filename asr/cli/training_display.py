@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from asr.model.files import CONFIG
+from asr.bundle.files import CONFIG
 from asr.training.reports import EpochReport, Report, RunStart, RunStopped, StepReport, StepSkipped
 from asr.training.step import part_of
 

@@ -1,24 +1,37 @@
-"""`asr transcribe`: audio files → transcripts."""
+"""`asr transcribe`: audio files → transcripts.
+
+`asr transcribe --stream`: text while the audio arrives, a line for each utterance.
+"""
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from queue import Empty, Queue
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from asr.cli.options import Accelerator, DecodeSet, Hotword, Method
-from asr.inference.formats import FORMATS, STREAMED
+from asr.transcript.transcript import FORMATS, STREAMED
 
 if TYPE_CHECKING:
-    from asr.cli.audio_files import AudioFile
+    from typing import TypeAlias
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from asr.bulk.audio_files import AudioFile
+    from asr.bulk.workers import OnProgress, Options, Result
     from asr.errors import AudioError
-    from asr.inference.bulk import OnProgress, Options, Result
-    from asr.inference.transcript import Transcript
+    from asr.inference.recognizer import Recognizer
+    from asr.inference.stream import Partial
+    from asr.transcript.transcript import Transcript
 
     Put: TypeAlias = Callable[[Path, Sequence[Transcript]], None]
 
@@ -85,10 +98,10 @@ def transcribe(
 
     A file that cannot be read is skipped and named on stderr. Exit status: 0 all files done, 2 some skipped.
     """
-    from asr.cli.audio_files import find_audio, is_one_file
+    from asr.bulk.audio_files import find_audio, is_one_file
+    from asr.bulk.workers import Options
     from asr.cli.console import err
     from asr.cli.options import decode_settings, hotword_bonuses
-    from asr.inference.bulk import Options
 
     several = len(files) > 1 or not is_one_file(files[0])
     separate, in_files, in_parallel = (
@@ -146,10 +159,9 @@ def transcribe(
 
 def _stream(model: Path, accelerator: Accelerator, options: Options, source: Path, rate_hz: int | None) -> None:
     import asr
-    from asr.cli.streaming import stream
 
     recognizer = asr.load(model, accelerator=accelerator, precision=options.precision, decode=options.decode)
-    stream(recognizer, source, rate_hz, method=options.method, hotwords=options.hotwords)
+    print_stream(recognizer, source, rate_hz, method=options.method, hotwords=options.hotwords)
 
 
 @contextmanager
@@ -158,9 +170,9 @@ def _files(
 ) -> Iterator[tuple[list[Path], Put]]:
     """Yield the files that are not done yet and what writes the transcripts of one, while no other run writes there."""
     import asr
-    from asr.cli.audio_files import output_paths
+    from asr.bulk import journal
+    from asr.bulk.audio_files import output_paths
     from asr.cli.console import err
-    from asr.inference import journal
 
     outputs = output_paths(found, out, f".{format}")
     with journal.hold([file.root for file in found] if out is None else [out], outputs.values()):
@@ -181,7 +193,7 @@ def _files(
 
 
 def _print(path: Path, transcripts: Sequence[Transcript], *, format: str, several: bool, separate: bool) -> None:
-    from asr.cli.audio_files import printable
+    from asr.bulk.audio_files import printable
 
     for transcript in transcripts:
         columns = [printable(path)] * several + [f"ch{transcript.channel}"] * separate
@@ -230,15 +242,16 @@ def _results(
     ordered: bool,
 ) -> Iterator[tuple[Path, Result]]:
     """Yield each file with its result: of this process, of several, or of a cluster."""
-    from asr.inference.bulk import in_order, load_transcriber, one_by_one
+    from asr.bulk.workers import in_order, load_transcriber, one_by_one
 
     load = partial(load_transcriber, model, accelerator, options)
     if ray is not None:
-        from asr.inference.cluster import on_ray
+        from asr.bulk.cluster import on_ray
 
         results = on_ray(partial(load, threads=1), paths, ray, jobs, gpu=accelerator == "cuda")
     elif jobs is not None and jobs > 1:
-        from asr.inference.processes import cores, in_processes
+        from asr.bulk.processes import in_processes
+        from asr.machine import cores
 
         results = in_processes(partial(load, threads=max(1, cores() // jobs)), paths, jobs)
     else:
@@ -250,8 +263,8 @@ def _durations_s(paths: Sequence[Path]) -> dict[Path, float]:
     """Return how long the files last that say so."""
     from contextlib import suppress
 
+    from asr.audio.blocks import STDIN, open_audio
     from asr.cli.console import progress
-    from asr.data.blocks import STDIN, open_audio
     from asr.errors import AudioError
 
     seconds = {}
@@ -263,3 +276,117 @@ def _durations_s(paths: Sequence[Path]) -> dict[Path, float]:
                         seconds[path] = recording.duration_s or 0.0
             advance(1)
     return seconds
+
+
+_READ_AHEAD = 100  # blocks: what a recorder sends while the network computes must not get lost
+_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+_CLEAR_LINE = "\r\x1b[K"
+
+
+def print_stream(
+    recognizer: Recognizer,
+    source: Path,
+    rate_hz: int | None,
+    *,
+    method: Literal["greedy", "beam"] | None = None,
+    hotwords: Mapping[str, float] | None = None,
+) -> None:
+    """Print the utterances of a recording that is still arriving, each as soon as it has ended.
+
+    On a terminal the words of the present utterance stand in the last line and change as more is heard. Ctrl-C ends the
+    recording: the utterance that is being spoken is printed as far as it has come.
+
+    Args:
+        recognizer: of any kind of model.
+        source: a file, or `-` for standard input.
+        rate_hz: of raw samples on standard input, see `asr.audio.blocks`; None if a header tells.
+        method: search of the final results.
+        hotwords: see `Recognizer.transcribe`.
+
+    Raises:
+        AudioError: the audio cannot be read.
+        Exit: with status 130 after Ctrl-C.
+    """
+    import sys
+
+    sample_rate_hz, blocks = _open(source, rate_hz)
+    show = _on_terminal if sys.stdout.isatty() else _in_lines
+    with _until_interrupted() as interrupted:
+        arriving = _read_ahead(blocks, interrupted)
+        for partial in recognizer.stream(arriving, sample_rate=sample_rate_hz, method=method, hotwords=hotwords):
+            show(partial, sys.stdout.write)
+            sys.stdout.flush()
+    if interrupted.is_set():
+        raise typer.Exit(_INTERRUPTED)
+
+
+def _open(source: Path, rate_hz: int | None) -> tuple[int, Iterator[NDArray[np.float32]]]:
+    """Return rate and mono blocks of a file or of standard input."""
+    from asr.audio.blocks import live_audio, mix_down, open_audio
+
+    if str(source) == "-":
+        return live_audio(0, rate_hz)
+    if rate_hz is not None:
+        raise typer.BadParameter("it is for raw samples on standard input (-)", param_hint="--rate")
+
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        with open_audio(source) as file:
+            yield from map(mix_down, file.blocks)
+
+    with open_audio(source) as file:
+        return file.sample_rate_hz, blocks()
+
+
+def _on_terminal(partial: Partial, write: Callable[[str], object]) -> None:
+    import shutil
+
+    if partial.is_final:
+        write(_CLEAR_LINE + (partial.text + "\n" if partial.text else ""))
+    else:  # one line's worth of its end, since no line but the last can be written again
+        write(_CLEAR_LINE + partial.text[-(shutil.get_terminal_size().columns - 1) :])
+
+
+def _in_lines(partial: Partial, write: Callable[[str], object]) -> None:
+    if partial.is_final and partial.text:
+        write(partial.text + "\n")
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[threading.Event]:
+    """Set the event at the first Ctrl-C; the second one does what it always does."""
+    interrupted = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _read_ahead(blocks: Iterable[NDArray[np.float32]], stop: threading.Event) -> Iterator[NDArray[np.float32]]:
+    """Yield blocks that a thread reads meanwhile, until they end or `stop` is set, even in the middle of a read."""
+    ready: Queue[NDArray[np.float32] | Exception | None] = Queue(_READ_AHEAD)
+
+    def read() -> None:
+        try:
+            for block in blocks:
+                ready.put(block)
+            ready.put(None)
+        except Exception as error:  # told to the one who waits for the block
+            ready.put(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    while not stop.is_set():
+        try:
+            block = ready.get(timeout=0.1)
+        except Empty:
+            continue
+        if block is None:
+            return
+        if isinstance(block, Exception):
+            raise block
+        yield block

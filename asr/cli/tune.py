@@ -41,18 +41,18 @@ def tune(
     import json
 
     import asr
+    from asr.bundle.bundle import save_decoder
+    from asr.bundle.files import DECODER
     from asr.cli.console import progress
     from asr.cli.options import decode_settings
-    from asr.data.files import write_text
-    from asr.data.manifest import read_manifest
-    from asr.decode.confidence import CALIBRATION, fit_calibration
-    from asr.decode.tune import CHOSEN, WEIGHTS_BEAM_SIZE, tune
-    from asr.decode.tune_plot import draw
+    from asr.corpus.manifest import read_manifest
     from asr.errors import ModelError, ScoringError
-    from asr.inference.dev_search import DevSearch, require_language_models, run_network, usual_jobs
-    from asr.model.bundle import save_decoder
-    from asr.model.files import DECODER
+    from asr.files import write_text
     from asr.scoring.calibration import score_calibration
+    from asr.transcript.confidence import CALIBRATION
+    from asr.tuning.dev_search import DevSearch, require_language_models, run_network, usual_jobs
+    from asr.tuning.plot import draw_tuning
+    from asr.tuning.tune import CHOSEN, WEIGHTS_BEAM_SIZE, fit_calibration, tune
 
     given = decode_settings(overrides)
     if chosen := [name for name in CHOSEN if name in given]:
@@ -83,7 +83,7 @@ def tune(
     save_decoder(result.best, model)
     calibration.save(model)
     write_text(model / TRIALS, json.dumps(result.to_json(words), indent=2) + "\n")
-    draw(result, words, model / SURFACE)
+    draw_tuning(result, words, model / SURFACE)
 
     best = result.best
     without = result.errors(0.0, 0.0, WEIGHTS_BEAM_SIZE)

@@ -1,1 +1,1 @@
-"""Log-posteriors → hypotheses: greedy and prefix beam search, scorers and the choice of their weights."""
+"""Log-posteriors → hypotheses: greedy and beam search, scorers, alignment."""

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.data.tokens import BLANK, min_frames
-from asr.decode.hypothesis import TokenSpan
 from asr.errors import ShapeError
-from asr.features.torchaudio_functional import forced_align
+from asr.machine import torchaudio_functional
+from asr.text.tokens import BLANK, min_frames
+from asr.transcript.hypothesis import TokenSpan
 
 
 def align(log_posteriors: Tensor, tokens: Sequence[int]) -> list[TokenSpan]:
@@ -89,6 +89,7 @@ def _best_path(log_posteriors: Tensor, tokens: Sequence[int]) -> list[int]:
     if not _has_extension():
         return viterbi(log_posteriors.numpy(), tokens)
     targets = torch.tensor([list(tokens)], dtype=torch.int32)
+    forced_align = torchaudio_functional().forced_align
     path: list[int] = forced_align(log_posteriors[None].contiguous(), targets, blank=BLANK)[0][0].tolist()
     return path
 
@@ -96,7 +97,7 @@ def _best_path(log_posteriors: Tensor, tokens: Sequence[int]) -> list[int]:
 @cache
 def _has_extension() -> bool:
     try:
-        forced_align(torch.zeros(1, 1, 2), torch.ones(1, 1, dtype=torch.int32), blank=BLANK)
+        torchaudio_functional().forced_align(torch.zeros(1, 1, 2), torch.ones(1, 1, dtype=torch.int32), blank=BLANK)
     except RuntimeError:  # torchaudio's answer where it was built without alignment
         return False
     return True

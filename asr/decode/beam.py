@@ -41,33 +41,24 @@ needs them.
 Sources: Graves 2012, "Supervised sequence labelling with recurrent neural networks", section 7.5 (prefix
 search); Hannun et al. 2014, arXiv:1408.2873, algorithm 1 (as a beam, with a language model and a length
 bonus).
+
+
+Utterances that end within a word, where a closed vocabulary lets no prefix of the beam be a sentence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from asr.decode import fusion
-from asr.decode.active_tokens import active_tokens
-from asr.decode.backtrace import Moves, trace
-from asr.decode.blank_skip import keep_frames
-from asr.decode.hypothesis import Hypothesis
-from asr.decode.posteriors import frame_mask
-from asr.decode.prefixes import IMPOSSIBLE, Frame, root, through_frame
-from asr.decode.scorers import Scorer
-from asr.decode.unfinished import finished_beginning
+from asr.decode.frames import active_tokens, frame_mask, keep_frames
+from asr.decode.prefixes import IMPOSSIBLE, Frame, Moves, root, through_frame, trace
+from asr.decode.scorers import Scorer, WeightedScorer, advance_states, end_gains, extension_gains, start_states
 from asr.errors import ModelError, ShapeError
-
-
-class WeightedScorer(NamedTuple):
-    """A language model and the weight of its log-probabilities."""
-
-    scorer: Scorer
-    weight: float
+from asr.text.tokens import BLANK
+from asr.transcript.hypothesis import Hypothesis
 
 
 @torch.inference_mode()
@@ -120,7 +111,7 @@ def beam_search(
     bonus = torch.full((1, 1, 1), insertion_bonus, dtype=torch.float64, device=device)
     active = active_tokens(kept.log_posteriors, kept.valid, token_floor)
     frames, skips, log_blank = (part.unbind(1) for part in (kept.log_posteriors, kept.skips, kept.log_blank))
-    states = fusion.start(scorers, batch, beam_size, device)
+    states = start_states(scorers, batch, beam_size, device)
     beam = root(batch, beam_size, device)
     moves: list[Moves] = []
     ends: list[Tensor] = []
@@ -129,15 +120,15 @@ def beam_search(
         if blank_skip < 1:
             beam = beam.after_blanks(skips[place][: len(beam.last)], log_blank[place][: len(beam.last)])
         if running < len(beam.last):
-            ends.append(torch.stack([beam.mass, fusion.end(scorers, states, beam.gain)], dim=2)[running:])
+            ends.append(torch.stack([beam.mass, end_gains(scorers, states, beam.gain)], dim=2)[running:])
             beam = beam.first(running)
         if running == 0:
             break
         tokens, extending = active.tokens[place], active.log_posteriors[place][:running]
         tokens = None if tokens is None else tokens[:running]
-        gains = fusion.extend(scorers, states, bonus, (running, beam_size, extending.shape[1]), tokens)
+        gains = extension_gains(scorers, states, bonus, (running, beam_size, extending.shape[1]), tokens)
         beam, passage = through_frame(beam, Frame(frames[place][:running], tokens, extending, gains))
-        states = fusion.advance(scorers, states, passage.slot, passage.token)
+        states = advance_states(scorers, states, passage.slot, passage.token)
         moves.append(Moves(passage.came_by, extending.shape[1], tokens))
 
     acoustic, gain = torch.cat(ends[::-1]).unbind(2)
@@ -160,3 +151,42 @@ def beam_search(
             raise ModelError(f"utterance {utterance} of the batch: its log-posteriors are NaN or rule out all tokens")
         result.append(hypotheses)
     return result
+
+
+def finished_beginning(
+    prefix: Hypothesis,
+    scorers: Sequence[tuple[Scorer, float]],
+    insertion_bonus: float,
+    device: torch.device,
+) -> Hypothesis | None:
+    """Return the longest beginning of a prefix that the scorers let be a sentence, or None if not even the empty one.
+
+    As a recording may be cut anywhere, its last word may be a fragment. It is left out, or cut to a word that it
+    begins with; the acoustic score remains that of the whole prefix, since that is what was heard.
+
+    Args:
+        prefix: that cannot be a sentence.
+        scorers: with their weights; at least one.
+        insertion_bonus: as in the search.
+        device: on which the scorers work.
+    """
+    row = torch.zeros(1, dtype=torch.int64, device=device)
+    states = [scorer.start(1, device) for scorer, _ in scorers]
+    lm = 0.0
+    best: tuple[int, float] | None = None
+    for length, token in enumerate((*prefix.tokens, None)):
+        weighted = [
+            weight * scorer.score(state)[0].double() for (scorer, weight), state in zip(scorers, states, strict=True)
+        ]
+        scores = torch.stack(weighted).sum(dim=0)
+        if lm + float(scores[BLANK]) > float("-inf"):
+            best = length, lm + float(scores[BLANK])
+        if token is not None:
+            lm += float(scores[token])
+            tokens = torch.full_like(row, token)
+            states = [scorer.advance(state, row, tokens) for (scorer, _), state in zip(scorers, states, strict=True)]
+    if best is None:
+        return None
+    length, lm = best
+    score = prefix.acoustic_score + lm + insertion_bonus * length
+    return Hypothesis(prefix.tokens[:length], score, prefix.acoustic_score, lm, prefix.frames[:length])

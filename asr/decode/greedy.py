@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from asr.data.tokens import BLANK
-from asr.decode.hypothesis import Hypothesis
-from asr.decode.posteriors import frame_mask
+from asr.decode.frames import frame_mask
+from asr.text.tokens import BLANK
+from asr.transcript.hypothesis import Hypothesis
 
 
 @torch.inference_mode()

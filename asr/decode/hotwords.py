@@ -33,10 +33,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.data.tokens import BLANK, TokenTable
 from asr.decode.scorers import TableScorer
-from asr.decode.trie import SPACE, characters
 from asr.errors import ConfigError, TokenError
+from asr.text.tokens import BLANK, SPACE, TokenTable, characters
 
 # Where none is given. On AN4's dev set bonuses of 4 to 6 find the most at no price, see benchmarks/hotwords.py.
 DEFAULT_BONUS = 5.0

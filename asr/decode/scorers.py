@@ -1,20 +1,17 @@
-"""What a language model must offer to the beam search, and the token n-gram in that form."""
+"""What a language model must offer to the beam search, and the token n-gram in that form.
+
+Several scorers beside each other, asked for the tokens that a frame needs.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from asr.data.tokens import BLANK, TokenTable
-from asr.errors import LanguageModelError
-from asr.lm.ngram import LN_10, LOG10_ZERO, SENTENCE_END, SENTENCE_START, UNKNOWN, Ngram, NgramLm
-from asr.lm.token_ngram import token_units
-
-MAX_TABLE_BYTES = 2 * 2**30
-_BYTES_PER_ENTRY = 4 + 8  # a float32 score and an int64 next state
+from asr.text.tokens import BLANK
 
 
 class Scorer(Protocol):
@@ -71,99 +68,59 @@ class TableScorer:
         return self.next_states.take(state.index_select(0, parents) * self.next_states.shape[1] + tokens)
 
 
-class TokenNgramScorer(TableScorer):
-    """A back-off n-gram over tokens, expanded into two dense tables.
+# With their weights.
+Scorers = Sequence[tuple[Scorer, float]]
 
-    A state is a context the model lists. `scores (state, token)` and `next_states (state, token)` spell out
-    what back-off would find one query at a time, so that a whole beam is scored by one index operation on any
-    device.
 
-    Attributes:
-        contexts: the state of each context, 0 for the empty one.
-        scores: float32 natural logs; column 0 is the sentence's end.
-        next_states: int64; column 0 is the state itself.
+def start_states(scorers: Scorers, batch: int, beam_size: int, device: torch.device) -> list[Any]:
+    """Return each scorer's state of `batch · beam_size` rows."""
+    parents = torch.arange(batch, device=device).repeat_interleave(beam_size)
+    unchanged = torch.full_like(parents, BLANK)
+    return [scorer.advance(scorer.start(batch, device), parents, unchanged) for scorer, _ in scorers]
+
+
+def advance_states(scorers: Scorers, states: Sequence[Any], slots: Tensor, tokens: Tensor) -> list[Any]:
+    """Return each scorer's state after the prefixes in `slots (batch, beam)` have taken `tokens (batch, beam)`.
+
+    The states may be of more utterances than these, which come first; the others' are dropped.
     """
-
-    def __init__(self, lm: NgramLm, tokens: TokenTable) -> None:
-        """Expand the model.
-
-        A token that the model lacks gets the probability of `<unk>` if the model has that, else 10⁻⁹⁹, which
-        is how ARPA files write zero.
-
-        Args:
-            lm: an n-gram whose units are the symbols of `tokens`, the space written as ▁.
-            tokens: the acoustic model's tokens.
-
-        Raises:
-            LanguageModelError: a unit is not a token, or the tables would take more than 2 GiB.
-        """
-        self.contexts = _contexts(lm)
-        _check_size(len(self.contexts), len(tokens), lm.order)
-        super().__init__(*_expand(lm, tokens, self.contexts), self.contexts.get((SENTENCE_START,), 0))
+    batch, beam_size = slots.shape
+    first_rows = torch.arange(0, batch * beam_size, beam_size, device=slots.device)
+    rows, taken = (slots + first_rows[:, None]).flatten(), tokens.flatten()
+    return [scorer.advance(state, rows, taken) for (scorer, _), state in zip(scorers, states, strict=True)]
 
 
-def _contexts(lm: NgramLm) -> dict[Ngram, int]:
-    """Return the state of each context: 0 is the empty one, shorter ones come before longer ones."""
-    listed = [ngram for ngrams in lm.ngrams[: lm.order - 1] for ngram in ngrams if ngram[-1] != SENTENCE_END]
-    return {context: state for state, context in enumerate([(), *listed])}
+def extension_gains(
+    scorers: Scorers, states: Sequence[Any], bonus: Tensor, shape: tuple[int, int, int], tokens: Tensor | None
+) -> Tensor:
+    """Return `(batch, beam, column)` float64, what extensions gain: `bonus` and the scorers' weighted sum.
 
-
-def _check_size(states: int, tokens: int, order: int) -> None:
-    size = states * tokens * _BYTES_PER_ENTRY
-    if size > MAX_TABLE_BYTES:
-        raise LanguageModelError(
-            f"a {order}-gram with {states} contexts and {tokens} tokens takes {size / 2**30:.1f} GiB as "
-            f"tables, more than {MAX_TABLE_BYTES / 2**30:g}; estimate one of a lower order or from less text"
-        )
-
-
-def _columns(lm: NgramLm, tokens: TokenTable) -> dict[str, int]:
-    """Return each unit's column: a token's id, 0 for the sentence's end, one past the tokens for `<unk>`."""
-    units = token_units(tokens)
-    units[BLANK] = SENTENCE_END
-    column = {unit: token for token, unit in enumerate([*units, UNKNOWN])}
-    strange = sorted({unit for (unit,) in lm.ngrams[0]} - column.keys() - {SENTENCE_START})
-    if strange:
-        raise LanguageModelError(
-            f"the language model's units {strange[:10]} are not tokens of the acoustic model; "
-            "estimate it with `asr lm ngram --model`"
-        )
-    return column
-
-
-def _expand(lm: NgramLm, tokens: TokenTable, states: dict[Ngram, int]) -> tuple[Tensor, Tensor]:
-    """Return `scores (state, token)` float32 and `next_states (state, token)` int64.
-
-    A context's row is the row of the longest shorter context plus its back-off weight, with the n-grams that
-    the model lists written over it. In ascending order of length, every row is finished before it is copied.
+    Args:
+        scorers: with their weights.
+        states: of `batch` utterances, and perhaps more behind them.
+        bonus: `(1, 1, 1)` float64.
+        shape: of what is returned.
+        tokens: `(batch, column)` int64, of the columns; None if these are all the tokens.
     """
-    column = _columns(lm, tokens)
-    scores = np.full((len(states), len(column)), LN_10 * LOG10_ZERO, dtype=np.float32)
-    next_states = np.zeros(scores.shape, dtype=np.int64)
-    for length, ngrams in enumerate(lm.ngrams):
-        if length > 0:
-            contexts = [context for context in lm.ngrams[length - 1] if context in states]
-            rows = [states[context] for context in contexts]
-            shorter = [_longest_suffix(context, states) for context in contexts]
-            backoffs = [LN_10 * lm.ngrams[length - 1][context].log10_backoff for context in contexts]
-            scores[rows] = scores[shorter] + np.array(backoffs, dtype=np.float32)[:, None]
-            next_states[rows] = next_states[shorter]
-
-        # `<s>` is never predicted, and nothing follows `</s>`.
-        listed = [ngram for ngram in ngrams if ngram[-1] in column and ngram[:-1] in states]
-        rows = [states[ngram[:-1]] for ngram in listed]
-        columns = [column[ngram[-1]] for ngram in listed]
-        scores[rows, columns] = [LN_10 * ngrams[ngram].log10_probability for ngram in listed]
-        longer = [(states[ngram[:-1]], column[ngram[-1]], states[ngram]) for ngram in listed if ngram in states]
-        from_state, by_column, to_state = np.array(longer, dtype=np.int64).reshape(-1, 3).T
-        next_states[from_state, by_column] = to_state
-
-    by_token = [column[unit if (unit,) in lm.ngrams[0] else UNKNOWN] for unit in list(column)[: len(tokens)]]
-    scores, next_states = scores[:, by_token].copy(), next_states[:, by_token].copy()  # rows in one piece
-    next_states[:, BLANK] = np.arange(len(states))  # the prefix as it was
-    return torch.from_numpy(scores), torch.from_numpy(next_states)
+    gains = bonus
+    for (scorer, weight), state in zip(scorers, states, strict=True):
+        scores = scorer.score(state)
+        scores = scores.view(-1, shape[1], scores.shape[1])[: shape[0]]
+        if tokens is not None:
+            scores = scores.gather(2, tokens[:, None, :].expand(shape))
+        gains = torch.add(gains, scores, alpha=weight)
+    return gains.expand(shape)
 
 
-def _longest_suffix(context: Ngram, states: dict[Ngram, int]) -> int:
-    """Return the state of the longest listed context that `context` ends with, itself apart."""
-    return next(states[context[start:]] for start in range(1, len(context) + 1) if context[start:] in states)
+def end_gains(scorers: Scorers, states: Sequence[Any], gain: Tensor) -> Tensor:
+    """Return `(batch, beam)` float64, `gain` and the scorers' weighted sum for the end of the sentences."""
+    for (scorer, weight), state in zip(scorers, states, strict=True):
+        gain = torch.add(gain, scorer.score(state)[:, BLANK].view_as(gain), alpha=weight)
+    return gain
+
+
+class WeightedScorer(NamedTuple):
+    """A language model and the weight of its log-probabilities."""
+
+    scorer: Scorer
+    weight: float

@@ -1,1 +1,1 @@
-"""Waveform → log-mel features, and the batches that carry them."""
+"""Cuts → batches: sampling, loading, perturbation, masks, noise, rooms."""

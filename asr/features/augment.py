@@ -16,9 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asr.audio.resample import resample
 from asr.config import AugmentSettings
-from asr.data.resample import resample
-from asr.features.logmel import valid_frames
 
 
 def utterance_rng(purpose: str, seed: int, epoch: int, utterance_id: str) -> np.random.Generator:
@@ -87,7 +86,7 @@ def perturb_tempo(features: Tensor, lengths: Tensor, tempos: Sequence[float]) ->
     row = torch.arange(len(tempos), device=features.device)[:, None]
     share = (position - before).to(features.dtype)[..., None]
     between = features[row, before].lerp(features[row, after], share)
-    return between.where(valid_frames(faster, len(frame))[..., None], 0.0), faster
+    return between.where((frame < faster[:, None])[..., None], 0.0), faster
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from asr.config import Config
-from asr.data.audio import load_cut
-from asr.data.check import training_limits
-from asr.data.manifest import cut_text
-from asr.data.text import normalise
-from asr.data.tokens import TokenTable, min_frames
+from asr.corpus.cut_audio import load_cut
+from asr.corpus.limits import training_limits
+from asr.corpus.manifest import cut_text
 from asr.features.augment import draw_pace, perturb_speed
 from asr.features.conditions import conditions_of, perturb_conditions
 from asr.features.sampling import group_by_padded_size, shuffled_batches
+from asr.text.normalise import normalise
+from asr.text.tokens import TokenTable, min_frames
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut

@@ -10,13 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from asr.audio.sound_file import AUDIO_SUFFIXES, audio_files
 from asr.config import AugmentSettings, Config
-from asr.data.audio import audio_files
-from asr.data.sound_file import AUDIO_SUFFIXES
 from asr.errors import AudioError, ConfigError
 from asr.features.augment import utterance_rng
-from asr.features.noise import add_noise, generated_noise, recorded_noise
-from asr.features.reverb import generated_room, recorded_room, reverberate
+from asr.features.noise import add_noise, generated_noise, generated_room, recorded_noise, recorded_room, reverberate
 
 
 @dataclass(frozen=True)

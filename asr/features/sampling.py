@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from asr.audio.segment import Segment
 from asr.features.augment import utterance_rng
 
 Item = TypeVar("Item")
@@ -82,3 +83,32 @@ def group_by_padded_size(items: Iterable[Item], size: Callable[[Item], float], l
         group.append(item)
     if group:
         yield group
+
+
+# Segments that go through the network at once, in padded seconds, and those that wait to be put in order of length.
+SEGMENT_BATCH_S = 60.0
+WAITING_S = 240.0
+
+
+def batches(segments: Iterable[Segment], rate_hz: int) -> Iterator[list[Segment]]:
+    """Yield segments in groups of similar length, of at most `SEGMENT_BATCH_S` padded; the groups are nearly in order.
+
+    At most `WAITING_S` and a segment are held.
+    """
+    waiting: list[Segment] = []
+    for segment in segments:
+        waiting.append(segment)
+        if sum(map(_samples, waiting)) >= WAITING_S * rate_hz:
+            yield from _by_length(waiting, rate_hz)
+            waiting = []
+    yield from _by_length(waiting, rate_hz)
+
+
+def _by_length(waiting: list[Segment], rate_hz: int) -> Iterator[list[Segment]]:
+    from asr.features.sampling import group_by_padded_size  # torch
+
+    return group_by_padded_size(sorted(waiting, key=_samples), _samples, SEGMENT_BATCH_S * rate_hz)
+
+
+def _samples(segment: Segment) -> int:
+    return len(segment.waveform)

@@ -1,1 +1,1 @@
-"""Room 7: audio file → transcript."""
+"""Audio → transcript: the recogniser, streams, decoding of manifests, alignment of a given text."""

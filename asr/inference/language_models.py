@@ -18,20 +18,19 @@ from pathlib import Path
 
 import torch
 
+from asr.bundle.bundle import ModelBundle
+from asr.bundle.files import RECURRENT_LANGUAGE_MODEL, WORD_LANGUAGE_MODEL
 from asr.config import DecodeSettings
-from asr.data.text import normalise
-from asr.decode.beam import WeightedScorer
 from asr.decode.hotwords import HotwordScorer
-from asr.decode.hypothesis import Hypothesis
-from asr.decode.rescore import rescore
-from asr.decode.rnn_scorer import RnnScorer
-from asr.decode.scorers import TokenNgramScorer
+from asr.decode.ngram_scorer import TokenNgramScorer
+from asr.decode.rnn_scorer import RnnScorer, rescore
+from asr.decode.scorers import WeightedScorer
 from asr.decode.word_scorer import WordNgramScorer
 from asr.errors import ModelError, TokenError
 from asr.lm.arpa import read_arpa
-from asr.lm.rnnlm_bundle import RNN_LM, RnnLmBundle
-from asr.model.bundle import ModelBundle
-from asr.model.files import RECURRENT_LANGUAGE_MODEL, WORD_LANGUAGE_MODEL
+from asr.lm.rnnlm import RNN_LM, RnnLmBundle
+from asr.text.normalise import normalise
+from asr.transcript.hypothesis import Hypothesis
 
 Hotwords = tuple[tuple[str, float], ...]
 

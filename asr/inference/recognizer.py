@@ -17,22 +17,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.data.audio import checked_waveform, mix_down
-from asr.data.blocks import audio_blocks, waveform_blocks
+from asr.audio.blocks import audio_blocks, checked_waveform, mix_down, waveform_blocks
+from asr.audio.segment import Counted, Segmentation, segments, speech_extent
+from asr.bundle.bundle import ModelBundle
 from asr.decode.align import align
 from asr.decode.beam import beam_search
-from asr.decode.confidence import Calibration
 from asr.decode.greedy import greedy_search
-from asr.decode.hypothesis import Hypothesis
 from asr.errors import AudioError, ConfigError, ModelError
 from asr.features.batching import Batch, collate
+from asr.features.sampling import batches
 from asr.inference.language_models import LanguageModels
-from asr.inference.listening import listener
-from asr.inference.segment import Counted, Segmentation, batches, segments
-from asr.inference.stream import END_SILENCE_S, LONGEST_S, Partial, stream_results
-from asr.inference.transcript import Transcript, Word
-from asr.inference.words import Decoded, speech_extent
-from asr.model.bundle import ModelBundle
+from asr.inference.stream import END_SILENCE_S, LONGEST_UTTERANCE_S, Partial, listener, stream_results
+from asr.transcript.confidence import Calibration
+from asr.transcript.hypothesis import Hypothesis
+from asr.transcript.transcript import Transcript
+from asr.transcript.words import Decoded, Word
 
 if TYPE_CHECKING:
     from asr.config import DecodeSettings
@@ -160,7 +159,7 @@ class Recognizer:
         method: Method | None = None,
         hotwords: Mapping[str, float] | None = None,
         end_silence_s: float = END_SILENCE_S,
-        longest_s: float = LONGEST_S,
+        longest_s: float = LONGEST_UTTERANCE_S,
     ) -> Iterator[Partial]:
         """Transcribe audio while it arrives: what has been said so far, and at the end of each utterance its words.
 

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from asr.data.blocks import load_audio
-from asr.data.manifest import transcripts
-from asr.data.text import normalise
-from asr.data.tokens import BLANK, min_frames
+from asr.audio.blocks import load_audio
+from asr.audio.segment import speech_extent
+from asr.corpus.manifest import transcripts
 from asr.decode.align import align
-from asr.decode.hypothesis import TokenSpan
 from asr.errors import ShapeError, TokenError
 from asr.features.batching import collate, evaluation_batches
 from asr.inference.recognizer import Recognizer, waveforms
-from asr.inference.words import acoustic_value, by_word, speech_extent, word_extents
+from asr.text.normalise import normalise
+from asr.text.tokens import BLANK, min_frames
+from asr.transcript.hypothesis import TokenSpan
+from asr.transcript.words import acoustic_value, by_word, word_extents
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut

@@ -1,1 +1,1 @@
-"""Text → language models."""
+"""Text → language models: n-gram estimation, ARPA files, recurrent models."""

@@ -29,10 +29,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.data.files import atomic_path
 from asr.errors import LanguageModelError
-from asr.lm.ngram import NgramLm
-from asr.lm.ngram_table import FloatArray, IntArray, NgramTable
+from asr.files import atomic_path
+from asr.lm.ngram import FloatArray, IntArray, NgramLm, NgramTable
 
 _GZIP_LEVEL = 5  # 9 makes files a few percent smaller and takes several times as long
 

@@ -9,22 +9,33 @@ from being read (Press & Wolf 2017, Inan et al. 2017).
 
 With many words most of the work is the softmax. The adaptive one first chooses among the frequent words and the
 classes of rarer ones, then within the class, whose vectors are narrower (Grave et al. 2017); it has no tie.
+
+
+A recurrent language model on disk: `rnnlm.safetensors`, with settings and units as JSON in its header.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from asr.errors import ConfigError
+from asr.config import RnnLmSettings
+from asr.errors import ConfigError, LanguageModelError
+from asr.files import atomic_path
 from asr.lm.ngram import Perplexity
-from asr.lm.rnnlm_settings import RnnLmSettings
-from asr.model.dropout import Dropout
-from asr.model.rnn import RecurrentLayer
+from asr.lm.texts import LmUnits
+from asr.model.rnn import Dropout, RecurrentLayer
 
 BOUNDARY = 0
 _MOST_LOGITS = 2**25  # in one piece of `unit_log_probs`: 128 MiB
@@ -158,3 +169,46 @@ def _pieces(order: Sequence[int], sentences: Sequence[Sequence[int]], most: int)
         piece.append(index)
     if piece:
         yield piece
+
+
+RNN_LM = "rnnlm.safetensors"
+
+
+@dataclass(frozen=True)
+class RnnLmBundle:
+    """A language model and what its units are."""
+
+    units: LmUnits
+    lm: RnnLm
+
+    def save(self, folder: Path) -> None:
+        """Write `rnnlm.safetensors` into the folder."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.lm.state_dict().items()}
+        content = {
+            "settings": self.lm.settings.model_dump(mode="json"),
+            "kind": self.units.kind,
+            "symbols": list(self.units.symbols),
+        }
+        with atomic_path(folder / RNN_LM) as temporary:
+            save_file(tensors, temporary, metadata={"rnnlm": json.dumps(content, ensure_ascii=False)})
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> RnnLmBundle:
+        """Read what `save` wrote; the model is in evaluation mode on the CPU.
+
+        Raises:
+            LanguageModelError: the file is missing, damaged, or of another form.
+        """
+        path = Path(folder) / RNN_LM
+        try:
+            with safe_open(path, framework="pt") as file:
+                content = json.loads((file.metadata() or {})["rnnlm"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            units = LmUnits(content["kind"], tuple(content["symbols"]))
+            lm = RnnLm(RnnLmSettings.model_validate(content["settings"]), len(units.symbols))
+            lm.load_state_dict(tensors)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, ValidationError, RuntimeError) as error:
+            raise LanguageModelError(
+                f"{path}: not a recurrent language model ({error}); `asr lm rnn` writes one"
+            ) from None
+        return cls(units, lm.eval())

@@ -1,1 +1,1 @@
-"""Features → log-posteriors: subsampling convolutions, recurrent layers, the CTC criterion."""
+"""Waveforms → log-posteriors: log-mel, subsampling, recurrent layers, the CTC criterion."""

@@ -1,9 +1,21 @@
-"""The acoustic model: waveform → log-mel → subsampling → recurrent (or Conformer) layers → log-posteriors of tokens."""
+"""What a network with one direction carries from one block of a recording to the next.
+
+Each part of the network waits for a little of what follows: a spectrum's window for samples, the subsampling for
+log-mel frames, the look-ahead for output frames. What has come but could not be used up waits in the state, whose size
+does not grow, and the hidden states sum up all that came before:
+
+    samples ─→ log-mel ─→ subsampling ─→ recurrent layers ─→ look-ahead ─→ log-posteriors
+       └ waiting  └ waiting                  └ hidden states     └ waiting
+
+
+The acoustic model: waveform → log-mel → subsampling → recurrent (or Conformer) layers → log-posteriors of tokens.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
@@ -12,14 +24,29 @@ from torch import Tensor, nn
 
 from asr.config import Config, ModelSettings
 from asr.errors import ModelError, ShapeError
-from asr.features.logmel import Cmvn, LogMel
 from asr.model.bptt import in_windows
 from asr.model.conformer import ConformerLayer
-from asr.model.dropout import Dropout
-from asr.model.lookahead import LookAhead
-from asr.model.rnn import RecurrentLayer, State, reversal_index
-from asr.model.streaming import StreamState
+from asr.model.logmel import Cmvn, LogMel
+from asr.model.rnn import Dropout, LookAhead, RecurrentLayer, State, reversal_index
 from asr.model.subsampling import Subsampling
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """The state of `AcousticModel.step`; every tensor's first dimension is 1.
+
+    Attributes:
+        samples: `(1, sample)` that wait for a spectrum's window to fill.
+        features: `(1, frame, mel)` that wait for the subsampling's.
+        layers: a hidden state a layer; none before the first output frame.
+        outputs: `(1, frame, width)` of the last layer that wait for the look-ahead's.
+    """
+
+    samples: Tensor
+    features: Tensor
+    layers: tuple[State, ...]
+    outputs: Tensor
+
 
 # oneDNN keeps the compiled kernels of 1024 shapes. Speech has a new shape in almost every batch, so they are hardly
 # ever asked for again, and after some hundred epochs they took half of the memory. Read with the first kernel.

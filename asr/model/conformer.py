@@ -18,7 +18,7 @@ import torchaudio.models.conformer
 from torch import Tensor, nn
 
 from asr.errors import ConfigError
-from asr.features.logmel import valid_frames
+from asr.model.logmel import valid_frames
 
 HEADS = 4
 KERNEL_FRAMES = 31

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from asr.data.tokens import BLANK
-from asr.features.logmel import valid_frames
+from asr.model.logmel import valid_frames
+from asr.text.tokens import BLANK
 
 
 @dataclass(frozen=True)

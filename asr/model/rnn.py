@@ -14,6 +14,25 @@ Both use the same parameters (those of a bidirectional `nn.LSTM`), so a checkpoi
 A layer with one direction needs neither: padding comes after every valid frame. It can also go through an utterance
 window by window, handing its state on (`RecurrentLayer.window`).
 `benchmarks/rnn_layouts.py` times the layouts side by side.
+
+
+Dropout whose random bits are drawn eight to a number, so that it costs the processor next to nothing.
+
+torch draws a number for each element, one after the other, whatever the number of cores: a tenth of a training step on
+two of them. A byte an element is as good: the probability is rounded to a 256th, and the scale fits it exactly.
+
+Source: Srivastava et al. 2014, Dropout: a simple way to prevent neural networks from overfitting.
+
+A glance at the frames to come, for recurrent layers with one direction.
+
+Such a layer knows all that was said and nothing of what follows, though the sound of a letter depends on its right
+neighbour too. A bidirectional layer waits for the end of the utterance; this one waits for `frames` frames only, so a
+recogniser can speak while it listens:
+
+    y_t = x_t + Σ_j w_j · x_{t+j},  j = 1 … frames        (· is element by element: each feature has weights of its own)
+
+Source: Wang et al. 2016, "Lookahead convolution layer for unidirectional recurrent neural networks" (ICLR workshop);
+Amodei et al. 2016, "Deep Speech 2", arXiv:1512.02595, section 3.7 (row convolution).
 """
 
 from __future__ import annotations
@@ -21,11 +40,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from asr.features.logmel import valid_frames
-from asr.model.dropout import Dropout
+from asr.model.logmel import valid_frames
 
 Cell = Literal["lstm", "gru", "tanh", "relu"]
 # What a layer with one direction knows of the frames so far: an LSTM (h, c), others (h,); `(1, batch, unit)` each.
@@ -175,3 +194,57 @@ def _cudnn_in_float32() -> torch.autocast:
 def _packed(rnn: nn.RNNBase, x: Tensor, lengths: Tensor) -> Tensor:
     packed = pack_padded_sequence(x.float(), lengths.cpu(), batch_first=True, enforce_sorted=False)
     return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+
+
+class Dropout(nn.Module):
+    """In training, sets elements to 0 with probability `probability` and scales the others, so that the mean stays."""
+
+    def __init__(self, probability: float) -> None:
+        """Round the probability to a 256th."""
+        super().__init__()
+        self.dropped_of_256 = min(round(256 * probability), 255)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `x`, perturbed in training; the draws come from torch's generator of its device."""
+        if not self.training or not self.dropped_of_256:
+            return x
+        words = torch.randint(-(2**63), 2**63 - 1, (-(-x.numel() // 8),), device=x.device)
+        kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= self.dropped_of_256
+        return x * (kept.to(x.dtype) * (256 / (256 - self.dropped_of_256)))
+
+
+class LookAhead(nn.Module):
+    """Adds to each frame a weighted sum of the `frames` frames after it, feature by feature.
+
+    Beyond an utterance's end the input is 0, hence the output as well: no mask is needed. The weights start at 0, so
+    the network starts as one that looks at nothing and learns what of the future helps.
+    """
+
+    def __init__(self, width: int, frames: int, *, dropout: float) -> None:
+        """`width` is that of input and output."""
+        super().__init__()
+        self.frames = frames
+        self.convolution = nn.Conv1d(width, width, frames, groups=width, bias=False)
+        nn.init.zeros_(self.convolution.weight)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, frame, width)`, zero beyond each length → the same."""
+        future = F.pad(x.transpose(1, 2), (0, self.frames))[..., 1:]
+        result: Tensor = x + self.dropout(self.convolution(future).transpose(1, 2))
+        return result
+
+    def step(self, x: Tensor, waiting: Tensor, *, last: bool) -> tuple[Tensor, Tensor]:
+        """Go on where the last call ended; together the results are `forward` of all frames.
+
+        Args:
+            x: `(batch, frame, width)`, the next frames.
+            waiting: frames that had too few after them, from the last call; none at the start.
+            last: whether these are the last frames.
+
+        Returns:
+            `(batch, frame, width)`, as many frames as can be told by now, and those that wait.
+        """
+        x = torch.cat([waiting, x], 1)
+        ready = x.shape[1] if last else max(x.shape[1] - self.frames, 0)
+        return self(x)[:, :ready] if ready else x[:, :0], x[:, ready:]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from asr.features.logmel import valid_frames
+from asr.model.logmel import valid_frames
 
 Size = TypeVar("Size", int, Tensor)
 

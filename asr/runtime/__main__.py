@@ -6,10 +6,10 @@ import argparse
 import os
 import sys
 
-from asr.data.streams import write_utf8
 from asr.errors import AsrError, AudioError
-from asr.inference.formats import FORMATS, STREAMED
+from asr.files import write_utf8
 from asr.runtime.recognizer import load
+from asr.transcript.transcript import FORMATS, STREAMED
 
 _FAILED, _SOME_SKIPPED, _INTERRUPTED = 1, 2, 130
 

@@ -17,17 +17,16 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.data.audio import checked_waveform, mix_down
-from asr.data.blocks import open_audio
-from asr.data.tokens import BLANK, TokenTable
-from asr.decode.hypothesis import Hypothesis, TokenSpan
+from asr.audio.blocks import checked_waveform, mix_down, open_audio, resampled
+from asr.audio.resample import FourierResampler
+from asr.audio.segment import Counted, Segmentation, segments, speech_extent
+from asr.audio.speech_detector import RATE_HZ, Network, SpeechDetector
 from asr.errors import AudioError, ConfigError, DependencyError, ModelError
-from asr.inference.onnx_folder import INPUT, NETWORK, OUTPUT, SPEECH_DETECTOR, Description
-from asr.inference.segment import Counted, Segmentation, segments
-from asr.inference.speech_detector import RATE_HZ, Network, SpeechDetector
-from asr.inference.transcript import Transcript, Word
-from asr.inference.words import Decoded, speech_extent
-from asr.runtime.resample import StreamResampler, resampled
+from asr.runtime.folder import INPUT, NETWORK, OUTPUT, SPEECH_DETECTOR, Description
+from asr.text.tokens import BLANK, TokenTable
+from asr.transcript.hypothesis import Hypothesis, TokenSpan
+from asr.transcript.transcript import Transcript
+from asr.transcript.words import Decoded, Word
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -103,8 +102,8 @@ class OnnxRecognizer:
         self, blocks: Iterable[NDArray[np.float32]], from_hz: int, name: str | None, segmentation: Segmentation
     ) -> Transcript:
         rate_hz = self.sample_rate_hz
-        recording = Counted(resampled(blocks, from_hz, rate_hz))
-        detector = SpeechDetector(rate_hz, self._speech_network, StreamResampler(rate_hz, RATE_HZ))
+        recording = Counted(resampled(blocks, from_hz, rate_hz, FourierResampler(from_hz, rate_hz)))
+        detector = SpeechDetector(rate_hz, self._speech_network, FourierResampler(rate_hz, RATE_HZ))
         words: list[Word] = []
         for segment in segments(recording, rate_hz, segmentation, detector):
             hypothesis, spans = best_path(self.log_posteriors(segment.waveform))

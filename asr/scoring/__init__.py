@@ -1,1 +1,1 @@
-"""Hypotheses × references → figures: error counts, intervals, significance, reports. No torch here."""
+"""Hypotheses × references → error counts, intervals, significance, reports. No torch."""

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from asr.scoring.alignment import AlignedWord
 from asr.scoring.bootstrap import Interval
-from asr.scoring.errors_count import ErrorCounts
+from asr.scoring.errors_count import ErrorCounts, WordPair
 from asr.scoring.reliability import reliability_svg
 from asr.scoring.rendering import LISTED_ERRORS
 
 if TYPE_CHECKING:
-    from asr.scoring.report import CorpusScore
+    from asr.scoring.score import CorpusScore
 
 LISTED_UTTERANCES = 200
 """Utterances with errors on the page; all of them are in `wer.txt`."""
@@ -123,7 +122,7 @@ def _utterances(score: CorpusScore) -> Iterator[str]:
         yield " ".join(map(_word, utterance.alignment)) + "</div>"
 
 
-def _word(word: AlignedWord) -> str:
+def _word(word: WordPair) -> str:
     rows = "".join(f"<span>{escape(text or '')}</span>" for text in (word.reference, word.hypothesis))
     return f'<span class="word {word.mark}">{rows}</span>'
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
 
-from asr.scoring.alignment import AlignedWord, Confusions
 from asr.scoring.bootstrap import Interval, PairedComparison
-from asr.scoring.errors_count import ErrorCounts, Unit
+from asr.scoring.errors_count import Confusions, ErrorCounts, Unit, WordPair
+from asr.scoring.score import UtteranceErrors
 
 WIDTH = 80
 """Characters in a line of an aligned utterance; a longer word still stands on one line."""
@@ -18,15 +17,6 @@ LISTED_ERRORS = 20
 
 _LABELS = ("REF: ", "HYP: ", "EVAL:")
 _RATE_NAMES: dict[Unit, str] = {"word": "WER", "character": "CER"}
-
-
-@dataclass(frozen=True)
-class UtteranceErrors:
-    """One utterance's word errors and where they are."""
-
-    id: str
-    counts: ErrorCounts
-    alignment: tuple[AlignedWord, ...]
 
 
 def render_rates(rates: Mapping[Unit, tuple[ErrorCounts, Interval]]) -> str:
@@ -94,7 +84,7 @@ def _frequent(title: str, entries: Sequence[tuple[str, int]]) -> str:
     return "\n".join(lines)
 
 
-def _cell(word: AlignedWord) -> tuple[str, str, str]:
+def _cell(word: WordPair) -> tuple[str, str, str]:
     """One column: the words, padded to the same width, stars for a gap, and the mark of an error."""
     width = max(cell_len(word.reference or ""), cell_len(word.hypothesis or ""))
     gap = "*" * width
@@ -106,7 +96,7 @@ def _cell(word: AlignedWord) -> tuple[str, str, str]:
     )
 
 
-def _wrap(words: Sequence[AlignedWord]) -> Iterator[list[tuple[str, str, str]]]:
+def _wrap(words: Sequence[WordPair]) -> Iterator[list[tuple[str, str, str]]]:
     """Yield the columns of each block; a block holds at least one word."""
     block: list[tuple[str, str, str]] = []
     used = len(_LABELS[0])

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from asr.data.files import write_text
-from asr.data.ids import is_utterance_id
 from asr.errors import ScoringError
+from asr.files import write_text
+from asr.text.normalise import is_utterance_id
 
 _LINE = re.compile(r"(?P<text>.*)\((?P<id>[^()]+)\)")
 

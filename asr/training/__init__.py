@@ -1,1 +1,1 @@
-"""The training loop, its schedule and its checkpoints."""
+"""Manifests → model folder: the training loop, its checkpoints and its log."""

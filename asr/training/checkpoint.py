@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from asr.data.files import atomic_path
 from asr.errors import ModelError, TrainingError
+from asr.files import atomic_path
 
 MOST_BAD_STEPS = 5  # without a finite gradient, in a row: more is no accident of one batch
 LAST, PREVIOUS = "last.safetensors", "previous.safetensors"

@@ -20,6 +20,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from asr.config import TrainingSettings
 from asr.errors import TrainingError
+from asr.machine import choose_accelerator
 
 
 def make_fabric(settings: TrainingSettings) -> Fabric:
@@ -47,20 +48,6 @@ def make_fabric(settings: TrainingSettings) -> Fabric:
             "--ntasks-per-node and --gpus-per-node, so that each process sees all GPUs of its machine)"
         ) from error
     return fabric
-
-
-def choose_accelerator(wished: str) -> str:
-    """Return `cuda` or `cpu`; `auto` takes a GPU if there is one.
-
-    Raises:
-        TrainingError: `cuda` is asked for and there is none.
-    """
-    cuda = torch.cuda.is_available()
-    if wished == "cuda" and not cuda:
-        raise TrainingError(
-            "the accelerator is to be cuda, but torch sees no CUDA device; check the driver, or use cpu"
-        )
-    return "cuda" if cuda and wished != "cpu" else "cpu"
 
 
 def launched_processes(environment: Mapping[str, str]) -> tuple[type[ClusterEnvironment], int, int]:

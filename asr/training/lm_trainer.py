@@ -1,4 +1,6 @@
-"""Training of a recurrent language model by truncated backpropagation.
+"""The text of a recurrent language model as training reads it: one long stream, cut into parallel ones.
+
+Training of a recurrent language model by truncated backpropagation.
 
 The text lies in parallel streams. A step reads the next window of each, and computes gradients within it; the state
 goes on to the next window as a value, so that the network knows what came before although gradients end there
@@ -11,20 +13,24 @@ is when the model is used: so that start is trained too.
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from asr.config import TrainingSettings
-from asr.errors import ConfigError, TrainingError
+from asr.config import RnnLmSettings, TrainingSettings
+from asr.errors import ConfigError, LanguageModelError, TrainingError
+from asr.features.augment import utterance_rng
 from asr.lm.ngram import Perplexity
-from asr.lm.rnnlm import BOUNDARY, LmState, RnnLm
-from asr.lm.rnnlm_bundle import LmUnits, RnnLmBundle
-from asr.lm.rnnlm_settings import RnnLmSettings
+from asr.lm.rnnlm import BOUNDARY, LmState, RnnLm, RnnLmBundle
+from asr.lm.texts import LmUnits
+from asr.machine import choose_accelerator
 from asr.training.checkpoint import (
     LAST,
     MOST_BAD_STEPS,
@@ -34,20 +40,71 @@ from asr.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from asr.training.device import choose_accelerator
-from asr.training.lm_log import LmLog
-from asr.training.lm_reports import LmEpoch, LmReport, LmStart, LmStep
-from asr.training.lm_text import LmText
-from asr.training.reports import RunStopped
-from asr.training.run import parameter_groups, require_same
-from asr.training.schedule import learning_rate
+from asr.training.log import LmLog
+from asr.training.reports import LmEpoch, LmReport, LmStart, LmStep, RunStopped
+from asr.training.run import learning_rate, parameter_groups, require_same
 from asr.training.stop import StopRequest
+
+
+class LmText:
+    """Sentences of unit ids, kept as one array."""
+
+    def __init__(self, sentences: Sequence[Sequence[int]]) -> None:
+        """Keep the sentences, each with the boundary at its end.
+
+        Raises:
+            LanguageModelError: there is none.
+        """
+        if not sentences:
+            raise LanguageModelError("there is no sentence; one a line is expected")
+        ends = np.cumsum([len(sentence) + 1 for sentence in sentences])
+        units = np.full(ends[-1], BOUNDARY, dtype=np.int32)
+        for sentence, end in zip(sentences, ends, strict=True):
+            units[end - 1 - len(sentence) : end - 1] = sentence
+        self._sentences: list[NDArray[np.int32]] = np.split(units, ends[:-1])
+        self.units = len(units)
+        self.checksum = zlib.crc32(units.tobytes())
+
+    def __len__(self) -> int:
+        """Return the number of sentences."""
+        return len(self._sentences)
+
+    def streams(self, batch: int, window: int, *, seed: int, epoch: int) -> Tensor:
+        """Return an epoch's text as parallel streams, `(stream, position)` int64.
+
+        Sentences come in an order of their own each epoch: what one says of the next is chance, so the network learns
+        to forget at the boundary, as it must where sentences are scored one by one. Neighbouring columns are a unit
+        and its successor; each stream's first column is the unit before its first target. Less than one unit a
+        stream is left over at the end.
+
+        Args:
+            batch: streams wanted; a text too short to give each a window has fewer.
+            window: units read at a time.
+            seed: with the epoch, decides the order.
+            epoch: counted from 0.
+        """
+        order = utterance_rng("sentences", seed, epoch, "").permutation(len(self._sentences))
+        text = np.concatenate([[BOUNDARY], *(self._sentences[index] for index in order)])
+        streams = self.stream_count(batch, window)
+        length = self.units // streams
+        # Stream k reads units k · length … (k + 1) · length; the last one is read by the next stream as its first.
+        rows = np.arange(streams)[:, None] * length + np.arange(length + 1)
+        return torch.from_numpy(text[rows].astype(np.int64))
+
+    def stream_count(self, batch: int, window: int) -> int:
+        """Return how many streams there are when `batch` are wanted."""
+        return max(1, min(batch, self.units // window))
+
+    def steps(self, batch: int, window: int) -> int:
+        """Return the number of windows in an epoch, the last of which may be shorter."""
+        return -(-(self.units // self.stream_count(batch, window)) // window)
+
 
 CLIP_NORM = 1.0
 _WITHOUT_INFLUENCE = {"accelerator", "checkpoint_every_s"}
 
 
-class CarriedState(nn.Module):
+class HiddenStates(nn.Module):
     """The streams' hidden state, as a module so that checkpoints hold it."""
 
     def __init__(self, start: LmState) -> None:
@@ -71,7 +128,7 @@ class LmRun:
     """What is trained, and how far it has come; `state.dev_wers` holds the dev perplexities here."""
 
     lm: RnnLm
-    carried: CarriedState
+    carried: HiddenStates
     optimizer: torch.optim.Optimizer
     state: RunState
     facts: dict[str, Any]
@@ -182,7 +239,7 @@ def _start(
     device = torch.device(choose_accelerator(settings.accelerator))
     torch.manual_seed(settings.seed)
     lm = RnnLm(settings, len(units.symbols)).to(device)
-    carried = CarriedState(lm.start(text.stream_count(settings.batch, settings.bptt_units)))
+    carried = HiddenStates(lm.start(text.stream_count(settings.batch, settings.bptt_units)))
     groups = parameter_groups(lm, TrainingSettings().weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98))
     facts = {

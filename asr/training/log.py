@@ -1,4 +1,7 @@
-"""The run's log: `log.jsonl`, a line per epoch, TensorBoard curves, a point per step, and `skipped.jsonl`."""
+"""The run's log: `log.jsonl`, a line per epoch, TensorBoard curves, a point per step, and `skipped.jsonl`.
+
+The log of a language model's training: a line per epoch, curves with a point per step.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import FileWriter
 
-from asr.data.files import write_text
 from asr.errors import TrainingError
-from asr.training.reports import EpochReport, StepReport, StepSkipped
+from asr.files import write_text
+from asr.training.reports import EpochReport, LmEpoch, LmStep, StepReport, StepSkipped
 
 
 class TrainingLog:
@@ -86,3 +89,18 @@ def _number(line: bytes, key: str) -> float:
         return float(json.loads(line)[key])
     except ValueError:
         return math.inf
+
+
+class LmLog(TrainingLog):
+    """`log.jsonl` and TensorBoard curves like those of acoustic training, with perplexities."""
+
+    def lm_step(self, report: LmStep) -> None:
+        """Add a point to each curve; a skipped step has none."""
+        if not report.skipped:
+            names = ("loss", "gradient_norm", "learning_rate")
+            self._points({f"train/{name}": getattr(report, name) for name in names}, report.step)
+
+    def lm_epoch(self, report: LmEpoch) -> None:
+        """Add a line to `log.jsonl` and a point to the dev curve."""
+        append_line(self._epochs, asdict(report) | {"dev": report.dev._asdict()})
+        self._points({"dev/perplexity": report.dev.perplexity}, report.epoch)

@@ -1,8 +1,15 @@
-"""One training run: the model, its average, the optimiser and how far they have come, in memory and on disk."""
+"""One training run: the model, its average, the optimiser and how far they have come, in memory and on disk.
+
+An exponential moving average of the weights: the model that is evaluated and kept.
+
+The learning rate as a function of how far the run has come: no hidden state, so a resumed run continues exactly.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,11 +18,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from asr.config import Config
-from asr.data.tokens import TokenTable
+from asr.config import Config, TrainingSettings
 from asr.errors import ConfigError, TrainingError
 from asr.model.acoustic import AcousticModel
-from asr.training.average import WeightAverage
+from asr.text.tokens import TokenTable
 from asr.training.checkpoint import RunState, load_checkpoint, read_facts, save_checkpoint
 
 # Settings by which the result does not change: a run may be resumed with others.
@@ -141,3 +147,47 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, ob
     matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+
+
+class WeightAverage:
+    """`average ← decay · average + (1 - decay) · weights` after each step; the decay rises to its value at the start.
+
+    Averaging along the path lands near the middle of the region that the steps wander in (Polyak & Juditsky 1992).
+    """
+
+    def __init__(self, model: AcousticModel, decay: float) -> None:
+        """Start at the model's own weights."""
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, model: AcousticModel, step: int) -> None:
+        """Move towards `model`; `step` counts from 1."""
+        decay = min(self.decay, step / (step + 9))
+        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
+
+
+def learning_rate(settings: TrainingSettings, progress: float, dev_wers: Sequence[float]) -> float:
+    """Return the rate at `progress` (0 = start, 1 = end of the run).
+
+    one-cycle: a rise over `warmup_share` of the run, then half a cosine down to 0 (Smith & Topin 2017).
+    plateau: the same rise, then constant; halved whenever `plateau_patience` epochs brought no better dev WER.
+    """
+    warmup = settings.warmup_share
+    if progress < warmup:
+        return settings.learning_rate * max(progress / warmup, 0.01)
+    if settings.schedule == "plateau":
+        return settings.learning_rate * 0.5 ** halvings(dev_wers, settings.plateau_patience)
+    fall = min((progress - warmup) / (1 - warmup), 1.0)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * fall))
+
+
+def halvings(dev_wers: Sequence[float], patience: int) -> int:
+    """Return how often `patience` epochs in a row brought no dev WER below the best before them."""
+    best, waited, count = math.inf, 0, 0
+    for wer in dev_wers:
+        waited = 0 if wer < best else waited + 1
+        best = min(best, wer)
+        if waited == patience:
+            count, waited = count + 1, 0
+    return count

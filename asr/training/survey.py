@@ -2,61 +2,35 @@
 
 Only metadata are read, a line at a time, and what is kept does not grow with the number of lines; where sub-word pieces
 are to be learnt, it grows with the number of different words.
+
+
+Mean and deviation of the training set's features, for models that normalise globally.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from asr.config import Config, TextSettings
-from asr.data.check import Limits, frames_and_need, training_limits
-from asr.data.manifest import entries, entry_of
-from asr.data.pieces import train_pieces
-from asr.data.text import normalise
-from asr.data.tokens import TokenTable, fewest_tokens, min_frames
+import torch
+from torch import Tensor
+
+from asr.config import Config
+from asr.corpus.limits import Rule, training_limits
+from asr.corpus.manifest import entries, entry_of
 from asr.errors import TrainingError
+from asr.features.batching import Batch
+from asr.model.acoustic import AcousticModel
+from asr.text.normalise import normalise
+from asr.text.tokens import TokenTable, train_pieces
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
 
 MOST_NAMED = 1000
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Which utterances can be trained on."""
-
-    text: TextSettings
-    limits: Limits
-    pieces: TokenTable | None = None  # once they are known, if tokens are sub-word pieces
-
-    def fault(self, duration_s: float, transcript: str) -> str | None:
-        """Return why an utterance with this normalised transcript cannot be trained on; None if it can.
-
-        Its transcript must not be empty, its length must be within `limits.min_s` and `limits.max_s`, and it must have
-        as many output frames as CTC needs for its transcript (tokens plus one blank between equal neighbours): the loss
-        would be infinite and its gradient not a number. Before the pieces are known, what some pieces might spell in
-        time is let through.
-        """
-        if not transcript:
-            return "its transcript is empty"
-        if duration_s > self.limits.max_s:
-            return f"{duration_s:.1f} s is over training.max_utterance_s"
-        if duration_s < self.limits.min_s:
-            return f"{duration_s:.3f} s is under {self.limits.min_s:g} s"
-        frames, needed = frames_and_need(
-            duration_s / self.limits.pace, fewest_tokens(transcript, self.text), self.limits.frame_shift_s
-        )
-        # Pieces spell the text with a space before it, at most as many as its characters.
-        if self.pieces and needed <= frames < min_frames(f" {transcript}"):
-            needed = min_frames(self.pieces.encode(transcript))
-        if frames < needed:
-            return f"{frames} output frames are too few for its transcript, which needs {needed}"
-        return None
 
 
 @dataclass(frozen=True)
@@ -145,3 +119,20 @@ def _count(cuts: Iterable[Cut], rule: Rule, learn: Callable[[str], object]) -> _
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(count.skipped.items())[:3])
         raise TrainingError(f"no usable training utterance ({reasons or 'the manifest is empty'}); try `asr check`")
     return count
+
+
+@torch.inference_mode()
+def feature_moments(
+    model: AcousticModel, batches: Iterator[Batch], *, at_most_s: float = 3600
+) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of each mel band, `(mel,)` float32, over at most `at_most_s` seconds of audio."""
+    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+    for batch in batches:
+        features, lengths = model.logmel(batch.waveforms, batch.lengths)
+        frames = torch.cat([utterance[:n] for utterance, n in zip(features, lengths.tolist(), strict=True)]).double()
+        count += len(frames)
+        total, squares = total + frames.sum(0), squares + frames.square().sum(0)
+        if count * model.logmel.hop_samples / model.sample_rate_hz > at_most_s:
+            break
+    mean = total / count
+    return mean.float(), (squares / count - mean.square()).clamp_min(0).sqrt().float()

@@ -2,40 +2,44 @@
 
 `train` is a generator: it does the work and yields what happened after the start, each step and each epoch. Whoever
 iterates decides what to show; stopping the iteration stops the training.
+
+
+Greedy word errors of a model on a manifest: the figure by which training chooses.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from lightning_fabric import Fabric
 
+from asr.bundle.bundle import ModelBundle
+from asr.bundle.card import TrainingFacts
+from asr.bundle.files import WEIGHTS
 from asr.config import Config
-from asr.data.manifest import find_split, read_manifest, shuffle_shards
+from asr.corpus.manifest import find_split, read_manifest, shuffle_shards, transcripts
+from asr.decode.greedy import greedy_search
 from asr.errors import ConfigError, TrainingError
 from asr.features.augment import utterance_rng
 from asr.features.batching import StepBatch, evaluation_batches, prefetch, training_batches
 from asr.features.conditions import conditions_checksum
 from asr.model.acoustic import AcousticModel
-from asr.model.bundle import ModelBundle
-from asr.model.card import TrainingFacts
-from asr.model.files import WEIGHTS
+from asr.scoring.errors_count import ErrorCounts, count_errors
+from asr.text.tokens import TokenTable
 from asr.training.checkpoint import LAST, MOST_BAD_STEPS, Tally, find_checkpoint
 from asr.training.device import make_fabric
-from asr.training.evaluate import greedy_errors
-from asr.training.failure import bad_utterances, memory_errors_explained, write_failed_step
 from asr.training.log import TrainingLog
-from asr.training.moments import feature_moments
 from asr.training.reports import EpochReport, Report, RunStart, RunStopped, StepReport, StepSkipped
-from asr.training.run import Run, start_run
-from asr.training.schedule import learning_rate
-from asr.training.step import StepGradient, compute_gradient
+from asr.training.run import Run, learning_rate, start_run
+from asr.training.step import StepGradient, bad_utterances, compute_gradient, memory_errors_explained, write_failed_step
 from asr.training.stop import StopRequest
-from asr.training.survey import Survey, is_usable, survey_training_cuts
+from asr.training.survey import Survey, feature_moments, is_usable, survey_training_cuts
 from asr.training.transfer import transfer_weights
 
 if TYPE_CHECKING:
@@ -290,3 +294,20 @@ def skip_step(
             f"bad utterances: {', '.join(bad) or 'none by itself'}; the last batch and its figures are in {path}"
         )
     return StepSkipped(state.step + 1, epoch, gradient.loss, gradient.norm, batch.ids, bad)
+
+
+@torch.inference_mode()
+def greedy_errors(
+    model: AcousticModel, cuts: Sequence[Cut], tokens: TokenTable, config: Config, fabric: Fabric
+) -> ErrorCounts:
+    """Return the word errors of `model` over `cuts`, summed; processes share the work and all get the result."""
+    mine = cuts[fabric.global_rank :: fabric.world_size]
+    references = transcripts(mine, config.text)
+    total = ErrorCounts()
+    for batch in evaluation_batches(mine, config):
+        with fabric.autocast():
+            log_posteriors, lengths = model(batch.waveforms.to(fabric.device), batch.lengths.to(fabric.device))
+        for utterance_id, hypothesis in zip(batch.ids, greedy_search(log_posteriors, lengths), strict=True):
+            total += count_errors(references[utterance_id], tokens.decode(hypothesis.tokens), unit="word")
+    counts = torch.tensor(astuple(total), device=fabric.device)
+    return ErrorCounts(*fabric.all_reduce(counts, reduce_op="sum").tolist())  # type: ignore[union-attr]

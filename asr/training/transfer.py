@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from asr.bundle.bundle import ModelBundle
 from asr.config import FeatureSettings
-from asr.data.tokens import TokenTable
 from asr.errors import ModelError
 from asr.model.acoustic import AcousticModel
-from asr.model.bundle import ModelBundle
+from asr.text.tokens import TokenTable
 
 
 @dataclass(frozen=True)

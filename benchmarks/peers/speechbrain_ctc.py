@@ -30,9 +30,9 @@ from speechbrain.processing.features import InputNormalization
 from torch import Tensor, nn
 
 from asr.config import Config
-from asr.data.manifest import cut_text
-from asr.data.text import normalise
-from asr.data.tokens import BLANK, TokenTable
+from asr.corpus.manifest import cut_text
+from asr.text.normalise import normalise
+from asr.text.tokens import BLANK, TokenTable
 
 BUCKETS = 10
 

@@ -15,11 +15,11 @@ import numpy as np
 import soundfile
 from lhotse.supervision import AlignmentItem
 
+from asr.audio.resample import resample
 from asr.cli.console import out as console
 from asr.cli.console import progress
-from asr.data.files import atomic_path, write_text
-from asr.data.manifest import SPLITS, make_cut, write_manifest
-from asr.data.resample import resample
+from asr.corpus.manifest import SPLITS, make_cut, write_manifest
+from asr.files import atomic_path, write_text
 
 # A recipe is loaded by its path, not as part of a package: its own folder must be named to find its siblings.
 FOLDER = Path(__file__).resolve().parent

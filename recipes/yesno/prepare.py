@@ -6,7 +6,7 @@ import random
 import re
 from pathlib import Path
 
-from asr.data.manifest import make_cut, write_manifest
+from asr.corpus.manifest import make_cut, write_manifest
 from asr.errors import ManifestError
 
 WHERE = (

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import asr
 from asr.cli.main import app
-from asr.data.manifest import cut_text, read_manifest
+from asr.corpus.manifest import cut_text, read_manifest
 from asr.errors import AudioError, ModelError
 
 pytestmark = pytest.mark.usefixtures("loud_is_speech")  # tones are no speech to the detector
@@ -214,7 +214,7 @@ def test_a_damaged_model_folder_is_named_with_the_file(model: Path, tmp_path: Pa
 
 
 def test_an_utterance_is_recognised_alike_alone_and_in_a_batch(model: Path, tone_corpus: Path) -> None:
-    from asr.data.audio import load_cut
+    from asr.corpus.cut_audio import load_cut
     from asr.features.batching import collate
 
     recognizer = asr.load(model)

@@ -5,8 +5,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.config import Config, load_config, save_config
+from asr.config import Config
 from asr.errors import ConfigError
+from asr.settings_file import load_config, save_config
 
 CONF = Path(__file__).parents[2] / "conf"
 

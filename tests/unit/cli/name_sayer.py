@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from asr.errors import AudioError
-from asr.inference.transcript import Transcript, Word
+from asr.transcript.transcript import Transcript
+from asr.transcript.words import Word
 
 
 class NameSayer:

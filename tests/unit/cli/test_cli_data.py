@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.data.manifest import read_manifest
+from asr.corpus.manifest import read_manifest
 
 
 @pytest.fixture

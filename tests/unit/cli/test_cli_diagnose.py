@@ -6,11 +6,11 @@ import pytest
 from conftest import TINY
 from typer.testing import CliRunner
 
+from asr.bundle.bundle import ModelBundle
 from asr.cli.main import app
-from asr.config import load_config
-from asr.data.tokens import TokenTable
 from asr.model.acoustic import AcousticModel
-from asr.model.bundle import ModelBundle
+from asr.settings_file import load_config
+from asr.text.tokens import TokenTable
 from asr.training import diagnostics
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from asr.cli.main import run
-from asr.config import parse_config, save_config
-from asr.data.tokens import TokenTable
 from asr.lm.arpa import read_arpa
+from asr.settings_file import parse_config, save_config
+from asr.text.tokens import TokenTable
 
 Call = Callable[..., tuple[int, str, str]]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from asr.cli.main import run
-from asr.config import parse_config, save_config
-from asr.data.tokens import TokenTable
-from asr.lm.rnnlm_bundle import RnnLmBundle
+from asr.lm.rnnlm import RnnLmBundle
+from asr.settings_file import parse_config, save_config
+from asr.text.tokens import TokenTable
 
 TINY = ["--set", "hidden_size=8", "--set", "layers=1", "--set", "epochs=1", "--set", "accelerator=cpu"]
 

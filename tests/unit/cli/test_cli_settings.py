@@ -2,7 +2,8 @@
 
 import pytest
 
-from asr.config import Config, load_config
+from asr.config import Config
+from asr.settings_file import load_config
 
 
 def test_what_is_printed_is_a_settings_file_of_the_same_settings(call, tmp_path):

@@ -1,6 +1,6 @@
 """`asr shar`, as a user calls it."""
 
-from asr.data.manifest import entries, read_manifest, write_manifest
+from asr.corpus.manifest import entries, read_manifest, write_manifest
 
 
 def test_a_data_folder_becomes_a_shar_folder_that_passes_the_check(call, tone_corpus, tmp_path):

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import typer
 
-from asr.cli.streaming import stream
+from asr.cli.transcribe import print_stream as stream
 from asr.errors import AudioError
 from asr.inference.stream import Partial
 

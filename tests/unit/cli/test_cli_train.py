@@ -4,7 +4,7 @@ import shutil
 
 from conftest import TINY
 
-from asr.data.manifest import read_manifest, write_manifest
+from asr.corpus.manifest import read_manifest, write_manifest
 
 
 def test_a_recording_that_is_gone_is_named_with_the_way_out(call, tone_corpus, tmp_path):

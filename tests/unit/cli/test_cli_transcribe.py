@@ -221,7 +221,7 @@ def test_stdin_has_its_name_and_cannot_be_shared_out(transcribe, loads):
 
 def test_stream_hands_one_file_or_stdin_over(transcribe, monkeypatch):
     calls = []
-    monkeypatch.setattr("asr.cli.streaming.stream", lambda *args, **wishes: calls.append((*args[1:], wishes)))
+    monkeypatch.setattr("asr.cli.transcribe.print_stream", lambda *args, **wishes: calls.append((*args[1:], wishes)))
     monkeypatch.setitem(vars(asr), "load", lambda folder, **wishes: calls.append((folder, wishes)))
     assert transcribe("-", "--stream", "--rate", "16000", "--hotword", "Rosa=2", "--set", "beam_size=3")[0] == 0
     assert calls == [

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from name_sayer import NameSayer, files_in, install, touch
 
-from asr.inference.journal import hold
+from asr.bulk.journal import hold
 
 
 @pytest.fixture
@@ -35,8 +35,8 @@ def test_jobs_and_a_cluster_transcribe_with_the_same_options_and_keep_the_order(
         work = load()
         yield from ((path, work(path)) for path in reversed(paths))
 
-    monkeypatch.setattr("asr.inference.processes.in_processes", backwards)
-    monkeypatch.setattr("asr.inference.cluster.on_ray", backwards)
+    monkeypatch.setattr("asr.bulk.processes.in_processes", backwards)
+    monkeypatch.setattr("asr.bulk.cluster.on_ray", backwards)
     assert transcribe("a.wav", "b.wav", "--jobs", "2", "--method", "beam") == (0, "a.wav\ta\nb.wav\tb\n", "")
     assert transcribe("a.wav", "b.wav", "--ray", "auto", "--accelerator", "cuda")[1] == "a.wav\ta\nb.wav\tb\n"
     assert transcribe("a.wav", "b.wav", "--ray", "local", "--jobs", "3")[0] == 0

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
-from asr.config import load_config
-from asr.data.manifest import read_manifest, write_manifest
-from asr.data.tokens import TokenTable
+from asr.bundle.bundle import ModelBundle
+from asr.corpus.manifest import read_manifest, write_manifest
 from asr.model.acoustic import AcousticModel
-from asr.model.bundle import ModelBundle
+from asr.settings_file import load_config
+from asr.text.tokens import TokenTable
 
 Call = Callable[..., tuple[str | int | None, str, str]]
 
@@ -44,7 +44,7 @@ def test_a_model_without_the_language_model_is_an_error_that_says_how_to_get_it_
     given: tuple[str, ...],
     command: str,
 ) -> None:
-    monkeypatch.setattr("asr.inference.dev_search.run_network", lambda *_: pytest.fail("the network ran"))
+    monkeypatch.setattr("asr.tuning.dev_search.run_network", lambda *_: pytest.fail("the network ran"))
     before = (model / "decoder.yaml").read_text()
     status, _, err = call("tune", model, tone_corpus / "dev.jsonl.gz", *given)
     assert status == 1
@@ -70,7 +70,7 @@ def test_without_a_word_on_dev_nothing_is_chosen(model: Path, tone_corpus: Path,
 def test_an_id_that_no_trn_file_holds_is_refused_before_decoding(
     model: Path, tone_corpus: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("asr.inference.evaluation.decode_cuts", lambda *_: pytest.fail("it was decoded"))
+    monkeypatch.setattr("asr.inference.decode_corpus.decode_cuts", lambda *_: pytest.fail("it was decoded"))
     cuts = [cut.with_id(f"talk ({n})") for n, cut in enumerate(read_manifest(tone_corpus / "dev.jsonl.gz"))]
     write_manifest(cuts, tmp_path / "dev.jsonl.gz")
     status, _, err = call("decode", model, tmp_path / "dev.jsonl.gz", "--out", tmp_path / "decode_dev")

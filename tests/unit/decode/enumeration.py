@@ -13,12 +13,11 @@ import torch
 from torch import Tensor
 
 from asr.config import TextSettings
-from asr.data.pieces import train_pieces
-from asr.data.tokens import TokenTable
-from asr.decode.hypothesis import Hypothesis
 from asr.lm.kneser_ney import kneser_ney
 from asr.lm.ngram import SENTENCE_END, SENTENCE_START, NgramLm
-from asr.lm.token_ngram import token_units
+from asr.lm.texts import token_units
+from asr.text.tokens import TokenTable, train_pieces
+from asr.transcript.hypothesis import Hypothesis
 
 Tokens = tuple[int, ...]
 

@@ -10,11 +10,12 @@ import torch
 from enumeration import Tokens, agrees, all_paths, random_posteriors
 from torch import Tensor
 
-from asr.data.tokens import TokenTable
-from asr.decode.beam import WeightedScorer, beam_search
-from asr.decode.scorers import TokenNgramScorer
+from asr.decode.beam import beam_search
+from asr.decode.ngram_scorer import TokenNgramScorer
+from asr.decode.scorers import WeightedScorer
 from asr.errors import ShapeError
-from asr.lm.token_ngram import token_ngram
+from asr.lm.estimate import token_ngram
+from asr.text.tokens import TokenTable
 
 TABLE = TokenTable.from_texts(["abc"])
 SCORERS = [WeightedScorer(TokenNgramScorer(token_ngram(["abc", "cab", "a"], TABLE, 3), TABLE), 0.4)]

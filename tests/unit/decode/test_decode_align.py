@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torchaudio.functional import forced_align
 
-from asr.data.tokens import min_frames
 from asr.decode import align as module
 from asr.decode.align import align, viterbi
 from asr.errors import ShapeError
-from asr.features.torchaudio_functional import forced_align
+from asr.text.tokens import min_frames
 
 
 def random_posteriors(seed: int, frames: int, tokens: int) -> torch.Tensor:
@@ -53,7 +53,7 @@ def test_without_torchaudios_extension_the_spans_are_the_same(monkeypatch: pytes
     def missing(*_: object, **__: object) -> None:
         raise RuntimeError("Requires alignment extension, but TorchAudio is not compiled with it.")
 
-    monkeypatch.setattr(module, "forced_align", missing)
+    monkeypatch.setattr("torchaudio.functional.forced_align", missing)
     module._has_extension.cache_clear()
     assert align(posteriors, tokens) == expected
     monkeypatch.undo()

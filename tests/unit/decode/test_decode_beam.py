@@ -15,13 +15,14 @@ import torch.nn.functional as F
 from enumeration import Tokens, enumerate_sequences, random_posteriors
 from torch import Tensor
 
-from asr.data.tokens import TokenTable
-from asr.decode.beam import WeightedScorer, beam_search
+from asr.decode.beam import beam_search
 from asr.decode.greedy import greedy_search
-from asr.decode.scorers import TokenNgramScorer
+from asr.decode.ngram_scorer import TokenNgramScorer
+from asr.decode.scorers import WeightedScorer
 from asr.errors import ModelError, ShapeError
+from asr.lm.estimate import token_ngram
 from asr.lm.ngram import SENTENCE_END, SENTENCE_START, NgramLm
-from asr.lm.token_ngram import token_ngram
+from asr.text.tokens import TokenTable
 
 
 def random_lm(rng: random.Random, tokens: int, order: int) -> tuple[TokenTable, NgramLm]:

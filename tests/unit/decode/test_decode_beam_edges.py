@@ -12,10 +12,11 @@ import torch
 from enumeration import LETTERS, agrees, enumerate_sequences, random_posteriors
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from asr.decode.beam import WeightedScorer, beam_search
+from asr.decode.beam import beam_search
 from asr.decode.hotwords import HotwordScorer
-from asr.decode.scorers import TokenNgramScorer
-from asr.lm.token_ngram import token_ngram
+from asr.decode.ngram_scorer import TokenNgramScorer
+from asr.decode.scorers import WeightedScorer
+from asr.lm.estimate import token_ngram
 
 SCORERS = [
     WeightedScorer(TokenNgramScorer(token_ngram(["ab a", "b", "ba ab"], LETTERS, 3), LETTERS), 0.5),

@@ -26,16 +26,17 @@ from enumeration import (
     word_score,
 )
 
-from asr.data.tokens import TokenTable
-from asr.decode.beam import WeightedScorer, beam_search
+from asr.config import RnnLmSettings
+from asr.decode.beam import beam_search
 from asr.decode.hotwords import HotwordScorer
+from asr.decode.ngram_scorer import TokenNgramScorer
 from asr.decode.rnn_scorer import RnnScorer
-from asr.decode.scorers import TokenNgramScorer
+from asr.decode.scorers import WeightedScorer
 from asr.decode.word_scorer import WordNgramScorer
-from asr.lm.rnnlm import RnnLm
-from asr.lm.rnnlm_bundle import LmUnits, RnnLmBundle
-from asr.lm.rnnlm_settings import RnnLmSettings
-from asr.lm.token_ngram import token_ngram
+from asr.lm.estimate import token_ngram
+from asr.lm.rnnlm import RnnLm, RnnLmBundle
+from asr.lm.texts import LmUnits
+from asr.text.tokens import TokenTable
 
 CASES, MODELS = 1000, 20  # a model is used for CASES / MODELS utterances, searched as one batch
 

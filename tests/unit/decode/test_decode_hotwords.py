@@ -8,9 +8,9 @@ from enumeration import LETTERS, PIECES, hotword_score
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.data.tokens import TokenTable
 from asr.decode.hotwords import HotwordScorer
 from asr.errors import ConfigError, TokenError
+from asr.text.tokens import TokenTable
 
 ENGLISH = TokenTable.from_texts([" abcdefghijklmnopqrstuvwxyz"])
 PHRASES = st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=3).map(" ".join)

@@ -7,14 +7,13 @@ import math
 import pytest
 import torch
 
-from asr.data.tokens import TokenTable
-from asr.decode.hypothesis import Hypothesis
-from asr.decode.rescore import rescore
-from asr.decode.rnn_scorer import RnnScorer
+from asr.config import RnnLmSettings
+from asr.decode.rnn_scorer import RnnScorer, rescore
 from asr.errors import LanguageModelError
-from asr.lm.rnnlm import RnnLm
-from asr.lm.rnnlm_bundle import LmUnits, RnnLmBundle
-from asr.lm.rnnlm_settings import RnnLmSettings
+from asr.lm.rnnlm import RnnLm, RnnLmBundle
+from asr.lm.texts import LmUnits
+from asr.text.tokens import TokenTable
+from asr.transcript.hypothesis import Hypothesis
 
 CPU = torch.device("cpu")
 

@@ -7,13 +7,14 @@ import random
 import pytest
 import torch
 
-from asr.data.tokens import TokenTable
-from asr.decode import scorers
-from asr.decode.scorers import TokenNgramScorer
+from asr.decode import ngram_scorer
+from asr.decode.ngram_scorer import TokenNgramScorer
 from asr.errors import LanguageModelError
+from asr.lm.estimate import token_ngram
 from asr.lm.kneser_ney import kneser_ney
 from asr.lm.ngram import LN_10, LOG10_ZERO, SENTENCE_END, SENTENCE_START, UNKNOWN, NgramEntry, NgramLm
-from asr.lm.token_ngram import token_ngram, token_units
+from asr.lm.texts import token_units
+from asr.text.tokens import TokenTable
 
 TEXTS = ["a cab", "back a bad cab", "dad", "a", "abba ab", "bad dad", "cab cab", "d"]
 TABLE = TokenTable.from_texts([*TEXTS, "e"])  # no text holds an e
@@ -104,6 +105,6 @@ def test_units_that_are_no_tokens_are_refused_by_name() -> None:
 
 def test_tables_that_would_not_fit_are_refused_with_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
     lm = token_ngram(TEXTS, TABLE, 4)
-    monkeypatch.setattr(scorers, "MAX_TABLE_BYTES", 1000)
+    monkeypatch.setattr(ngram_scorer, "MAX_TABLE_BYTES", 1000)
     with pytest.raises(LanguageModelError, match=r"a 4-gram with \d+ contexts and 8 tokens takes .* GiB"):
         TokenNgramScorer(lm, TABLE)

@@ -9,15 +9,16 @@ import pytest
 import torch
 from enumeration import LETTERS, random_posteriors, word_score
 
-from asr.data.tokens import TokenTable
-from asr.decode import trie
-from asr.decode.backoff import backoff_table
-from asr.decode.beam import WeightedScorer, beam_search
+from asr.decode import word_scorer as trie
+from asr.decode.beam import beam_search
 from asr.decode.hotwords import HotwordScorer
+from asr.decode.ngram_scorer import backoff_table
+from asr.decode.scorers import WeightedScorer
 from asr.decode.word_scorer import WordNgramScorer
 from asr.errors import LanguageModelError, TokenError
 from asr.lm.kneser_ney import kneser_ney
 from asr.lm.ngram import LOG10_ZERO, SENTENCE_END, SENTENCE_START, UNKNOWN, NgramEntry, NgramLm
+from asr.text.tokens import TokenTable
 
 CPU = torch.device("cpu")
 SENTENCES = [text.split() for text in ("the cat sat", "the dog sat", "a cat ate the dog", "the cathedral", "a dog")]

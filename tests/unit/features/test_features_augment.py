@@ -6,20 +6,14 @@ import torch
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from asr.config import AugmentSettings, load_config
-from asr.data.check import frames_and_need, training_limits
-from asr.data.manifest import read_manifest
-from asr.data.tokens import TokenTable
-from asr.features.augment import (
-    SpecMasks,
-    apply_masks,
-    draw_masks,
-    draw_pace,
-    perturb_speed,
-    perturb_tempo,
-)
+from asr.config import AugmentSettings
+from asr.corpus.limits import frames_and_need, training_limits
+from asr.corpus.manifest import read_manifest
+from asr.features.augment import SpecMasks, apply_masks, draw_masks, draw_pace, perturb_speed, perturb_tempo
 from asr.features.batching import training_batches
 from asr.model.acoustic import AcousticModel
+from asr.settings_file import load_config
+from asr.text.tokens import TokenTable
 from asr.training.step import batch_loss
 
 OPTIONS = {"hop_ms": 10.0, "views": 2, "seed": 3, "epoch": 5}

@@ -9,18 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.config import Config, load_config
-from asr.data.manifest import cut_text, read_manifest
-from asr.data.tokens import TokenTable
-from asr.features.batching import (
-    Batch,
-    StepBatch,
-    collate,
-    evaluation_batches,
-    group_by_padded_size,
-    prefetch,
-    training_batches,
-)
+from asr.config import Config
+from asr.corpus.manifest import cut_text, read_manifest
+from asr.features.batching import Batch, StepBatch, collate, evaluation_batches, prefetch, training_batches
+from asr.features.sampling import group_by_padded_size
+from asr.settings_file import load_config
+from asr.text.tokens import TokenTable
 
 TOKENS = TokenTable.from_texts([" abcd"])
 

@@ -5,9 +5,7 @@ import pytest
 import soundfile
 import torch
 
-from asr.config import load_config
-from asr.data.manifest import read_manifest
-from asr.data.tokens import TokenTable
+from asr.corpus.manifest import read_manifest
 from asr.errors import AudioError, ConfigError
 from asr.features.batching import training_batches
 from asr.features.conditions import (
@@ -17,6 +15,8 @@ from asr.features.conditions import (
     perturb_conditions,
     recordings_in,
 )
+from asr.settings_file import load_config
+from asr.text.tokens import TokenTable
 
 RATE_HZ = 16000
 ALL = ("augment.noise_share=1", "augment.reverb_share=1", "augment.gain_db=[-10, 10]")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.errors import AudioError
-from asr.features.reverb import generated_room, recorded_room, reverberate, synthetic_room
+from asr.features.noise import generated_room, recorded_room, reverberate, synthetic_room
 
 RATE_HZ = 16000
 

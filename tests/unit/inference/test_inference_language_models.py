@@ -13,18 +13,18 @@ from conftest import TINY
 from torch import Tensor
 
 import asr
-from asr.config import load_config
-from asr.data.tokens import TokenTable
+from asr.bundle.bundle import ModelBundle, load_decoder
+from asr.config import RnnLmSettings
 from asr.errors import ConfigError, LanguageModelError, ModelError, TokenError
 from asr.features.batching import collate
 from asr.lm.arpa import write_arpa
+from asr.lm.estimate import token_ngram
 from asr.lm.kneser_ney import kneser_ney
-from asr.lm.rnnlm import RnnLm
-from asr.lm.rnnlm_bundle import LmUnits, RnnLmBundle
-from asr.lm.rnnlm_settings import RnnLmSettings
-from asr.lm.token_ngram import token_ngram
+from asr.lm.rnnlm import RnnLm, RnnLmBundle
+from asr.lm.texts import LmUnits
 from asr.model.acoustic import AcousticModel
-from asr.model.bundle import ModelBundle, load_decoder
+from asr.settings_file import load_config
+from asr.text.tokens import TokenTable
 
 TOKENS = TokenTable.from_texts([" abcdefghijklmnopqrstuvwxyz"])
 TEXTS = ["the cat sat", "a cat ate", "the dog sat"]

@@ -4,11 +4,11 @@ import numpy as np
 import torch
 
 import asr
-from asr.config import load_config
-from asr.data.tokens import TokenTable
+from asr.bundle.bundle import ModelBundle
 from asr.features.batching import collate
 from asr.model.acoustic import AcousticModel
-from asr.model.bundle import ModelBundle
+from asr.settings_file import load_config
+from asr.text.tokens import TokenTable
 from tests.conftest import TINY, tone_speech
 
 

@@ -9,15 +9,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from asr.bundle.bundle import ModelBundle
 from asr.config import Config
-from asr.data.tokens import BLANK_SYMBOL, TokenTable
 from asr.errors import AudioError
 from asr.features.batching import collate
-from asr.inference.listening import CarriedState, OverlappingChunks, listener
 from asr.inference.recognizer import Recognizer
-from asr.inference.stream import _Utterance, end_point, stream_results
+from asr.inference.stream import CarriedState, OverlappingChunks, _Utterance, end_point, listener, stream_results
 from asr.model.acoustic import AcousticModel
-from asr.model.bundle import ModelBundle
+from asr.text.tokens import BLANK_SYMBOL, TokenTable
 
 RATE_HZ = 16000
 FRAME_SAMPLES = 640  # 40 ms
@@ -186,7 +185,7 @@ class Detector:
 
 @pytest.fixture
 def detector(monkeypatch: pytest.MonkeyPatch) -> type[Detector]:
-    monkeypatch.setattr("asr.inference.listening.SpeechDetector", Detector)
+    monkeypatch.setattr("asr.inference.stream.SpeechDetector", Detector)
     return Detector
 
 

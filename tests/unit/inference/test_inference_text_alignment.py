@@ -12,10 +12,10 @@ import soundfile
 import torch
 
 from asr.config import Config
-from asr.data.manifest import make_cut, read_manifest, write_manifest
-from asr.data.tokens import TokenTable
+from asr.corpus.manifest import make_cut, read_manifest, write_manifest
 from asr.errors import ShapeError, TokenError
 from asr.inference.text_alignment import align_cuts, align_file
+from asr.text.tokens import TokenTable
 
 TABLE = TokenTable.from_texts(["ab c"])
 # Frames of 0.1 s; "ab c" is emitted at frames 10, 12, 14 and 16 of 20, with 0.9.

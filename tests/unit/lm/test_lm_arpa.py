@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from asr.data.tokens import TokenTable
 from asr.errors import LanguageModelError
 from asr.lm.arpa import read_arpa, write_arpa
+from asr.lm.estimate import token_ngram
 from asr.lm.kneser_ney import kneser_ney
 from asr.lm.ngram import LN_10, NgramEntry, NgramLm
-from asr.lm.token_ngram import token_ngram
+from asr.text.tokens import TokenTable
 
 # As SRILM writes it: text before \data\, spaces after "ngram", no back-off weight where it is 0, -99 for <s>.
 SRILM = """

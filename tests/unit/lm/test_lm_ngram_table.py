@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.lm.kneser_ney import kneser_ney
-from asr.lm.ngram_table import NgramTable
+from asr.lm.ngram import NgramTable
 
 SENTENCES = st.lists(st.lists(st.sampled_from("abc"), max_size=6), min_size=1, max_size=8)
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from asr.config import TextSettings
-from asr.data.pieces import PieceTable, train_pieces
-from asr.decode.scorers import TokenNgramScorer
+from asr.decode.ngram_scorer import TokenNgramScorer
 from asr.lm.arpa import read_arpa, write_arpa
+from asr.lm.estimate import token_ngram
 from asr.lm.ngram import SENTENCE_START
-from asr.lm.token_ngram import token_ngram, token_sentences
+from asr.lm.texts import token_sentences
+from asr.text.tokens import PieceTable, train_pieces
 
 TEXTS = ["low lower", "newest low", "widest lower newest", "low"]
 

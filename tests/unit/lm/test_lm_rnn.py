@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from asr.data.tokens import TokenTable
+from asr.config import RnnLmSettings
 from asr.errors import ConfigError, LanguageModelError
 from asr.lm.ngram import NgramEntry, NgramLm
-from asr.lm.rnnlm import RnnLm
-from asr.lm.rnnlm_bundle import RNN_LM, LmUnits, RnnLmBundle
-from asr.lm.rnnlm_settings import RnnLmSettings, parse_rnnlm_settings
+from asr.lm.rnnlm import RNN_LM, RnnLm, RnnLmBundle
+from asr.lm.texts import LmUnits
+from asr.settings_file import parse_rnnlm_settings
+from asr.text.tokens import TokenTable
 
 UNITS = 60
 

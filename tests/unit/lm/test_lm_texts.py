@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.data.manifest import make_cut, write_manifest
+from asr.corpus.manifest import make_cut, write_manifest
 from asr.errors import LanguageModelError, ManifestError
 from asr.lm.texts import read_texts
 

@@ -6,9 +6,10 @@ import math
 
 import pytest
 
-from asr.data.tokens import TokenTable
 from asr.errors import LanguageModelError, TokenError
-from asr.lm.token_ngram import token_ngram, token_sentences, token_units
+from asr.lm.estimate import token_ngram
+from asr.lm.texts import token_sentences, token_units
+from asr.text.tokens import TokenTable
 
 TABLE = TokenTable.from_texts(["ab c"])
 

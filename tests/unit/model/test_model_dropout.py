@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.model.dropout import Dropout
+from asr.model.rnn import Dropout
 
 
 @pytest.mark.parametrize("probability", [0.1, 0.2, 0.5])

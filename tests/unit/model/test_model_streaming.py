@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from asr.config import Config, load_config
+from asr.config import Config
 from asr.errors import ConfigError, ModelError
 from asr.model.acoustic import AcousticModel
-from asr.model.lookahead import LookAhead
+from asr.model.rnn import LookAhead
+from asr.settings_file import load_config
 
 CELLS = ["lstm", "gru", "tanh", "relu"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr.data.audio import load_cut
-from asr.data.manifest import SPLITS, cut_speaker, cut_text, read_manifest
-from asr.data.recipes import recipes_folder
+from asr.corpus.cut_audio import load_cut
+from asr.corpus.manifest import SPLITS, cut_speaker, cut_text, read_manifest
+from asr.corpus.recipes import recipes_folder
 from asr.errors import AsrError
 
 pytest.importorskip("espeakng_loader", reason="the speech engine is not installed: pip install '.[quickstart]'")

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from asr.data.recipes import recipes_folder
+from asr.corpus.recipes import recipes_folder
 from asr.errors import AsrError
 
 pytest.importorskip("espeakng_loader", reason="the speech engine is not installed: pip install '.[quickstart]'")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from asr.data import recipes
+from asr.corpus import recipes
 from asr.errors import ManifestError
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.data.manifest import cut_text, read_manifest
-from asr.data.recipes import load_prepare, recipes_folder
+from asr.corpus.manifest import cut_text, read_manifest
+from asr.corpus.recipes import load_prepare, recipes_folder
 from asr.errors import ManifestError
 
 prepare = load_prepare("yesno", recipes_folder())

@@ -13,22 +13,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from asr.config import load_config
-from asr.data.resample import resample
-from asr.data.tokens import TokenTable
+from asr.audio.resample import FourierResampler as StreamResampler
+from asr.audio.resample import resample
+from asr.audio.segment import segments
+from asr.audio.speech_detector import SpeechDetector
+from asr.bundle.bundle import ModelBundle
 from asr.decode.align import align
 from asr.decode.greedy import greedy_search
 from asr.errors import AudioError, ConfigError, ModelError
-from asr.inference.export import export_onnx
+from asr.export.export import export_onnx
 from asr.inference.recognizer import Recognizer
-from asr.inference.segment import segments
-from asr.inference.speech_detector import SpeechDetector
 from asr.model.acoustic import AcousticModel
-from asr.model.bundle import ModelBundle
 from asr.runtime import load
 from asr.runtime.__main__ import main
 from asr.runtime.recognizer import best_path
-from asr.runtime.resample import StreamResampler
+from asr.settings_file import load_config
+from asr.text.tokens import TokenTable
 from tests.conftest import TINY, tone_speech, voice_like
 
 onnx = pytest.importorskip("onnx")

@@ -9,7 +9,8 @@ import pytest
 
 from asr.errors import ScoringError
 from asr.scoring.calibration import render_calibration, score_calibration
-from asr.scoring.report import read_score, to_json, to_text
+from asr.scoring.report import to_json, to_text
+from asr.scoring.score import read_score
 from asr.scoring.trn import write_trn
 
 

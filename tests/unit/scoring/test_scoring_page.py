@@ -13,7 +13,8 @@ import pytest
 from asr.scoring.calibration import score_calibration
 from asr.scoring.page import LISTED_UTTERANCES, to_html
 from asr.scoring.reliability import reliability_svg, share_interval
-from asr.scoring.report import score_folder, score_texts
+from asr.scoring.report import score_folder
+from asr.scoring.score import score_texts
 from asr.scoring.trn import write_trn
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from asr.errors import ScoringError
-from asr.scoring.alignment import align_words, count_confusions
 from asr.scoring.bootstrap import Interval
-from asr.scoring.errors_count import count_errors
-from asr.scoring.rendering import WIDTH, UtteranceErrors, render_comparison, render_utterance
-from asr.scoring.report import compare, score_folder, score_texts, to_text
+from asr.scoring.errors_count import align_words, count_confusions, count_errors
+from asr.scoring.rendering import WIDTH, render_comparison, render_utterance
+from asr.scoring.report import score_folder, to_text
+from asr.scoring.score import UtteranceErrors, compare, score_texts
 from asr.scoring.trn import write_trn
 
 REFERENCES = {

@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from asr.config import Config, load_config
+from asr.config import Config
 from asr.features.augment import apply_masks, draw_masks
 from asr.model.acoustic import AcousticModel
 from asr.model.ctc import ctc_loss
+from asr.settings_file import load_config
 from asr.training.reports import EpochReport
 from asr.training.trainer import train
 

@@ -7,15 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+from asr.bundle.bundle import ModelBundle
 from asr.config import Config, ModelSettings
-from asr.data.manifest import read_manifest
-from asr.data.tokens import TokenTable
+from asr.corpus.manifest import read_manifest
 from asr.errors import ModelError, TrainingError
 from asr.features.batching import Batch, collate
 from asr.model.acoustic import AcousticModel
-from asr.model.bundle import ModelBundle
 from asr.model.ctc import ctc_loss
-from asr.training.diagnosis_plot import draw
+from asr.text.tokens import TokenTable
 from asr.training.diagnostics import (
     ENTRIES,
     LATE_SHARE,
@@ -26,6 +25,7 @@ from asr.training.diagnostics import (
     noise_batch,
     state_gradients,
 )
+from asr.training.diagnostics import draw_diagnosis as draw
 
 CELLS = ["lstm", "gru", "tanh", "relu"]
 TOKENS = TokenTable.from_texts(["abcd"])

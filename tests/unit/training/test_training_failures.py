@@ -17,12 +17,14 @@ from conftest import TINY
 from safetensors.torch import load_file
 from torch import nn
 
-from asr.config import Config, load_config
-from asr.data.manifest import cut_text, make_cut, read_manifest, write_manifest
+from asr.config import Config
+from asr.corpus.manifest import cut_text, make_cut, read_manifest, write_manifest
 from asr.errors import TrainingError
 from asr.features.batching import Batch
 from asr.model.ctc import CtcLoss
-from asr.training import failure, step
+from asr.settings_file import load_config
+from asr.training import step
+from asr.training import step as failure
 from asr.training.reports import EpochReport, StepReport, StepSkipped
 from asr.training.trainer import train
 
@@ -30,7 +32,7 @@ from asr.training.trainer import train
 @pytest.fixture(autouse=True)
 def _loudness_is_not_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading refuses such samples; here they stand for whatever else makes a gradient overflow."""
-    monkeypatch.setattr("asr.data.sound_file.LOUDEST", float("inf"))
+    monkeypatch.setattr("asr.audio.sound_file.LOUDEST", float("inf"))
 
 
 def corpus_with_loud_utterances(corpus: Path, folder: Path, loud: set[int]) -> Path:
@@ -80,7 +82,7 @@ def test_two_processes_name_what_one_names(tone_corpus: Path, tmp_path: Path) ->
     settings = [*TINY, "training.epochs=1"]
     list(train(load_config(None, settings), data, tmp_path / "one"))
     script = (
-        "import sys; from pathlib import Path; from asr.config import load_config\n"
+        "import sys; from pathlib import Path; from asr.settings_file import load_config\n"
         "import asr.data.sound_file as sound; from asr.training.trainer import train; sound.LOUDEST = float('inf')\n"
         "list(train(load_config(None, sys.argv[3:]), Path(sys.argv[1]), Path(sys.argv[2])))\n"
     )

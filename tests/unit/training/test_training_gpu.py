@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import LEARNS_FAST, TINY
 
-from asr.config import load_config
+from asr.settings_file import load_config
 from asr.training.reports import EpochReport, RunStart, StepReport
 from asr.training.trainer import train
 

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.config import load_config
-from asr.data.manifest import make_cut, read_manifest
-from asr.data.shar_writer import write_shar
+from asr.corpus.manifest import make_cut, read_manifest
+from asr.corpus.shar import write_shar
 from asr.features.batching import training_batches
+from asr.settings_file import load_config
 from asr.training import survey as survey_module
 from asr.training.survey import MOST_NAMED, is_usable, survey_training_cuts
 
@@ -93,7 +93,7 @@ def test_shar_gives_the_survey_and_the_batches_of_its_manifest(tone_corpus: Path
 
 
 def test_steps_that_are_skipped_read_no_audio(shar: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from asr.data import shar as reader
+    from asr.corpus import shar as reader
 
     read: list[str] = []
     original = reader.read_member

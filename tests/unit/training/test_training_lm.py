@@ -15,16 +15,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from asr.config import RnnLmSettings
 from asr.errors import ConfigError, LanguageModelError, TrainingError
 from asr.lm.kneser_ney import kneser_ney
-from asr.lm.rnnlm import RnnLm
-from asr.lm.rnnlm_bundle import LmUnits, RnnLmBundle
-from asr.lm.rnnlm_settings import RnnLmSettings
+from asr.lm.rnnlm import RnnLm, RnnLmBundle
+from asr.lm.texts import LmUnits
 from asr.training.checkpoint import RunState
-from asr.training.lm_reports import LmEpoch, LmReport, LmStart, LmStep
-from asr.training.lm_text import LmText
-from asr.training.lm_trainer import CarriedState, LmRun, _step, train_lm
-from asr.training.reports import RunStopped
+from asr.training.lm_trainer import HiddenStates as CarriedState
+from asr.training.lm_trainer import LmRun, LmText, _step, train_lm
+from asr.training.reports import LmEpoch, LmReport, LmStart, LmStep, RunStopped
 
 WORDS = LmUnits("words", ("</s>", "<unk>", "a", "b", "c", "d"))
 TINY = RnnLmSettings(

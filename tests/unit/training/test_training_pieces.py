@@ -8,12 +8,12 @@ import soundfile
 from conftest import LEARNS_FAST, TINY, tone_speech
 
 import asr
-from asr.config import load_config
-from asr.data.manifest import cut_text, make_cut, read_manifest, write_manifest
-from asr.data.token_files import load_tokens
+from asr.corpus.manifest import cut_text, make_cut, read_manifest, write_manifest
 from asr.errors import ConfigError, TrainingError
 from asr.lm.arpa import write_arpa
-from asr.lm.token_ngram import token_ngram
+from asr.lm.estimate import token_ngram
+from asr.settings_file import load_config
+from asr.text.tokens import load_tokens
 from asr.training.survey import survey_training_cuts
 from asr.training.trainer import train
 

@@ -14,8 +14,8 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from safetensors.torch import load_file
 
-from asr.config import load_config
 from asr.errors import TrainingError
+from asr.settings_file import load_config
 from asr.training.device import launched_processes, make_fabric
 from asr.training.trainer import train
 

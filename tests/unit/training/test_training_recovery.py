@@ -22,13 +22,13 @@ from conftest import TINY
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from asr.config import load_config
-from asr.data.manifest import read_manifest, write_manifest
-from asr.data.tokens import TokenTable
+from asr.corpus.manifest import read_manifest, write_manifest
 from asr.errors import ConfigError, ModelError, TrainingError
 from asr.features.conditions import recordings_in
 from asr.model.acoustic import AcousticModel
 from asr.scoring.errors_count import ErrorCounts
+from asr.settings_file import load_config
+from asr.text.tokens import TokenTable
 from asr.training import checkpoint, trainer
 from asr.training.checkpoint import find_checkpoint
 from asr.training.reports import EpochReport, RunStart, RunStopped, StepReport
@@ -197,7 +197,7 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 import torch
-from asr.config import load_config
+from asr.settings_file import load_config
 from asr.errors import AsrError
 from asr.training.reports import StepReport
 from asr.training.run import start_run

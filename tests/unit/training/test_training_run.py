@@ -9,9 +9,9 @@ from conftest import LEARNS_FAST, TINY
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from asr.config import load_config
-from asr.data.manifest import read_manifest, write_manifest
-from asr.errors import ConfigError, ModelError, TrainingError
+from asr.corpus.manifest import read_manifest, write_manifest
+from asr.errors import ConfigError, DeviceError, ModelError, TrainingError
+from asr.settings_file import load_config
 from asr.training.checkpoint import read_facts
 from asr.training.reports import EpochReport, RunStart, StepReport, StepSkipped
 from asr.training.survey import survey_training_cuts
@@ -132,7 +132,7 @@ def test_a_truncated_checkpoint_is_named(tone_corpus: Path, tmp_path: Path) -> N
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, so asking for one is no error")
 def test_asking_for_a_gpu_that_is_not_there_is_an_error(tone_corpus: Path, tmp_path: Path) -> None:
     config = load_config(None, [*TINY, "training.accelerator=cuda"])
-    with pytest.raises(TrainingError, match="no CUDA device"):
+    with pytest.raises(DeviceError, match="no CUDA device"):
         next(train(config, tone_corpus, tmp_path))
 
 

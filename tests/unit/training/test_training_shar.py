@@ -7,9 +7,9 @@ import pytest
 from conftest import TINY
 from safetensors.torch import load_file
 
-from asr.config import load_config
-from asr.data.manifest import read_manifest
-from asr.data.shar_writer import write_shar
+from asr.corpus.manifest import read_manifest
+from asr.corpus.shar import write_shar
+from asr.settings_file import load_config
 from asr.training import trainer
 from asr.training.reports import StepReport
 from asr.training.trainer import train

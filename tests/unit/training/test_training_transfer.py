@@ -9,12 +9,13 @@ import torch
 from conftest import LEARNS_FAST, TINY
 from rich.console import Console
 
+from asr.bundle.bundle import ModelBundle
 from asr.cli.training_display import TrainingDisplay
-from asr.config import Config, load_config
-from asr.data.tokens import TokenTable
+from asr.config import Config
 from asr.errors import ModelError
 from asr.model.acoustic import AcousticModel
-from asr.model.bundle import ModelBundle
+from asr.settings_file import load_config
+from asr.text.tokens import TokenTable
 from asr.training.reports import EpochReport, RunStart
 from asr.training.step import part_of
 from asr.training.trainer import train

@@ -1,0 +1,1 @@
+"""Any audio file or stream → samples, where somebody speaks, and segments. No torch, no lhotse."""

@@ -1,0 +1,271 @@
+"""Audio of any kind → mono samples at the model's rate, block by block: the length of a recording takes no memory.
+
+What libsndfile decodes is read by it, everything else by ffmpeg. `-` is standard input.
+
+Audio that is still being recorded comes from a pipe: raw samples, or a format that can be decoded while it is being
+written (wav, aiff, au and ogg, by libsndfile).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from asr.audio.ffmpeg import FfmpegStream, open_with_ffmpeg
+from asr.audio.resample import Resampler, StreamResampler
+from asr.audio.sound_file import (
+    AUDIO_SUFFIXES,
+    FFMPEG_SUFFIXES,
+    LOUDEST,
+    UNUSABLE,
+    UnknownFormatError,
+    bounded,
+    check_complete,
+    check_finite,
+    open_sound,
+    read_blocks,
+    usable,
+)
+from asr.errors import AudioError
+
+STDIN = "-"
+RECORDING_SUFFIXES: frozenset[str] = AUDIO_SUFFIXES | FFMPEG_SUFFIXES
+"""Audio and video that `open_audio` reads, the latter half where ffmpeg is installed."""
+BLOCK_S = 10.0
+
+Source: TypeAlias = "str | os.PathLike[str]"
+
+
+@dataclass(frozen=True)
+class AudioStream:
+    """An open recording.
+
+    Attributes:
+        sample_rate_hz: of each channel.
+        channels: how many there are.
+        duration_s: as the file declares it; None if it does not.
+        blocks: `(channel, sample)` float32, to be read once, in order. An `AudioError` is raised where the file turns
+            out to be damaged.
+    """
+
+    sample_rate_hz: int
+    channels: int
+    duration_s: float | None
+    blocks: Iterator[NDArray[np.float32]]
+
+
+@contextmanager
+def open_audio(path: Source) -> Iterator[AudioStream]:
+    """Open any audio or video file, or standard input, to read it in blocks of `BLOCK_S`.
+
+    Args:
+        path: a file that libsndfile or ffmpeg can decode; `-` for standard input, which is copied to a temporary file
+            first, since the headers of many formats stand at the end or are looked at twice.
+
+    Raises:
+        AudioError: it is missing, not audio, empty or damaged, or needs ffmpeg and there is none.
+    """
+    with ExitStack() as stack:
+        file, name = Path(path), os.fspath(path)
+        if name == STDIN:
+            file, name = stack.enter_context(stdin_as_file()), "standard input"
+        unknown = None
+        try:
+            sound = stack.enter_context(open_sound(file, name))
+        except UnknownFormatError as error:
+            unknown = str(error)
+        if unknown is None:
+            duration_s = sound.frames / sound.samplerate
+            yield AudioStream(sound.samplerate, sound.channels, duration_s, _sound_blocks(sound, name))
+        elif (program := shutil.which("ffmpeg")) is None:
+            raise AudioError(f"{unknown}; or install ffmpeg, with which it is read as it is: none is on the PATH")
+        else:
+            stream = stack.enter_context(open_with_ffmpeg(program, file, name))
+            yield AudioStream(stream.sample_rate_hz, stream.channels, stream.duration_s, _ffmpeg_blocks(stream, name))
+
+
+@contextmanager
+def stdin_as_file() -> Iterator[Path]:
+    """Copy standard input to a temporary file, which is removed with the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "stdin"
+        with path.open("wb") as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+        yield path
+
+
+def audio_blocks(path: Source, sample_rate_hz: int, *, channel: int | None = None) -> Iterator[NDArray[np.float32]]:
+    """Yield a recording as consecutive blocks `(sample,)`, mono float32 at `sample_rate_hz`.
+
+    Args:
+        path: as for `open_audio`.
+        sample_rate_hz: the rate to resample to.
+        channel: the one to take, counted from 0; None for the average of all.
+
+    Raises:
+        AudioError: as `open_audio`; or the recording has no such channel.
+    """
+    with open_audio(path) as stream:
+        mono = (one_channel(block, channel, os.fspath(path)) for block in stream.blocks)
+        yield from resampled(mono, stream.sample_rate_hz, sample_rate_hz)
+
+
+def waveform_blocks(
+    waveform: NDArray[np.float32], from_hz: int, to_hz: int, *, channel: int | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """Yield a waveform `(channel, sample)` of `from_hz` as `audio_blocks` does a file.
+
+    Raises:
+        AudioError: the waveform has no such channel.
+    """
+    mono, step = one_channel(waveform, channel, "the waveform"), max(1, round(BLOCK_S * from_hz))
+    return resampled((mono[start : start + step] for start in range(0, len(mono), step)), from_hz, to_hz)
+
+
+def load_audio(path: Source, sample_rate_hz: int, *, channel: int | None = None) -> NDArray[np.float32]:
+    """Return a whole recording as `(sample,)` mono float32 at `sample_rate_hz`.
+
+    Args and Raises: as `audio_blocks`.
+    """
+    return np.concatenate(list(audio_blocks(path, sample_rate_hz, channel=channel)))
+
+
+def resampled(
+    blocks: Iterable[NDArray[np.float32]], from_hz: int, to_hz: int, resampler: Resampler | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the blocks `(sample,)` at another rate; by default with the samples that `resample` gives of the whole."""
+    change = resampler or StreamResampler(from_hz, to_hz)
+    yield from filter(len, map(change, blocks))
+    rest = change(np.zeros(0, np.float32), last=True)
+    if len(rest):
+        yield rest
+
+
+def one_channel(waveform: NDArray[np.float32], channel: int | None, name: str) -> NDArray[np.float32]:
+    """Return a channel, counted from 0, of `(channel, sample)`, or with None the average of all.
+
+    Raises:
+        AudioError: there is no such channel; the message calls the recording `name`.
+    """
+    if channel is None:
+        return mix_down(waveform)
+    if not 0 <= channel < len(waveform):
+        raise AudioError(f"{name}: channel {channel} was asked for, but its {len(waveform)} are counted from 0")
+    chosen: NDArray[np.float32] = waveform[channel]
+    return chosen
+
+
+def _sound_blocks(file: soundfile.SoundFile, name: str) -> Iterator[NDArray[np.float32]]:
+    wanted, decoded = file.frames, 0
+    for samples in read_blocks(file, wanted, round(BLOCK_S * file.samplerate)):
+        decoded += len(samples)
+        check_finite(name, samples)
+        yield np.ascontiguousarray(samples.T)
+    check_complete(name, file, wanted, decoded)
+
+
+def _ffmpeg_blocks(stream: FfmpegStream, name: str) -> Iterator[NDArray[np.float32]]:
+    step = bounded(round(BLOCK_S * stream.sample_rate_hz), stream.channels)
+    decoded = 0
+    while len(samples := stream.read(step)):
+        decoded += len(samples)
+        check_finite(name, samples)
+        yield np.ascontiguousarray(samples.T)
+    if decoded == 0:
+        raise AudioError(f"{name}: holds no samples (0 s of audio)")
+
+
+LIVE_BLOCK_S = 0.1  # how much is waited for at a time
+
+
+class LiveAudio(NamedTuple):
+    """Consecutive blocks `(sample,)`, mono float32 in [-1, 1], and their rate."""
+
+    sample_rate_hz: int
+    blocks: Iterator[NDArray[np.float32]]
+
+
+def live_audio(descriptor: int, rate_hz: int | None) -> LiveAudio:
+    """Begin to read an open file descriptor, such as 0 for standard input.
+
+    Args:
+        descriptor: of a pipe or file.
+        rate_hz: of raw samples: signed 16-bit integers, little-endian, one channel. None if a header tells.
+
+    Raises:
+        AudioError: the header is of no format that can be read from a pipe. The blocks raise it where what follows is
+            damaged.
+    """
+    if rate_hz is not None:
+        return LiveAudio(rate_hz, _raw_blocks(descriptor, max(1, round(LIVE_BLOCK_S * rate_hz))))
+    try:
+        file = soundfile.SoundFile(descriptor, closefd=False)
+    except soundfile.LibsndfileError as error:
+        reason = error.error_string.strip().rstrip(".")
+        raise AudioError(
+            f"the stream is in no format that can be read from a pipe, such as wav or ogg ({reason}); raw 16-bit "
+            "samples of one channel need --rate, their samples per second; for any other format put "
+            "ffmpeg -i - -f wav - | in between"
+        ) from None
+    return LiveAudio(file.samplerate, _decoded_blocks(file))
+
+
+def _raw_blocks(descriptor: int, samples: int) -> Iterator[NDArray[np.float32]]:
+    rest = b""  # a read may end within a sample
+    while data := os.read(descriptor, 2 * samples):
+        data = rest + data
+        whole = len(data) // 2
+        rest = data[2 * whole :]
+        yield np.frombuffer(data, "<i2", whole).astype(np.float32) / np.float32(2**15)
+
+
+def _decoded_blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
+    samples = max(1, round(LIVE_BLOCK_S * file.samplerate))
+    try:
+        while len(block := file.read(samples, dtype="float32", always_2d=True)):
+            channels: NDArray[np.float32] = np.ascontiguousarray(block.T)
+            if not usable(channels).all():
+                raise AudioError(f"the stream holds samples that are {UNUSABLE}")
+            yield mix_down(channels)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"the stream is damaged ({error.error_string.strip().rstrip('.')})") from None
+
+
+def checked_waveform(audio: NDArray[Any]) -> NDArray[np.float32]:
+    """Return samples that came as an array as `(channel, sample)` float32.
+
+    Args:
+        audio: floats in [-1, 1], `(sample,)` or `(channel, sample)`.
+
+    Raises:
+        AudioError: it is something else, is empty or holds samples that are not finite.
+    """
+    if audio.ndim not in (1, 2) or audio.size == 0:
+        raise AudioError(f"a waveform is (sample,) or (channel, sample) and not empty; got shape {audio.shape}")
+    if audio.ndim == 2 and audio.shape[0] > audio.shape[1]:
+        raise AudioError(
+            f"a waveform of shape {audio.shape} would have more channels than samples; soundfile, for one, gives "
+            "(sample, channel): pass waveform.T"
+        )
+    if not np.issubdtype(audio.dtype, np.floating):
+        raise AudioError(f"a waveform holds floats in [-1, 1]; got {audio.dtype}: divide integers by their full scale")
+    if not usable(audio).all():
+        raise AudioError(f"the waveform holds samples that are not finite numbers or larger than {LOUDEST:g}")
+    return np.atleast_2d(audio).astype(np.float32)
+
+
+def mix_down(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Average the channels: `(channel, sample)` → `(sample,)`."""
+    mono: NDArray[np.float32] = waveform[0] if len(waveform) == 1 else waveform.mean(axis=0, dtype=np.float32)
+    return mono

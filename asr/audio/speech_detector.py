@@ -1,0 +1,175 @@
+"""Where somebody speaks: the network of Silero VAD, run block by block, in numpy.
+
+The package silero-vad ships its weights as safetensors; they are read here without importing it, since that would load
+TorchScript (a pickle) and set torch to one thread. Windows go through the convolutions together, not one by one.
+
+Source: Silero VAD 6, https://github.com/snakers4/silero-vad (MIT licence).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from asr.audio.resample import Resampler, StreamResampler
+from asr.errors import DependencyError
+
+WINDOW_S = 0.032
+# Speech begins in a window whose probability reaches the first, and ends in one that falls below the second.
+_BEGINS, _ENDS = 0.5, 0.35
+RATE_HZ = 16000
+_WINDOW = 512
+_CONTEXT = 64  # samples of the window before that a window also hears
+_FFT = 256
+_UNITS = 128
+_AT_ONCE = 1000  # windows: memory does not grow with the block
+
+# After the short-time spectrum's, which has a kernel of _FFT samples: their strides. Kernels are of 3, padded by 1.
+_STRIDES = {"conv1": 1, "conv2": 2, "conv3": 2, "conv4": 1}
+
+Array: TypeAlias = NDArray[np.float32]
+Weights: TypeAlias = Mapping[str, Array]
+
+
+class Detector(Protocol):
+    """Tells the probability of speech in each window of `WINDOW_S` of a recording that arrives in blocks."""
+
+    def __call__(self, block: Array, *, last: bool = False) -> Array:
+        """Return the probabilities of the windows that the block `(sample,)` completes."""
+
+
+class SpeechDetector:
+    """The probability of speech in each window of `WINDOW_S` of a recording that arrives in blocks."""
+
+    def __init__(self, rate_hz: int, network: Network | None = None, resampler: Resampler | None = None) -> None:
+        """Begin a recording.
+
+        Args:
+            rate_hz: of the blocks; the network itself works at `RATE_HZ`.
+            network: by default that which silero-vad ships.
+            resampler: from `rate_hz` to `RATE_HZ`, by default soxr's.
+
+        Raises:
+            DependencyError: silero-vad is missing, or its weights cannot be read.
+        """
+        self._network = network or _shipped_network()
+        self._resample = resampler or StreamResampler(rate_hz, RATE_HZ)
+        self._samples = np.zeros(_CONTEXT, np.float32)  # those not yet in a window, after their context
+        self._state = np.zeros((2, _UNITS), np.float32)
+
+    def __call__(self, block: Array, *, last: bool = False) -> Array:
+        """Return the probabilities of the windows that the block `(sample,)` completes.
+
+        Args:
+            block: the recording's next samples.
+            last: whether the recording ends with it; its last window is then filled up with zeros.
+
+        Returns:
+            `(window,)`; the recording's window i lasts from `i · WINDOW_S` to `(i + 1) · WINDOW_S`. They are told when
+            the resampler has told their samples.
+        """
+        self._samples = np.concatenate([self._samples, self._resample(block, last=last)])
+        if last:
+            self._samples = np.pad(self._samples, (0, (_CONTEXT - len(self._samples)) % _WINDOW))
+        windows = (len(self._samples) - _CONTEXT) // _WINDOW
+        if windows == 0:
+            return np.zeros(0, np.float32)
+        heard = sliding_window_view(self._samples, _CONTEXT + _WINDOW)[::_WINDOW]
+        self._samples = self._samples[windows * _WINDOW :]
+        found = []
+        for first in range(0, windows, _AT_ONCE):
+            probabilities, self._state = self._network(heard[first : first + _AT_ONCE], self._state)
+            found.append(probabilities)
+        return np.concatenate(found)
+
+
+def is_speech(probability: float, before: bool) -> bool:
+    """Return whether somebody speaks in a window, given whether somebody did in the one before."""
+    return probability >= (_ENDS if before else _BEGINS)
+
+
+class Network:
+    """Short-time spectrum → four convolutions → LSTM → probability, for windows that follow each other."""
+
+    def __init__(self, weights: Weights) -> None:
+        """Arrange the weights, whose names are those of the package.
+
+        Raises:
+            KeyError: one is missing.
+            ValueError: one has another shape.
+        """
+        # A sigmoid is half a hyperbolic tangent of half the argument, and half of 1: all gates take one tangent.
+        halves = np.repeat(np.array([0.5, 0.5, 1.0, 0.5], np.float32), _UNITS)
+        self._spectrum = weights["stft_conv.weight"].reshape(-1, _FFT).T
+        self._convolutions = [
+            (_matrix(weights[f"{name}.weight"]), weights[f"{name}.bias"], stride) for name, stride in _STRIDES.items()
+        ]
+        self._input = weights["lstm_cell.weight_ih"].T * halves
+        self._bias = (weights["lstm_cell.bias_ih"] + weights["lstm_cell.bias_hh"]) * halves
+        self._recurrent = np.ascontiguousarray(weights["lstm_cell.weight_hh"].T * halves)
+        self._output = weights["final_conv.weight"].reshape(_UNITS), weights["final_conv.bias"]
+        # Weights of other shapes are found here, not in the middle of a recording.
+        self(np.zeros((1, _CONTEXT + _WINDOW), np.float32), np.zeros((2, _UNITS), np.float32))
+
+    def __call__(self, windows: Array, state: Array) -> tuple[Array, Array]:
+        """Return `(window,)` probabilities of `(window, sample)`, and the state after them.
+
+        The state is `(2, unit)`, hidden and cell, and 0 at first.
+        """
+        padded = np.pad(windows, ((0, 0), (0, _CONTEXT)), mode="reflect")
+        spectrum = sliding_window_view(padded, _FFT, axis=1)[:, :: _FFT // 2] @ self._spectrum
+        real, imaginary = np.split(spectrum, 2, axis=-1)
+        x = np.sqrt(real * real + imaginary * imaginary)  # (window, frame, feature)
+        for kernel, bias, stride in self._convolutions:
+            around = sliding_window_view(np.pad(x, ((0, 0), (1, 1), (0, 0))), 3, axis=1)[:, ::stride]
+            x = np.maximum(around.reshape(*around.shape[:2], -1) @ kernel + bias, 0)
+        gates = x[:, 0] @ self._input + self._bias
+        hidden, cell = state
+        outputs = np.empty((len(windows), _UNITS), np.float32)
+        half = np.float32(0.5)
+        for place, gate in enumerate(gates):
+            tangents = np.tanh(gate + hidden @ self._recurrent).reshape(4, _UNITS)
+            into, keep, _, out = half * tangents + half
+            cell = keep * cell + into * tangents[2]
+            outputs[place] = hidden = out * np.tanh(cell)
+        weight, bias = self._output
+        probabilities: Array = half * np.tanh(half * (np.maximum(outputs, 0) @ weight + bias)) + half
+        return probabilities, np.stack([hidden, cell])
+
+
+def _matrix(kernel: Array) -> Array:
+    """Return the kernel `(out, in, 3)` of a convolution as a matrix `(in·3, out)`."""
+    return np.ascontiguousarray(kernel.reshape(len(kernel), -1).T)
+
+
+@cache
+def _shipped_network() -> Network:
+    return Network(shipped_weights())
+
+
+def shipped_weights() -> Weights:
+    """Return the weights that the package silero-vad ships.
+
+    Raises:
+        DependencyError: it is missing, or they cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    spec = find_spec("silero_vad")  # finds it without importing it
+    if spec is None or spec.origin is None:
+        raise DependencyError(
+            "the package silero-vad is missing: pip install silero-vad, or transcribe with --segment fixed"
+        )
+    path = Path(spec.origin).parent / "data" / "silero_vad_16k.safetensors"
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DependencyError(f"{path}: cannot be read ({error}); install silero-vad 6.2.1 or later again") from None

@@ -1,0 +1,1 @@
+"""Corpora → manifests: read, write, import, check, split, pack."""

@@ -1,0 +1,127 @@
+"""A Kaldi data folder (wav.scp, text, utt2spk, segments) → utterances.
+
+Source: kaldi-asr.org/doc/data_prep.html.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from asr.corpus.importers.utterances import SPLIT_NAMES, Utterance, split_name
+from asr.errors import ManifestError
+
+
+class _Line(NamedTuple):
+    where: str
+    rest: str
+
+
+def read_kaldi(folder: Path) -> list[Utterance]:
+    """Return the utterances of a Kaldi data folder, or of its sub-folders train, dev (valid) and test (eval).
+
+    Relative paths in wav.scp start, as in Kaldi, from the working directory; if nothing is there, from the
+    folder itself.
+    Without `segments` each recording is an utterance.
+
+    Raises:
+        ManifestError: a file is missing or a line is malformed; or wav.scp holds a command or an archive.
+    """
+    if not folder.is_dir():
+        raise ManifestError(f"{folder}: no such folder; expected one with wav.scp and text")
+    if (folder / "wav.scp").exists():
+        return _read_set(folder, None)
+    parts = sorted(path.parent for path in folder.glob("*/wav.scp") if path.parent.name.lower() in SPLIT_NAMES)
+    if not parts:
+        raise ManifestError(f"{folder}: no wav.scp, neither here nor in sub-folders such as train/, dev/, test/")
+    return [utterance for part in parts for utterance in _read_set(part, split_name(part.name, str(part)))]
+
+
+def _read_set(folder: Path, split: str | None) -> list[Utterance]:
+    recordings = _read(folder / "wav.scp")
+    paths = {name: _audio_path(folder, line) for name, line in recordings.items()}
+    texts = _read(folder / "text", may_be_empty=True)
+    speakers = _read(folder / "utt2spk") if (folder / "utt2spk").exists() else {}
+    has_segments = (folder / "segments").exists()
+    segments = _read(folder / "segments") if has_segments else recordings
+    for name, line in texts.items():
+        if name not in segments:
+            source = "segments" if has_segments else "wav.scp"
+            raise ManifestError(f"{line.where}: utterance {name!r} does not occur in {folder / source}")
+    utterances = []
+    for name, line in segments.items():
+        recording, start_s, duration_s = _segment(line) if has_segments else (name, 0.0, None)
+        if recording not in paths:
+            raise ManifestError(f"{line.where}: recording {recording!r} does not occur in {folder / 'wav.scp'}")
+        utterances.append(
+            Utterance(
+                id=name,
+                audio_path=paths[recording],
+                text=texts[name].rest if name in texts else "",
+                where=line.where,
+                speaker=speakers[name].rest if name in speakers else None,
+                split=split,
+                start_s=start_s,
+                duration_s=duration_s,
+            )
+        )
+    return utterances
+
+
+def _read(path: Path, *, may_be_empty: bool = False) -> dict[str, _Line]:
+    """Return the lines of a Kaldi table by their key.
+
+    Args:
+        path: lines of `key value…`.
+        may_be_empty: a key without a value is acceptable.
+    """
+    try:
+        content = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
+    lines: dict[str, _Line] = {}
+    for number, text in enumerate(content.split("\n"), 1):
+        if not text.strip():
+            continue
+        key, _, rest = text.strip().replace("\t", " ").partition(" ")
+        line = _Line(f"{path}:{number}", rest.strip())
+        if not line.rest and not may_be_empty:
+            raise ManifestError(f"{line.where}: {key!r} has no value")
+        if key in lines:
+            raise ManifestError(f"{line.where}: {key!r} occurs already at {lines[key].where}")
+        lines[key] = line
+    if not lines:
+        raise ManifestError(f"{path}: the file is empty")
+    return lines
+
+
+def _audio_path(folder: Path, line: _Line) -> Path:
+    if line.rest.startswith("|") or line.rest.endswith("|"):
+        raise ManifestError(
+            f"{line.where}: a command ({line.rest}); commands are not run: write its output to a wav or flac "
+            "file and put that file's path here"
+        )
+    if re.search(r"\.ark:\d+$", line.rest):
+        raise ManifestError(
+            f"{line.where}: audio inside an archive ({line.rest}); write it to wav or flac files, e.g. with "
+            "Kaldi's wav-copy, and put their paths here"
+        )
+    path = Path(line.rest)
+    return path if path.exists() else folder / path
+
+
+def _segment(line: _Line) -> tuple[str, float, float | None]:
+    """Return the three fields, the end as a duration; an end of -1 is the recording's own."""
+    fields = line.rest.split()
+    try:
+        recording, start_s, end_s = fields[0], float(fields[1]), float(fields[2])
+    except (IndexError, ValueError):
+        raise ManifestError(f"{line.where}: expected 'utterance recording start end', found {line.rest!r}") from None
+    if end_s == -1:
+        return recording, start_s, None
+    if not 0 <= start_s < end_s:
+        raise ManifestError(f"{line.where}: a segment cannot last from {start_s:g} s to {end_s:g} s")
+    return recording, start_s, end_s - start_s

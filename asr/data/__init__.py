@@ -1,1 +1,0 @@
-"""Room 1: corpora → manifests; audio files → waveforms; transcripts → tokens."""

@@ -1,0 +1,1 @@
+"""Model folder → a folder to pass on, as ONNX or as a smaller model folder."""

@@ -1,0 +1,201 @@
+"""The acoustic model as an ONNX graph: one recording → its log-posteriors, with features and normalisation inside.
+
+    waveform (sample,) float32  →  log_posteriors (frame, token) float32
+
+The graph is written operator by operator from the model's weights, so it holds what is computed and nothing else, and
+no tracer has to guess which sizes may vary. It takes one recording at a time: onnxruntime gains next to nothing from
+batches of such networks, and without padding there is nothing to mask. Nor can a neighbour in a batch change a result,
+which matters where inputs are rounded to 8 bits: the step of that rounding depends on the largest of them.
+
+Source of the operators: https://onnx.ai/onnx/operators/; of those in integers: onnxruntime, docs/ContribOperators.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from asr.bundle.int8 import quantised
+from asr.errors import ModelError
+from asr.model.acoustic import AcousticModel
+from asr.model.logmel import LOG_FLOOR, Cmvn, LogMel
+from asr.model.rnn import Cell, LookAhead, RecurrentLayer
+from asr.model.subsampling import Subsampling
+from asr.runtime.folder import INPUT, OUTPUT
+
+_OPSET, _IR_VERSION = 17, 8  # the first with LayerNormalization, so that older runtimes can read it as well
+_IN_INTEGERS = "com.microsoft"
+# Products of unsigned and signed integers of 8 bits overflow on x86 processors without instructions of their own for
+# them. Those of unsigned ones are exact everywhere, so that results are the same. Unsigned, a weight of 0 is _MIDDLE.
+_MIDDLE = 128
+# ONNX' order of the gates, by their places in torch's: i f g o → i o f g and r z n → z r n.
+_GATES: dict[Cell, tuple[int, ...]] = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "tanh": (0,), "relu": (0,)}
+_OPERATORS: dict[Cell, str] = {"lstm": "LSTM", "gru": "GRU", "tanh": "RNN", "relu": "RNN"}
+
+
+def acoustic_graph(model: AcousticModel, *, int8: bool) -> onnx.ModelProto:
+    """Return the model as an ONNX graph that computes what it does in evaluation mode.
+
+    Args:
+        model: recurrent, with any cell, in one direction or both.
+        int8: keep the weights of recurrent and linear layers as 8-bit integers, with a scale a row. LSTM layers also
+            compute in integers: their inputs are rounded to 8 bits as they come. The linear layers do not: they are
+            small, and rounding what the output layer gets would double the error of the whole.
+
+    Raises:
+        ModelError: the model has layers that are not recurrent.
+    """
+    graph = _Graph(int8)
+    features = _cmvn(graph, model.cmvn, _logmel(graph, model.logmel))
+    x = _subsampling(graph, model.subsampling, features)
+    for layer in model.layers:
+        if not isinstance(layer, RecurrentLayer):
+            raise ModelError("only recurrent networks become ONNX, not model.encoder=conformer; see `--format torch`")
+        x = graph.add("Add", x, _recurrence(graph, layer.rnn, layer.cell, graph.norm(x, layer.norm)))
+    if model.lookahead is not None:
+        x = _lookahead(graph, model.lookahead, x)
+    logits = graph.linear(graph.norm(x, model.norm), model.output)
+    graph.add("LogSoftmax", graph.add("Squeeze", logits, np.array([1])), name=OUTPUT, axis=-1)
+    return graph.finished(model.output.out_features)
+
+
+class _Graph:
+    """A graph under construction. Tensors are known by their names; arrays among the inputs become constants."""
+
+    def __init__(self, int8: bool) -> None:
+        self.int8 = int8
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: list[onnx.TensorProto] = []
+
+    def add(self, operator: str, *inputs: str | NDArray[Any], name: str = "", domain: str = "", **settings: Any) -> str:
+        """Add an operator and return the name of its first output."""
+        names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
+        name = name or f"{operator}_{len(self._nodes)}"
+        self._nodes.append(helper.make_node(operator, names, [name], name=name, domain=domain, **settings))
+        return name
+
+    def norm(self, x: str, layer: nn.LayerNorm) -> str:
+        return self.add("LayerNormalization", x, _array(layer.weight), _array(layer.bias), axis=-1, epsilon=layer.eps)
+
+    def linear(self, x: str, layer: nn.Linear) -> str:
+        weight = self.add("Transpose", self.weight(_array(layer.weight)), perm=[1, 0])
+        return self.add("Add", self.add("MatMul", x, weight), _array(layer.bias))
+
+    def weight(self, weight: NDArray[np.float32]) -> str:
+        """Return a constant `(…, row, column)`; if it is kept in integers, it becomes floats when a model is loaded."""
+        if not self.int8:
+            return self._constant(weight)
+        integers, scale = quantised(weight)
+        return self.add("Mul", self.add("Cast", integers, to=TensorProto.FLOAT), scale[..., None])
+
+    def finished(self, token_count: int) -> onnx.ModelProto:
+        inputs = [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["sample"])]
+        outputs = [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["frame", token_count])]
+        graph = helper.make_graph(self._nodes, "acoustic_model", inputs, outputs, self._constants)
+        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_IN_INTEGERS, 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="asr")
+
+    def _constant(self, value: NDArray[Any]) -> str:
+        name = f"constant_{len(self._constants)}"
+        self._constants.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
+        return name
+
+
+def _logmel(graph: _Graph, logmel: LogMel) -> str:
+    """Return log-mel features `(frame, mel)` of the input.
+
+    The Fourier transform is a convolution with windowed cosines and sines: onnxruntime is quick at that, and slow at
+    its own operator for it. The waves are looked up in one period when the model is loaded, and not kept in the file,
+    of which they would be a third once the weights have 8 bits.
+    """
+    period, bins = logmel.fft_samples, logmel.fft_samples // 2 + 1
+    window = _array(logmel.window)
+    first, *_, last = np.flatnonzero(window)
+    window = window[first : last + 1]
+    angles = 2 * np.pi / period * np.arange(period)
+    places = graph.add("Mod", graph.add("Mul", np.arange(bins)[:, None], np.arange(len(window))), np.array(period))
+    waves = [graph.add("Gather", wave.astype(np.float32), places) for wave in (np.cos(angles), np.sin(angles))]
+    kernel = graph.add("Mul", graph.add("Concat", *waves, axis=0), window)
+    before = period // 2 - int(first)  # of a frame's centre; as many frames as hops then fit, and one
+    spectrum = graph.add(
+        "Conv",
+        graph.add("Unsqueeze", INPUT, np.array([0, 1])),
+        graph.add("Unsqueeze", kernel, np.array([1])),
+        strides=[logmel.hop_samples],
+        pads=[before, len(window) - before],
+    )
+    real = graph.add("Slice", spectrum, np.array([0]), np.array([bins]), np.array([1]))
+    imaginary = graph.add("Slice", spectrum, np.array([bins]), np.array([2 * bins]), np.array([1]))
+    power = graph.add("Add", graph.add("Mul", real, real), graph.add("Mul", imaginary, imaginary))
+    mel = graph.add("MatMul", _array(logmel.filters).T, graph.add("Squeeze", power, np.array([0])))
+    return graph.add("Transpose", graph.add("Log", graph.add("Max", mel, np.float32(LOG_FLOOR))), perm=[1, 0])
+
+
+def _cmvn(graph: _Graph, cmvn: Cmvn, features: str) -> str:
+    """Return normalised features `(frame, mel)`."""
+    if cmvn.mode == "global":
+        return graph.add("Div", graph.add("Sub", features, _array(cmvn.mean)), _array(cmvn.std))
+    features = graph.add("Cast", features, to=TensorProto.DOUBLE)  # a long sum loses the last digits of float32
+    centred = graph.add("Sub", features, graph.add("ReduceMean", features, axes=[0]))
+    std = graph.add("Sqrt", graph.add("ReduceMean", graph.add("Mul", centred, centred), axes=[0]))
+    return graph.add("Cast", graph.add("Div", centred, graph.add("Max", std, np.float64(1e-3))), to=TensorProto.FLOAT)
+
+
+def _subsampling(graph: _Graph, subsampling: Subsampling, features: str) -> str:
+    """`(frame, mel)` → `(frame, 1, width)`, with fewer frames; the 1 is the batch, as ONNX' recurrences have it."""
+    x = graph.add("Unsqueeze", features, np.array([0, 1]))
+    for module in subsampling.convolutions:
+        convolution = cast(nn.Conv2d, module)
+        weight, bias = _array(convolution.weight), _array(cast(Tensor, convolution.bias))
+        x = graph.add("Relu", graph.add("Conv", x, weight, bias, strides=[2, 2], pads=[1, 1, 1, 1]))
+    x = graph.add("Reshape", graph.add("Transpose", x, perm=[2, 0, 1, 3]), np.array([0, 0, -1]))
+    return graph.linear(x, subsampling.projection)
+
+
+def _recurrence(graph: _Graph, rnn: nn.RNNBase, cell: Cell, x: str) -> str:
+    """Run the recurrence of one layer, in its one direction or both, over `(frame, 1, feature)`."""
+    suffixes = ("", "_reverse") if rnn.bidirectional else ("",)
+
+    def stacked(name: str) -> NDArray[np.float32]:
+        """Return a parameter of all directions, `(direction, gate·unit, …)`, with the gates in ONNX' order."""
+        parameters = [_array(getattr(rnn, f"{name}_l0{suffix}")) for suffix in suffixes]
+        gates = [np.split(parameter, len(_GATES[cell])) for parameter in parameters]
+        return np.stack([np.concatenate([parts[place] for place in _GATES[cell]]) for parts in gates])
+
+    weights = stacked("weight_ih"), stacked("weight_hh")
+    bias = np.concatenate([stacked("bias_ih"), stacked("bias_hh")], axis=1)
+    settings: dict[str, Any] = {
+        "hidden_size": rnn.hidden_size,
+        "direction": "bidirectional" if rnn.bidirectional else "forward",
+    }
+    if cell == "gru":
+        settings["linear_before_reset"] = 1  # the reset gate comes after the product, as in torch
+    elif cell != "lstm":
+        settings["activations"] = [cell.capitalize()] * len(suffixes)
+    if graph.int8 and cell == "lstm":  # onnxruntime computes no other recurrence in integers
+        integers, scales = zip(*map(quantised, weights), strict=True)
+        transposed = [(integer.transpose(0, 2, 1) + np.int16(_MIDDLE)).astype(np.uint8) for integer in integers]
+        steps = [array for scale in scales for array in (scale, np.full(scale.shape, _MIDDLE, np.uint8))]
+        none = [""] * 4  # no lengths, no first states, no peepholes
+        y = graph.add("DynamicQuantizeLSTM", x, *transposed, bias, *none, *steps, domain=_IN_INTEGERS, **settings)
+    else:
+        y = graph.add(_OPERATORS[cell], x, *map(graph.weight, weights), bias, **settings)
+    return graph.add("Reshape", y, np.array([0, 1, -1]))  # from (frame, direction, 1, unit)
+
+
+def _lookahead(graph: _Graph, lookahead: LookAhead, x: str) -> str:
+    """Add a weighted sum of the frames to come to each of `(frame, 1, width)`; its own weight is 1."""
+    weight = _array(lookahead.convolution.weight)
+    weight = np.concatenate([np.ones_like(weight[..., :1]), weight], axis=-1)
+    x = graph.add("Transpose", x, perm=[1, 2, 0])
+    x = graph.add("Conv", x, weight, group=len(weight), pads=[0, lookahead.frames])
+    return graph.add("Transpose", x, perm=[2, 0, 1])
+
+
+def _array(parameter: Tensor) -> NDArray[np.float32]:
+    return parameter.detach().float().cpu().numpy()

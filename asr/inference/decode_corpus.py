@@ -1,0 +1,84 @@
+"""Decoding a manifest: the same way as transcribing files, with references kept beside the hypotheses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asr.corpus.manifest import transcripts
+from asr.features.batching import evaluation_batches
+from asr.files import write_text
+from asr.inference.recognizer import Method, Recognizer
+from asr.scoring.report import REPORTS
+from asr.scoring.trn import write_trn
+from asr.transcript.words import Decoded
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+
+@dataclass(frozen=True)
+class DecodedUtterance:
+    """An utterance of a manifest with its normalised reference and what was recognised."""
+
+    id: str
+    reference: str
+    decoded: Decoded
+
+
+def decode_cuts(
+    recognizer: Recognizer, cuts: Iterable[Cut], method: Method | None, hotwords: Mapping[str, float] | None = None
+) -> Iterator[DecodedUtterance]:
+    """Yield the utterances of a manifest in its order; `method` and `hotwords` as in `Recognizer.transcribe`.
+
+    Raises:
+        AudioError: a recording cannot be read; a word error rate over the others would not be the corpus'.
+    """
+    config = recognizer.bundle.config
+    references = transcripts(cuts, config.text)
+    for batch in evaluation_batches(cuts, config):
+        for utterance_id, decoded in zip(batch.ids, recognizer.decode(batch, method, hotwords), strict=True):
+            yield DecodedUtterance(utterance_id, references[utterance_id], decoded)
+
+
+def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], recognizer: Recognizer) -> None:
+    """Write `ref.trn`, `hyp.trn` and `hyp.jsonl` (word times, n-best hypotheses and their scores).
+
+    What `asr score` wrote there of earlier hypotheses is removed.
+    """
+    tokens = recognizer.bundle.tokens
+    references, hypotheses, records = {}, {}, []
+    for utterance in utterances:
+        best, *_ = nbest = utterance.decoded.hypotheses
+        text = tokens.decode(best.tokens)
+        references[utterance.id], hypotheses[utterance.id] = utterance.reference, text
+        record = {
+            "id": utterance.id,
+            "text": text,
+            "score": best.score,
+            "words": [asdict(word) for word in recognizer.words(utterance.decoded)],
+            "nbest": [
+                {
+                    "text": tokens.decode(hypothesis.tokens),
+                    "score": hypothesis.score,
+                    "acoustic_score": hypothesis.acoustic_score,
+                    "lm_score": hypothesis.lm_score,
+                }
+                for hypothesis in nbest
+            ],
+        }
+        records.append(json.dumps(record, ensure_ascii=False))
+    for name in REPORTS:
+        (folder / name).unlink(missing_ok=True)
+    write_text(folder / "hyp.jsonl", "".join(f"{record}\n" for record in records))
+    write_trn(references, folder / "ref.trn")
+    write_trn(hypotheses, folder / "hyp.trn")
+
+
+def write_run(folder: Path, manifest: Path, method: Method, audio_s: float, seconds: float) -> None:
+    """Write how a decode folder came about into its `run.json`; `seconds` is the wall time of decoding `audio_s`."""
+    content = {"manifest": str(manifest), "method": method, "audio_s": audio_s, "seconds": seconds}
+    write_text(folder / "run.json", json.dumps(content, indent=2) + "\n")

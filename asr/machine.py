@@ -1,0 +1,62 @@
+"""What this machine offers: processor cores, a GPU, helper processes, torchaudio's extension."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from types import ModuleType
+
+from asr.errors import DependencyError, DeviceError
+
+
+def cores() -> int:
+    """Return how many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def end_with_the_first() -> None:
+    """Let this process, which another started, end when that one does, whatever either is doing then."""
+    first = multiprocessing.parent_process()
+    assert first is not None, "nobody started this process"
+
+    def wait_and_end() -> None:
+        first.join()
+        os._exit(1)
+
+    threading.Thread(target=wait_and_end, daemon=True).start()
+
+
+def choose_accelerator(wished: str) -> str:
+    """Return `cuda` or `cpu`; `auto` takes a GPU if there is one.
+
+    Raises:
+        DeviceError: `cuda` is asked for and there is none, or there is no accelerator of that name.
+    """
+    import torch
+
+    if wished not in ("auto", "cpu", "cuda"):
+        raise DeviceError(f"accelerator {wished!r}: auto, cpu or cuda")
+    available = torch.cuda.is_available()
+    if wished == "cuda" and not available:
+        raise DeviceError("accelerator cuda: torch sees no CUDA device; check the driver, or use auto or cpu")
+    return "cuda" if available and wished != "cpu" else "cpu"
+
+
+def torchaudio_functional() -> ModuleType:
+    """Return `torchaudio.functional`.
+
+    Raises:
+        DependencyError: torchaudio's extension does not load beside the installed torch.
+    """
+    try:
+        import torchaudio.functional
+    except OSError as error:
+        raise DependencyError(
+            f"torchaudio does not load beside the installed torch ({error}). PyPI's torchaudio needs PyPI's torch, "
+            "not a CPU-only build of it; `pip install --force-reinstall torch torchaudio` installs both from one place"
+        ) from error
+    functional: ModuleType = torchaudio.functional
+    return functional

@@ -1,0 +1,204 @@
+"""TODO asr/settings_file.py."""
+
+from __future__ import annotations
+
+import os
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from asr.config import Config, RnnLmSettings, Settings
+from asr.errors import ConfigError
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML settings file and apply `key=value` overrides with dotted keys, e.g. `model.hidden_size=320`.
+
+    Args:
+        path: the YAML file; None for the defaults.
+        overrides: later ones win; values are read as YAML.
+
+    Raises:
+        ConfigError: the file is missing or malformed, or a key or value is not acceptable.
+    """
+    values: dict[str, Any] = {}
+    source = "the default settings"
+    if path is not None:
+        source = str(path)
+        values = _read_yaml(Path(path))
+    apply_overrides(values, overrides, Config)
+    return parse_config(values, source if not overrides else f"{source} with {' '.join(overrides)}")
+
+
+def parse_config(values: Mapping[str, Any], source: str) -> Config:
+    """Check a nested mapping and return the settings; `source` names its origin in errors."""
+    return parse_settings(Config, values, source)
+
+
+def parse_settings(kind: type[AnySettings], values: Mapping[str, Any], source: str) -> AnySettings:
+    """Check a mapping and return it as settings of a kind; `source` names its origin in errors.
+
+    Raises:
+        ConfigError: a key or value is not acceptable.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, source, kind)) from None
+
+
+def apply_overrides(values: dict[str, Any], overrides: Sequence[str], kind: type[BaseModel]) -> None:
+    """Set `key=value` pairs in a nested mapping; dots in a key lead into sections.
+
+    Values are read as YAML; that of a setting of `kind` that is a text is taken as it stands, or between its quotes.
+
+    Raises:
+        ConfigError: an override is malformed.
+    """
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"{override!r}: an override has the form key=value, e.g. model.hidden_size=320")
+        keys = key.split(".")
+        try:
+            value = re.sub(r"^(['\"])(.*)\1$", r"\2", text) if _is_text(kind, keys) else yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{override!r}: the value is not valid YAML ({error})") from None
+        _set(values, keys, value, override)
+
+
+def _is_text(kind: type[BaseModel], keys: Sequence[str]) -> bool:
+    beside = _fields_beside(tuple(keys), kind)
+    return keys[-1] in beside and beside[keys[-1]].annotation is str
+
+
+def save_config(config: Settings, path: str | os.PathLike[str]) -> None:
+    """Write settings as YAML, every value spelled out."""
+    from asr.files import write_text
+
+    write_text(Path(path), yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the settings file ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML ({error})") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a settings file holds sections such as 'model:', not a {type(values).__name__}")
+    return values
+
+
+def _set(values: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
+    for key in keys[:-1]:
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{override!r}: {key!r} is a value, not a section")
+    values[keys[-1]] = value
+
+
+def _explain(error: ValidationError, source: str, kind: type[BaseModel]) -> str:
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            known = ", ".join(_fields_beside(item["loc"], kind))
+            lines.append(f"  {key}: unknown key; known here: {known}")
+        elif not item["loc"]:
+            lines.append(f"  {item['ctx']['error']}")
+        else:
+            lines.append(f"  {key}: {item['msg']} (got {item['input']!r})")
+    return f"{source}:\n" + "\n".join(lines)
+
+
+def _fields_beside(location: tuple[int | str, ...], model: type[BaseModel]) -> dict[str, FieldInfo]:
+    for part in location[:-1]:
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return {}
+        model = annotation
+    return model.model_fields
+
+
+def parse_rnnlm_settings(overrides: Sequence[str]) -> RnnLmSettings:
+    """Return the default settings with `key=value` overrides, e.g. `hidden_size=256`; later ones win.
+
+    Raises:
+        ConfigError: a key or value is not acceptable.
+    """
+    values: dict[str, Any] = {}
+    apply_overrides(values, overrides, RnnLmSettings)
+    return parse_settings(RnnLmSettings, values, "the language model's settings")
+
+
+COMMENT_COLUMN = 34  # where comments begin, unless a value is longer
+WIDTH = 80
+
+
+def describe(config: BaseModel) -> Iterator[str]:
+    """Yield the lines of the YAML of settings in sections, each value with a comment."""
+    for name in type(config).model_fields:
+        section: BaseModel = getattr(config, name)
+        yield from _commented(f"{name}:", (type(section).__doc__ or "").partition("\n")[0])
+        values = section.model_dump(mode="json")
+        for key, field in type(section).model_fields.items():
+            yield from _commented(f"  {key}: {_inline(values[key])}", _meaning(field))
+        yield ""
+
+
+def _inline(value: Any) -> str:
+    import yaml
+
+    return (
+        yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).removesuffix("\n...\n").strip()
+    )
+
+
+def _meaning(field: FieldInfo) -> str:
+    """Return what a field is for and, in parentheses, what it takes."""
+    taken = " | ".join(_choices(field.annotation)) or _range(field.metadata)
+    if field.description and taken:
+        return f"{field.description} ({taken})"
+    return field.description or taken
+
+
+def _choices(annotation: Any) -> list[str]:
+    """Return what a `Literal` allows, wherever in the type it stands."""
+    if get_origin(annotation) is Literal:
+        return [str(choice) for choice in get_args(annotation)]
+    return [choice for part in get_args(annotation) for choice in _choices(part)]
+
+
+def _range(constraints: Iterable[Any]) -> str:
+    bounds = {
+        name: f"{getattr(constraint, name):,}"
+        for constraint in constraints
+        for name in ("ge", "gt", "le", "lt")
+        if getattr(constraint, name, None) is not None
+    }
+    if {"ge", "le"} <= bounds.keys():
+        return f"{bounds['ge']} to {bounds['le']}"
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    return ", ".join(f"{words[name]} {bound}" for name, bound in bounds.items())
+
+
+def _commented(text: str, comment: str) -> Iterator[str]:
+    """Yield a line and the comment beside it, on as many lines as it takes."""
+    column = max(COMMENT_COLUMN, len(text) + 2)
+    first, *others = textwrap.wrap(comment, WIDTH - column - 2) or [""]
+    yield f"{text:<{column}}# {first}" if first else text
+    for line in others:
+        yield f"{'':{column}}# {line}"

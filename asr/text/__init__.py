@@ -1,0 +1,1 @@
+"""Transcripts as people write them ↔ the tokens of a model. No torch."""

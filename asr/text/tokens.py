@@ -1,0 +1,335 @@
+"""Text ↔ token ids: characters here, sub-word pieces in `pieces.py`. Blank is token 0, here and everywhere.
+
+Sub-word pieces ↔ token ids, learnt from the training text by sentencepiece.
+
+A piece is a run of characters that is frequent within words. Whichever pieces there are, every character is one, so
+that any text over the same characters can be spelled. A space becomes the sign ▁ (U+2581) and belongs to the word after
+it; the first word gets one too. So pieces that open a word begin with ▁, and no piece reaches over a space.
+
+    ▁the  ▁c  at  ▁s  at        the cat sat
+
+Sources: Sennrich et al. 2016, arXiv:1508.07909 (`bpe`: the most frequent pair of neighbours becomes a piece, again and
+again); Kudo 2018, arXiv:1804.10959 (`unigram`: of many candidates, those that make the text most probable stay).
+
+A token table's file → the table, of characters or of sub-word pieces.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asr.errors import ConfigError, TokenError
+from asr.files import write_text
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
+
+    from asr.config import TextSettings
+
+BLANK = 0
+BLANK_SYMBOL = "<blank>"
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """The tokens of a model: `symbols[0]` is blank, the rest are single characters in sorted order.
+
+    `PieceTable` is a table of sub-word pieces instead, with the same methods.
+
+    Raises:
+        TokenError: the symbols are not of that form.
+    """
+
+    symbols: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a table whose ids would mean something else than its symbols say."""
+        if not self.symbols or self.symbols[BLANK] != BLANK_SYMBOL:
+            raise TokenError(f"a token table begins with {BLANK_SYMBOL!r}, not {self.symbols[:1]}")
+        characters = self.symbols[1:]
+        if not characters:
+            raise TokenError("a token table needs at least one character; are all transcripts empty?")
+        if any(len(character) != 1 for character in characters):
+            raise TokenError(f"tokens are single characters, not {[c for c in characters if len(c) != 1]}")
+        if list(characters) != sorted(set(characters)):
+            raise TokenError("the characters of a token table are sorted and each occurs once")
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str]) -> TokenTable:
+        """Return the table of all characters that occur in normalised transcripts."""
+        return cls((BLANK_SYMBOL, *sorted(set().union(*map(set, texts)))))
+
+    def __len__(self) -> int:
+        """Return the number of tokens, blank included."""
+        return len(self.symbols)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What each token adds to a text, by token id; a token that opens a word begins with a space, or is one."""
+        return self.symbols
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        """The token of each character that is one by itself."""
+        return {text: index for index, text in enumerate(self.texts) if index != BLANK and len(text) == 1}
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of a normalised transcript.
+
+        Raises:
+            TokenError: the text holds characters that are not in the table; they are named.
+        """
+        self._require_known(text)
+        return [self._ids[character] for character in text]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids that hold no blanks, with white space collapsed.
+
+        Raises:
+            TokenError: an id is blank or outside the table.
+        """
+        wrong = sorted({int(i) for i in ids if not BLANK < i < len(self.symbols)})
+        if wrong:
+            raise TokenError(f"token ids {wrong}: a text's tokens lie between 1 and {len(self.symbols) - 1}")
+        return " ".join("".join(self.texts[i] for i in ids).split())
+
+    def save(self, path: str | Path) -> None:
+        """Write the table as JSON: `{"kind": "char", "symbols": [...]}`, or as `PieceTable` says.
+
+        `load_tokens` in `token_files.py` reads it.
+        """
+        write_text(Path(path), json.dumps(self._content(), ensure_ascii=False, indent=1) + "\n")
+
+    def _require_known(self, text: str) -> None:
+        unknown = sorted(set(text) - self._ids.keys())
+        if unknown:
+            names = ", ".join(repr(character) for character in unknown)
+            raise TokenError(
+                f"{text!r}: no token for {names}, which the model's training text does not have; write what is "
+                "spoken, or take the text out"
+            )
+
+    def _content(self) -> dict[str, Any]:
+        return {"kind": "char", "symbols": list(self.symbols)}
+
+
+def min_frames(tokens: Sequence[object]) -> int:
+    """Return the fewest output frames in which CTC can emit `tokens`.
+
+    Each takes one, and equal neighbours need a blank between them.
+
+    Source: Graves et al. 2006, "Connectionist temporal classification", section 3.
+    """
+    return len(tokens) + _repeats(tokens)
+
+
+def _repeats(tokens: Sequence[object]) -> int:
+    """Count the tokens that are equal to the one before."""
+    if isinstance(tokens, str) and tokens.isascii() and len(tokens) > 1:
+        # The zero bytes of the text XORed with itself moved by one: ten times quicker, for surveys of big corpora.
+        text = tokens.encode("ascii")
+        pairs = int.from_bytes(text[1:], "big") ^ int.from_bytes(text[:-1], "big")
+        return pairs.to_bytes(len(text) - 1, "big").count(0)
+    return sum(a == b for a, b in pairwise(tokens))
+
+
+def fewest_tokens(text: str, settings: TextSettings) -> Sequence[str]:
+    """Return a normalised transcript as the tokens that need the fewest frames, whatever the table turns out to be.
+
+    These are its characters if tokens are characters, and else its words: no piece reaches over a space.
+    """
+    return text if settings.tokens == "characters" else text.split()
+
+
+WORD_START = "▁"
+
+# Signs of sentencepiece's own: the space, what it cannot spell, the end of a string.
+_UNKNOWN = "▅"
+_RESERVED = {WORD_START, _UNKNOWN, "\0"}
+_LONGEST_WORD_BYTES = 1 << 20  # languages without spaces have "words" as long as an utterance
+
+
+@dataclass(frozen=True)
+class PieceTable(TokenTable):
+    """Tokens that are pieces: `symbols[0]` is blank, the rest are the model's pieces in its order.
+
+    `model` is the serialised sentencepiece model, whose piece 0, kept for what it cannot spell, is the blank's place.
+
+    Raises:
+        TokenError: the model is damaged, or its pieces are not the symbols.
+    """
+
+    model: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse a table whose ids would mean something else than its symbols say."""
+        if self.symbols != _symbols(self._processor):
+            raise TokenError("the symbols are not the pieces of the sentencepiece model beside them")
+
+    @classmethod
+    def from_content(cls, symbols: tuple[str, ...], model: object) -> PieceTable:
+        """Return the table of a file's symbols and model, which is in base64.
+
+        Raises:
+            TokenError: as for the class, or the model is not in base64.
+        """
+        if not isinstance(model, str):
+            raise TokenError("a table of pieces holds its sentencepiece model, in base64")
+        try:
+            return cls(symbols, base64.b64decode(model, validate=True))
+        except ValueError as error:
+            raise TokenError(f"the sentencepiece model is not in base64 ({error})") from None
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """What each token adds to a text, by token id; a token that opens a word begins with a space, or is one."""
+        return tuple(symbol.replace(WORD_START, " ") for symbol in self.symbols)
+
+    @cached_property
+    def _processor(self) -> SentencePieceProcessor:
+        from sentencepiece import SentencePieceProcessor
+
+        processor = SentencePieceProcessor()
+        try:
+            processor.LoadFromSerializedProto(self.model)
+        except RuntimeError as error:
+            raise TokenError(f"the sentencepiece model is damaged ({error})") from None
+        return processor
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of a normalised transcript: its one segmentation into pieces.
+
+        Raises:
+            TokenError: the text holds characters that are not in the table; they are named.
+        """
+        self._require_known(text)
+        return list(self._processor.encode(text))
+
+    def _content(self) -> dict[str, Any]:
+        """Return what is saved: `{"kind": "pieces", "symbols": [...], "model": base64}`."""
+        return {"kind": "pieces", "symbols": list(self.symbols), "model": base64.b64encode(self.model).decode("ascii")}
+
+
+def train_pieces(word_counts: Mapping[str, int], settings: TextSettings) -> PieceTable:
+    """Learn `settings.pieces` pieces of kind `settings.tokens` from how often each word occurs in normalised texts.
+
+    The same counts give the same table: they are sorted first, and one thread works.
+
+    Raises:
+        ConfigError: `settings.pieces` is more than the text has pieces for, or less than it has characters.
+        TokenError: a word holds a character that sentencepiece keeps to itself.
+    """
+    from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+
+    characters = set().union(*word_counts)
+    if characters & _RESERVED:
+        names = ", ".join(map(repr, sorted(characters & _RESERVED)))
+        raise TokenError(f"the training text holds {names}, which cannot be in pieces; delete it with text.remove")
+    if settings.pieces < len(characters) + 1:
+        raise ConfigError(
+            f"text.pieces = {settings.pieces} is too few: each of the training text's {len(characters)} characters "
+            f"and the space is a piece, so {len(characters) + 1} at least"
+        )
+    model = io.BytesIO()
+    try:
+        SentencePieceTrainer.train(
+            sentence_iterator=_lines(word_counts),
+            input_format="tsv",
+            model_writer=model,
+            model_type=settings.tokens,
+            vocab_size=settings.pieces + 1,
+            hard_vocab_limit=False,  # else too many would be an error that names no way out
+            unk_id=0,
+            unk_piece=_UNKNOWN,  # a name that no text holds
+            bos_id=-1,
+            eos_id=-1,
+            pad_id=-1,
+            character_coverage=1.0,
+            normalization_rule_name="identity",  # `normalise` has done it
+            max_sentence_length=_LONGEST_WORD_BYTES,
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise ConfigError(
+            f"text.tokens = {settings.tokens}: sentencepiece fails on the training text ({error})"
+        ) from None
+    processor = SentencePieceProcessor()
+    processor.LoadFromSerializedProto(model.getvalue())
+    table = PieceTable(_symbols(processor), model.getvalue())
+    if len(table) - 1 < settings.pieces:
+        raise ConfigError(
+            f"text.pieces = {settings.pieces} is more than the training text supports: "
+            f"{len(table) - 1} {settings.tokens} pieces are the most"
+        )
+    return table
+
+
+def _lines(word_counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield words and their counts as lines of sentencepiece's `tsv` format.
+
+    Only what can be followed by different things is a candidate for a unigram piece. A word that occurs twice is
+    therefore written twice on a line: once the space follows, once the end. A whole word could never be a piece else.
+    """
+    for word, count in sorted(word_counts.items()):
+        if count > 1:
+            yield f"{word} {word}\t{count // 2}"
+        if count % 2:
+            yield f"{word}\t1"
+
+
+def _symbols(processor: SentencePieceProcessor) -> tuple[str, ...]:
+    unknown, *pieces = processor.id_to_piece(list(range(len(processor))))
+    if unknown != _UNKNOWN:
+        raise TokenError(f"the first piece of the sentencepiece model is {unknown!r}, not the blank's place")
+    return (BLANK_SYMBOL, *pieces)
+
+
+def load_tokens(path: str | Path) -> TokenTable:
+    """Read a table that `TokenTable.save` wrote.
+
+    Raises:
+        TokenError: the file is missing or is not a token table.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TokenError(f"{path}: cannot read the token table ({error.strerror})") from None
+    except ValueError as error:
+        raise TokenError(f"{path}: not a token table ({error})") from None
+    try:
+        return _table(content)
+    except TokenError as error:
+        raise TokenError(f"{path}: {error}") from None
+
+
+def _table(content: Any) -> TokenTable:
+    symbols = content.get("symbols") if isinstance(content, dict) else None
+    if isinstance(symbols, list) and all(isinstance(symbol, str) for symbol in symbols):
+        if content.get("kind") == "char":
+            return TokenTable(tuple(symbols))
+        if content.get("kind") == "pieces":
+            return PieceTable.from_content(tuple(symbols), content.get("model"))
+    raise TokenError('not a token table; expected {"kind": "char" or "pieces", "symbols": [...]}')
+
+
+SPACE = " "
+
+
+def spellable(words: Iterable[str], tokens: TokenTable) -> list[str]:
+    """Return the words that can be written in the tokens' characters."""
+    known = characters(tokens)
+    return [word for word in words if word and known.issuperset(word)]
+
+
+def characters(tokens: TokenTable) -> set[str]:
+    """Return the characters, space apart, that the tokens hold."""
+    return set().union(*tokens.texts[BLANK + 1 :]) - {SPACE}

@@ -1,0 +1,113 @@
+"""Confidences: how probable it is that a recognised word is right.
+
+Two facts are known of each word of the best hypothesis. Its *posterior* is the share of the probability of all
+hypotheses that the beam holds which falls to those with the same word at the same place: low where the search
+wavers between words. Its *acoustic* value is the mean log-posterior of its tokens: low where the audio fits no
+word well, which the hypotheses cannot tell since they all are wrong there. A logistic regression with three
+coefficients, fitted on dev, turns both into a probability.
+
+Sources: Wessel et al. 2001, "Confidence measures for large vocabulary continuous speech recognition" (posteriors);
+Platt 1999, "Probabilistic outputs for support vector machines" (the logistic map).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.errors import ModelError
+from asr.files import write_text
+
+CALIBRATION = "calibration.json"
+# A beam holds few of all word sequences: that none of its hypotheses disputes a word says no more than this.
+_MOST_LOG_ODDS = 3.0
+_LEAST_ACOUSTIC = -20.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of one recognised word.
+
+    Attributes:
+        posterior: share of the beam's probability, 0 to 1; None without competing hypotheses (greedy search).
+        acoustic: mean natural log of its tokens' posteriors, at most 0.
+    """
+
+    posterior: float | None
+    acoustic: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """log-odds of being right = bias + posterior · log-odds of the posterior + acoustic · acoustic value.
+
+    The defaults are those of the AN4 recipe's dev set, for models that have none of their own.
+    """
+
+    bias: float = 0.6
+    posterior: float = 1.0
+    acoustic: float = 1.0
+
+    def confidence(self, evidence: Evidence) -> float:
+        """Return the probability, 0 to 1, that the word is right.
+
+        Without competing hypotheses it is the geometric mean of the tokens' posteriors, which is not calibrated.
+        """
+        if evidence.posterior is None:
+            return math.exp(min(evidence.acoustic, 0.0))
+        log_odds = float(evidence_features([evidence])[0] @ [self.bias, self.posterior, self.acoustic])
+        return 1 / (1 + math.exp(-max(log_odds, -700.0)))  # beyond, exp would overflow
+
+    def save(self, folder: Path) -> None:
+        """Write `calibration.json` into a model folder."""
+        write_text(folder / CALIBRATION, json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Calibration:
+        """Read a model folder's `calibration.json`, or return the defaults if it has none.
+
+        Raises:
+            ModelError: the file is not what `save` wrote.
+        """
+        path = folder / CALIBRATION
+        if not path.is_file():
+            return cls()
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            calibration = cls(*(float(content[name]) for name in ("bias", "posterior", "acoustic")))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"{path}: not a calibration ({error!r}); delete it or run `asr tune` again") from None
+        if not all(map(math.isfinite, asdict(calibration).values())):
+            raise ModelError(f"{path}: holds numbers that are not finite; delete it or run `asr tune` again")
+        return calibration
+
+
+def word_posteriors(hypotheses: Sequence[Sequence[str]], scores: Sequence[float]) -> list[float]:
+    """Return, for each word of the first hypothesis, the share of the probability that has it at its place.
+
+    Args:
+        hypotheses: the words of each, best first, at least one.
+        scores: natural-log scores of the hypotheses.
+    """
+    best = hypotheses[0]
+    weights = np.exp(np.asarray(scores, np.float64) - max(scores))
+    shares = np.zeros(len(best))
+    for words, weight in zip(hypotheses, weights / weights.sum(), strict=True):
+        for block in SequenceMatcher(None, best, words, autojunk=False).get_matching_blocks():
+            shares[block.a : block.a + block.size] += weight
+    return [min(share, 1.0) for share in shares.tolist()]
+
+
+def evidence_features(evidence: Sequence[Evidence]) -> NDArray[np.float64]:
+    """Return `(word, 3)`: 1, log-odds of the posterior, acoustic value."""
+    posterior = np.clip([item.posterior or 0.0 for item in evidence], 1e-9, 1 - 1e-9)
+    log_odds = np.clip(np.log(posterior / (1 - posterior)), -_MOST_LOG_ODDS, _MOST_LOG_ODDS)
+    acoustic = np.clip([item.acoustic for item in evidence], _LEAST_ACOUSTIC, 0.0)
+    return np.stack([np.ones(len(evidence)), log_odds, acoustic], axis=1)

@@ -1,0 +1,1 @@
+"""Search settings and calibration of confidences, chosen on dev."""

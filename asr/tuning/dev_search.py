@@ -1,0 +1,226 @@
+"""A dev set that is searched over and over with other settings, on all cores of the machine.
+
+The network runs once. Its log-posteriors go to the processes through a file that all of them map into memory. What is
+given out is one batch with one set of settings, so that there is enough to do for many cores; what comes back for a
+batch is the same wherever it is searched, and is summed in the order of the batches.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from asr.config import DecodeSettings
+from asr.corpus.manifest import transcripts
+from asr.decode.align import align
+from asr.errors import AsrError
+from asr.features.batching import evaluation_batches
+from asr.inference.recognizer import Recognizer, load
+from asr.machine import cores, end_with_the_first
+from asr.scoring.errors_count import count_errors, words_right
+from asr.transcript.confidence import Evidence
+from asr.transcript.words import evidence_of
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+# Utterances searched together. More would save a little time, and leave cores idle at the end.
+DEV_BATCH_S = 120.0
+# Of dev audio, for each process that is started: less is searched sooner than a process has started, which takes 3 s.
+AUDIO_OF_PROCESS_S = 150.0
+
+Result = TypeVar("Result")
+
+
+class DevBatch(NamedTuple):
+    """What the network makes of some utterances: `(batch, frame, token)` natural logs and `(batch,)` frames."""
+
+    references: list[str]
+    log_posteriors: Tensor
+    lengths: Tensor
+
+
+def require_language_models(recognizer: Recognizer) -> None:
+    """Search a frame of nothing with the model folder's settings, which shows whether its language models are there.
+
+    Raises:
+        ModelError, LanguageModelError: one is missing or damaged, or does not fit the acoustic model.
+    """
+    settings = recognizer.bundle.decoder.model_copy(update={"lm_weight": 1.0})
+    recognizer.search(torch.zeros(1, 1, len(recognizer.bundle.tokens)), torch.tensor([1]), "beam", settings)
+
+
+def run_network(recognizer: Recognizer, cuts: Iterable[Cut]) -> Iterator[DevBatch]:
+    """Yield the batches of a dev set, the longest utterances first.
+
+    Raises:
+        AudioError: a recording cannot be read.
+    """
+    config = recognizer.bundle.config
+    references = transcripts(cuts, config.text)
+    # Of one length they need little padding, and what takes longest does not come last, when other cores are idle.
+    for batch in evaluation_batches(sorted(cuts, key=lambda cut: -cut.duration), config, batch_s=DEV_BATCH_S):
+        yield DevBatch([references[name] for name in batch.ids], *recognizer.log_posteriors(batch))
+
+
+def usual_jobs(recognizer: Recognizer, audio_s: float) -> int:
+    """Return how many processes tune soonest on so much audio: one a core, but one on a GPU or for little audio."""
+    if recognizer.device.type == "cuda":
+        return 1
+    return max(1, min(cores(), int(audio_s / AUDIO_OF_PROCESS_S)))
+
+
+def word_errors(recognizer: Recognizer, batch: DevBatch, settings: DecodeSettings) -> int:
+    """Return the word errors that a beam search makes."""
+    searched = recognizer.search(batch.log_posteriors, batch.lengths, "beam", settings)
+    texts = [recognizer.bundle.tokens.decode(hypotheses[0].tokens) for hypotheses in searched]
+    return sum(count_errors(*pair, unit="word").errors for pair in zip(batch.references, texts, strict=True))
+
+
+def word_evidence(
+    recognizer: Recognizer, batch: DevBatch, settings: DecodeSettings
+) -> tuple[list[Evidence], list[bool]]:
+    """Return what speaks for each word that a beam search finds, and whether it is right."""
+    tokens = recognizer.bundle.tokens
+    evidence: list[Evidence] = []
+    right: list[bool] = []
+    searched = recognizer.search(batch.log_posteriors, batch.lengths, "beam", settings)
+    for hypotheses, reference, frames, length in zip(
+        searched, batch.references, batch.log_posteriors.cpu(), batch.lengths.tolist(), strict=True
+    ):
+        evidence += evidence_of(hypotheses, align(frames[:length], hypotheses[0].tokens), tokens)
+        right += words_right(reference, tokens.decode(hypotheses[0].tokens))
+    return evidence, right
+
+
+class DevSearch:
+    """A dev set and the processes that search it; to be used in a `with` statement."""
+
+    def __init__(self, recognizer: Recognizer, batches: Sequence[DevBatch], jobs: int) -> None:
+        """Start nothing yet.
+
+        Args:
+            recognizer: loaded from a model folder, from which each process loads it again.
+            batches: as `run_network` yields them.
+            jobs: processes, with one thread each; 1 is this process.
+        """
+        self._recognizer, self._batches, self._jobs = recognizer, batches, jobs
+        self._stack = ExitStack()
+
+    def __enter__(self) -> DevSearch:
+        if self._jobs > 1:
+            folder = self._recognizer.bundle.folder
+            assert folder is not None, "a recogniser that was not loaded cannot be loaded again"
+            self._folder = folder
+            self._file = Path(self._stack.enter_context(TemporaryDirectory())) / "dev.safetensors"
+            _save(self._batches, self._file)
+            # Not forked: what torch's threads hold would stay locked in the copy.
+            context = multiprocessing.get_context("spawn")
+            self._executor = ProcessPoolExecutor(self._jobs, context, initializer=_begin)
+            self._stack.callback(self._executor.shutdown, cancel_futures=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def count_errors(self, settings: Sequence[DecodeSettings], advance: Callable[[int], None]) -> list[int]:
+        """Return the word errors under each of several settings; `advance` is called after each batch.
+
+        Raises:
+            AsrError: the settings cannot be used with the model folder, or a process died.
+        """
+        counts = [0] * len(settings)
+        for index, errors in self._run(word_errors, settings):
+            counts[index] += errors
+            advance(1)
+        return counts
+
+    def evidence(self, settings: DecodeSettings) -> tuple[list[Evidence], list[bool]]:
+        """Return what speaks for each word that the search finds, and whether it is right.
+
+        Raises:
+            AsrError: as `count_errors`.
+        """
+        evidence: list[Evidence] = []
+        right: list[bool] = []
+        for _, found in self._run(word_evidence, [settings]):
+            evidence += found[0]
+            right += found[1]
+        return evidence, right
+
+    def _run(
+        self, task: Callable[[Recognizer, DevBatch, DecodeSettings], Result], settings: Sequence[DecodeSettings]
+    ) -> Iterator[tuple[int, Result]]:
+        """Yield the index of the settings with the task's result for each batch."""
+        if self._jobs == 1:
+            for index, item in enumerate(settings):
+                for batch in self._batches:
+                    yield index, task(self._recognizer, batch, item)
+            return
+        work = [(index, place) for index in range(len(settings)) for place in range(len(self._batches))]
+        futures = [
+            self._executor.submit(_work, task, self._folder, self._file, place, settings[index])
+            for index, place in work
+        ]
+        try:
+            for (index, _), future in zip(work, futures, strict=True):
+                yield index, future.result()
+        except BrokenProcessPool:
+            raise AsrError("a process of the search died, perhaps for want of memory: fewer --jobs need less") from None
+
+
+def _begin() -> None:
+    """Make this process one that computes with one thread, leaves Ctrl-C to the first process and ends with it."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_the_first()
+
+
+def _work(
+    task: Callable[[Recognizer, DevBatch, DecodeSettings], Result],
+    folder: Path,
+    file: Path,
+    place: int,
+    settings: DecodeSettings,
+) -> Result:
+    return task(_recognizer(folder), _load(file, place), settings)
+
+
+@lru_cache(maxsize=1)
+def _recognizer(folder: Path) -> Recognizer:
+    return load(folder, accelerator="cpu")
+
+
+def _save(batches: Sequence[DevBatch], file: Path) -> None:
+    tensors: dict[str, Tensor] = {}
+    for place, batch in enumerate(batches):
+        tensors[f"{place}.log_posteriors"] = batch.log_posteriors.cpu().contiguous()
+        tensors[f"{place}.lengths"] = batch.lengths.cpu()
+    references = {f"{place}.references": json.dumps(batch.references) for place, batch in enumerate(batches)}
+    try:
+        save_file(tensors, file, references)
+    except (OSError, SafetensorError) as error:
+        raise AsrError(f"{file}: cannot hold the log-posteriors ({error}); name another folder in TMPDIR") from None
+
+
+def _load(file: Path, place: int) -> DevBatch:
+    """Return a batch; its tensors are read from the file as they are used, into memory that all processes share."""
+    with safe_open(file, framework="pt") as content:
+        references = json.loads(content.metadata()[f"{place}.references"])
+        return DevBatch(
+            references, content.get_tensor(f"{place}.log_posteriors"), content.get_tensor(f"{place}.lengths")
+        )

@@ -1,0 +1,111 @@
+"""The model card tells what the folder's files know, and nothing else."""
+
+import json
+
+import pytest
+
+from asr.bundle.bundle import ModelBundle
+from asr.bundle.card import TrainingFacts, model_card, write_card
+from asr.errors import ModelError
+from asr.export.export import export_onnx, export_torch
+from asr.model.acoustic import AcousticModel
+from asr.settings_file import load_config
+from asr.text.tokens import TokenTable
+from tests.conftest import TINY
+
+FACTS = TrainingFacts(
+    train_utterances=1234, train_s=5400, dev_utterances=50, dev_s=180, dev_words=400, dev_wer=0.0725, epochs=7
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    config = load_config(None, TINY)
+    tokens = TokenTable.from_texts(["abc "])
+    ModelBundle(config, tokens, AcousticModel(config, len(tokens)), config.decode).save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def scored(folder, name, **run):
+    """Put a scored decode folder into a model folder: 3 errors in 40 words."""
+    (folder / name).mkdir()
+    (folder / name / "ref.trn").write_text("".join(f"a b c ab (u{i})\n" for i in range(10)))
+    (folder / name / "hyp.trn").write_text("".join(f"a b {'c' if i > 2 else 'b'} ab (u{i})\n" for i in range(10)))
+    if run:
+        (folder / name / "run.json").write_text(json.dumps(run))
+
+
+def test_a_new_model_s_card_counts_its_parameters_and_claims_no_results(folder):
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    parameters = AcousticModel(load_config(None, TINY), 5).parameter_count
+    assert f"| parameters | {parameters:,} |" in card
+    assert "| tokens | 4 characters and the blank |" in card
+    assert "| frame shift | 40 ms |" in card
+    assert "WER (" not in card
+    assert "## Data" not in card
+    assert "to be filled in" in card
+
+
+def test_what_the_model_learnt_from_is_told_in_hours(folder):
+    FACTS.save(folder)
+    card = model_card(folder)
+    assert "| train | 1,234 | 1.50 |" in card
+    assert "| dev | 50 | 0.05 |" in card
+    assert "epoch 7, the best on dev: 7.25 % WER greedy, 400 words" in card
+
+
+def test_scoring_a_decode_folder_inside_brings_its_rates_into_the_card(call, folder):
+    scored(folder, "decode_test", method="beam", audio_s=200.0, seconds=1.0, manifest="test.jsonl.gz")
+    scored(folder, "decode_unknown")
+    for name in ("decode_test", "decode_unknown"):
+        status, _, _ = call("score", folder / name)
+        assert status == 0
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    (row,) = [line for line in card.splitlines() if "decode_test`" in line]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:3] == ["`decode_test`", "beam", "40"]
+    assert cells[3].startswith("7.50 % (")
+    assert cells[5] == "0.0050"
+    (row,) = [line for line in card.splitlines() if "decode_unknown`" in line]
+    assert [cell.strip() for cell in row.strip("|").split("|")][1::4] == ["", ""]
+
+
+def test_scoring_elsewhere_writes_no_card(call, tmp_path):
+    scored(tmp_path, "decode_test")
+    assert call("score", tmp_path / "decode_test")[0] == 0
+    assert not (tmp_path / "README.md").exists()
+
+
+def test_an_export_s_card_keeps_the_facts_and_says_how_to_use_it_without_torch(folder, tmp_path):
+    FACTS.save(folder)
+    export_onnx(folder, tmp_path / "onnx", int8=True)
+    card = (tmp_path / "onnx" / "README.md").read_text(encoding="utf-8")
+    assert "| train | 1,234 | 1.50 |" in card
+    assert "python -m asr.runtime" in card
+    size = (tmp_path / "onnx" / "model.onnx").stat().st_size
+    assert f"| weights | {size / 1e6:.1f} MB, int8 |" in card
+    assert "asr transcribe" not in card
+
+
+def test_an_int8_folder_s_card_says_of_what_the_rates_are_until_it_has_its_own(call, folder, tmp_path):
+    scored(folder, "decode_test")
+    assert call("score", folder / "decode_test")[0] == 0
+    export_torch(folder, tmp_path / "int8", int8=True)
+    card = (tmp_path / "int8" / "README.md").read_text(encoding="utf-8")
+    parameters = AcousticModel(load_config(None, TINY), 5).parameter_count
+    size = (tmp_path / "int8" / "model.safetensors").stat().st_size
+    for text in (f"| parameters | {parameters:,} |", f"| weights | {size / 1e6:.1f} MB, int8 |", "were rounded from"):
+        assert text in card
+    scored(tmp_path / "int8", "decode_test")
+    assert call("score", tmp_path / "int8" / "decode_test")[0] == 0
+    card = (tmp_path / "int8" / "README.md").read_text(encoding="utf-8")
+    for text in (f"| parameters | {parameters:,} |", f"| weights | {size / 1e6:.1f} MB, int8 |", "7.50 %"):
+        assert text in card
+    assert "were rounded from" not in card
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "tokens.json", "model.safetensors", "training.json"])
+def test_a_damaged_file_gives_no_card_but_an_error(name, folder):
+    (folder / name).write_bytes(b"[1, 2")
+    with pytest.raises(ModelError, match="no card"):
+        write_card(folder)

@@ -1,0 +1,153 @@
+"""`check_data` finds each fault that was put in, by name, and nothing else."""
+
+import pytest
+import soundfile
+
+from asr.config import TextSettings
+from asr.corpus.check import character_name, check_data, data_manifests, without_problems
+from asr.corpus.limits import Limits
+from asr.corpus.manifest import make_cut, write_manifest
+from asr.errors import ManifestError
+
+RATE_HZ = 8000
+LIMITS = Limits(max_s=5.0, frame_shift_s=0.04)
+
+
+@pytest.fixture
+def cut(tmp_path, rng):
+    """Write an audio file of a given length and return its cut."""
+
+    def cut(id, text="hello", speaker=None, seconds=1.0, silent=False):
+        path = tmp_path / "audio" / f"{id}.wav"
+        path.parent.mkdir(exist_ok=True)
+        samples = rng.uniform(-0.5, 0.5, round(seconds * RATE_HZ))
+        soundfile.write(path, samples * (not silent), RATE_HZ)
+        return make_cut(id, path, text, speaker or f"speaker of {id}")
+
+    return cut
+
+
+def check(manifests, **limits):
+    return check_data(manifests, text=TextSettings(), limits=Limits(**{**vars(LIMITS), **limits}))
+
+
+def faults(manifests, **limits):
+    return [(p.split, p.name, p.reason) for p in check(manifests, **limits).problems]
+
+
+def test_sound_data_are_summed_up(cut):
+    manifests = {
+        "train": [cut("u1", "Hello you", "s1", 1.0), cut("u2", "he", "s1", 2.0), cut("u3", "lo", "s2", 1.5)],
+        "dev": [cut("u4", "oh", "s3")],
+    }
+    report = check(manifests)
+    assert report.problems == ()
+    train = report.splits["train"]
+    assert (train.utterances, train.speakers, train.words) == (3, 2, 4)
+    assert (train.audio_s, train.shortest_s, train.longest_s) == (4.5, 1.0, 2.0)
+    assert report.splits["dev"].audio_s == 1.0
+    assert report.characters == {"o": 4, "h": 3, "l": 3, "e": 2, " ": 1, "y": 1, "u": 1}
+    assert list(report.characters.values()) == sorted(report.characters.values(), reverse=True)
+
+
+def test_bad_audio_is_named_with_its_reason(cut, tmp_path):
+    manifests = {"train": [cut("gone"), cut("text"), cut("cut-off"), cut("silent", silent=True), cut("good")]}
+    assert faults(manifests) == [("train", "silent", "silent: every sample is 0")]
+    (tmp_path / "audio/gone.wav").unlink()
+    (tmp_path / "audio/text.wav").write_text("no audio")
+    path = tmp_path / "audio/cut-off.wav"
+    path.write_bytes(path.read_bytes()[:2044])
+    found = {name: reason for _, name, reason in faults(manifests)}
+    assert list(found) == ["gone", "text", "cut-off", "silent"]
+    assert found["gone"] == f"{tmp_path}/audio/gone.wav: no such file"
+    assert f"{tmp_path}/audio/text.wav: not audio in a known format" in found["text"]
+    assert f"{path}: truncated: 16000 bytes of audio are declared, 2000 are there" in found["cut-off"]
+
+
+def test_lengths_outside_the_limits_are_named(cut):
+    manifests = {"train": [cut("long", seconds=5.5), cut("short", "a", seconds=0.05), cut("good", seconds=5.0)]}
+    assert faults(manifests) == [
+        ("train", "long", "too long: 5.50 s, the limit is 5 s"),
+        ("train", "short", "too short: 0.050 s, the limit is 0.1 s"),
+    ]
+
+
+def test_an_empty_transcript_is_named_also_if_normalising_empties_it(cut):
+    manifests = {"train": [cut("empty", " "), cut("dots", "..."), cut("good")]}
+    report = check_data(manifests, text=TextSettings(remove="."), limits=LIMITS)
+    assert [(p.name, p.reason) for p in report.problems] == [
+        ("empty", "its transcript is empty"),
+        ("dots", "its transcript is empty"),
+    ]
+
+
+def test_an_utterance_too_short_for_its_transcript_is_named(cut):
+    # 0.2 s hold 5 frames of 40 ms: enough for 5 different characters, or for 4 with a repeat among them.
+    manifests = {"train": [cut("fits", "abcde", seconds=0.2), cut("fits too", "aabc", seconds=0.2)]}
+    assert faults(manifests) == []
+    manifests["train"].append(cut("repeats", "aabcd", seconds=0.2))
+    assert faults(manifests) == [("train", "repeats", "too short for its transcript: 5 output frames, CTC needs 6")]
+
+
+def test_only_training_utterances_must_fit_when_sped_up(cut):
+    manifests = {"train": [cut("u1", "abcde", seconds=0.2)], "dev": [cut("u2", "abcde", seconds=0.2)]}
+    assert faults(manifests, pace=1.2) == [
+        ("train", "u1", "too short for its transcript: 4 output frames, CTC needs 5")
+    ]
+
+
+def test_ids_and_speakers_in_two_splits_are_named(cut):
+    manifests = {
+        "train": [cut("u1", speaker="anna"), cut("u2", speaker="ben"), cut("u1", speaker="ben")],
+        "dev": [cut("u3", speaker="anna"), cut("u2", speaker="carl")],
+        "test": [cut("u4", speaker="anna")],
+    }
+    assert faults(manifests) == [
+        ("train", "u1", "its id occurs already in train"),
+        ("dev", "u2", "its id occurs already in train"),
+        ("train", "speaker anna", "is also in dev and test"),
+    ]
+
+
+def test_characters_that_train_lacks_are_named(cut):
+    manifests = {"train": [cut("u1", "abc")], "dev": [cut("u2", "cab")], "test": [cut("u3", "abyx")]}
+    assert faults(manifests) == [("test", "u3", "characters that train does not have: x y")]
+    del manifests["train"]
+    assert faults(manifests) == []
+
+
+def test_progress_is_told_of_every_utterance(cut):
+    calls = []
+    manifests = {"train": [cut("u1"), cut("u2", "")], "dev": [cut("u3")]}
+    check_data(manifests, text=TextSettings(), limits=LIMITS, on_utterance=lambda: calls.append(1))
+    assert len(calls) == 3
+
+
+def test_a_folder_gives_its_manifests_in_order_and_a_file_itself(cut, tmp_path):
+    for split in ("test", "train"):
+        write_manifest([cut("u1")], tmp_path / f"{split}.jsonl.gz")
+    assert list(data_manifests(tmp_path)) == ["train", "test"]
+    assert list(data_manifests(tmp_path / "test.jsonl.gz")) == ["test"]
+
+
+def test_a_folder_without_manifests_is_an_error(tmp_path):
+    with pytest.raises(ManifestError, match=r"holds none of train\.jsonl\.gz, dev\.jsonl\.gz, test\.jsonl\.gz"):
+        data_manifests(tmp_path)
+
+
+def test_characters_that_show_nothing_of_their_own_are_told_by_number():
+    assert [character_name(character) for character in ("a", "é", "你", " ", "'")] == ["a", "é", "你", "space", "'"]
+    assert [character_name(character) for character in ("\u200b", "\u0301", "\u00a0", "\u094d")] == [
+        "U+200B",
+        "◌\u0301 U+0301",
+        "U+00A0",
+        "◌\u094d U+094D",
+    ]
+
+
+def test_without_problems_keeps_the_first_of_two_utterances_with_one_id(cut):
+    manifests = {"train": [cut("a", "ab"), cut("b", ""), cut("a", "ba")], "dev": [cut("c", "ba"), cut("b", "ab")]}
+    report = check_data(manifests, text=TextSettings(), limits=LIMITS)
+    train, dev = (list(without_problems(manifests[split], split, report)) for split in ("train", "dev"))
+    assert [(found.id, found.supervisions[0].text) for found in train] == [("a", "ab")]
+    assert [found.id for found in dev] == ["c"]

@@ -1,0 +1,73 @@
+"""JSON lines as NeMo and Hugging Face's datasets write them; errors that name file and line."""
+
+import pytest
+
+from asr.corpus.importers.json_lines import read_json_lines
+from asr.corpus.importers.table import Columns
+from asr.errors import ManifestError
+
+NEMO = """{"audio_filepath": "wavs/a.wav", "duration": 2.5, "text": "hello you", "speaker": 17}
+
+{"audio_filepath": "/data/talk.flac", "offset": 61.25, "duration": 3, "text": "one", "lang": "en"}
+{"audio_filepath": "/data/talk.flac", "offset": 64.25, "duration": 1.5, "text": null}
+"""
+
+
+@pytest.fixture
+def lines(tmp_path):
+    """Write a file of JSON lines and read it."""
+
+    def read(content, **columns):
+        path = tmp_path / "m.jsonl"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return read_json_lines(path, Columns(**columns))
+
+    return read
+
+
+def test_a_nemo_manifest(lines, tmp_path):
+    whole, first, second = lines(NEMO)
+    assert (whole.audio_path, whole.text, whole.speaker) == (tmp_path / "wavs/a.wav", "hello you", "17")
+    assert (whole.id, whole.start_s, whole.duration_s) == ("wavs-a", 0.0, 2.5)
+    assert (first.id, first.start_s, first.duration_s) == ("data-talk-0061250-0064250", 61.25, 3.0)
+    assert (second.id, second.start_s, second.text) == ("data-talk-0064250-0065750", 64.25, "")
+    assert second.where == f"{tmp_path}/m.jsonl:4"
+
+
+def test_a_metadata_file_of_hugging_face(lines, tmp_path):
+    (utterance,) = lines('{"file_name": "clips/1.mp3", "transcription": "H\u00e9 \\u00e9", "split": "validation"}')
+    assert (utterance.audio_path, utterance.text) == (tmp_path / "clips/1.mp3", "Hé é")
+    assert (utterance.split, utterance.speaker, utterance.duration_s) == ("dev", None, None)
+
+
+def test_keys_can_be_named_and_audio_may_lie_elsewhere(tmp_path):
+    path = tmp_path / "m.json"
+    path.write_text('{"text": "wrong", "norm": "right", "audio": "x.wav", "n": 3}\n')
+    (utterance,) = read_json_lines(path, Columns(text="norm", id="n"), tmp_path / "audio")
+    assert (utterance.id, utterance.text, utterance.audio_path) == ("3", "right", tmp_path / "audio/x.wav")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", r"m\.jsonl: no utterances"),
+        ('{"audio": "a.wav", "text": "a"}\n{"audio"', r"m\.jsonl:2: not JSON in UTF-8"),
+        (b'{"audio": "a.wav", "text": "\xe9"}', r"m\.jsonl:1: not JSON in UTF-8"),
+        ('{"audio": "a.wav", "text": NaN}', r"m\.jsonl:1: not JSON in UTF-8 \(NaN is no JSON value\)"),
+        ('{"audio": "a.wav", "text": "a", "offset": -Infinity}', r"m\.jsonl:1: not JSON in UTF-8 \(-Infinity is"),
+        ('["a.wav", "a"]', r"m\.jsonl:1: a JSON list, where an object was expected"),
+        ('{"audio": "a.wav"}', r"m\.jsonl:1: no column for the text .*there are: audio; .*--text-column"),
+        ('{"audio": " ", "text": "a"}', r"m\.jsonl:1: 'audio' is empty"),
+        ('{"audio": {"path": "a.wav"}, "text": "a"}', r"m\.jsonl:1: 'audio' is {\"path\": \"a.wav\"}, where a text"),
+        ('{"audio": "a.wav", "text": "a", "offset": "3 s"}', r"m\.jsonl:1: 'offset' is \"3 s\", where seconds"),
+        ('{"audio": "a.wav", "text": "a", "split": "x"}', r"m\.jsonl:1: 'x' is not a split"),
+    ],
+)
+def test_what_is_wrong_with_a_line_is_named(lines, content, reason):
+    with pytest.raises(ManifestError, match=reason):
+        lines(content)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ManifestError, match=r"m\.jsonl: cannot read the manifest"):
+        read_json_lines(tmp_path / "m.jsonl", Columns())

@@ -1,0 +1,112 @@
+"""Tables: delimiters, quotes and column names as people have them; errors that name file and line."""
+
+from pathlib import Path
+
+import pytest
+
+from asr.corpus.importers.table import Columns, read_table
+from asr.errors import ManifestError
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Write a table and read it."""
+
+    def read(content, name="t.csv", **columns):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return read_table(path, Columns(**columns))
+
+    return read
+
+
+def test_columns_are_found_by_their_usual_names(table, tmp_path):
+    (utterance,) = table("ID,Speaker,split,Path,Sentence\nu1,anna,validation,clips/1.wav,hello you\n")
+    assert (utterance.id, utterance.speaker, utterance.split) == ("u1", "anna", "dev")
+    assert (utterance.audio_path, utterance.text) == (tmp_path / "clips/1.wav", "hello you")
+    assert utterance.where == f"{tmp_path}/t.csv:2"
+
+
+def test_columns_can_be_named(table, tmp_path):
+    (utterance,) = table("text,path,b,a\nwrong,wrong,right,x.wav\n", audio="a", text="b")
+    assert (utterance.text, utterance.audio_path) == ("right", tmp_path / "x.wav")
+    with pytest.raises(ManifestError, match=r"t\.csv: no column 'c'; there are: text, path"):
+        table("text,path\nhello,x.wav\n", text="c")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_delimiter_and_line_ends_are_found(table, delimiter, newline):
+    rows = [["path", "text", "speaker"], ["a.wav", "one two", "s1"], ["b.wav", "three", ""]]
+    utterances = table(newline.join(delimiter.join(row) for row in rows))
+    assert [(u.text, u.speaker) for u in utterances] == [("one two", "s1"), ("three", None)]
+
+
+def test_quoted_cells_hold_delimiters_quotes_and_line_breaks(table):
+    utterances = table('path,text\na.wav,"well, ""yes""\nno"\n\nb.wav,c\n')
+    assert [(u.text, u.where.rpartition(":")[2]) for u in utterances] == [
+        ('well, "yes"\nno', "3"),
+        ("c", "5"),
+    ]
+
+
+def test_in_tab_separated_tables_a_quotation_mark_is_a_character(table):
+    utterances = table('path\ttext\na.wav\t"Yes", he said\nb.wav\t"whole ""cell"""\n', name="t.tsv")
+    assert [u.text for u in utterances] == ['"Yes", he said', 'whole "cell"']
+
+
+def test_a_byte_order_mark_is_passed_over(table):
+    (utterance,) = table(b"\xef\xbb\xbfpath,text\na.wav,h\xc3\xa9\n")
+    assert utterance.text == "hé"
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("a.wav", "a"),
+        ("clips/a b.flac", "clips-a_b"),
+        ("../x/a (1).mp3", "x-a_1_"),
+        ("/data/x.y.wav", "data-x.y"),
+    ],
+)
+def test_without_an_id_column_ids_come_from_paths(table, path, expected):
+    (utterance,) = table(f"path,text\n{path},hello\n")
+    assert utterance.id == expected
+
+
+def test_absolute_paths_stay(table):
+    (utterance,) = table("path,text\n/data/a.wav,hello\n")
+    assert utterance.audio_path == Path("/data/a.wav")
+
+
+def test_audio_may_lie_elsewhere(table, tmp_path):
+    path = tmp_path / "cv" / "train.tsv"
+    path.parent.mkdir()
+    path.write_text("client_id\tpath\tsentence\taccent\nabc\tcommon_voice_de_1.mp3\tGuten Tag.\t\n")
+    (utterance,) = read_table(path, Columns(), tmp_path / "cv" / "clips")
+    assert utterance.audio_path == tmp_path / "cv/clips/common_voice_de_1.mp3"
+    assert (utterance.id, utterance.speaker, utterance.text) == ("common_voice_de_1", "abc", "Guten Tag.")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", r"t\.csv: the table is empty"),
+        ("path,text\n", r"t\.csv: the table has a header but no rows"),
+        ("path,words spoken\na.wav,hello\n", r"t\.csv: no column for the text .*--text-column"),
+        ("speech,text\na.wav,hello\n", r"t\.csv: no column for the audio .*--audio-column"),
+        ("path,text\na.wav,hello\nb.wav,one,two\n", r"t\.csv:3: 3 cells, but the header \(line 1\) has 2"),
+        ("path,text\n,hello\n", r"t\.csv:2: the column 'path' is empty"),
+        ("path,text,split\na.wav,hello,holdout\n", r"t\.csv:2: 'holdout' is not a split; known: train"),
+        ('path,text\na.wav,"hello\n', r"t\.csv:\d: malformed row"),
+        (b"path,text\na.wav,hello\nb.wav,h\xe9\n", r"t\.csv:3: not UTF-8"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_named(table, content, reason):
+    with pytest.raises(ManifestError, match=reason):
+        table(content)
+
+
+def test_a_missing_table_is_named(tmp_path):
+    with pytest.raises(ManifestError, match=r"t\.csv: cannot read the table"):
+        read_table(tmp_path / "t.csv", Columns())

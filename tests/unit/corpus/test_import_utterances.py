@@ -1,0 +1,116 @@
+"""From described utterances to manifests: given and drawn splits, what is left out, what is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr.corpus.importers.utterances import SplitRule, Utterance, write_splits
+from asr.corpus.manifest import cut_speaker, cut_text, read_manifest
+from asr.errors import ManifestError
+
+
+@pytest.fixture
+def audio(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.full(8000, 0.5), 8000)
+    return path
+
+
+@pytest.fixture
+def utterances(audio):
+    """Twenty utterances of ten speakers."""
+    return [Utterance(f"u{i:02}", audio, f"text {i}", f"t.csv:{i + 2}", speaker=f"s{i % 10}") for i in range(20)]
+
+
+def ids(folder, split):
+    return [cut.id for cut in read_manifest(folder / f"{split}.jsonl.gz")]
+
+
+def test_splits_are_drawn_by_speaker(utterances, tmp_path):
+    report = write_splits(utterances, tmp_path / "out", SplitRule(dev_share=0.2, test_share=0.1), language="en")
+    assert report.utterances == {"train": 14, "dev": 4, "test": 2}
+    assert report.skipped == ()
+    assert report.notes == ("dev and test drawn from the training utterances, by speaker, seed 0",)
+    cuts = {split: list(read_manifest(tmp_path / "out" / f"{split}.jsonl.gz")) for split in report.utterances}
+    speakers = [cut_speaker(cut) for split in cuts.values() for cut in {cut_speaker(c): c for c in split}.values()]
+    assert sorted(speakers) == [f"s{i}" for i in range(10)]
+    assert {cut.id: cut_text(cut) for split in cuts.values() for cut in split} == {u.id: u.text for u in utterances}
+    assert cuts["dev"][0].supervisions[0].language == "en"
+
+
+def test_given_splits_stand_and_missing_ones_are_drawn(utterances, audio, tmp_path):
+    utterances.append(Utterance("x", audio, "text", "t.csv:22", speaker="s0", split="test"))
+    report = write_splits(utterances, tmp_path / "out", SplitRule(dev_share=0.1))
+    assert ids(tmp_path / "out", "test") == ["x"]
+    assert report.utterances == {"train": 18, "dev": 2, "test": 1}
+    assert report.notes == ("dev drawn from the training utterances, by speaker, seed 0",)
+    utterances.append(Utterance("y", audio, "text", "t.csv:23", speaker="s0", split="dev"))
+    report = write_splits(utterances, tmp_path / "out", SplitRule())
+    assert report.utterances == {"train": 20, "dev": 1, "test": 1}
+    assert report.notes == ()
+
+
+def test_without_speakers_each_utterance_is_its_own_and_the_user_is_told(audio, tmp_path):
+    utterances = [Utterance(f"u{i}", audio, "text", f"t.csv:{i}") for i in range(10)]
+    report = write_splits(utterances, tmp_path / "out", SplitRule())
+    assert report.utterances == {"train": 8, "dev": 1, "test": 1}
+    assert report.notes[0].startswith("10 utterances name no speaker; each counts as a speaker of its own")
+
+
+def test_one_speaker_is_refused_unless_splits_are_by_utterance(audio, tmp_path):
+    utterances = [Utterance(f"u{i}", audio, "text", f"t.csv:{i}", speaker="me") for i in range(10)]
+    with pytest.raises(ManifestError, match=r"1 speaker\(s\) cannot be divided .* --split-by utterance"):
+        write_splits(utterances, tmp_path / "out", SplitRule())
+    assert not (tmp_path / "out").exists()
+    report = write_splits(utterances, tmp_path / "out", SplitRule(by="utterance"))
+    assert report.utterances == {"train": 8, "dev": 1, "test": 1}
+
+
+def test_bad_utterances_are_left_out_and_listed(utterances, audio, tmp_path):
+    bad = [
+        Utterance("gone", tmp_path / "gone.wav", "text", "t.csv:50", speaker="s0"),
+        Utterance("mute", audio, "  ", "t.csv:51", speaker="s0"),
+        Utterance("late", audio, "text", "t.csv:52", speaker="s0", start_s=0.5, duration_s=2.0),
+    ]
+    seen = []
+    report = write_splits([*bad, *utterances], tmp_path / "out", SplitRule(), on_utterance=lambda: seen.append(1))
+    assert sum(report.utterances.values()) == 20
+    assert len(seen) == 23
+    assert report.skipped[0].startswith("t.csv:50: ")
+    assert report.skipped[0].endswith("gone.wav: no such file")
+    assert report.skipped[1] == "t.csv:51: utterance mute: its transcript is empty"
+    assert "utterance late: 0.5 s to 2.5 s is not a part of" in report.skipped[2]
+
+
+def test_nothing_usable_is_an_error_with_the_first_reason(audio, tmp_path):
+    bad = [Utterance("gone", tmp_path / "gone.wav", "text", "t.csv:2")]
+    with pytest.raises(ManifestError, match=r"no utterance for training: 1 cannot be used; .*t\.csv:2: .*no such file"):
+        write_splits(bad, tmp_path / "out", SplitRule())
+    test = [Utterance("u", audio, "text", "t.csv:3", split="test")]
+    with pytest.raises(ManifestError, match=r"no utterance for training: 1 are of dev or test"):
+        write_splits(test, tmp_path / "out", SplitRule())
+
+
+def test_of_an_id_that_occurs_twice_the_first_is_kept_and_both_places_are_named(utterances, tmp_path):
+    twice = replace(utterances[3], where="t.csv:40", text="another")
+    report = write_splits([*utterances, twice], tmp_path / "out", SplitRule())
+    assert report.skipped == ("t.csv:40: the utterance id 'u03' occurs already at t.csv:5",)
+    assert sum(report.utterances.values()) == 20
+
+
+@pytest.mark.parametrize("id", ["", "a  b", "a\nb", "a(1)", " a"])
+def test_ids_that_a_trn_file_cannot_hold_are_left_out(utterances, audio, tmp_path, id):
+    report = write_splits([Utterance(id, audio, "text", "t.csv:1"), *utterances], tmp_path / "out", SplitRule())
+    (line,) = report.skipped
+    assert line.startswith("t.csv:1: ")
+    assert "its id is empty" in line or "cannot be an utterance id" in line
+
+
+def test_a_split_with_a_share_of_nothing_is_not_written_and_an_older_one_goes(utterances, tmp_path):
+    write_splits(utterances, tmp_path, SplitRule())
+    report = write_splits(utterances, tmp_path, SplitRule(test_share=0.0))
+    assert set(report.utterances) == {"train", "dev"}
+    assert {path.name for path in tmp_path.glob("*.gz")} == {"train.jsonl.gz", "dev.jsonl.gz"}
+    assert report.notes == ("dev drawn from the training utterances, by speaker, seed 0",)

@@ -1,0 +1,31 @@
+"""A decode folder holds one run: what an earlier one left is not taken for this one's."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from asr.bundle.bundle import ModelBundle
+from asr.errors import ConfigError
+from asr.inference.decode_corpus import write_decode_folder
+from asr.inference.recognizer import Recognizer
+from asr.model.acoustic import AcousticModel
+from asr.settings_file import load_config
+from asr.text.tokens import TokenTable
+from tests.conftest import TINY
+
+
+def test_decoding_again_removes_the_report_on_what_was_decoded_before(tmp_path):
+    for name in ("wer.json", "wer.txt", "report.html", "notes.txt"):
+        (tmp_path / name).write_text("earlier")
+    write_decode_folder(tmp_path, [], SimpleNamespace(bundle=SimpleNamespace(tokens=None)))
+    assert {path.name for path in tmp_path.iterdir()} == {"hyp.jsonl", "hyp.trn", "ref.trn", "notes.txt"}
+
+
+def test_a_search_that_does_not_exist_and_hotwords_without_a_bonus_are_refused():
+    config, tokens = load_config(None, TINY), TokenTable.from_texts(["ab"])
+    recognizer = Recognizer(ModelBundle(config, tokens, AcousticModel(config, len(tokens)).eval(), config.decode))
+    with pytest.raises(ConfigError, match="method='viterbi': greedy or beam"):
+        recognizer.transcribe(torch.zeros(16000), sample_rate=16000, method="viterbi", segment="none")
+    with pytest.raises(ConfigError, match="each needs its bonus"):
+        recognizer.transcribe(torch.zeros(16000), sample_rate=16000, hotwords=["ab"], segment="none")

@@ -1,0 +1,129 @@
+"""Searches of a dev set by several processes, against those of one, and against errors counted another way."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import TINY
+
+import asr
+from asr.bundle.bundle import ModelBundle
+from asr.bundle.files import LANGUAGE_MODEL
+from asr.config import DecodeSettings
+from asr.decode.beam import beam_search
+from asr.decode.ngram_scorer import TokenNgramScorer
+from asr.decode.scorers import WeightedScorer
+from asr.errors import ModelError
+from asr.inference.recognizer import Recognizer
+from asr.lm.arpa import read_arpa, write_arpa
+from asr.lm.estimate import token_ngram
+from asr.model.acoustic import AcousticModel
+from asr.settings_file import load_config
+from asr.text.tokens import TokenTable
+from asr.tuning.dev_search import DevBatch, DevSearch, require_language_models, usual_jobs
+
+TEXTS = ["ab cd", "ab ab", "cd dc ab", "dc", "cd ab"]
+SETTINGS = [
+    DecodeSettings(lm_weight=lm_weight, insertion_bonus=bonus, beam_size=beam_size)
+    for lm_weight, bonus, beam_size in [(0.0, 0.0, 8), (0.5, 0.5, 8), (1.0, -0.5, 4), (0.5, 1.5, 2)]
+]
+
+
+@pytest.fixture(scope="module")
+def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
+    """A model folder with a language model; its network is never asked."""
+    folder = tmp_path_factory.mktemp("exp") / "model"
+    config, tokens = load_config(None, TINY), TokenTable.from_texts(TEXTS)
+    ModelBundle(config, tokens, AcousticModel(config, len(tokens)), config.decode).save(folder)
+    write_arpa(token_ngram(TEXTS, tokens, 3), folder / LANGUAGE_MODEL)
+    return asr.load(folder)
+
+
+@pytest.fixture(scope="module")
+def batches(recognizer: Recognizer) -> list[DevBatch]:
+    """Log-posteriors that lean towards the transcripts, but not enough to be right without help."""
+    torch.manual_seed(5)
+    tokens = recognizer.bundle.tokens
+    found = []
+    for texts in (TEXTS[:3], TEXTS[3:], TEXTS[1:4]):
+        frames = [[frame for token in tokens.encode(text) for frame in (token, token, 0)] for text in texts]
+        scores = torch.randn(len(texts), max(map(len, frames)), len(tokens))
+        for row, path in enumerate(frames):
+            scores[row, range(len(path)), path] += 1.6
+        found.append(DevBatch(list(texts), scores.log_softmax(-1), torch.tensor([len(path) for path in frames])))
+    return found
+
+
+def distance(reference: list[str], hypothesis: list[str]) -> int:
+    """Levenshtein's, by his recursion."""
+    if not reference or not hypothesis:
+        return len(reference) + len(hypothesis)
+    return min(
+        distance(reference[1:], hypothesis) + 1,
+        distance(reference, hypothesis[1:]) + 1,
+        distance(reference[1:], hypothesis[1:]) + (reference[0] != hypothesis[0]),
+    )
+
+
+def test_the_errors_are_those_counted_another_way_over_each_utterance_alone(
+    recognizer: Recognizer, batches: list[DevBatch]
+) -> None:
+    tokens, folder = recognizer.bundle.tokens, recognizer.bundle.folder
+    assert folder is not None
+    scorer = TokenNgramScorer(read_arpa(folder / LANGUAGE_MODEL), tokens)
+    expected = []
+    for settings in SETTINGS:
+        errors = 0
+        for references, log_posteriors, lengths in batches:
+            for reference, frames, length in zip(references, log_posteriors, lengths, strict=True):
+                ((best, *_),) = beam_search(
+                    frames[None, :length],
+                    length[None],
+                    beam_size=settings.beam_size,
+                    scorers=[WeightedScorer(scorer, settings.lm_weight)],
+                    insertion_bonus=settings.insertion_bonus,
+                )
+                errors += distance(reference.split(), tokens.decode(best.tokens).split())
+        expected.append(errors)
+    advanced: list[int] = []
+    with DevSearch(recognizer, batches, 1) as dev:
+        assert dev.count_errors(SETTINGS, advanced.append) == expected
+    assert sum(advanced) == len(SETTINGS) * len(batches)
+    assert len(set(expected)) > 1  # or the settings would make no difference
+
+
+def test_two_processes_find_what_one_does(recognizer: Recognizer, batches: list[DevBatch]) -> None:
+    with DevSearch(recognizer, batches, 1) as alone, DevSearch(recognizer, batches, 2) as together:
+        assert together.count_errors(SETTINGS, int) == alone.count_errors(SETTINGS, int)
+        evidence, right = together.evidence(SETTINGS[1])
+        assert (evidence, right) == alone.evidence(SETTINGS[1])
+        assert len(evidence) == len(right) > 10
+        assert 0 < sum(right) < len(right)
+        # A complaint about the model folder comes from the process as it would come from here.
+        with pytest.raises(ModelError, match="lm is words"):
+            together.count_errors([SETTINGS[1].model_copy(update={"lm": "words"})], int)
+
+
+@pytest.mark.parametrize(
+    ("decode", "missing"),
+    [
+        ({"lm": "words", "lm_weight": 0.0}, "lm is words, but there is no lm.words.arpa.gz"),
+        ({"rnn_weight": 0.3}, "there is no rnnlm"),
+        ({"rescore_weight": 0.3}, "there is no rnnlm"),
+    ],
+)
+def test_a_language_model_that_the_settings_name_and_the_folder_lacks_is_an_error(
+    recognizer: Recognizer, decode: dict[str, str | float], missing: str
+) -> None:
+    require_language_models(recognizer)
+    assert recognizer.bundle.folder is not None
+    with pytest.raises(ModelError, match=missing):
+        require_language_models(asr.load(recognizer.bundle.folder, decode=decode))
+
+
+@pytest.mark.parametrize(("audio_s", "jobs"), [(0.0, 1), (200.0, 1), (1e6, 7), (700.0, 4)])
+def test_little_audio_is_not_worth_many_processes(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, audio_s: float, jobs: int
+) -> None:
+    monkeypatch.setattr("asr.tuning.dev_search.cores", lambda: 7)
+    assert usual_jobs(recognizer, audio_s) == jobs
