@@ -14,6 +14,7 @@ import asr
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import read_manifest
 from asr.features.batching import collate
+from asr.inference.decoder import Search
 
 SIZES = (2, 8, 32)
 
@@ -30,10 +31,12 @@ def main() -> None:
         for start in range(0, len(cuts), size):
             group = slice(start, start + size)
             ids = [cut.id for cut in cuts[group]]
-            log_posteriors, lengths = recognizer.log_posteriors(collate(waveforms[group], [[]] * len(ids), ids))
+            log_posteriors, lengths = recognizer.decoder.log_posteriors(collate(waveforms[group], [[]] * len(ids), ids))
             posteriors += [row[:length] for row, length in zip(log_posteriors, lengths.tolist(), strict=True)]
             for method in ("greedy", "beam"):
-                tokens[method] += [best[0].tokens for best in recognizer.search(log_posteriors, lengths, method)]
+                tokens[method] += [
+                    best[0].tokens for best in recognizer.decoder.search(log_posteriors, lengths, Search(method))
+                ]
         return posteriors, tokens
 
     alone, alone_tokens = results(1)

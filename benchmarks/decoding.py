@@ -152,10 +152,10 @@ def compute_posteriors(model: Path, manifest: Path) -> tuple[list[Tensor], list[
     """Return each utterance's log-posteriors, the longest first, and its reference."""
     recognizer = asr.load(model, accelerator="cpu")
     cuts = read_manifest(manifest).to_eager()
-    references = transcripts(cuts, recognizer.bundle.config.text)
+    references = transcripts(cuts, recognizer.decoder.bundle.config.text)
     pairs = []
-    for batch in evaluation_batches(cuts, recognizer.bundle.config):
-        for name, frames, length in zip(batch.ids, *recognizer.log_posteriors(batch), strict=True):
+    for batch in evaluation_batches(cuts, recognizer.decoder.bundle.config):
+        for name, frames, length in zip(batch.ids, *recognizer.decoder.log_posteriors(batch), strict=True):
             pairs.append((frames[:length].clone(), references[name]))
     pairs.sort(key=lambda pair: -len(pair[0]))
     return [frames for frames, _ in pairs], [text for _, text in pairs]

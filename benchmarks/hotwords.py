@@ -29,6 +29,7 @@ import asr
 from asr.bundle.files import CONFIG, DECODER, LANGUAGE_MODEL, TOKENS, WEIGHTS, WORD_LANGUAGE_MODEL
 from asr.config import DecodeSettings
 from asr.corpus.manifest import read_manifest, transcripts
+from asr.inference.decoder import Search
 from asr.inference.recognizer import Recognizer
 from asr.lm.arpa import write_arpa
 from asr.lm.estimate import token_ngram
@@ -87,7 +88,7 @@ def with_language_models(model: Path, texts: Sequence[str], folder: Path, decode
     folder.mkdir(exist_ok=True)
     for name in (CONFIG, DECODER, TOKENS, WEIGHTS):
         shutil.copy(model / name, folder)
-    bundle = asr.load(folder, accelerator="cpu").bundle
+    bundle = asr.load(folder, accelerator="cpu").decoder.bundle
     write_arpa(token_ngram(texts, bundle.tokens, bundle.decoder.lm_order), folder / LANGUAGE_MODEL)
     write_arpa(kneser_ney([text.split() for text in texts], WORD_ORDER), folder / WORD_LANGUAGE_MODEL)
     return asr.load(folder, accelerator="cpu", decode=decode)
@@ -96,11 +97,11 @@ def with_language_models(model: Path, texts: Sequence[str], folder: Path, decode
 def count(recognizer: Recognizer, batches: Sequence[DevBatch], words: Sequence[str], bonus: float) -> Found:
     """Decode, with the words as hotwords if the bonus is not 0."""
     total = Found()
-    hotwords = dict.fromkeys(words, bonus) if bonus else None
+    hotwords = dict.fromkeys(words, bonus) if bonus else {}
     for batch in batches:
-        nbest = recognizer.search(batch.log_posteriors, batch.lengths, "beam", hotwords=hotwords)
+        nbest = recognizer.decoder.search(batch.log_posteriors, batch.lengths, Search("beam", hotwords))
         for reference, hypotheses in zip(batch.references, nbest, strict=True):
-            total = total.plus(compare(reference, recognizer.bundle.tokens.decode(hypotheses[0].tokens), words))
+            total = total.plus(compare(reference, recognizer.decoder.bundle.tokens.decode(hypotheses[0].tokens), words))
     return total
 
 
@@ -122,9 +123,9 @@ def compare(reference: str, hypothesis: str, words: Sequence[str]) -> Found:
 
 def tuned(recognizer: Recognizer, dev: Sequence[DevBatch]) -> DecodeSettings:
     def count_errors(_: str, settings: Sequence[DecodeSettings]) -> list[int]:
-        return [sum(word_errors(recognizer, batch, item) for batch in dev) for item in settings]
+        return [sum(word_errors(recognizer.decoder, batch, item) for batch in dev) for item in settings]
 
-    return tune(count_errors, recognizer.bundle.decoder).best
+    return tune(count_errors, recognizer.decoder.bundle.decoder).best
 
 
 def main() -> None:
@@ -134,9 +135,11 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=5)
     arguments = parser.parse_args()
     recognizer = asr.load(arguments.model, accelerator="cpu")
-    texts = list(transcripts(read_manifest(arguments.data / "train.jsonl.gz"), recognizer.bundle.config.text).values())
+    texts = list(
+        transcripts(read_manifest(arguments.data / "train.jsonl.gz"), recognizer.decoder.bundle.config.text).values()
+    )
     dev, test = (
-        list(run_network(recognizer, read_manifest(arguments.data / f"{split}.jsonl.gz").to_eager()))
+        list(run_network(recognizer.decoder, read_manifest(arguments.data / f"{split}.jsonl.gz").to_eager()))
         for split in ("dev", "test")
     )
 

@@ -103,7 +103,7 @@ def compare_files(recognizer: Recognizer, joined: Joined, references: list[str],
         for first, beyond in files:
             start, end = round(joined.starts_s[first] * rate_hz), round(joined.ends_s[beyond - 1] * rate_hz)
             transcript = recognizer.transcribe(
-                joined.waveform[start:end], sample_rate=rate_hz, method=arguments.method, segment=segment
+                joined.waveform[start:end], sample_rate_hz=rate_hz, method=arguments.method, segment=segment
             )
             counts += count_errors(" ".join(references[first:beyond]), transcript.text, unit="word")
         print(f"WER in {len(files)} files of at most {arguments.files_s:g} s {counts.wer:.2%}, segments: {segment}")
@@ -114,11 +114,11 @@ def compare(arguments: argparse.Namespace) -> Joined:
     recognizer = asr.load(arguments.model, accelerator="cpu")
     rate_hz = recognizer.sample_rate_hz
     cuts = list(read_manifest(arguments.manifest))
-    references = [normalise(cut_text(cut), recognizer.bundle.config.text) for cut in cuts]
+    references = [normalise(cut_text(cut), recognizer.decoder.bundle.config.text) for cut in cuts]
     waveforms = [load_cut(cut, rate_hz) for cut in cuts]
-    single = [recognizer.transcribe(waveform, sample_rate=rate_hz, method=method) for waveform in waveforms]
+    single = [recognizer.transcribe(waveform, sample_rate_hz=rate_hz, method=method) for waveform in waveforms]
     joined = join(waveforms, rate_hz, pause)
-    whole = recognizer.transcribe(joined.waveform, sample_rate=rate_hz, method=method, segment=segment)
+    whole = recognizer.transcribe(joined.waveform, sample_rate_hz=rate_hz, method=method, segment=segment)
     alone = ErrorCounts()
     for reference, transcript in zip(references, single, strict=True):
         alone += count_errors(reference, transcript.text, unit="word")
@@ -164,7 +164,7 @@ class Cost:
 
 def measure(model: Path, method: str | None, segment: str, paths: list[Path]) -> Cost:
     recognizer = asr.load(model, accelerator="cpu")
-    recognizer.transcribe(np.zeros(16000, np.float32), sample_rate=16000, method=method)
+    recognizer.transcribe(np.zeros(16000, np.float32), sample_rate_hz=16000, method=method)
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     audio_s, words = 0.0, 0
     for path in paths:

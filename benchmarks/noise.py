@@ -21,6 +21,7 @@ from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import read_manifest, transcripts
 from asr.features.batching import collate
 from asr.features.conditions import add_evaluation_noise, add_evaluation_reverb
+from asr.inference.decoder import Search
 from asr.scoring.errors_count import ErrorCounts, count_errors
 
 BATCH = 16
@@ -35,7 +36,7 @@ def main() -> None:
     recognizer = asr.load(arguments.model, accelerator="cpu")
     rate_hz = recognizer.sample_rate_hz
     cuts = list(read_manifest(arguments.manifest))
-    references = transcripts(cuts, recognizer.bundle.config.text)
+    references = transcripts(cuts, recognizer.decoder.bundle.config.text)
 
     def errors(condition: Callable[[Waveform, str], Waveform]) -> ErrorCounts:
         total = ErrorCounts()
@@ -44,9 +45,11 @@ def main() -> None:
             waveforms = [torch.from_numpy(condition(load_cut(cut, rate_hz), cut.id)) for cut in group]
             batch = collate(waveforms, [[]] * len(group), [cut.id for cut in group])
             for name, (best, *_) in zip(
-                batch.ids, recognizer.search(*recognizer.log_posteriors(batch), "greedy"), strict=True
+                batch.ids,
+                recognizer.decoder.search(*recognizer.decoder.log_posteriors(batch), Search("greedy")),
+                strict=True,
             ):
-                hypothesis = recognizer.bundle.tokens.decode(best.tokens)
+                hypothesis = recognizer.decoder.bundle.tokens.decode(best.tokens)
                 total += count_errors(references[name], hypothesis, unit="word")
         return total
 

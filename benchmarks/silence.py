@@ -28,7 +28,7 @@ def main() -> None:
     recognizer = asr.load(arguments.model, accelerator="cpu")
     rate_hz = recognizer.sample_rate_hz
     cuts = list(read_manifest(arguments.manifest))
-    references = transcripts(cuts, recognizer.bundle.config.text)
+    references = transcripts(cuts, recognizer.decoder.bundle.config.text)
     print("    before      after        cut      whole")
     for before_s, after_s in AROUND_S:
         rates = []
@@ -36,7 +36,7 @@ def main() -> None:
             total = ErrorCounts()
             for cut in cuts:
                 waveform = with_silence(load_cut(cut, rate_hz), cut.id, before_s, after_s, rate_hz)
-                found = recognizer.transcribe(waveform, sample_rate=rate_hz, method="greedy", segment=segment)
+                found = recognizer.transcribe(waveform, sample_rate_hz=rate_hz, method="greedy", segment=segment)
                 total += count_errors(references[cut.id], found.text, unit="word")
             rates.append(f"{100 * total.wer:9.2f} %")
         print(f"{before_s:8.1f} s {after_s:8.1f} s", *rates, sep="", flush=True)

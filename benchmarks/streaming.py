@@ -24,6 +24,7 @@ import asr
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import read_manifest, transcripts
 from asr.features.batching import collate
+from asr.inference.decoder import Search
 from asr.inference.recognizer import Recognizer
 from asr.inference.stream import END_SILENCE_S, OverlappingChunks
 from asr.scoring.errors_count import ErrorCounts, count_errors
@@ -44,35 +45,37 @@ def main() -> None:
     recognizer = asr.load(arguments.model, accelerator="cpu")
     rate_hz = recognizer.sample_rate_hz
     cuts = list(read_manifest(arguments.manifest))
-    references = list(transcripts(cuts, recognizer.bundle.config.text).values())
+    references = list(transcripts(cuts, recognizer.decoder.bundle.config.text).values())
     waveforms = [load_cut(cut, rate_hz) for cut in cuts]
     joined = join(waveforms, rate_hz)
     print(describe())
-    print(f"network          {recognizer.bundle.config.model.network}")
-    if recognizer.model.streams:
-        print(f"heard            with a carried state; a frame looks {recognizer.model.lookahead_s:.3f} s ahead")
+    print(f"network          {recognizer.decoder.bundle.config.model.network}")
+    if recognizer.decoder.model.streams:
+        print(
+            f"heard            with a carried state; a frame looks {recognizer.decoder.model.lookahead_s:.3f} s ahead"
+        )
     else:
         print(f"heard            in overlapping chunks, a new one every {OverlappingChunks.renewal_s:g} s")
-    wait_s = END_SILENCE_S + (recognizer.model.lookahead_s if recognizer.model.streams else 0.0)
+    wait_s = END_SILENCE_S + (recognizer.decoder.model.lookahead_s if recognizer.decoder.model.streams else 0.0)
     print(f"final            {wait_s:.2f} s after an utterance's end")
 
     whole, wholly = ErrorCounts(), []
     for waveform, reference in zip(waveforms, references, strict=True):
-        log_posteriors, lengths = recognizer.log_posteriors(collate([torch.from_numpy(waveform)], [[]], [""]))
+        log_posteriors, lengths = recognizer.decoder.log_posteriors(collate([torch.from_numpy(waveform)], [[]], [""]))
         wholly.append(log_posteriors[0])
-        best = recognizer.search(log_posteriors, lengths, arguments.method)[0][0]
-        whole += count_errors(reference, recognizer.bundle.tokens.decode(best.tokens), unit="word")
+        best = recognizer.decoder.search(log_posteriors, lengths, Search(arguments.method))[0][0]
+        whole += count_errors(reference, recognizer.decoder.bundle.tokens.decode(best.tokens), unit="word")
     print_errors("whole utterances", whole)
 
     streamed, difference = ErrorCounts(), 0.0
     for waveform, reference, log_posteriors in zip(waveforms, references, wholly, strict=True):
         text, _ = stream(recognizer, waveform, arguments)
         streamed += count_errors(reference, text, unit="word")
-        if recognizer.model.streams:
+        if recognizer.decoder.model.streams:
             carried = in_blocks(recognizer, waveform, arguments.block_s)
             difference = max(difference, float((carried - log_posteriors).abs().max()))
     print_errors("each as a stream", streamed)
-    if recognizer.model.streams:
+    if recognizer.decoder.model.streams:
         print(f"log-posteriors   differ by {difference:.1e} at most")
 
     text, blocks_s = stream(recognizer, joined, arguments)
@@ -99,11 +102,11 @@ def join(waveforms: list[Waveform], rate_hz: int) -> Waveform:
 
 def in_blocks(recognizer: Recognizer, waveform: Waveform, block_s: float) -> torch.Tensor:
     """Return the log-posteriors `(frame, token)` of a waveform that arrives in blocks."""
-    state, pieces = recognizer.model.start(), []
+    state, pieces = recognizer.decoder.model.start(), []
     for block in torch.from_numpy(waveform).split(round(block_s * recognizer.sample_rate_hz)):
-        piece, state = recognizer.model.step(block, state)
+        piece, state = recognizer.decoder.model.step(block, state)
         pieces.append(piece)
-    piece, _ = recognizer.model.step(torch.zeros(0), state, last=True)
+    piece, _ = recognizer.decoder.model.step(torch.zeros(0), state, last=True)
     return torch.cat([*pieces, piece])
 
 
@@ -118,7 +121,7 @@ def stream(recognizer: Recognizer, waveform: Waveform, arguments: argparse.Names
             yield waveform[start : start + size]
             seconds.append(time.perf_counter() - began)
 
-    results = recognizer.stream(blocks(), sample_rate=recognizer.sample_rate_hz, method=arguments.method)
+    results = recognizer.stream(blocks(), sample_rate_hz=recognizer.sample_rate_hz, method=arguments.method)
     return " ".join(result.text for result in results if result.is_final), seconds
 
 

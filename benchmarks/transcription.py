@@ -33,6 +33,7 @@ from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import read_manifest, transcripts
 from asr.export.export import export_onnx, export_torch
 from asr.features.batching import evaluation_batches
+from asr.inference.decoder import Search
 from asr.inference.recognizer import Recognizer
 from asr.lm.arpa import write_arpa
 from asr.lm.kneser_ney import kneser_ney
@@ -44,17 +45,17 @@ STARTS = 7
 
 
 def with_torch(recognizer: Recognizer, cuts: CutSet, method: str) -> Hypotheses:
-    config, tokens = recognizer.bundle.config, recognizer.bundle.tokens
+    config, tokens = recognizer.decoder.bundle.config, recognizer.decoder.bundle.tokens
     return {
         name: tokens.decode(decoded.hypotheses[0].tokens)
         for batch in evaluation_batches(cuts, config)
-        for name, decoded in zip(batch.ids, recognizer.decode(batch, method), strict=True)
+        for name, decoded in zip(batch.ids, recognizer.decoder.decode(batch, Search(method)), strict=True)
     }
 
 
 def with_onnx(recognizer: asr.runtime.OnnxRecognizer, cuts: CutSet) -> Hypotheses:
     rate_hz = recognizer.sample_rate_hz
-    return {cut.id: recognizer.transcribe(load_cut(cut, rate_hz), sample_rate=rate_hz).text for cut in cuts}
+    return {cut.id: recognizer.transcribe(load_cut(cut, rate_hz), sample_rate_hz=rate_hz).text for cut in cuts}
 
 
 def with_pocketsphinx(dictionary: Path, lm: Path, cuts: CutSet) -> Hypotheses:
@@ -95,7 +96,7 @@ def main() -> None:
     cuts = read_manifest(arguments.manifest).to_eager()
     audio_s = sum(cut.duration for cut in cuts)
     recognizer = asr.load(arguments.model, accelerator="cpu")
-    references = transcripts(cuts, recognizer.bundle.config.text)
+    references = transcripts(cuts, recognizer.decoder.bundle.config.text)
     in_bf16 = asr.load(arguments.model, accelerator="cpu", precision="bf16")
     print(f"{describe('onnxruntime')}\n{arguments.manifest}: {len(cuts)} utterances, {audio_s / 60:.1f} min")
 
@@ -112,7 +113,7 @@ def main() -> None:
             size = export_onnx(arguments.model, export, int8=name == "int8")
             exported = asr.runtime.load(export)
             systems[f"ONNX {name}, {size / 1e6:.2f} MB"] = lambda exported=exported: with_onnx(exported, cuts)
-        if recognizer.default_method == "beam":
+        if recognizer.decoder.method_of(Search()) == "beam":
             systems["torch float32, beam search"] = lambda: with_torch(recognizer, cuts, "beam")
         if arguments.corpus_dir is not None:
             etc = arguments.corpus_dir / "etc"

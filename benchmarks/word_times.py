@@ -25,7 +25,7 @@ def main() -> None:
     cuts = read_manifest(arguments.manifest).to_eager()
     times = {cut.id: cut.supervisions[0].alignment["word"] for cut in cuts}
     starts, ends = [], []
-    for aligned in align_cuts(recognizer, cuts):
+    for aligned in align_cuts(recognizer.decoder, cuts):
         for word, item in zip(aligned.words, times[aligned.id], strict=True):
             assert word.text == item.symbol
             starts.append(1000 * (word.start_s - item.start))

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
 import soundfile
@@ -39,12 +39,16 @@ from asr.audio.sound_file import (
 )
 from asr.errors import AudioError
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
 STDIN = "-"
 RECORDING_SUFFIXES: frozenset[str] = AUDIO_SUFFIXES | FFMPEG_SUFFIXES
 """Audio and video that `open_audio` reads, the latter half where ffmpeg is installed."""
 BLOCK_S = 10.0
 
-Source: TypeAlias = "str | os.PathLike[str]"
+Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO"
+"""Where a recording is: a path, `-` for standard input, the bytes of a file, or a file open for reading bytes."""
 
 
 @dataclass(frozen=True)
@@ -66,20 +70,18 @@ class AudioStream:
 
 
 @contextmanager
-def open_audio(path: Source) -> Iterator[AudioStream]:
+def open_audio(source: Source) -> Iterator[AudioStream]:
     """Open any audio or video file, or standard input, to read it in blocks of `BLOCK_S`.
 
     Args:
-        path: a file that libsndfile or ffmpeg can decode; `-` for standard input, which is copied to a temporary file
-            first, since the headers of many formats stand at the end or are looked at twice.
+        source: in a format that libsndfile or ffmpeg can decode. All but paths are copied to a temporary file first,
+            since the headers of many formats stand at the end or are looked at twice.
 
     Raises:
         AudioError: it is missing, not audio, empty or damaged, or needs ffmpeg and there is none.
     """
     with ExitStack() as stack:
-        file, name = Path(path), os.fspath(path)
-        if name == STDIN:
-            file, name = stack.enter_context(stdin_as_file()), "standard input"
+        file, name = stack.enter_context(_as_file(source))
         unknown = None
         try:
             sound = stack.enter_context(open_sound(file, name))
@@ -95,29 +97,53 @@ def open_audio(path: Source) -> Iterator[AudioStream]:
             yield AudioStream(stream.sample_rate_hz, stream.channels, stream.duration_s, _ffmpeg_blocks(stream, name))
 
 
+def is_source(audio: object) -> TypeIs[Source]:
+    """Return whether something is a recording to be opened, in contrast to its samples."""
+    return isinstance(audio, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(audio, "read")
+
+
+def source_name(source: Source) -> str | None:
+    """Return the path of a recording as it was given; None for bytes and open files."""
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else None
+
+
 @contextmanager
-def stdin_as_file() -> Iterator[Path]:
-    """Copy standard input to a temporary file, which is removed with the block."""
+def _as_file(source: Source) -> Iterator[tuple[Path, str]]:
+    """Yield the file to read and what messages call it."""
+    if isinstance(source, (str, os.PathLike)) and os.fspath(source) != STDIN:
+        yield Path(source), os.fspath(source)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "stdin"
-        with path.open("wb") as copy:
-            shutil.copyfileobj(sys.stdin.buffer, copy)
-        yield path
+        copy = Path(folder) / "audio"
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            copy.write_bytes(source)
+            yield copy, "the bytes given"
+            return
+        standard = isinstance(source, (str, os.PathLike))
+        given: BinaryIO = sys.stdin.buffer if standard else source  # type: ignore[assignment]
+        name = "standard input" if standard else "the file object"
+        with copy.open("wb") as file:
+            try:
+                shutil.copyfileobj(given, file)
+            except TypeError:
+                raise AudioError(f"{name}: gives text, not bytes; open it with mode 'rb'") from None
+        yield copy, name
 
 
-def audio_blocks(path: Source, sample_rate_hz: int, *, channel: int | None = None) -> Iterator[NDArray[np.float32]]:
+def audio_blocks(source: Source, sample_rate_hz: int, *, channel: int | None = None) -> Iterator[NDArray[np.float32]]:
     """Yield a recording as consecutive blocks `(sample,)`, mono float32 at `sample_rate_hz`.
 
     Args:
-        path: as for `open_audio`.
+        source: as for `open_audio`.
         sample_rate_hz: the rate to resample to.
         channel: the one to take, counted from 0; None for the average of all.
 
     Raises:
         AudioError: as `open_audio`; or the recording has no such channel.
     """
-    with open_audio(path) as stream:
-        mono = (one_channel(block, channel, os.fspath(path)) for block in stream.blocks)
+    name = source_name(source) or "the recording"
+    with open_audio(source) as stream:
+        mono = (one_channel(block, channel, name) for block in stream.blocks)
         yield from resampled(mono, stream.sample_rate_hz, sample_rate_hz)
 
 
@@ -133,12 +159,12 @@ def waveform_blocks(
     return resampled((mono[start : start + step] for start in range(0, len(mono), step)), from_hz, to_hz)
 
 
-def load_audio(path: Source, sample_rate_hz: int, *, channel: int | None = None) -> NDArray[np.float32]:
+def load_audio(source: Source, sample_rate_hz: int, *, channel: int | None = None) -> NDArray[np.float32]:
     """Return a whole recording as `(sample,)` mono float32 at `sample_rate_hz`.
 
     Args and Raises: as `audio_blocks`.
     """
-    return np.concatenate(list(audio_blocks(path, sample_rate_hz, channel=channel)))
+    return np.concatenate(list(audio_blocks(source, sample_rate_hz, channel=channel)))
 
 
 def resampled(

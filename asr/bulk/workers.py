@@ -18,7 +18,7 @@ from asr.errors import AsrError, AudioError
 
 if TYPE_CHECKING:
     from asr.audio.segment import Segmentation
-    from asr.inference.recognizer import Method, Precision
+    from asr.inference.decoder import Method, Precision
     from asr.transcript.transcript import Transcript
 
 # Of a file its transcripts, one unless its channels are transcribed separately, or why it has none.

@@ -26,7 +26,6 @@ def align(
     the whole compares the text with the best that the model hears: low too where words are heard that the text lacks.
     """
     import asr
-    from asr.inference.text_alignment import align_file
 
     if audio.name.endswith(_MANIFEST_SUFFIXES):
         if text is not None or text_file is not None:
@@ -42,7 +41,7 @@ def align(
             raise asr.AsrError(f"{text_file}: not UTF-8 ({error.reason} at byte {error.start})") from None
     if not (text or "").strip():
         raise typer.BadParameter("the text is empty", param_hint="TEXT")
-    aligned = align_file(asr.load(model, accelerator=accelerator), audio, text or "")
+    aligned = asr.load(model, accelerator=accelerator).align(audio, text or "")
     typer.echo(f"{'start_s':>8} {'end_s':>8}  {'fit':5}  word", err=True)  # stdout is the lines alone
     for word in aligned.words:
         note = "  fits badly" if word.fits_badly else ""
@@ -62,7 +61,7 @@ def _align_manifest(model: Path, manifest: Path, accelerator: Accelerator) -> No
     cuts = read_manifest(manifest).to_eager()
     utterances = []
     with progress("align", len(cuts)) as advance:
-        for aligned in align_cuts(asr.load(model, accelerator=accelerator), cuts):
+        for aligned in align_cuts(asr.load(model, accelerator=accelerator).decoder, cuts):
             utterances.append(aligned)
             advance(1)
     for aligned in sorted(utterances, key=lambda aligned: (aligned.worst_fit, aligned.fit)):

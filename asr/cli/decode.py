@@ -31,22 +31,23 @@ def decode(
     from asr.cli.options import decode_settings, hotword_bonuses
     from asr.corpus.manifest import read_manifest
     from asr.inference.decode_corpus import decode_cuts, write_decode_folder, write_run
+    from asr.inference.decoder import Search
     from asr.scoring.trn import check_ids
 
     cuts = read_manifest(manifest).to_eager()
     check_ids([cut.id for cut in cuts], out)  # and that there is room for the result, before the work and not after it
     out.mkdir(parents=True, exist_ok=True)
-    recognizer = asr.load(model, accelerator=accelerator, decode=decode_settings(overrides))
-    hotwords = hotword_bonuses(hotword)
-    method = method or ("beam" if hotwords else recognizer.default_method)
+    decoder = asr.load(model, accelerator=accelerator, decode=decode_settings(overrides)).decoder
+    search = Search(method, hotword_bonuses(hotword))
+    method = decoder.method_of(search)
     began = time.perf_counter()
     utterances = []
     with progress("decode", len(cuts)) as advance:
-        for utterance in decode_cuts(recognizer, cuts, method, hotwords):
+        for utterance in decode_cuts(decoder, cuts, search):
             utterances.append(utterance)
             advance(1)
     seconds, audio_s = time.perf_counter() - began, sum(cut.duration for cut in cuts)
-    write_decode_folder(out, utterances, recognizer)
+    write_decode_folder(out, utterances, decoder)
     write_run(out, manifest, method, audio_s, seconds)
     typer.echo(
         f"{out}: {len(utterances)} utterances, {audio_s / 60:.1f} min of audio, "

@@ -313,7 +313,9 @@ def print_stream(
     show = _on_terminal if sys.stdout.isatty() else _in_lines
     with _until_interrupted() as interrupted:
         arriving = _read_ahead(blocks, interrupted)
-        for partial in recognizer.stream(arriving, sample_rate=sample_rate_hz, method=method, hotwords=hotwords):
+        for partial in recognizer.stream(
+            arriving, sample_rate_hz=sample_rate_hz, method=method, hotwords=hotwords or ()
+        ):
             show(partial, sys.stdout.write)
             sys.stdout.flush()
     if interrupted.is_set():

@@ -57,27 +57,27 @@ def tune(
     given = decode_settings(overrides)
     if chosen := [name for name in CHOSEN if name in given]:
         raise typer.BadParameter(f"{', '.join(chosen)}: that is what `asr tune` chooses", param_hint="--set")
-    recognizer = asr.load(model, accelerator=accelerator, decode=given)
-    if recognizer.bundle.decoder.lm == "tokens" and recognizer.bundle.lm_path is None:
+    decoder = asr.load(model, accelerator=accelerator, decode=given).decoder
+    if decoder.bundle.decoder.lm == "tokens" and decoder.bundle.lm_path is None:
         raise ModelError(f"{model}: no language model to weigh; `asr lm ngram TEXT --model {model}` estimates one")
-    require_language_models(recognizer)
+    require_language_models(decoder)
     cuts = read_manifest(manifest).to_eager()
     batches = []
     with progress("log-posteriors", len(cuts)) as advance:
-        for batch in run_network(recognizer, cuts):
+        for batch in run_network(decoder, cuts):
             batches.append(batch)
             advance(len(batch.references))
     words = sum(len(reference.split()) for batch in batches for reference in batch.references)
     if not words:
         raise ScoringError(f"{manifest}: no transcript holds a word, so there are no errors to choose by")
-    jobs = jobs or usual_jobs(recognizer, sum(cut.duration for cut in cuts))
-    with DevSearch(recognizer, batches, jobs) as dev:
+    jobs = jobs or usual_jobs(decoder, sum(cut.duration for cut in cuts))
+    with DevSearch(decoder, batches, jobs) as dev:
 
         def count_errors(what: str, settings: Sequence[DecodeSettings]) -> list[int]:
             with progress(what, len(settings) * len(batches)) as advance:
                 return dev.count_errors(settings, advance)
 
-        result = tune(count_errors, recognizer.bundle.decoder)
+        result = tune(count_errors, decoder.bundle.decoder)
         evidence, right = dev.evidence(result.best)
     calibration = fit_calibration(evidence, right)
     save_decoder(result.best, model)

@@ -26,7 +26,7 @@ Source: Aho and Corasick 1975, "Efficient string matching: an aid to bibliograph
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -41,6 +41,20 @@ from asr.text.tokens import BLANK, SPACE, TokenTable, characters
 DEFAULT_BONUS = 5.0
 
 _ROOT = 0
+
+
+def hotword_bonuses(hotwords: Mapping[str, float] | Iterable[str]) -> dict[str, float]:
+    """Return the bonus of each hotword; those given without one get `DEFAULT_BONUS`.
+
+    Raises:
+        ConfigError: what is given is neither a mapping nor a list of texts.
+    """
+    if isinstance(hotwords, Mapping):
+        return dict(hotwords)
+    phrases = [hotwords] if isinstance(hotwords, str) else list(hotwords or ())
+    if isinstance(hotwords, str) or not all(isinstance(phrase, str) for phrase in phrases):
+        raise ConfigError(f"hotwords={hotwords!r}: a list such as ['anna'], or bonuses such as {{'anna': 5.0}}")
+    return dict.fromkeys(phrases, DEFAULT_BONUS)
 
 
 class HotwordScorer(TableScorer):

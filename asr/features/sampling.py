@@ -105,8 +105,6 @@ def batches(segments: Iterable[Segment], rate_hz: int) -> Iterator[list[Segment]
 
 
 def _by_length(waiting: list[Segment], rate_hz: int) -> Iterator[list[Segment]]:
-    from asr.features.sampling import group_by_padded_size  # torch
-
     return group_by_padded_size(sorted(waiting, key=_samples), _samples, SEGMENT_BATCH_S * rate_hz)
 
 

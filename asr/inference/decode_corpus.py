@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from asr.corpus.manifest import transcripts
 from asr.features.batching import evaluation_batches
 from asr.files import write_text
-from asr.inference.recognizer import Method, Recognizer
+from asr.inference.decoder import Decoder, Method, Search
 from asr.scoring.report import REPORTS
 from asr.scoring.trn import write_trn
 from asr.transcript.words import Decoded
@@ -29,27 +29,25 @@ class DecodedUtterance:
     decoded: Decoded
 
 
-def decode_cuts(
-    recognizer: Recognizer, cuts: Iterable[Cut], method: Method | None, hotwords: Mapping[str, float] | None = None
-) -> Iterator[DecodedUtterance]:
-    """Yield the utterances of a manifest in its order; `method` and `hotwords` as in `Recognizer.transcribe`.
+def decode_cuts(decoder: Decoder, cuts: Iterable[Cut], search: Search) -> Iterator[DecodedUtterance]:
+    """Yield the utterances of a manifest in its order.
 
     Raises:
         AudioError: a recording cannot be read; a word error rate over the others would not be the corpus'.
     """
-    config = recognizer.bundle.config
+    config = decoder.bundle.config
     references = transcripts(cuts, config.text)
     for batch in evaluation_batches(cuts, config):
-        for utterance_id, decoded in zip(batch.ids, recognizer.decode(batch, method, hotwords), strict=True):
+        for utterance_id, decoded in zip(batch.ids, decoder.decode(batch, search), strict=True):
             yield DecodedUtterance(utterance_id, references[utterance_id], decoded)
 
 
-def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], recognizer: Recognizer) -> None:
+def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], decoder: Decoder) -> None:
     """Write `ref.trn`, `hyp.trn` and `hyp.jsonl` (word times, n-best hypotheses and their scores).
 
     What `asr score` wrote there of earlier hypotheses is removed.
     """
-    tokens = recognizer.bundle.tokens
+    tokens = decoder.bundle.tokens
     references, hypotheses, records = {}, {}, []
     for utterance in utterances:
         best, *_ = nbest = utterance.decoded.hypotheses
@@ -59,7 +57,7 @@ def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], re
             "id": utterance.id,
             "text": text,
             "score": best.score,
-            "words": [asdict(word) for word in recognizer.words(utterance.decoded)],
+            "words": [asdict(word) for word in decoder.words(utterance.decoded)],
             "nbest": [
                 {
                     "text": tokens.decode(hypothesis.tokens),

@@ -1,43 +1,35 @@
 """The recogniser: audio in, transcripts with word times and confidences out.
 
-The way of a recording: `audio_blocks` → `segments` → `batches` → `collate` → `AcousticModel` → greedy or beam search →
-`align` → `Transcript`. `asr transcribe`, `asr decode` and `asr tune` all go through `Recognizer.log_posteriors` and
-`search`.
+The way of a recording: `audio_blocks` → `segments` → `batches` → `collate` → `Decoder.decode` → `Decoder.words` →
+`Transcript`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.audio.blocks import audio_blocks, checked_waveform, mix_down, waveform_blocks
-from asr.audio.segment import Counted, Segmentation, segments, speech_extent
+from asr.audio.blocks import Source, audio_blocks, checked_waveform, is_source, mix_down, source_name, waveform_blocks
+from asr.audio.segment import Counted, Segmentation, segments
 from asr.bundle.bundle import ModelBundle
-from asr.decode.align import align
-from asr.decode.beam import beam_search
-from asr.decode.greedy import greedy_search
-from asr.errors import AudioError, ConfigError, ModelError
-from asr.features.batching import Batch, collate
+from asr.decode.hotwords import hotword_bonuses
+from asr.errors import AudioError
+from asr.features.batching import collate
 from asr.features.sampling import batches
-from asr.inference.language_models import LanguageModels
+from asr.inference.decoder import Decoder, Method, Precision, Search
 from asr.inference.stream import END_SILENCE_S, LONGEST_UTTERANCE_S, Partial, listener, stream_results
+from asr.inference.text_alignment import AlignedText, align_audio
+from asr.machine import choose_accelerator
 from asr.transcript.confidence import Calibration
-from asr.transcript.hypothesis import Hypothesis
 from asr.transcript.transcript import Transcript
-from asr.transcript.words import Decoded, Word
-
-if TYPE_CHECKING:
-    from asr.config import DecodeSettings
-
-Method = Literal["greedy", "beam"]
-Precision = Literal["fp32", "bf16"]
+from asr.transcript.words import Word
 
 
 def load(
@@ -59,105 +51,123 @@ def load(
 
     Raises:
         ConfigError: `decode` has an unknown key or a value out of range.
-        ModelError: the folder is missing, incomplete or damaged, or `cuda` is asked for and there is none.
+        DeviceError: `cuda` is asked for and there is none.
+        ModelError: the folder is missing, incomplete or damaged.
     """
-    available = torch.cuda.is_available()
-    if accelerator == "cuda" and not available:
-        raise ModelError("accelerator cuda: torch sees no CUDA device; use auto or cpu")
-    device = "cuda" if available and accelerator != "cpu" else "cpu"
-    return Recognizer(ModelBundle.load(folder, decode), device, Calibration.load(Path(folder)), precision)
+    device = choose_accelerator(accelerator)
+    return Recognizer(Decoder(ModelBundle.load(folder, decode), device, Calibration.load(Path(folder)), precision))
 
 
 class Recognizer:
     """A loaded model folder, ready to transcribe."""
 
-    def __init__(
-        self,
-        bundle: ModelBundle,
-        device: str = "cpu",
-        calibration: Calibration | None = None,
-        precision: Precision = "fp32",
-    ) -> None:
-        """Move the bundle's model to `device`."""
-        self.bundle = bundle
-        self.precision: Precision = precision
-        self.calibration = calibration or Calibration()
-        self.device = torch.device(device)
-        self.model = bundle.model.to(self.device)
-        self._language_models = LanguageModels(bundle, self.device)
+    def __init__(self, decoder: Decoder) -> None:
+        """Work with the network and search of `decoder`; `asr.load` makes both of a model folder."""
+        self.decoder = decoder
+
+    def __repr__(self) -> str:
+        """Say which model it is, where it runs and how it searches."""
+        bundle, decoder = self.decoder.bundle, self.decoder
+        return (
+            f"<asr.Recognizer of {bundle.folder or 'a model in memory'}: {bundle.config.model.network}, "
+            f"{len(bundle.tokens)} tokens, {self.sample_rate_hz} Hz, {decoder.method_of(Search())} search, "
+            f"{decoder.precision} on {decoder.device}>"
+        )
 
     @property
     def sample_rate_hz(self) -> int:
-        """The rate the model works at; other audio is resampled."""
-        return self.model.sample_rate_hz
-
-    @property
-    def default_method(self) -> Method:
-        """`beam` if the model folder has a language model that its settings ask for, else `greedy`."""
-        return "beam" if self._language_models.are_used(self.bundle.decoder) else "greedy"
+        """The rate that the model works at; other audio is resampled."""
+        return self.decoder.sample_rate_hz
 
     def transcribe(
         self,
-        audio: str | os.PathLike[str] | NDArray[np.floating] | Tensor,
+        audio: Source | NDArray[np.floating] | Tensor,
         *,
-        sample_rate: int | None = None,
+        sample_rate_hz: int | None = None,
         method: Method | None = None,
-        hotwords: Mapping[str, float] | None = None,
+        hotwords: Mapping[str, float] | Iterable[str] = (),
         segment: Segmentation = "vad",
         channel: int | None = None,
         on_progress: Callable[[float], object] | None = None,
     ) -> Transcript:
-        """Transcribe a file or a waveform, of any length in the same memory unless `segment` is `none`.
+        """Transcribe a recording of any length; memory does not grow with it unless `segment` is `none`.
 
         Args:
-            audio: the path of an audio or video file, `-` for standard input, or samples in [-1, 1]: `(sample,)` or
-                `(channel, sample)`.
-            sample_rate: of a waveform, in Hz; files carry their own.
+            audio: the path of an audio or video file, `-` for standard input, an open binary file or the bytes of one,
+                or samples in [-1, 1]: `(sample,)` or `(channel, sample)`.
+            sample_rate_hz: of samples; files carry their own.
             method: greedy or beam search; by default beam if the model has a language model, or with hotwords.
-            hotwords: words and phrases that are expected, each with the natural-log bonus that its occurrence gets,
-                such as 5; names and other words that the model never heard among them.
-            segment: how a recording is cut, see `asr.inference.segment.segments`: `vad` where nobody speaks, `fixed`
-                where it is quiet if it is longer than 30 s, `none` not at all.
+            hotwords: expected words and phrases, such as names that the model never heard. `["anna"]`, or with the
+                natural-log bonus of each occurrence: `{"anna": 5.0}`.
+            segment: how a recording is cut, see `asr.audio.segment.segments`: `vad` at pauses, `fixed` at the quietest
+                place every 15 to 30 s, `none` not at all.
             channel: the channel to transcribe, counted from 0; None mixes all down.
-            on_progress: is told, each time some audio is done, how many seconds of it that were; they sum up to the
-                recording's duration.
+            on_progress: is called each time some audio is done, with its seconds; they sum up to the duration.
 
         Raises:
             AudioError: the audio cannot be used.
+            ConfigError: an argument has a value that it cannot have.
             TokenError: a hotword holds a character that is in none of the model's tokens.
         """
+        search = Search(method, hotword_bonuses(hotwords))
         rate_hz = self.sample_rate_hz
-        if isinstance(audio, (str, os.PathLike)):
-            name: str | None = os.fspath(audio)
-            blocks = audio_blocks(audio, rate_hz, channel=channel)
+        name: str | None = None
+        if is_source(audio):
+            name, blocks = source_name(audio), audio_blocks(audio, rate_hz, channel=channel)
         else:
-            if sample_rate is None or sample_rate <= 0:
-                raise AudioError("a waveform needs sample_rate=, its samples per second")
-            name, blocks = None, waveform_blocks(checked_waveform(_array(audio)), sample_rate, rate_hz, channel=channel)
-
+            if sample_rate_hz is None or sample_rate_hz <= 0:
+                raise AudioError("a waveform needs sample_rate_hz=, its samples per second")
+            blocks = waveform_blocks(checked_waveform(_array(audio)), sample_rate_hz, rate_hz, channel=channel)
         recording = Counted(blocks)
-        report = on_progress or (lambda _: None)
+        words = self._words(recording, search, segment, on_progress or (lambda _: None))
+        return Transcript.of(words, recording.samples / rate_hz, name, channel)
+
+    def _words(
+        self, recording: Counted, search: Search, segment: Segmentation, on_progress: Callable[[float], object]
+    ) -> list[Word]:
+        rate_hz = self.sample_rate_hz
         found: list[tuple[int, list[Word]]] = []
         done = 0
         for group in batches(segments(recording, rate_hz, segment), rate_hz):
             tensors = [torch.from_numpy(piece.waveform) for piece in group]
             batch = collate(tensors, [[]] * len(group), [""] * len(group))
-            for piece, decoded in zip(group, self.decode(batch, method, hotwords), strict=True):
-                found.append((piece.start, self.words(decoded, piece.start / rate_hz)))
+            for piece, decoded in zip(group, self.decoder.decode(batch, search), strict=True):
+                found.append((piece.start, self.decoder.words(decoded, piece.start / rate_hz)))
             covered = sum(piece.skipped + len(piece.waveform) for piece in group)
             done += covered
-            report(covered / rate_hz)
-        report((recording.samples - done) / rate_hz)
-        words = [word for _, words in sorted(found, key=lambda item: item[0]) for word in words]
-        return Transcript.of(words, recording.samples / rate_hz, name, channel)
+            on_progress(covered / rate_hz)
+        on_progress((recording.samples - done) / rate_hz)
+        return [word for _, words in sorted(found, key=lambda item: item[0]) for word in words]
+
+    def batch(
+        self, files: Iterable[str | os.PathLike[str]], *, hotwords: Mapping[str, float] | Iterable[str] = ()
+    ) -> Iterator[tuple[Path, Transcript | AudioError]]:
+        """Yield each file with its transcript, or with the reason why it has none.
+
+        One file after the other, in this process. `asr.transcribe_files` shares many files out among processes and
+        resumes an interrupted run.
+
+        Args:
+            files: paths of audio or video files.
+            hotwords: see `transcribe`.
+
+        Raises:
+            TokenError: as `transcribe`.
+        """
+        bonuses = hotword_bonuses(hotwords)
+        for file in files:
+            try:
+                yield Path(file), self.transcribe(file, hotwords=bonuses)
+            except AudioError as error:
+                yield Path(file), error
 
     def stream(
         self,
         blocks: Iterable[NDArray[np.floating] | Tensor],
         *,
-        sample_rate: int,
+        sample_rate_hz: int,
         method: Method | None = None,
-        hotwords: Mapping[str, float] | None = None,
+        hotwords: Mapping[str, float] | Iterable[str] = (),
         end_silence_s: float = END_SILENCE_S,
         longest_s: float = LONGEST_UTTERANCE_S,
     ) -> Iterator[Partial]:
@@ -165,123 +175,44 @@ class Recognizer:
 
         Args:
             blocks: the next samples each, in [-1, 1]: `(sample,)` or `(channel, sample)`, any number of them.
-            sample_rate: of the blocks, in Hz.
+            sample_rate_hz: of the blocks.
             method: search of the final results, as for `transcribe`; partial ones are always greedy.
             hotwords: see `transcribe`; they count in final results.
-            end_silence_s: an utterance ends when nothing was said for so long.
+            end_silence_s: an utterance ends after this much silence.
             longest_s: or when it would get longer than this, at a pause.
 
         Raises:
             AudioError: a block cannot be used.
+            ConfigError, TokenError: as `transcribe`.
         """
-        if sample_rate <= 0:
-            raise AudioError(f"sample_rate={sample_rate}: the samples per second are more than 0")
+        if sample_rate_hz <= 0:
+            raise AudioError(f"sample_rate_hz={sample_rate_hz}: the samples per second are more than 0")
+        search = Search(method, hotword_bonuses(hotwords))
         mono = (mix_down(checked_waveform(block)) for block in map(_array, blocks) if block.size)
         return stream_results(
-            self,
+            self.decoder,
             mono,
-            sample_rate,
-            listener(self.model),
-            method=method,
-            hotwords=hotwords,
+            sample_rate_hz,
+            listener(self.decoder.model),
+            search,
             end_silence_s=end_silence_s,
             longest_s=longest_s,
         )
 
-    def decode(
-        self, batch: Batch, method: Method | None = None, hotwords: Mapping[str, float] | None = None
-    ) -> list[Decoded]:
-        """Return each utterance's hypotheses, best first, with the alignment of the best."""
-        return self.understand(*self.log_posteriors(batch), waveforms(batch), method, hotwords)
-
-    def understand(
-        self,
-        log_posteriors: Tensor,
-        lengths: Tensor,
-        heard: Sequence[NDArray[np.float32]],
-        method: Method | None = None,
-        hotwords: Mapping[str, float] | None = None,
-    ) -> list[Decoded]:
-        """Return what `decode` does, of log-posteriors.
+    def align(self, audio: Source, text: str) -> AlignedText:
+        """Return when each word of a given text was spoken, and how well it fits what is heard.
 
         Args:
-            log_posteriors: `(batch, frame, token)`, natural log.
-            lengths: `(batch,)`, valid frames.
-            heard: each utterance's waveform `(sample,)`, in which its speech's extent is looked for.
-            method: as for `transcribe`.
-            hotwords: see `transcribe`.
-        """
-        method = method or ("beam" if hotwords else self.default_method)
-        searched = self.search(log_posteriors, lengths, method, hotwords=hotwords)
-        utterances = zip(searched, log_posteriors.cpu(), lengths.tolist(), heard, strict=True)
-        return [
-            Decoded(
-                tuple(hypotheses),
-                tuple(align(frames[:length], hypotheses[0].tokens)),
-                speech_extent(waveform, self.sample_rate_hz),
-            )
-            for hypotheses, frames, length, waveform in utterances
-        ]
-
-    def words(self, decoded: Decoded, offset_s: float = 0.0) -> list[Word]:
-        """Return the best hypothesis as words; `offset_s` is where the utterance starts in its recording."""
-        return decoded.words(self.bundle.tokens, self.model.frame_shift_s, offset_s, self.calibration)
-
-    @torch.inference_mode()
-    def log_posteriors(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return `(batch, frame, token)` float32 natural-log posteriors and `(batch,)` frames."""
-        batch = batch.to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            log_posteriors, lengths = self.model(batch.waveforms, batch.lengths)
-        return log_posteriors, lengths
-
-    def search(
-        self,
-        log_posteriors: Tensor,
-        lengths: Tensor,
-        method: Method,
-        settings: DecodeSettings | None = None,
-        hotwords: Mapping[str, float] | None = None,
-    ) -> list[list[Hypothesis]]:
-        """Return each utterance's hypotheses, best first.
-
-        Args:
-            log_posteriors: `(batch, frame, token)`, natural log.
-            lengths: `(batch,)`, valid frames.
-            method: greedy search asks no language model.
-            settings: of the beam search; by default the model folder's.
-            hotwords: natural-log bonus of each word or phrase, see `transcribe`.
+            audio: as for `transcribe`, but samples. It goes through the network as a whole: minutes, not hours.
+            text: what is said in it.
 
         Raises:
-            ModelError, LanguageModelError: a language model that the settings name is missing or damaged.
-            TokenError: a hotword holds a character that is in no token.
-            ConfigError: there is no such method, a bonus is not above 0, or greedy search is given hotwords.
+            AudioError: the audio cannot be used.
+            TokenError: the text holds characters that the model does not know.
+            ShapeError: the text has more tokens than the audio has frames for.
         """
-        if method not in get_args(Method):
-            raise ConfigError(f"method={method!r}: {' or '.join(get_args(Method))}")
-        if hotwords and not isinstance(hotwords, Mapping):
-            raise ConfigError("hotwords: each needs its bonus, e.g. {'anna': 5.0}")
-        if method == "greedy":
-            if hotwords:
-                raise ConfigError(f"hotwords ({', '.join(hotwords)}) need the beam search, not the greedy one")
-            return [[hypothesis] for hypothesis in greedy_search(log_posteriors, lengths)]
-        settings = settings or self.bundle.decoder
-        nbest = beam_search(
-            log_posteriors,
-            lengths,
-            beam_size=settings.beam_size,
-            scorers=self._language_models.scorers(settings, hotwords or {}),
-            insertion_bonus=settings.insertion_bonus,
-            blank_skip=settings.blank_skip,
-            token_floor=settings.token_floor,
-        )
-        return self._language_models.rescored(nbest, settings)
+        return align_audio(self.decoder, audio, text)
 
 
 def _array(samples: NDArray[np.floating] | Tensor) -> NDArray[np.floating]:
     return samples.detach().cpu().numpy() if isinstance(samples, Tensor) else np.asarray(samples)
-
-
-def waveforms(batch: Batch) -> list[NDArray[np.float32]]:
-    """Return each utterance's samples without the padding."""
-    return [samples[:length] for samples, length in zip(batch.waveforms.numpy(), batch.lengths.tolist(), strict=True)]

@@ -34,10 +34,10 @@ speakers, or holds a pause alone, and is normalised as no utterance was in train
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -47,11 +47,9 @@ from torch import Tensor
 from asr.audio.resample import StreamResampler
 from asr.audio.speech_detector import WINDOW_S, SpeechDetector, is_speech
 from asr.decode.greedy import greedy_search
+from asr.inference.decoder import Decoder, Search
 from asr.model.acoustic import AcousticModel
 from asr.transcript.words import Word
-
-if TYPE_CHECKING:
-    from asr.inference.recognizer import Method, Recognizer
 
 LONGEST_UTTERANCE_S = 20.0
 END_SILENCE_S = 0.5
@@ -75,37 +73,35 @@ class Partial:
 
 
 def stream_results(
-    recognizer: Recognizer,
+    decoder: Decoder,
     blocks: Iterable[NDArray[np.float32]],
     sample_rate_hz: int,
     listen: Listener,
+    search: Search,
     *,
-    method: Method | None = None,
-    hotwords: Mapping[str, float] | None = None,
     end_silence_s: float = END_SILENCE_S,
     longest_s: float = LONGEST_UTTERANCE_S,
 ) -> Iterator[Partial]:
     """Yield a partial result whenever it has changed, and a final one at the end of each utterance.
 
     Args:
-        recognizer: searches, and knows what tokens mean.
+        decoder: searches, and knows what tokens mean.
         blocks: mono `(sample,)`, the next ones each.
         sample_rate_hz: of the blocks.
         listen: turns samples into log-posteriors; nothing was heard by it yet.
-        method: of the final results' search, as for `Recognizer.transcribe`; partial ones are greedy.
-        hotwords: see `Recognizer.transcribe`.
+        search: of the final results; partial ones are greedy.
         end_silence_s: an utterance ends once so long nothing was said.
         longest_s: or when it gets longer than this, at the longest pause in its second half.
     """
-    utterance = _Utterance(recognizer, listen, end_silence_s, longest_s)
-    resample = StreamResampler(sample_rate_hz, recognizer.sample_rate_hz)
+    utterance = _Utterance(decoder, listen, end_silence_s, longest_s)
+    resample = StreamResampler(sample_rate_hz, decoder.sample_rate_hz)
     shown = ""
     for block in _pieces(blocks, max(1, int(PIECE_S * sample_rate_hz))):
         last = block is None
         samples = resample(np.zeros(0, np.float32) if block is None else block, last=last)
         utterance.hear(samples, last=last)
         while (frames := utterance.end_point(last=last)) is not None:
-            final = utterance.finish(frames, method, hotwords)
+            final = utterance.finish(frames, search)
             if final.text or shown:
                 yield final
             shown = ""
@@ -124,9 +120,9 @@ def _pieces(blocks: Iterable[NDArray[np.float32]], samples: int) -> Iterator[NDA
 class _Utterance:
     """What was heard since the last utterance ended."""
 
-    def __init__(self, recognizer: Recognizer, listen: Listener, end_silence_s: float, longest_s: float) -> None:
-        model = recognizer.model
-        self._recognizer, self._listen = recognizer, listen
+    def __init__(self, decoder: Decoder, listen: Listener, end_silence_s: float, longest_s: float) -> None:
+        model = decoder.model
+        self._decoder, self._listen = decoder, listen
         self._shift_s = model.frame_shift_s
         self._frame_samples = model.frame_samples
         self._silence, self._longest, margin = (
@@ -156,16 +152,16 @@ class _Utterance:
         end = end_point(self._spoken, self._silence, self._longest)
         return len(self._spoken) if end is None and last else end
 
-    def finish(self, frames: int, method: Method | None, hotwords: Mapping[str, float] | None) -> Partial:
+    def finish(self, frames: int, search: Search) -> Partial:
         """End the utterance before a frame; the next one begins there."""
         said = int(self._spoken[:frames].nonzero().max()) + 1
         size = min(said + self._margin, frames)
         log_posteriors = self._listen.log_posteriors(self._waveform, size)
-        device = self._recognizer.device
+        device = self._decoder.device
         batch, lengths = log_posteriors[None].to(device), torch.tensor([len(log_posteriors)], device=device)
         heard = [self._waveform[: size * self._frame_samples]]
-        (decoded,) = self._recognizer.understand(batch, lengths, heard, method, hotwords)
-        words = self._recognizer.words(decoded, self._start * self._shift_s)
+        (decoded,) = self._decoder.understand(batch, lengths, heard, search)
+        words = self._decoder.words(decoded, self._start * self._shift_s)
         self._forget(frames)
         self._skip_silence()
         self._understand()
@@ -176,7 +172,7 @@ class _Utterance:
         if self._spoken.any():
             log_posteriors = self._listen.log_posteriors(self._waveform, len(self._spoken))
             (best,) = greedy_search(log_posteriors[None], torch.tensor([len(log_posteriors)]))
-            self.text = self._recognizer.bundle.tokens.decode(best.tokens)
+            self.text = self._decoder.bundle.tokens.decode(best.tokens)
 
     def _skip_silence(self) -> None:
         """Forget what is quiet before the utterance: it belongs to none, and may last for hours."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,13 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from asr.audio.blocks import load_audio
+from asr.audio.blocks import Source, load_audio, source_name
 from asr.audio.segment import speech_extent
 from asr.corpus.manifest import transcripts
 from asr.decode.align import align
 from asr.errors import ShapeError, TokenError
 from asr.features.batching import collate, evaluation_batches
-from asr.inference.recognizer import Recognizer, waveforms
+from asr.inference.decoder import Decoder, waveforms
 from asr.text.normalise import normalise
 from asr.text.tokens import BLANK, min_frames
 from asr.transcript.hypothesis import TokenSpan
@@ -78,27 +77,28 @@ class AlignedText:
         return min((word.fit for word in self.words), default=self.fit)
 
 
-def align_file(recognizer: Recognizer, audio: str | os.PathLike[str], text: str) -> AlignedText:
-    """Align a text with an audio file, which goes through the network as a whole: minutes, not hours.
+def align_audio(decoder: Decoder, audio: Source, text: str) -> AlignedText:
+    """Align a text with a recording, which goes through the network as a whole: minutes, not hours.
 
     Raises:
-        AudioError: the file cannot be read.
+        AudioError: the recording cannot be read.
         TokenError: the text holds characters that the model does not know.
         ShapeError: the text has more tokens than the audio has frames for.
     """
-    waveform = torch.from_numpy(load_audio(audio, recognizer.sample_rate_hz))
-    text = normalise(text, recognizer.bundle.config.text)
-    tokens = recognizer.bundle.tokens.encode(text)
-    log_posteriors, lengths = recognizer.log_posteriors(collate([waveform], [[]], [""]))
+    name = source_name(audio) or "the recording"
+    waveform = torch.from_numpy(load_audio(audio, decoder.sample_rate_hz))
+    text = normalise(text, decoder.bundle.config.text)
+    tokens = decoder.bundle.tokens.encode(text)
+    log_posteriors, lengths = decoder.log_posteriors(collate([waveform], [[]], [""]))
     if int(lengths[0]) < min_frames(tokens):
         raise ShapeError(
-            f"{os.fspath(audio)}: {len(waveform) / recognizer.sample_rate_hz:g} s are too short for a text of "
+            f"{name}: {len(waveform) / decoder.sample_rate_hz:g} s are too short for a text of "
             f"{len(tokens)} tokens; does the text belong to this file?"
         )
-    return _aligned(recognizer, os.fspath(audio), text, tokens, log_posteriors[0, : lengths[0]].cpu(), waveform)
+    return _aligned(decoder, name, text, tokens, log_posteriors[0, : lengths[0]].cpu(), waveform)
 
 
-def align_cuts(recognizer: Recognizer, cuts: Iterable[Cut]) -> Iterator[AlignedText]:
+def align_cuts(decoder: Decoder, cuts: Iterable[Cut]) -> Iterator[AlignedText]:
     """Yield each utterance of a manifest, in its order, along its transcript.
 
     One that the model cannot spell, or for which the recording is too short, has no words and does not fit at all.
@@ -106,31 +106,31 @@ def align_cuts(recognizer: Recognizer, cuts: Iterable[Cut]) -> Iterator[AlignedT
     Raises:
         AudioError: a recording cannot be read.
     """
-    config = recognizer.bundle.config
+    config = decoder.bundle.config
     texts = transcripts(cuts, config.text)
     for batch in evaluation_batches(cuts, config):
-        log_posteriors, lengths = recognizer.log_posteriors(batch)
+        log_posteriors, lengths = decoder.log_posteriors(batch)
         utterances = zip(batch.ids, log_posteriors.cpu(), lengths.tolist(), waveforms(batch), strict=True)
         for name, frames, length, waveform in utterances:
             try:
-                tokens = recognizer.bundle.tokens.encode(texts[name])
+                tokens = decoder.bundle.tokens.encode(texts[name])
             except TokenError as error:
                 yield AlignedText(name, texts[name], (), 0.0, str(error))
             else:
-                yield _aligned(recognizer, name, texts[name], tokens, frames[:length], torch.from_numpy(waveform))
+                yield _aligned(decoder, name, texts[name], tokens, frames[:length], torch.from_numpy(waveform))
 
 
 def _aligned(
-    recognizer: Recognizer, name: str, text: str, tokens: list[int], log_posteriors: Tensor, waveform: Tensor
+    decoder: Decoder, name: str, text: str, tokens: list[int], log_posteriors: Tensor, waveform: Tensor
 ) -> AlignedText:
-    table, rate_hz = recognizer.bundle.tokens, recognizer.sample_rate_hz
+    table, rate_hz = decoder.bundle.tokens, decoder.sample_rate_hz
     if len(log_posteriors) < min_frames(tokens):
         return AlignedText(name, text, (), 0.0, f"the recording is too short for {len(tokens)} tokens")
     if not tokens:
         return AlignedText(name, text, (), _fit(log_posteriors, ()), "the transcript is empty")
     spans = align(log_posteriors, tokens)
     by_words = by_word(spans, table)
-    extents = word_extents(by_words, recognizer.model.frame_shift_s, speech_extent(waveform.numpy(), rate_hz))
+    extents = word_extents(by_words, decoder.model.frame_shift_s, speech_extent(waveform.numpy(), rate_hz))
     words = tuple(
         AlignedWord(
             table.decode([span.token for span in word]), extent.start_s, extent.end_s, math.exp(acoustic_value(word))

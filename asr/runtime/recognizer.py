@@ -17,7 +17,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.audio.blocks import checked_waveform, mix_down, open_audio, resampled
+from asr.audio.blocks import Source, checked_waveform, is_source, mix_down, open_audio, resampled, source_name
 from asr.audio.resample import FourierResampler
 from asr.audio.segment import Counted, Segmentation, segments, speech_extent
 from asr.audio.speech_detector import RATE_HZ, Network, SpeechDetector
@@ -69,29 +69,29 @@ class OnnxRecognizer:
 
     def transcribe(
         self,
-        audio: str | os.PathLike[str] | NDArray[np.floating],
+        audio: Source | NDArray[np.floating],
         *,
-        sample_rate: int | None = None,
+        sample_rate_hz: int | None = None,
         segment: Segmentation = "vad",
     ) -> Transcript:
         """Transcribe a file or a waveform, of any length in the same memory.
 
         Args:
-            audio: the path of an audio file, `-` for standard input, or samples in [-1, 1]: `(sample,)` or
-                `(channel, sample)`, mixed down.
-            sample_rate: of a waveform, in Hz; files carry their own.
+            audio: the path of an audio file, `-` for standard input, an open binary file or the bytes of one, or
+                samples in [-1, 1]: `(sample,)` or `(channel, sample)`, mixed down.
+            sample_rate_hz: of samples; files carry their own.
             segment: how a recording is cut, see `asr.inference.segment.segments`.
 
         Raises:
             AudioError: the audio cannot be used.
         """
-        if isinstance(audio, (str, os.PathLike)):
+        if is_source(audio):
             with open_audio(audio) as stream:
                 mono = map(mix_down, stream.blocks)
-                return self._transcribe(mono, stream.sample_rate_hz, os.fspath(audio), segment)
-        if sample_rate is None or sample_rate <= 0:
-            raise AudioError("a waveform needs sample_rate=, its samples per second")
-        return self._transcribe([mix_down(checked_waveform(np.asarray(audio)))], sample_rate, None, segment)
+                return self._transcribe(mono, stream.sample_rate_hz, source_name(audio), segment)
+        if sample_rate_hz is None or sample_rate_hz <= 0:
+            raise AudioError("a waveform needs sample_rate_hz=, its samples per second")
+        return self._transcribe([mix_down(checked_waveform(np.asarray(audio)))], sample_rate_hz, None, segment)
 
     def log_posteriors(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return `(frame, token)` natural-log posteriors of `(sample,)` at the model's rate; token 0 is the blank."""

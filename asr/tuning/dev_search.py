@@ -29,7 +29,8 @@ from asr.corpus.manifest import transcripts
 from asr.decode.align import align
 from asr.errors import AsrError
 from asr.features.batching import evaluation_batches
-from asr.inference.recognizer import Recognizer, load
+from asr.inference.decoder import Decoder, Search
+from asr.inference.recognizer import load
 from asr.machine import cores, end_with_the_first
 from asr.scoring.errors_count import count_errors, words_right
 from asr.transcript.confidence import Evidence
@@ -54,51 +55,49 @@ class DevBatch(NamedTuple):
     lengths: Tensor
 
 
-def require_language_models(recognizer: Recognizer) -> None:
+def require_language_models(decoder: Decoder) -> None:
     """Search a frame of nothing with the model folder's settings, which shows whether its language models are there.
 
     Raises:
         ModelError, LanguageModelError: one is missing or damaged, or does not fit the acoustic model.
     """
-    settings = recognizer.bundle.decoder.model_copy(update={"lm_weight": 1.0})
-    recognizer.search(torch.zeros(1, 1, len(recognizer.bundle.tokens)), torch.tensor([1]), "beam", settings)
+    settings = decoder.bundle.decoder.model_copy(update={"lm_weight": 1.0})
+    decoder.search(torch.zeros(1, 1, len(decoder.bundle.tokens)), torch.tensor([1]), Search("beam", settings=settings))
 
 
-def run_network(recognizer: Recognizer, cuts: Iterable[Cut]) -> Iterator[DevBatch]:
+def run_network(decoder: Decoder, cuts: Iterable[Cut]) -> Iterator[DevBatch]:
     """Yield the batches of a dev set, the longest utterances first.
 
     Raises:
         AudioError: a recording cannot be read.
     """
-    config = recognizer.bundle.config
+    config = decoder.bundle.config
     references = transcripts(cuts, config.text)
     # Of one length they need little padding, and what takes longest does not come last, when other cores are idle.
     for batch in evaluation_batches(sorted(cuts, key=lambda cut: -cut.duration), config, batch_s=DEV_BATCH_S):
-        yield DevBatch([references[name] for name in batch.ids], *recognizer.log_posteriors(batch))
+        yield DevBatch([references[name] for name in batch.ids], *decoder.log_posteriors(batch))
 
 
-def usual_jobs(recognizer: Recognizer, audio_s: float) -> int:
+def usual_jobs(decoder: Decoder, audio_s: float) -> int:
     """Return how many processes tune soonest on so much audio: one a core, but one on a GPU or for little audio."""
-    if recognizer.device.type == "cuda":
+    if decoder.device.type == "cuda":
         return 1
     return max(1, min(cores(), int(audio_s / AUDIO_OF_PROCESS_S)))
 
 
-def word_errors(recognizer: Recognizer, batch: DevBatch, settings: DecodeSettings) -> int:
+def word_errors(decoder: Decoder, batch: DevBatch, settings: DecodeSettings) -> int:
     """Return the word errors that a beam search makes."""
-    searched = recognizer.search(batch.log_posteriors, batch.lengths, "beam", settings)
-    texts = [recognizer.bundle.tokens.decode(hypotheses[0].tokens) for hypotheses in searched]
+    searched = decoder.search(batch.log_posteriors, batch.lengths, Search("beam", settings=settings))
+    texts = [decoder.bundle.tokens.decode(hypotheses[0].tokens) for hypotheses in searched]
     return sum(count_errors(*pair, unit="word").errors for pair in zip(batch.references, texts, strict=True))
 
 
-def word_evidence(
-    recognizer: Recognizer, batch: DevBatch, settings: DecodeSettings
-) -> tuple[list[Evidence], list[bool]]:
+def word_evidence(decoder: Decoder, batch: DevBatch, settings: DecodeSettings) -> tuple[list[Evidence], list[bool]]:
     """Return what speaks for each word that a beam search finds, and whether it is right."""
-    tokens = recognizer.bundle.tokens
+    tokens = decoder.bundle.tokens
     evidence: list[Evidence] = []
     right: list[bool] = []
-    searched = recognizer.search(batch.log_posteriors, batch.lengths, "beam", settings)
+    searched = decoder.search(batch.log_posteriors, batch.lengths, Search("beam", settings=settings))
     for hypotheses, reference, frames, length in zip(
         searched, batch.references, batch.log_posteriors.cpu(), batch.lengths.tolist(), strict=True
     ):
@@ -110,21 +109,21 @@ def word_evidence(
 class DevSearch:
     """A dev set and the processes that search it; to be used in a `with` statement."""
 
-    def __init__(self, recognizer: Recognizer, batches: Sequence[DevBatch], jobs: int) -> None:
+    def __init__(self, decoder: Decoder, batches: Sequence[DevBatch], jobs: int) -> None:
         """Start nothing yet.
 
         Args:
-            recognizer: loaded from a model folder, from which each process loads it again.
+            decoder: loaded from a model folder, from which each process loads it again.
             batches: as `run_network` yields them.
             jobs: processes, with one thread each; 1 is this process.
         """
-        self._recognizer, self._batches, self._jobs = recognizer, batches, jobs
+        self._decoder, self._batches, self._jobs = decoder, batches, jobs
         self._stack = ExitStack()
 
     def __enter__(self) -> DevSearch:
         if self._jobs > 1:
-            folder = self._recognizer.bundle.folder
-            assert folder is not None, "a recogniser that was not loaded cannot be loaded again"
+            folder = self._decoder.bundle.folder
+            assert folder is not None, "a model that was not loaded cannot be loaded again"
             self._folder = folder
             self._file = Path(self._stack.enter_context(TemporaryDirectory())) / "dev.safetensors"
             _save(self._batches, self._file)
@@ -163,13 +162,13 @@ class DevSearch:
         return evidence, right
 
     def _run(
-        self, task: Callable[[Recognizer, DevBatch, DecodeSettings], Result], settings: Sequence[DecodeSettings]
+        self, task: Callable[[Decoder, DevBatch, DecodeSettings], Result], settings: Sequence[DecodeSettings]
     ) -> Iterator[tuple[int, Result]]:
         """Yield the index of the settings with the task's result for each batch."""
         if self._jobs == 1:
             for index, item in enumerate(settings):
                 for batch in self._batches:
-                    yield index, task(self._recognizer, batch, item)
+                    yield index, task(self._decoder, batch, item)
             return
         work = [(index, place) for index in range(len(settings)) for place in range(len(self._batches))]
         futures = [
@@ -191,18 +190,18 @@ def _begin() -> None:
 
 
 def _work(
-    task: Callable[[Recognizer, DevBatch, DecodeSettings], Result],
+    task: Callable[[Decoder, DevBatch, DecodeSettings], Result],
     folder: Path,
     file: Path,
     place: int,
     settings: DecodeSettings,
 ) -> Result:
-    return task(_recognizer(folder), _load(file, place), settings)
+    return task(_decoder(folder), _load(file, place), settings)
 
 
 @lru_cache(maxsize=1)
-def _recognizer(folder: Path) -> Recognizer:
-    return load(folder, accelerator="cpu")
+def _decoder(folder: Path) -> Decoder:
+    return load(folder, accelerator="cpu").decoder
 
 
 def _save(batches: Sequence[DevBatch], file: Path) -> None:

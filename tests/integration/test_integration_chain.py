@@ -38,7 +38,7 @@ def model(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shown = invoke("tune", out, tone_corpus / "dev.jsonl.gz")
     assert "lm_weight" in shown
     assert all((out / name).stat().st_size for name in ("calibration.json", "tune.json", "tune.png"))
-    assert json.loads((out / "tune.json").read_text())["chosen"] == asr.load(out).bundle.decoder.model_dump()
+    assert json.loads((out / "tune.json").read_text())["chosen"] == asr.load(out).decoder.bundle.decoder.model_dump()
     return out
 
 
@@ -53,7 +53,7 @@ def test_a_test_set_is_decoded_and_scored(model: Path, tone_corpus: Path, tmp_pa
     records = [json.loads(line) for line in (tmp_path / "hyp.jsonl").read_text().splitlines()]
     assert [record["id"] for record in records] == [f"test-{index:03d}" for index in range(12)]
     assert all(record["text"] == " ".join(word["text"] for word in record["words"]) for record in records)
-    assert len(records[0]["nbest"]) == (1 if method == "greedy" else asr.load(model).bundle.decoder.beam_size)
+    assert len(records[0]["nbest"]) == (1 if method == "greedy" else asr.load(model).decoder.bundle.decoder.beam_size)
 
 
 def test_what_the_search_asks_is_chosen_on_the_command_line(model: Path, tone_corpus: Path, tmp_path: Path) -> None:
@@ -86,9 +86,9 @@ def test_any_rate_channel_count_and_container_gives_the_same_text_as_a_waveform_
 ) -> None:
     recognizer = asr.load(model)
     waveform = tone_speech("ab cd", np.random.default_rng(1))
-    expected = recognizer.transcribe(waveform, sample_rate=16000)
+    expected = recognizer.transcribe(waveform, sample_rate_hz=16000)
     assert expected.text == "ab cd"
-    assert recognizer.transcribe(torch.from_numpy(waveform), sample_rate=16000) == expected
+    assert recognizer.transcribe(torch.from_numpy(waveform), sample_rate_hz=16000) == expected
     import librosa
 
     for rate_hz in (8000, 22050, 44100, 48000):
@@ -104,7 +104,7 @@ def test_words_have_times_where_they_were_spoken(model: Path) -> None:
     rng = np.random.default_rng(2)
     first = tone_speech("ab", rng)
     waveform = np.concatenate([first, tone_speech(" ", rng), tone_speech("dc", rng), pause])
-    transcript = asr.load(model).transcribe(waveform, sample_rate=16000)
+    transcript = asr.load(model).transcribe(waveform, sample_rate_hz=16000)
     assert transcript.text == "ab dc"
     one, two = transcript.words
     assert 0.0 <= one.start_s < 0.2
@@ -148,7 +148,7 @@ def test_a_recording_longer_than_a_segment_is_transcribed_whole(model: Path, seg
     assert len(waveform) > 2 * 30 * 16000
     done_s: list[float] = []
     transcript = asr.load(model).transcribe(
-        waveform, sample_rate=16000, method="greedy", segment=segment, on_progress=done_s.append
+        waveform, sample_rate_hz=16000, method="greedy", segment=segment, on_progress=done_s.append
     )
     assert count_errors(" ".join(texts), transcript.text, unit="word").wer < 0.15
     starts = [word.start_s for word in transcript.words]
@@ -172,14 +172,14 @@ def test_a_channel_of_a_file_is_transcribed_alone(model: Path, tone_corpus: Path
         expected = recognizer.transcribe(path, method="greedy").text
         assert recognizer.transcribe(tmp_path / "call.wav", method="greedy", channel=channel).text == expected
         waveform = stereo.T.astype(np.float32)
-        alike = recognizer.transcribe(waveform, sample_rate=16000, method="greedy", channel=channel)
+        alike = recognizer.transcribe(waveform, sample_rate_hz=16000, method="greedy", channel=channel)
         assert alike.text == expected
     with pytest.raises(AudioError, match=r"call\.wav: channel 2 was asked for, but its 2 are counted from 0"):
         recognizer.transcribe(tmp_path / "call.wav", channel=2)
 
 
 def test_silence_gives_an_empty_transcript(model: Path) -> None:
-    transcript = asr.load(model).transcribe(np.zeros(16000), sample_rate=16000)
+    transcript = asr.load(model).transcribe(np.zeros(16000), sample_rate_hz=16000)
     assert (transcript.text, transcript.words) == ("", ())
 
 
@@ -194,7 +194,7 @@ def test_silence_gives_an_empty_transcript(model: Path) -> None:
 )
 def test_a_waveform_that_cannot_be_used_is_refused(model: Path, waveform: np.ndarray, message: str) -> None:
     with pytest.raises(AudioError, match=message):
-        asr.load(model).transcribe(waveform, sample_rate=16000)
+        asr.load(model).transcribe(waveform, sample_rate_hz=16000)
     with pytest.raises(AudioError, match="sample_rate"):
         asr.load(model).transcribe(waveform)
 
@@ -220,8 +220,8 @@ def test_an_utterance_is_recognised_alike_alone_and_in_a_batch(model: Path, tone
     recognizer = asr.load(model)
     cuts = list(read_manifest(tone_corpus / "test.jsonl.gz"))
     waveforms = [torch.from_numpy(load_cut(cut, 16000)) for cut in cuts]
-    together = recognizer.decode(collate(waveforms, [[]] * 12, [cut.id for cut in cuts]))
+    together = recognizer.decoder.decode(collate(waveforms, [[]] * 12, [cut.id for cut in cuts]))
     for cut, waveform, decoded in zip(cuts, waveforms, together, strict=True):
-        alone = recognizer.decode(collate([waveform], [[]], [cut.id]))[0]
+        alone = recognizer.decoder.decode(collate([waveform], [[]], [cut.id]))[0]
         assert [h.tokens for h in alone.hypotheses][:3] == [h.tokens for h in decoded.hypotheses][:3], cut_text(cut)
         assert alone.spans[0].start == decoded.spans[0].start

@@ -12,6 +12,7 @@ from asr.bundle.int8 import quantised, to_float32, to_int8
 from asr.errors import ModelError
 from asr.export.export import export_torch
 from asr.features.batching import collate
+from asr.inference.decoder import Decoder
 from asr.inference.recognizer import Recognizer
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
@@ -65,8 +66,8 @@ def test_a_folder_in_int8_computes_with_the_floats_its_integers_stand_for(overri
                 parameter.copy_(rounded(parameter))
     batch = collate([torch.from_numpy(tone_speech(text, rng)) for text in ("ab cd", "a")], [[], []], ["", ""])
     expected = model(batch.waveforms, batch.lengths)[0].detach().numpy()
-    recognizer = Recognizer(ModelBundle.load(tmp_path / "int8"))
-    np.testing.assert_allclose(recognizer.log_posteriors(batch)[0].numpy(), expected, atol=1e-5)
+    recognizer = Recognizer(Decoder(ModelBundle.load(tmp_path / "int8")))
+    np.testing.assert_allclose(recognizer.decoder.log_posteriors(batch)[0].numpy(), expected, atol=1e-5)
 
 
 def test_what_is_no_weight_stays_as_it_is(tmp_path):

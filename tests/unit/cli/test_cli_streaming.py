@@ -54,7 +54,7 @@ def test_elsewhere_than_on_a_terminal_an_utterance_is_a_line(speak, capsys):
     os.close(speak)
     recognizer = BlockCounter()
     stream(recognizer, "-", 16000, method="greedy", hotwords={"a": 1.0})
-    assert recognizer.called == {"sample_rate": 16000, "method": "greedy", "hotwords": {"a": 1.0}}
+    assert recognizer.called == {"sample_rate_hz": 16000, "method": "greedy", "hotwords": {"a": 1.0}}
     assert recognizer.samples == 4800
     assert capsys.readouterr().out == "2 blocks\nthe end\n"
 
@@ -88,7 +88,7 @@ def test_a_file_is_streamed_too_and_its_channels_are_mixed(tmp_path, capsys):
     soundfile.write(tmp_path / "a.flac", np.zeros((9000, 2)), 44100)
     recognizer = BlockCounter()
     stream(recognizer, str(tmp_path / "a.flac"), None)
-    assert recognizer.called["sample_rate"] == 44100
+    assert recognizer.called["sample_rate_hz"] == 44100
     assert recognizer.samples == 9000
     assert capsys.readouterr().out == "the end\n"
 

@@ -8,6 +8,7 @@ import torch
 from asr.bundle.bundle import ModelBundle
 from asr.errors import ConfigError
 from asr.inference.decode_corpus import write_decode_folder
+from asr.inference.decoder import Decoder
 from asr.inference.recognizer import Recognizer
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
@@ -22,10 +23,12 @@ def test_decoding_again_removes_the_report_on_what_was_decoded_before(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"hyp.jsonl", "hyp.trn", "ref.trn", "notes.txt"}
 
 
-def test_a_search_that_does_not_exist_and_hotwords_without_a_bonus_are_refused():
+def test_a_search_that_does_not_exist_and_hotwords_that_are_no_list_are_refused():
     config, tokens = load_config(None, TINY), TokenTable.from_texts(["ab"])
-    recognizer = Recognizer(ModelBundle(config, tokens, AcousticModel(config, len(tokens)).eval(), config.decode))
+    recognizer = Recognizer(
+        Decoder(ModelBundle(config, tokens, AcousticModel(config, len(tokens)).eval(), config.decode))
+    )
     with pytest.raises(ConfigError, match="method='viterbi': greedy or beam"):
-        recognizer.transcribe(torch.zeros(16000), sample_rate=16000, method="viterbi", segment="none")
-    with pytest.raises(ConfigError, match="each needs its bonus"):
-        recognizer.transcribe(torch.zeros(16000), sample_rate=16000, hotwords=["ab"], segment="none")
+        recognizer.transcribe(torch.zeros(16000), sample_rate_hz=16000, method="viterbi", segment="none")
+    with pytest.raises(ConfigError, match=r"a list such as \['anna'\]"):
+        recognizer.transcribe(torch.zeros(16000), sample_rate_hz=16000, hotwords="ab", segment="none")

@@ -17,6 +17,7 @@ from asr.bundle.bundle import ModelBundle, load_decoder
 from asr.config import RnnLmSettings
 from asr.errors import ConfigError, LanguageModelError, ModelError, TokenError
 from asr.features.batching import collate
+from asr.inference.decoder import Search
 from asr.lm.arpa import write_arpa
 from asr.lm.estimate import token_ngram
 from asr.lm.kneser_ney import kneser_ney
@@ -62,7 +63,7 @@ KAT = heard("the kat sat", {4: ("c", 0.25)})
 
 def best(folder: Path, utterance: tuple[Tensor, Tensor], hotwords: dict[str, float] | None = None, **decode) -> str:
     recognizer = asr.load(folder, accelerator="cpu", decode=decode)
-    [[hypothesis, *_]] = recognizer.search(*utterance, "beam", hotwords=hotwords)
+    [[hypothesis, *_]] = recognizer.decoder.search(*utterance, Search("beam", hotwords or {}))
     return TOKENS.decode(hypothesis.tokens)
 
 
@@ -79,15 +80,15 @@ def save_recurrent(folder: Path, units: LmUnits, favourite: str) -> Tensor:
 
 def test_without_a_language_model_the_acoustics_decide_and_greedy_search_is_the_default(folder: Path) -> None:
     assert best(folder, KAT) == "the kat sat"
-    assert asr.load(folder).default_method == "greedy"
+    assert asr.load(folder).decoder.method_of(Search()) == "greedy"
 
 
 def test_the_token_n_gram_is_used_as_soon_as_it_is_there(folder: Path) -> None:
     write_arpa(token_ngram(TEXTS, TOKENS, 3), folder / "lm.arpa.gz")
     assert best(folder, KAT, lm_weight=1.0) == "the cat sat"
     assert best(folder, KAT, lm_weight=0.0) == "the kat sat"
-    assert asr.load(folder).default_method == "beam"
-    assert asr.load(folder, decode={"lm_weight": 0}).default_method == "beam"  # the insertion bonus holds
+    assert asr.load(folder).decoder.method_of(Search()) == "beam"
+    assert asr.load(folder, decode={"lm_weight": 0}).decoder.method_of(Search()) == "beam"  # the insertion bonus holds
 
 
 def test_the_word_n_gram_closes_the_vocabulary_or_opens_it_at_a_price(folder: Path) -> None:
@@ -96,8 +97,8 @@ def test_the_word_n_gram_closes_the_vocabulary_or_opens_it_at_a_price(folder: Pa
     assert best(folder, sure, lm="words", lm_weight=0.1) == "the cat sat"
     assert best(folder, sure, lm="words", lm_weight=0.1, oov_penalty=1.0) == "the kat sat"
     assert best(folder, sure, lm="words", lm_weight=0.1, oov_penalty=200.0) == "the cat sat"
-    assert asr.load(folder).default_method == "greedy"  # it is there, but not asked for
-    assert asr.load(folder, decode={"lm": "words"}).default_method == "beam"
+    assert asr.load(folder).decoder.method_of(Search()) == "greedy"  # it is there, but not asked for
+    assert asr.load(folder, decode={"lm": "words"}).decoder.method_of(Search()) == "beam"
 
 
 def test_the_recurrent_model_gives_the_same_scores_within_the_search_and_after_it(folder: Path) -> None:
@@ -105,8 +106,8 @@ def test_the_recurrent_model_gives_the_same_scores_within_the_search_and_after_i
     expected = 0.8 * log_probs[[*TOKENS.encode("the cat sat"), 0]].sum().item()
     for weights in ({"rnn_weight": 0.8}, {"rescore_weight": 0.8}, {"rnn_weight": 0.3, "rescore_weight": 0.5}):
         recognizer = asr.load(folder, accelerator="cpu", decode=weights | {"insertion_bonus": 0.1})
-        assert recognizer.default_method == "beam"
-        [hypotheses] = recognizer.search(*KAT, "beam")
+        assert recognizer.decoder.method_of(Search()) == "beam"
+        [hypotheses] = recognizer.decoder.search(*KAT, Search("beam"))
         assert TOKENS.decode(hypotheses[0].tokens) == "the cat sat"
         assert [h.score for h in hypotheses] == sorted((h.score for h in hypotheses), reverse=True)
         assert hypotheses[0].lm_score == pytest.approx(expected, abs=1e-4)
@@ -148,7 +149,7 @@ def test_each_search_has_its_own_hotwords(folder: Path) -> None:
     dog = heard("the dog sat", {4: ("z", 0.3)})
 
     def found(hotwords: dict[str, float]) -> str:
-        [[hypothesis, *_]] = recognizer.search(*dog, "beam", hotwords=hotwords)
+        [[hypothesis, *_]] = recognizer.decoder.search(*dog, Search("beam", hotwords or {}))
         return TOKENS.decode(hypothesis.tokens)
 
     wanted = [{}, {"zog": 9.0}, {"dog": 9.0}, {"zog": 1.0}, {"zog": 9.0}, {}]
@@ -158,12 +159,12 @@ def test_each_search_has_its_own_hotwords(folder: Path) -> None:
 def test_hotwords_alone_make_the_search_a_beam_search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recognizer = asr.load(folder, accelerator="cpu")
     batch = collate([torch.zeros(16000)], [[]], ["a"])
-    monkeypatch.setattr(recognizer, "log_posteriors", lambda batch: KAT)
+    monkeypatch.setattr(recognizer.decoder, "log_posteriors", lambda batch: KAT)
     for hotwords, expected in ((None, "the kat sat"), ({"cat": 3.0}, "the cat sat")):
-        [decoded] = recognizer.decode(batch, hotwords=hotwords)
+        [decoded] = recognizer.decoder.decode(batch, Search("beam", hotwords or {}))
         assert TOKENS.decode(decoded.hypotheses[0].tokens) == expected
     with pytest.raises(ConfigError, match=r"hotwords \(cat\) need the beam search"):
-        recognizer.decode(batch, "greedy", {"cat": 3.0})
+        recognizer.decoder.decode(batch, Search("greedy", {"cat": 3.0}))
 
 
 def test_hotwords_that_the_model_cannot_write_are_refused_by_name(folder: Path) -> None:
@@ -198,7 +199,7 @@ def test_surely_blank_frames_are_skipped_if_the_settings_say_so(folder: Path) ->
     posteriors[0, 1, [0, a]] = torch.tensor([0.95, 0.05])
     for blank_skip, expected in ((1.0, 0.6 + 0.4 * 0.05), (0.9, 0.6 * 0.95)):
         recognizer = asr.load(folder, accelerator="cpu", decode={"blank_skip": blank_skip})
-        [[hypothesis, *_]] = recognizer.search(posteriors.log(), torch.tensor([2]), "beam")
+        [[hypothesis, *_]] = recognizer.decoder.search(posteriors.log(), torch.tensor([2]), Search("beam"))
         assert hypothesis.tokens == (a,)
         assert math.exp(hypothesis.acoustic_score) == pytest.approx(expected, rel=1e-5)
 
@@ -209,11 +210,11 @@ def test_decoder_settings_of_before_these_models_still_load(folder: Path) -> Non
     loaded = load_decoder(folder)
     assert loaded.model_dump(include=set(old)) == old
     assert (loaded.lm, loaded.rnn_weight, loaded.rescore_weight, loaded.blank_skip) == ("tokens", 0, 0, 1)
-    assert asr.load(folder).bundle.decoder == loaded
+    assert asr.load(folder).decoder.bundle.decoder == loaded
 
 
 def test_settings_given_at_load_replace_the_folders_and_are_checked(folder: Path) -> None:
-    decoder = asr.load(folder, decode={"beam_size": 3}).bundle.decoder
+    decoder = asr.load(folder, decode={"beam_size": 3}).decoder.bundle.decoder
     assert decoder == load_decoder(folder).model_copy(update={"beam_size": 3})
     for wrong, message in (
         ({"beam": 3}, "beam: unknown key; known here: beam_size"),
@@ -232,8 +233,8 @@ def test_a_waveform_is_transcribed_with_hotwords(folder: Path, monkeypatch: pyte
         seen.append(len(batch.ids))
         return KAT
 
-    monkeypatch.setattr(recognizer, "log_posteriors", log_posteriors)
+    monkeypatch.setattr(recognizer.decoder, "log_posteriors", log_posteriors)
     waveform = 0.1 * np.sin(np.arange(16000, dtype=np.float32))
-    transcript = recognizer.transcribe(waveform, sample_rate=16000, hotwords={"cat": 3.0}, segment="none")
+    transcript = recognizer.transcribe(waveform, sample_rate_hz=16000, hotwords={"cat": 3.0}, segment="none")
     assert transcript.text == "the cat sat"
     assert seen == [1]

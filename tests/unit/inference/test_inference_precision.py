@@ -17,8 +17,8 @@ def test_bf16_rounds_the_network_and_nothing_around_it(tmp_path, rng):
     tokens = TokenTable.from_texts(["abcd "])
     ModelBundle(config, tokens, AcousticModel(config, len(tokens)), config.decode).save(tmp_path)
     batch = collate([torch.from_numpy(tone_speech("ab cd", rng))], [[]], [""])
-    exact, _ = asr.load(tmp_path, accelerator="cpu").log_posteriors(batch)
-    rounded, _ = asr.load(tmp_path, accelerator="cpu", precision="bf16").log_posteriors(batch)
+    exact, _ = asr.load(tmp_path, accelerator="cpu").decoder.log_posteriors(batch)
+    rounded, _ = asr.load(tmp_path, accelerator="cpu", precision="bf16").decoder.log_posteriors(batch)
     assert rounded.dtype == exact.dtype == torch.float32
     difference = (rounded - exact).abs().max().item()
     assert 1e-5 < difference < 16 * torch.finfo(torch.bfloat16).eps

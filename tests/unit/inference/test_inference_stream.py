@@ -13,6 +13,7 @@ from asr.bundle.bundle import ModelBundle
 from asr.config import Config
 from asr.errors import AudioError
 from asr.features.batching import collate
+from asr.inference.decoder import Decoder, Search
 from asr.inference.recognizer import Recognizer
 from asr.inference.stream import CarriedState, OverlappingChunks, _Utterance, end_point, listener, stream_results
 from asr.model.acoustic import AcousticModel
@@ -32,7 +33,7 @@ def recognizer(**model: object) -> Recognizer:
     network.cmvn.set_moments(torch.full((80,), -6.0), torch.full((80,), 3.0))
     with torch.no_grad():
         network.output.bias[:2] = -3.0  # or it might say nothing
-    return Recognizer(ModelBundle(config, TOKENS, network, config.decode))
+    return Recognizer(Decoder(ModelBundle(config, TOKENS, network, config.decode)))
 
 
 class Reader:
@@ -67,11 +68,11 @@ def results(path: str, cuts=(), *, silence_frames: int = 5, longest_frames: int 
     blocks = np.split(waveform, sorted(min(cut, len(waveform)) for cut in cuts))
     return list(
         stream_results(
-            RECOGNIZER,
+            RECOGNIZER.decoder,
             blocks,
             RATE_HZ,
             Reader(path),
-            method="greedy",
+            Search("greedy"),
             end_silence_s=silence_frames * 0.04,
             longest_s=longest_frames * 0.04,
         )
@@ -154,12 +155,12 @@ def test_results_do_not_depend_on_the_blocks_and_lose_no_word(parts, cuts) -> No
 def test_what_is_kept_is_bounded_by_the_longest_utterance() -> None:
     path = "a-b-c----" * 12 + "-" * 150 + "a-b-" * 25
     reader = Reader(path)
-    utterance = _Utterance(RECOGNIZER, reader, end_silence_s=0.2, longest_s=1.6)
+    utterance = _Utterance(RECOGNIZER.decoder, reader, end_silence_s=0.2, longest_s=1.6)
     for _ in path:
         utterance.hear(np.zeros(FRAME_SAMPLES, np.float32), last=False)
         assert max(len(utterance._waveform) // FRAME_SAMPLES, reader.given - reader.forgotten) <= 40 + reader.late
         if (frames := utterance.end_point(last=False)) is not None:
-            utterance.finish(frames, "greedy", None)
+            utterance.finish(frames, Search("greedy"))
 
 
 def told(listen, waveform, cuts):
@@ -197,7 +198,7 @@ def detector(monkeypatch: pytest.MonkeyPatch) -> type[Detector]:
 )
 def test_a_frame_holds_speech_if_its_centre_lies_in_a_window_with_speech(detector, windows, samples, cuts) -> None:
     detector.probabilities = tuple(windows)
-    model = RECOGNIZER.model
+    model = RECOGNIZER.decoder.model
     spoken = told(OverlappingChunks(model), np.zeros(samples, np.float32), cuts)
     speech = [probability == 0.9 for probability in windows] + [False] * 60
     for place, probability in enumerate(windows):
@@ -213,7 +214,7 @@ def test_a_frame_holds_speech_if_its_centre_lies_in_a_window_with_speech(detecto
 def test_a_carried_state_hears_of_an_utterance_what_is_heard_of_the_recording_from_there(
     detector, samples, cuts, before
 ) -> None:
-    model = ONE_WAY.model
+    model = ONE_WAY.decoder.model
     waveform = (0.1 * np.random.default_rng(samples).standard_normal(samples)).astype(np.float32)
     before = min(before, int(model.frame_count(torch.tensor(samples))) - 1)  # frames that are forgotten
     with torch.inference_mode():
@@ -245,7 +246,7 @@ def test_what_is_said_at_last_is_what_is_said_of_the_utterances_as_files(detecto
         float(any(start <= (window + 0.5) * 0.032 < end for start, end in speech_s)) for window in range(188)
     )
     waveform = (0.1 * np.random.default_rng(0).standard_normal(96000)).astype(np.float32)
-    partials = list(it.stream(np.split(waveform, cuts), sample_rate=16000, method="greedy"))
+    partials = list(it.stream(np.split(waveform, cuts), sample_rate_hz=16000, method="greedy"))
     finals = [result for result in partials if result.is_final]
     expected = []
     for start, end in speech_s:
@@ -254,8 +255,8 @@ def test_what_is_said_at_last_is_what_is_said_of_the_utterances_as_files(detecto
         # With one direction, what follows is heard too, as far as the network looks.
         part = waveform[first * FRAME_SAMPLES : last * FRAME_SAMPLES if bidirectional else None]
         # A file has one frame more: that centred on its end, where the stream's utterance has ended.
-        heard, _ = it.log_posteriors(collate([torch.from_numpy(part)], [[]], [""]))
-        [[best]] = it.search(heard, torch.tensor([last - first]), "greedy")
+        heard, _ = it.decoder.log_posteriors(collate([torch.from_numpy(part)], [[]], [""]))
+        [[best]] = it.decoder.search(heard, torch.tensor([last - first]), Search("greedy"))
         expected.append(TOKENS.decode(best.tokens).strip())
     assert [final.text for final in finals] == expected
     assert all(expected)
@@ -265,8 +266,8 @@ def test_what_is_said_at_last_is_what_is_said_of_the_utterances_as_files(detecto
 
 
 def test_a_model_that_can_carry_its_state_on_does() -> None:
-    assert isinstance(listener(ONE_WAY.model), CarriedState)
-    assert isinstance(listener(RECOGNIZER.model), OverlappingChunks)
+    assert isinstance(listener(ONE_WAY.decoder.model), CarriedState)
+    assert isinstance(listener(RECOGNIZER.decoder.model), OverlappingChunks)
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
@@ -277,7 +278,7 @@ def test_a_stream_of_any_blocks_rate_and_kind_is_recognised(detector, bidirectio
     waveform = 0.1 * np.random.default_rng(0).standard_normal(2 * rate_hz)
     mono = [waveform[:5].astype(np.float32), waveform[5:5], torch.from_numpy(waveform[5:])]
     stereo = [np.stack([waveform, waveform])]
-    streams = (it.stream(blocks, sample_rate=rate_hz, method="beam") for blocks in (mono, stereo))
+    streams = (it.stream(blocks, sample_rate_hz=rate_hz, method="beam") for blocks in (mono, stereo))
     finals = [[result for result in stream if result.is_final] for stream in streams]
     assert [final.text for final in finals[0]] == [final.text for final in finals[1]]
     assert finals[0]
@@ -285,8 +286,8 @@ def test_a_stream_of_any_blocks_rate_and_kind_is_recognised(detector, bidirectio
 
 def test_blocks_that_are_no_audio_and_a_rate_of_nothing_are_errors() -> None:
     with pytest.raises(AudioError, match="not finite"):
-        list(RECOGNIZER.stream([np.array([np.nan])], sample_rate=16000))
+        list(RECOGNIZER.stream([np.array([np.nan])], sample_rate_hz=16000))
     with pytest.raises(AudioError, match="int16"):
-        list(RECOGNIZER.stream([np.zeros(3, np.int16)], sample_rate=16000))
-    with pytest.raises(AudioError, match="sample_rate=0"):
-        RECOGNIZER.stream([], sample_rate=0)
+        list(RECOGNIZER.stream([np.zeros(3, np.int16)], sample_rate_hz=16000))
+    with pytest.raises(AudioError, match="sample_rate_hz=0"):
+        RECOGNIZER.stream([], sample_rate_hz=0)

@@ -14,7 +14,8 @@ import torch
 from asr.config import Config
 from asr.corpus.manifest import make_cut, read_manifest, write_manifest
 from asr.errors import ShapeError, TokenError
-from asr.inference.text_alignment import align_cuts, align_file
+from asr.inference.recognizer import Recognizer
+from asr.inference.text_alignment import align_cuts
 from asr.text.tokens import TokenTable
 
 TABLE = TokenTable.from_texts(["ab c"])
@@ -35,12 +36,13 @@ def recognizer() -> Any:
         rows = len(batch.lengths)
         return log_posteriors().expand(rows, -1, -1), torch.full((rows,), 20)
 
-    return SimpleNamespace(
+    decoder: Any = SimpleNamespace(
         bundle=SimpleNamespace(config=Config(), tokens=TABLE),
         sample_rate_hz=16000,
         model=SimpleNamespace(frame_shift_s=0.1),
         log_posteriors=look_up,
     )
+    return Recognizer(decoder)
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def audio(tmp_path: Path) -> Path:
 
 
 def test_what_was_said_fits_and_stands_at_its_time(recognizer: Any, audio: Path) -> None:
-    aligned = align_file(recognizer, audio, "  AB   c ")
+    aligned = recognizer.align(audio, "  AB   c ")
     assert (aligned.text, aligned.id) == ("ab c", str(audio))
     assert [word.text for word in aligned.words] == ["ab", "c"]
     assert [word.fit for word in aligned.words] == pytest.approx([0.9, 0.9])
@@ -62,14 +64,14 @@ def test_what_was_said_fits_and_stands_at_its_time(recognizer: Any, audio: Path)
 
 
 def test_a_word_that_was_not_said_fits_badly_and_the_others_well(recognizer: Any, audio: Path) -> None:
-    aligned = align_file(recognizer, audio, "ab b")
+    aligned = recognizer.align(audio, "ab b")
     assert [word.fits_badly for word in aligned.words] == [False, True]
     assert aligned.worst_fit == aligned.words[1].fit < 0.1
     assert aligned.fit < 1.0
 
 
 def test_words_that_the_text_lacks_lower_the_fit_of_the_whole(recognizer: Any, audio: Path) -> None:
-    aligned = align_file(recognizer, audio, "ab")
+    aligned = recognizer.align(audio, "ab")
     assert [word.fit for word in aligned.words] == pytest.approx([0.9])
     # Two frames whose best token is left out: blank has 0.025 there instead of 0.9.
     assert aligned.fit == pytest.approx((0.1 / (len(TABLE) - 1) / 0.9) ** (2 / 20))
@@ -77,9 +79,9 @@ def test_words_that_the_text_lacks_lower_the_fit_of_the_whole(recognizer: Any, a
 
 def test_a_text_too_long_or_with_unknown_letters_is_an_error(recognizer: Any, audio: Path) -> None:
     with pytest.raises(ShapeError, match=r"a\.wav.*2 s are too short for a text of 21 tokens"):
-        align_file(recognizer, audio, "abc" * 7)
+        recognizer.align(audio, "abc" * 7)
     with pytest.raises(TokenError, match="'z'"):
-        align_file(recognizer, audio, "az")
+        recognizer.align(audio, "az")
 
 
 def test_a_manifests_utterances_come_in_its_order_and_one_that_cannot_be_fits_not_at_all(
@@ -88,7 +90,7 @@ def test_a_manifests_utterances_come_in_its_order_and_one_that_cannot_be_fits_no
     texts = ("ab c", "abc" * 7, "c", "ab 7")
     cuts = [make_cut(f"u{index}", audio, text, "speaker") for index, text in enumerate(texts)]
     write_manifest(cuts, tmp_path / "m.jsonl.gz")
-    aligned = list(align_cuts(recognizer, read_manifest(tmp_path / "m.jsonl.gz").to_eager()))
+    aligned = list(align_cuts(recognizer.decoder, read_manifest(tmp_path / "m.jsonl.gz").to_eager()))
     assert [item.id for item in aligned] == ["u0", "u1", "u2", "u3"]
     for item, reason in ((aligned[1], "too short for 21 tokens"), (aligned[3], "no token for '7'")):
         assert item.words == ()

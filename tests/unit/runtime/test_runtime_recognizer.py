@@ -22,6 +22,7 @@ from asr.decode.align import align
 from asr.decode.greedy import greedy_search
 from asr.errors import AudioError, ConfigError, ModelError
 from asr.export.export import export_onnx
+from asr.inference.decoder import Decoder
 from asr.inference.recognizer import Recognizer
 from asr.model.acoustic import AcousticModel
 from asr.runtime import load
@@ -60,13 +61,13 @@ def recognizer():
     model = AcousticModel(config, len(tokens)).eval()
     with torch.no_grad():
         model.output.weight.normal_(std=3.0)
-    return Recognizer(ModelBundle(config, tokens, model, config.decode))
+    return Recognizer(Decoder(ModelBundle(config, tokens, model, config.decode)))
 
 
 @pytest.fixture(scope="module")
 def exported(recognizer, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
-    recognizer.bundle.save(folder / "model")
+    recognizer.decoder.bundle.save(folder / "model")
     export_onnx(folder / "model", folder / "onnx")
     return folder / "onnx"
 
@@ -93,8 +94,8 @@ def test_a_file_gets_the_transcript_that_torch_gives_it(text, recognizer, export
 def test_a_long_recording_is_cut_and_timed_as_with_torch(recognizer, exported, rng):
     speech = np.concatenate([tone_speech("ab cd abc", rng) for _ in range(60)])
     assert len(speech) > 70 * 16000
-    expected = recognizer.transcribe(speech, sample_rate=16000, method="greedy", segment="fixed")
-    assert_same(load(exported).transcribe(speech, sample_rate=16000, segment="fixed"), expected)
+    expected = recognizer.transcribe(speech, sample_rate_hz=16000, method="greedy", segment="fixed")
+    assert_same(load(exported).transcribe(speech, sample_rate_hz=16000, segment="fixed"), expected)
 
 
 @pytest.mark.parametrize("seconds", [3.0, 20.0])
@@ -105,8 +106,8 @@ def test_it_cuts_where_nobody_speaks_as_torch_does(seconds, recognizer, exported
     assert cut[0].start > 16000
     assert len(cut) > 1 or seconds < 20
     for segment in ("vad", "none"):
-        expected = recognizer.transcribe(speech, sample_rate=16000, method="greedy", segment=segment)
-        assert_same(load(exported).transcribe(speech, sample_rate=16000, segment=segment), expected)
+        expected = recognizer.transcribe(speech, sample_rate_hz=16000, method="greedy", segment=segment)
+        assert_same(load(exported).transcribe(speech, sample_rate_hz=16000, segment=segment), expected)
 
 
 def test_speech_is_detected_the_same_with_the_runtimes_own_resampling(rng):
@@ -274,9 +275,9 @@ def test_audio_that_cannot_be_used_is_refused(exported, tmp_path):
         runtime.transcribe(tmp_path / "empty.wav")
     for rate_hz in (None, 0, -16000):
         with pytest.raises(AudioError, match="sample_rate"):
-            runtime.transcribe(np.zeros(100, np.float32), sample_rate=rate_hz)
+            runtime.transcribe(np.zeros(100, np.float32), sample_rate_hz=rate_hz)
     with pytest.raises(AudioError, match="int16"):
-        runtime.transcribe(np.zeros(100, np.int16), sample_rate=16000)
+        runtime.transcribe(np.zeros(100, np.int16), sample_rate_hz=16000)
 
 
 def run_main(monkeypatch, capsys, *arguments):

@@ -83,7 +83,7 @@ def test_two_processes_name_what_one_names(tone_corpus: Path, tmp_path: Path) ->
     list(train(load_config(None, settings), data, tmp_path / "one"))
     script = (
         "import sys; from pathlib import Path; from asr.settings_file import load_config\n"
-        "import asr.data.sound_file as sound; from asr.training.trainer import train; sound.LOUDEST = float('inf')\n"
+        "import asr.audio.sound_file as sound; from asr.training.trainer import train; sound.LOUDEST = float('inf')\n"
         "list(train(load_config(None, sys.argv[3:]), Path(sys.argv[1]), Path(sys.argv[2])))\n"
     )
     (tmp_path / "train.py").write_text(script)

@@ -10,6 +10,7 @@ from conftest import LEARNS_FAST, TINY, tone_speech
 import asr
 from asr.corpus.manifest import cut_text, make_cut, read_manifest, write_manifest
 from asr.errors import ConfigError, TrainingError
+from asr.inference.decoder import Search
 from asr.lm.arpa import write_arpa
 from asr.lm.estimate import token_ngram
 from asr.settings_file import load_config
@@ -55,14 +56,14 @@ def test_pieces_are_learnt_with_the_model_and_carry_it_to_words_and_language_mod
     references = [cut_text(cut) for cut in cuts]
     recordings = [Path(cut.recording.sources[0].source) for cut in cuts]
     recognizer = asr.load(tmp_path, accelerator="cpu")
-    assert recognizer.default_method == "greedy"
+    assert recognizer.decoder.method_of(Search()) == "greedy"
     greedy = [recognizer.transcribe(path) for path in recordings]
     assert sum(text.text == reference for text, reference in zip(greedy, references, strict=True)) > 9
 
     texts = [cut_text(cut) for cut in read_manifest(word_corpus / "train.jsonl.gz")]
     write_arpa(token_ngram(texts, table, 3), tmp_path / "lm.arpa.gz")
     recognizer = asr.load(tmp_path, accelerator="cpu")
-    assert recognizer.default_method == "beam"
+    assert recognizer.decoder.method_of(Search()) == "beam"
     beam = [recognizer.transcribe(path) for path in recordings]
     assert sum(text.text == reference for text, reference in zip(beam, references, strict=True)) > 9
     for transcript in (*greedy, *beam):

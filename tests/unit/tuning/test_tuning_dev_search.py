@@ -43,7 +43,7 @@ def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
 def batches(recognizer: Recognizer) -> list[DevBatch]:
     """Log-posteriors that lean towards the transcripts, but not enough to be right without help."""
     torch.manual_seed(5)
-    tokens = recognizer.bundle.tokens
+    tokens = recognizer.decoder.bundle.tokens
     found = []
     for texts in (TEXTS[:3], TEXTS[3:], TEXTS[1:4]):
         frames = [[frame for token in tokens.encode(text) for frame in (token, token, 0)] for text in texts]
@@ -68,7 +68,7 @@ def distance(reference: list[str], hypothesis: list[str]) -> int:
 def test_the_errors_are_those_counted_another_way_over_each_utterance_alone(
     recognizer: Recognizer, batches: list[DevBatch]
 ) -> None:
-    tokens, folder = recognizer.bundle.tokens, recognizer.bundle.folder
+    tokens, folder = recognizer.decoder.bundle.tokens, recognizer.decoder.bundle.folder
     assert folder is not None
     scorer = TokenNgramScorer(read_arpa(folder / LANGUAGE_MODEL), tokens)
     expected = []
@@ -86,14 +86,14 @@ def test_the_errors_are_those_counted_another_way_over_each_utterance_alone(
                 errors += distance(reference.split(), tokens.decode(best.tokens).split())
         expected.append(errors)
     advanced: list[int] = []
-    with DevSearch(recognizer, batches, 1) as dev:
+    with DevSearch(recognizer.decoder, batches, 1) as dev:
         assert dev.count_errors(SETTINGS, advanced.append) == expected
     assert sum(advanced) == len(SETTINGS) * len(batches)
     assert len(set(expected)) > 1  # or the settings would make no difference
 
 
 def test_two_processes_find_what_one_does(recognizer: Recognizer, batches: list[DevBatch]) -> None:
-    with DevSearch(recognizer, batches, 1) as alone, DevSearch(recognizer, batches, 2) as together:
+    with DevSearch(recognizer.decoder, batches, 1) as alone, DevSearch(recognizer.decoder, batches, 2) as together:
         assert together.count_errors(SETTINGS, int) == alone.count_errors(SETTINGS, int)
         evidence, right = together.evidence(SETTINGS[1])
         assert (evidence, right) == alone.evidence(SETTINGS[1])
@@ -115,10 +115,10 @@ def test_two_processes_find_what_one_does(recognizer: Recognizer, batches: list[
 def test_a_language_model_that_the_settings_name_and_the_folder_lacks_is_an_error(
     recognizer: Recognizer, decode: dict[str, str | float], missing: str
 ) -> None:
-    require_language_models(recognizer)
-    assert recognizer.bundle.folder is not None
+    require_language_models(recognizer.decoder)
+    assert recognizer.decoder.bundle.folder is not None
     with pytest.raises(ModelError, match=missing):
-        require_language_models(asr.load(recognizer.bundle.folder, decode=decode))
+        require_language_models(asr.load(recognizer.decoder.bundle.folder, decode=decode).decoder)
 
 
 @pytest.mark.parametrize(("audio_s", "jobs"), [(0.0, 1), (200.0, 1), (1e6, 7), (700.0, 4)])
@@ -126,4 +126,4 @@ def test_little_audio_is_not_worth_many_processes(
     recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, audio_s: float, jobs: int
 ) -> None:
     monkeypatch.setattr("asr.tuning.dev_search.cores", lambda: 7)
-    assert usual_jobs(recognizer, audio_s) == jobs
+    assert usual_jobs(recognizer.decoder, audio_s) == jobs

@@ -1,0 +1,165 @@
+"""Waveforms → log-posteriors → hypotheses → words: a loaded model folder at work.
+
+`Recognizer`, streams, `asr decode`, `asr align` and `asr tune` all go through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asr.audio.segment import speech_extent
+from asr.bundle.bundle import ModelBundle
+from asr.config import DecodeSettings
+from asr.decode.align import align
+from asr.decode.beam import beam_search
+from asr.decode.greedy import greedy_search
+from asr.errors import ConfigError
+from asr.features.batching import Batch
+from asr.inference.language_models import LanguageModels
+from asr.transcript.confidence import Calibration
+from asr.transcript.hypothesis import Hypothesis
+from asr.transcript.words import Decoded, Word
+
+Method = Literal["greedy", "beam"]
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Search:
+    """How hypotheses are looked for.
+
+    Attributes:
+        method: greedy or beam search; None takes beam if the model has a language model or there are hotwords.
+        hotwords: natural-log bonus of each expected word or phrase, see `asr.decode.hotwords`.
+        settings: of the beam search; None takes those of the model folder.
+    """
+
+    method: Method | None = None
+    hotwords: Mapping[str, float] = field(default_factory=dict)
+    settings: DecodeSettings | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself.
+
+        Raises:
+            ConfigError: there is no such method, or greedy search is given hotwords.
+        """
+        if self.method not in (None, *get_args(Method)):
+            raise ConfigError(f"method={self.method!r}: {' or '.join(get_args(Method))}")
+        if self.hotwords and self.method == "greedy":
+            raise ConfigError(f"hotwords ({', '.join(self.hotwords)}) need the beam search, not the greedy one")
+
+
+class Decoder:
+    """A model folder on a device: its network and its search."""
+
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        device: str = "cpu",
+        calibration: Calibration | None = None,
+        precision: Precision = "fp32",
+    ) -> None:
+        """Move the bundle's model to `device`."""
+        self.bundle = bundle
+        self.device = torch.device(device)
+        self.calibration = calibration or Calibration()
+        self.precision: Precision = precision
+        self.model = bundle.model.to(self.device)
+        self._language_models = LanguageModels(bundle, self.device)
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """The rate that the model works at."""
+        return self.model.sample_rate_hz
+
+    def method_of(self, search: Search) -> Method:
+        """Return the search's method; without one, `beam` with hotwords or a language model, else `greedy`."""
+        if search.method is not None:
+            return search.method
+        settings = search.settings or self.bundle.decoder
+        return "beam" if search.hotwords or self._language_models.are_used(settings) else "greedy"
+
+    @torch.inference_mode()
+    def log_posteriors(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return `(batch, frame, token)` float32 natural-log posteriors and `(batch,)` frames."""
+        batch = batch.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            log_posteriors, lengths = self.model(batch.waveforms, batch.lengths)
+        return log_posteriors, lengths
+
+    def search(self, log_posteriors: Tensor, lengths: Tensor, search: Search = Search()) -> list[list[Hypothesis]]:
+        """Return each utterance's hypotheses, best first.
+
+        Args:
+            log_posteriors: `(batch, frame, token)`, natural log.
+            lengths: `(batch,)`, valid frames.
+            search: how to look for them. Greedy search asks no language model.
+
+        Raises:
+            ModelError, LanguageModelError: a language model that the settings name is missing or damaged.
+            TokenError: a hotword holds a character that is in no token.
+            ConfigError: a bonus is not above 0.
+        """
+        if self.method_of(search) == "greedy":
+            return [[hypothesis] for hypothesis in greedy_search(log_posteriors, lengths)]
+        settings = search.settings or self.bundle.decoder
+        nbest = beam_search(
+            log_posteriors,
+            lengths,
+            beam_size=settings.beam_size,
+            scorers=self._language_models.scorers(settings, search.hotwords),
+            insertion_bonus=settings.insertion_bonus,
+            blank_skip=settings.blank_skip,
+            token_floor=settings.token_floor,
+        )
+        return self._language_models.rescored(nbest, settings)
+
+    def decode(self, batch: Batch, search: Search = Search()) -> list[Decoded]:
+        """Return each utterance's hypotheses, best first, with the alignment of the best.
+
+        Raises: as `search`.
+        """
+        return self.understand(*self.log_posteriors(batch), waveforms(batch), search)
+
+    def understand(
+        self,
+        log_posteriors: Tensor,
+        lengths: Tensor,
+        heard: Sequence[NDArray[np.float32]],
+        search: Search = Search(),
+    ) -> list[Decoded]:
+        """Return what `decode` does, of log-posteriors.
+
+        Args:
+            log_posteriors: `(batch, frame, token)`, natural log.
+            lengths: `(batch,)`, valid frames.
+            heard: each utterance's waveform `(sample,)`, in which its speech's extent is looked for.
+            search: how to look for hypotheses.
+        """
+        searched = self.search(log_posteriors, lengths, search)
+        utterances = zip(searched, log_posteriors.cpu(), lengths.tolist(), heard, strict=True)
+        return [
+            Decoded(
+                tuple(hypotheses),
+                tuple(align(frames[:length], hypotheses[0].tokens)),
+                speech_extent(waveform, self.sample_rate_hz),
+            )
+            for hypotheses, frames, length, waveform in utterances
+        ]
+
+    def words(self, decoded: Decoded, offset_s: float = 0.0) -> list[Word]:
+        """Return the best hypothesis as words; `offset_s` is where the utterance starts in its recording."""
+        return decoded.words(self.bundle.tokens, self.model.frame_shift_s, offset_s, self.calibration)
+
+
+def waveforms(batch: Batch) -> list[NDArray[np.float32]]:
+    """Return each utterance's samples without the padding."""
+    return [samples[:length] for samples, length in zip(batch.waveforms.numpy(), batch.lengths.tolist(), strict=True)]
