@@ -53,9 +53,9 @@ from torch.nn.utils.rnn import pad_sequence
 import asr
 from asr.bundle.bundle import ModelBundle
 from asr.corpus.manifest import read_manifest, transcripts
-from asr.decode.beam import beam_search
-from asr.decode.scorers import WeightedScorer
-from asr.decode.word_scorer import WordNgramScorer
+from asr.decoding.beam import beam_search
+from asr.decoding.scorers import WeightedScorer
+from asr.decoding.word_scorer import WordNgramScorer
 from asr.features.batching import evaluation_batches
 from asr.lm.arpa import read_arpa, write_arpa
 from asr.lm.kneser_ney import kneser_ney

@@ -106,7 +106,7 @@ def compare_files(recognizer: Recognizer, joined: Joined, references: list[str],
                 joined.waveform[start:end], sample_rate_hz=rate_hz, method=arguments.method, segment=segment
             )
             counts += count_errors(" ".join(references[first:beyond]), transcript.text, unit="word")
-        print(f"WER in {len(files)} files of at most {arguments.files_s:g} s {counts.wer:.2%}, segments: {segment}")
+        print(f"WER in {len(files)} files of at most {arguments.files_s:g} s {counts.rate:.2%}, segments: {segment}")
 
 
 def compare(arguments: argparse.Namespace) -> Joined:
@@ -124,7 +124,7 @@ def compare(arguments: argparse.Namespace) -> Joined:
         alone += count_errors(reference, transcript.text, unit="word")
     together = count_errors(" ".join(references), whole.text, unit="word")
     print(f"{len(cuts)} utterances, joined to {whole.duration_s:.0f} s with pauses of {pause}, segments: {segment}")
-    print(f"WER utterance by utterance {alone.wer:.2%}, joined {together.wer:.2%}, {together.wer - alone.wer:+.2%}")
+    print(f"WER utterance by utterance {alone.rate:.2%}, joined {together.rate:.2%}, {together.rate - alone.rate:+.2%}")
 
     if arguments.files_s:
         compare_files(recognizer, joined, references, arguments)

@@ -62,7 +62,7 @@ def main() -> None:
     }
     for name, condition in conditions.items():
         counts = errors(condition)
-        print(f"{name:>16}: {100 * counts.wer:5.2f} % WER greedy, {counts.errors} of {counts.reference_length} words")
+        print(f"{name:>16}: {100 * counts.rate:5.2f} % WER greedy, {counts.errors} of {counts.reference_length} words")
 
 
 if __name__ == "__main__":

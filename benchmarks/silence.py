@@ -38,7 +38,7 @@ def main() -> None:
                 waveform = with_silence(load_cut(cut, rate_hz), cut.id, before_s, after_s, rate_hz)
                 found = recognizer.transcribe(waveform, sample_rate_hz=rate_hz, method="greedy", segment=segment)
                 total += count_errors(references[cut.id], found.text, unit="word")
-            rates.append(f"{100 * total.wer:9.2f} %")
+            rates.append(f"{100 * total.rate:9.2f} %")
         print(f"{before_s:8.1f} s {after_s:8.1f} s", *rates, sep="", flush=True)
 
 

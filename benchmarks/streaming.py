@@ -127,7 +127,7 @@ def stream(recognizer: Recognizer, waveform: Waveform, arguments: argparse.Names
 
 def print_errors(name: str, counts: ErrorCounts) -> None:
     print(
-        f"{name:<16} {100 * counts.wer:5.2f} % WER, {counts.errors} of {counts.reference_length} words "
+        f"{name:<16} {100 * counts.rate:5.2f} % WER, {counts.errors} of {counts.reference_length} words "
         f"({counts.substitutions} sub, {counts.deletions} del, {counts.insertions} ins)"
     )
 

@@ -31,7 +31,7 @@ import asr
 import asr.runtime
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import read_manifest, transcripts
-from asr.export.export import export_onnx, export_torch
+from asr.exporting.export import export_onnx, export_torch
 from asr.features.batching import evaluation_batches
 from asr.inference.decoder import Search
 from asr.inference.recognizer import Recognizer
@@ -130,7 +130,7 @@ def main() -> None:
                 began = time.perf_counter()
                 hypotheses = run()
                 times_s[name].append(time.perf_counter() - began)
-                wers[name] = sum(count_corpus(references, hypotheses, unit="word").values(), ErrorCounts()).wer
+                wers[name] = sum(count_corpus(references, hypotheses, unit="word").values(), ErrorCounts()).rate
         print(f"{'':32}     RTF  (range)              WER")
         for name, values in times_s.items():
             rtf, least, most = (value / audio_s for value in (statistics.median(values), min(values), max(values)))

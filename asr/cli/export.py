@@ -28,7 +28,7 @@ def export(
     numpy, onnxruntime and soundfile, and searches greedily: a language model is not exported. A folder of the format
     torch is used as MODEL is, by all commands; it holds the language models, and results differ only by rounding.
     """
-    from asr.export.export import export_onnx, export_torch
+    from asr.exporting.export import export_onnx, export_torch
 
     name = model.resolve() if model.name in ("", "..") else model
     folder = out or name.with_name(f"{name.name}-{format}{'-int8' if int8 else ''}")

@@ -102,7 +102,7 @@ def ngram(
         console.print(f"{length}-grams  {len(ngrams)}")
     console.print(f"written  {path}")
     if tokens is not None and words:
-        from asr.decode.word_scorer import NOT_WORDS
+        from asr.decoding.word_scorer import NOT_WORDS
         from asr.text.tokens import spellable
 
         lexicon = [unit for (unit,) in lm.ngrams[0] if unit not in NOT_WORDS]

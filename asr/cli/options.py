@@ -37,7 +37,7 @@ def hotword_bonuses(given: Sequence[str] | None) -> dict[str, float]:
     Raises:
         BadParameter: what stands after the `=` is no number.
     """
-    from asr.decode.hotwords import DEFAULT_BONUS
+    from asr.decoding.hotwords import DEFAULT_BONUS
 
     bonuses = {}
     for item in given or ():

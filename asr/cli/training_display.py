@@ -126,7 +126,7 @@ class TrainingDisplay:
         return start.device == "cpu" and self._config.training.accelerator == "auto"
 
     def _epoch(self, report: EpochReport) -> None:
-        dev = f"   dev WER {100 * report.dev.wer:6.2f} %{' *' if report.best else '  '}" if report.dev else ""
+        dev = f"   dev WER {100 * report.dev.rate:6.2f} %{' *' if report.best else '  '}" if report.dev else ""
         self._console.print(
             f"epoch {report.epoch + 1:3d}/{self._config.training.epochs}   loss {report.loss:6.3f}{dev}"
             f"   {report.train_s + report.dev_s:5.1f} s",

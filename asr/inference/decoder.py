@@ -17,9 +17,9 @@ from torch import Tensor
 from asr.audio.segment import speech_extent
 from asr.bundle.bundle import ModelBundle
 from asr.config import DecodeSettings
-from asr.decode.align import align
-from asr.decode.beam import beam_search
-from asr.decode.greedy import greedy_search
+from asr.decoding.align import align
+from asr.decoding.beam import beam_search
+from asr.decoding.greedy import greedy_search
 from asr.errors import ConfigError
 from asr.features.batching import Batch
 from asr.inference.language_models import LanguageModels
@@ -37,7 +37,7 @@ class Search:
 
     Attributes:
         method: greedy or beam search; None takes beam if the model has a language model or there are hotwords.
-        hotwords: natural-log bonus of each expected word or phrase, see `asr.decode.hotwords`.
+        hotwords: natural-log bonus of each expected word or phrase, see `asr.decoding.hotwords`.
         settings: of the beam search; None takes those of the model folder.
     """
 

@@ -21,11 +21,11 @@ import torch
 from asr.bundle.bundle import ModelBundle
 from asr.bundle.files import RECURRENT_LANGUAGE_MODEL, WORD_LANGUAGE_MODEL
 from asr.config import DecodeSettings
-from asr.decode.hotwords import HotwordScorer
-from asr.decode.ngram_scorer import TokenNgramScorer
-from asr.decode.rnn_scorer import RnnScorer, rescore
-from asr.decode.scorers import WeightedScorer
-from asr.decode.word_scorer import WordNgramScorer
+from asr.decoding.hotwords import HotwordScorer
+from asr.decoding.ngram_scorer import TokenNgramScorer
+from asr.decoding.rnn_scorer import RnnScorer, rescore
+from asr.decoding.scorers import WeightedScorer
+from asr.decoding.word_scorer import WordNgramScorer
 from asr.errors import ModelError, TokenError
 from asr.lm.arpa import read_arpa
 from asr.lm.rnnlm import RNN_LM, RnnLmBundle

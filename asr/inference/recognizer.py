@@ -19,7 +19,7 @@ from torch import Tensor
 from asr.audio.blocks import Source, audio_blocks, checked_waveform, is_source, mix_down, source_name, waveform_blocks
 from asr.audio.segment import Counted, Segmentation, segments
 from asr.bundle.bundle import ModelBundle
-from asr.decode.hotwords import hotword_bonuses
+from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import AudioError
 from asr.features.batching import collate
 from asr.features.sampling import batches

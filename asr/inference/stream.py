@@ -46,7 +46,7 @@ from torch import Tensor
 
 from asr.audio.resample import StreamResampler
 from asr.audio.speech_detector import WINDOW_S, SpeechDetector, is_speech
-from asr.decode.greedy import greedy_search
+from asr.decoding.greedy import greedy_search
 from asr.inference.decoder import Decoder, Search
 from asr.model.acoustic import AcousticModel
 from asr.transcript.words import Word

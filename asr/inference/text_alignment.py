@@ -13,7 +13,7 @@ from torch import Tensor
 from asr.audio.blocks import Source, load_audio, source_name
 from asr.audio.segment import speech_extent
 from asr.corpus.manifest import transcripts
-from asr.decode.align import align
+from asr.decoding.align import align
 from asr.errors import ShapeError, TokenError
 from asr.features.batching import collate, evaluation_batches
 from asr.inference.decoder import Decoder, waveforms

@@ -23,8 +23,8 @@ _NAMES_IN_A_MESSAGE = 5
 class ErrorCounts:
     """Errors of one utterance or, added up, of a corpus: `sum(counts, ErrorCounts())`.
 
-    The unit is the caller's: counted in words, `wer` is the word error rate; counted in characters, the same
-    object's `wer` is the character error rate. Objects of different units must not be added.
+    The unit is the caller's: counted in words, `rate` is the word error rate, in characters the character error rate.
+    Objects of different units must not be added.
     """
 
     substitutions: int = 0
@@ -52,7 +52,7 @@ class ErrorCounts:
         return self.reference_length - self.substitutions - self.deletions
 
     @property
-    def wer(self) -> float:
+    def rate(self) -> float:
         """Errors ÷ reference length: 0.05 is 5 %; above 1 if insertions abound.
 
         With an empty reference it is 0 if the hypothesis is empty too, else infinite (as the limit is).

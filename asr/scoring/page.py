@@ -61,7 +61,7 @@ def _rates(name: str, counts: ErrorCounts, interval: Interval, unit: str) -> lis
     figures = (counts.errors, counts.substitutions, counts.deletions, counts.insertions)
     return [
         name,
-        f"{100 * counts.wer:.2f} %",
+        f"{100 * counts.rate:.2f} %",
         f"{100 * interval.low:.2f} … {100 * interval.high:.2f} %",
         *map(str, figures),
         f"{counts.reference_length} {unit}",

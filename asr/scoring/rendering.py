@@ -28,7 +28,7 @@ def render_rates(rates: Mapping[Unit, tuple[ErrorCounts, Interval]]) -> str:
         rows.append(
             [
                 _RATE_NAMES[unit],
-                f"{100 * counts.wer:.2f} %",
+                f"{100 * counts.rate:.2f} %",
                 f"{100 * interval.low:.2f} … {100 * interval.high:.2f} %",
                 *map(str, figures),
                 f"{counts.reference_length} {unit}s",

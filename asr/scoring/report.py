@@ -68,9 +68,9 @@ def to_json(score: CorpusScore) -> dict[str, Any]:
     """Return the content of `wer.json`; rates are fractions, not per cent."""
     words, characters, confusions = score.word_total, score.character_total, score.confusions
     return {
-        "wer": words.wer,
+        "wer": words.rate,
         "wer_interval": asdict(score.word_interval),
-        "cer": characters.wer,
+        "cer": characters.rate,
         "cer_interval": asdict(score.character_interval),
         "words": _counts(words),
         "characters": _counts(characters),

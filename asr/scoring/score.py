@@ -40,12 +40,12 @@ class CorpusScore:
 
     @property
     def word_total(self) -> ErrorCounts:
-        """Summed over the corpus; its `wer` is the word error rate."""
+        """Summed over the corpus; its `rate` is the word error rate."""
         return sum(self.words.values(), ErrorCounts())
 
     @property
     def character_total(self) -> ErrorCounts:
-        """Summed over the corpus; its `wer` is the character error rate."""
+        """Summed over the corpus; its `rate` is the character error rate."""
         return sum(self.characters.values(), ErrorCounts())
 
 
@@ -62,7 +62,7 @@ def score_texts(references: Mapping[str, str], hypotheses: Mapping[str, str]) ->
         for name, counts in words.items()
         if counts.errors
     ]
-    wrong.sort(key=lambda utterance: (-utterance.counts.errors, -utterance.counts.wer, utterance.id))
+    wrong.sort(key=lambda utterance: (-utterance.counts.errors, -utterance.counts.rate, utterance.id))
     return CorpusScore(
         words=words,
         characters=characters,

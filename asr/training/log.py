@@ -50,7 +50,7 @@ class TrainingLog:
 
     def epoch(self, report: EpochReport) -> None:
         """Add a line to `log.jsonl` and, if there is a dev set, a point to its curve."""
-        dev_wer = report.dev.wer if report.dev else None
+        dev_wer = report.dev.rate if report.dev else None
         append_line(self._epochs, asdict(report) | {"dev_wer": dev_wer})
         if dev_wer is not None:
             self._points({"dev/wer": dev_wer}, report.epoch)

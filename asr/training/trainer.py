@@ -24,7 +24,7 @@ from asr.bundle.card import TrainingFacts
 from asr.bundle.files import WEIGHTS
 from asr.config import Config
 from asr.corpus.manifest import find_split, read_manifest, shuffle_shards, transcripts
-from asr.decode.greedy import greedy_search
+from asr.decoding.greedy import greedy_search
 from asr.errors import ConfigError, TrainingError
 from asr.features.augment import utterance_rng
 from asr.features.batching import StepBatch, evaluation_batches, prefetch, training_batches
@@ -242,7 +242,7 @@ def finish_epoch(run: Run, config: Config, survey: Survey, dev_cuts: Sequence[Cu
     """
     began, state = time.perf_counter(), run.state
     dev = greedy_errors(run.average.model, dev_cuts, survey.tokens, config, run.fabric) if dev_cuts else None
-    best = dev is None or dev.wer <= min(state.dev_wers, default=float("inf"))
+    best = dev is None or dev.rate <= min(state.dev_wers, default=float("inf"))
     if best and run.first:
         TrainingFacts(
             train_utterances=survey.utterances,
@@ -250,14 +250,14 @@ def finish_epoch(run: Run, config: Config, survey: Survey, dev_cuts: Sequence[Cu
             dev_utterances=len(dev_cuts),
             dev_s=sum(cut.duration for cut in dev_cuts),
             dev_words=dev.reference_length if dev else 0,
-            dev_wer=dev.wer if dev else None,
+            dev_wer=dev.rate if dev else None,
             epochs=state.epoch + 1,
         ).save(out)
         ModelBundle(config, survey.tokens, run.average.model, config.decode).save(out)
     tally, state.tally = state.tally, Tally()
     state.epoch, state.batch, state.utterances = state.epoch + 1, 0, 0
     if dev:
-        state.dev_wers.append(dev.wer)
+        state.dev_wers.append(dev.rate)
     return EpochReport(
         epoch=state.epoch - 1,
         loss=tally.loss / max(1, tally.steps),

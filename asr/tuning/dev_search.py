@@ -26,7 +26,7 @@ from torch import Tensor
 
 from asr.config import DecodeSettings
 from asr.corpus.manifest import transcripts
-from asr.decode.align import align
+from asr.decoding.align import align
 from asr.errors import AsrError
 from asr.features.batching import evaluation_batches
 from asr.inference.decoder import Decoder, Search

@@ -7,7 +7,7 @@ import pytest
 from asr.bundle.bundle import ModelBundle
 from asr.bundle.card import TrainingFacts, model_card, write_card
 from asr.errors import ModelError
-from asr.export.export import export_onnx, export_torch
+from asr.exporting.export import export_onnx, export_torch
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable

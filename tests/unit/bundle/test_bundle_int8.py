@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from asr.bundle.bundle import ModelBundle
 from asr.bundle.int8 import quantised, to_float32, to_int8
 from asr.errors import ModelError
-from asr.export.export import export_torch
+from asr.exporting.export import export_torch
 from asr.features.batching import collate
 from asr.inference.decoder import Decoder
 from asr.inference.recognizer import Recognizer

@@ -6,7 +6,7 @@ import pytest
 import typer
 
 from asr.cli.options import decode_settings, hotword_bonuses
-from asr.decode.hotwords import DEFAULT_BONUS
+from asr.decoding.hotwords import DEFAULT_BONUS
 from asr.errors import ConfigError
 
 

@@ -12,7 +12,7 @@ import soundfile
 from name_sayer import files_in, install, touch
 
 import asr
-from asr.decode.hotwords import DEFAULT_BONUS
+from asr.decoding.hotwords import DEFAULT_BONUS
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from asr.config import TextSettings
-from asr.decode.ngram_scorer import TokenNgramScorer
+from asr.decoding.ngram_scorer import TokenNgramScorer
 from asr.lm.arpa import read_arpa, write_arpa
 from asr.lm.estimate import token_ngram
 from asr.lm.ngram import SENTENCE_START

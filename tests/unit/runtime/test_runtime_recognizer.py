@@ -18,10 +18,10 @@ from asr.audio.resample import resample
 from asr.audio.segment import segments
 from asr.audio.speech_detector import SpeechDetector
 from asr.bundle.bundle import ModelBundle
-from asr.decode.align import align
-from asr.decode.greedy import greedy_search
+from asr.decoding.align import align
+from asr.decoding.greedy import greedy_search
 from asr.errors import AudioError, ConfigError, ModelError
-from asr.export.export import export_onnx
+from asr.exporting.export import export_onnx
 from asr.inference.decoder import Decoder
 from asr.inference.recognizer import Recognizer
 from asr.model.acoustic import AcousticModel

@@ -88,14 +88,14 @@ def test_the_sum_of_counts_is_taken_field_by_field(parts):
 
 def test_the_corpus_rate_divides_summed_errors_and_is_not_the_mean_of_rates():
     long, short = ErrorCounts(1, 0, 0, 9), ErrorCounts(0, 1, 0, 1)
-    assert (long + short).wer == pytest.approx(2 / 10)
-    assert (long.wer + short.wer) / 2 != pytest.approx(2 / 10)
+    assert (long + short).rate == pytest.approx(2 / 10)
+    assert (long.rate + short.rate) / 2 != pytest.approx(2 / 10)
 
 
 def test_the_rate_without_reference_is_zero_or_infinite():
-    assert ErrorCounts().wer == 0.0
-    assert ErrorCounts(insertions=2).wer == math.inf
-    assert (ErrorCounts(insertions=2) + ErrorCounts(reference_length=4)).wer == 0.5
+    assert ErrorCounts().rate == 0.0
+    assert ErrorCounts(insertions=2).rate == math.inf
+    assert (ErrorCounts(insertions=2) + ErrorCounts(reference_length=4)).rate == 0.5
 
 
 def test_a_corpus_is_counted_by_utterance_in_reference_order():

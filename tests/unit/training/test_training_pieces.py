@@ -44,7 +44,7 @@ def test_pieces_are_learnt_with_the_model_and_carry_it_to_words_and_language_mod
     pieces = ["text.tokens=bpe", "text.pieces=9", "model.subsampling=4", "model.hidden_size=64", "training.batch_s=4"]
     config = load_config(None, [*TINY, *LEARNS_FAST, *pieces])
     *_, last = train(config, word_corpus, tmp_path)
-    assert last.dev.wer < 0.1
+    assert last.dev.rate < 0.1
 
     table = load_tokens(tmp_path / "tokens.json")
     assert table.symbols[0] == "<blank>"

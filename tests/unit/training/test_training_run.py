@@ -38,11 +38,11 @@ def test_training_learns_and_leaves_a_model_a_checkpoint_and_a_log(tone_corpus: 
     epochs = [report for report in rest if isinstance(report, EpochReport)]
     assert [epoch.epoch for epoch in epochs] == [0, 1, 2, 3, 4]
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [line["dev_wer"] for line in lines] == [epoch.dev.wer for epoch in epochs]
+    assert [line["dev_wer"] for line in lines] == [epoch.dev.rate for epoch in epochs]
     facts = json.loads((tmp_path / "training.json").read_text())
     best = [epoch for epoch in epochs if epoch.best][-1]
     assert (facts["train_utterances"], facts["dev_utterances"]) == (96, 12)
-    assert (facts["epochs"], facts["dev_wer"]) == (best.epoch + 1, best.dev.wer)
+    assert (facts["epochs"], facts["dev_wer"]) == (best.epoch + 1, best.dev.rate)
     assert {path.name for path in tmp_path.iterdir()} >= {
         "config.yaml",
         "tokens.json",
@@ -93,7 +93,7 @@ def test_tensorboard_shows_each_step_once_also_of_a_run_that_was_stopped_and_res
     for curve, value in shown.items():
         points = [(point.step, point.value) for point in curves.Scalars(curve)]
         assert points == [(step, pytest.approx(value(report), rel=1e-6)) for step, report in sorted(steps.items())]
-    wers = [report.dev.wer for report in resumed if isinstance(report, EpochReport)]
+    wers = [report.dev.rate for report in resumed if isinstance(report, EpochReport)]
     assert [point.value for point in curves.Scalars("dev/wer")][-len(wers) :] == pytest.approx(wers)
 
 

@@ -105,7 +105,7 @@ def test_fine_tuning_starts_where_the_other_model_stood(tone_corpus: Path, tmp_p
     assert start.transfer.source == tmp_path / "base"
     (epoch,) = (r for r in rest if isinstance(r, EpochReport))
     assert epoch.loss < 1.5 * last.loss
-    assert epoch.dev.wer <= last.dev.wer + 0.1
+    assert epoch.dev.rate <= last.dev.rate + 0.1
 
 
 def test_a_resumed_run_needs_the_other_model_no_longer(tone_corpus: Path, tmp_path: Path) -> None:

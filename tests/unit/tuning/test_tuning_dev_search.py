@@ -10,9 +10,9 @@ import asr
 from asr.bundle.bundle import ModelBundle
 from asr.bundle.files import LANGUAGE_MODEL
 from asr.config import DecodeSettings
-from asr.decode.beam import beam_search
-from asr.decode.ngram_scorer import TokenNgramScorer
-from asr.decode.scorers import WeightedScorer
+from asr.decoding.beam import beam_search
+from asr.decoding.ngram_scorer import TokenNgramScorer
+from asr.decoding.scorers import WeightedScorer
 from asr.errors import ModelError
 from asr.inference.recognizer import Recognizer
 from asr.lm.arpa import read_arpa, write_arpa

@@ -8,7 +8,7 @@ import torch
 
 from asr.bundle.bundle import ModelBundle
 from asr.errors import ModelError
-from asr.export.export import export_onnx, export_torch
+from asr.exporting.export import export_onnx, export_torch
 from asr.model.acoustic import AcousticModel
 from asr.runtime.folder import Description
 from asr.settings_file import load_config

@@ -27,12 +27,12 @@ from enumeration import (
 )
 
 from asr.config import RnnLmSettings
-from asr.decode.beam import beam_search
-from asr.decode.hotwords import HotwordScorer
-from asr.decode.ngram_scorer import TokenNgramScorer
-from asr.decode.rnn_scorer import RnnScorer
-from asr.decode.scorers import WeightedScorer
-from asr.decode.word_scorer import WordNgramScorer
+from asr.decoding.beam import beam_search
+from asr.decoding.hotwords import HotwordScorer
+from asr.decoding.ngram_scorer import TokenNgramScorer
+from asr.decoding.rnn_scorer import RnnScorer
+from asr.decoding.scorers import WeightedScorer
+from asr.decoding.word_scorer import WordNgramScorer
 from asr.lm.estimate import token_ngram
 from asr.lm.rnnlm import RnnLm, RnnLmBundle
 from asr.lm.texts import LmUnits

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from asr.decode.greedy import greedy_search
+from asr.decoding.greedy import greedy_search
 from asr.errors import ShapeError
 
 

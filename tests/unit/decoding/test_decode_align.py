@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchaudio.functional import forced_align
 
-from asr.decode import align as module
-from asr.decode.align import align, viterbi
+from asr.decoding import align as module
+from asr.decoding.align import align, viterbi
 from asr.errors import ShapeError
 from asr.text.tokens import min_frames
 

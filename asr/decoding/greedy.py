@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from asr.decode.frames import frame_mask
+from asr.decoding.frames import frame_mask
 from asr.text.tokens import BLANK
 from asr.transcript.hypothesis import Hypothesis
 

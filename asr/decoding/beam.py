@@ -53,9 +53,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from asr.decode.frames import active_tokens, frame_mask, keep_frames
-from asr.decode.prefixes import IMPOSSIBLE, Frame, Moves, root, through_frame, trace
-from asr.decode.scorers import Scorer, WeightedScorer, advance_states, end_gains, extension_gains, start_states
+from asr.decoding.frames import active_tokens, frame_mask, keep_frames
+from asr.decoding.prefixes import IMPOSSIBLE, Frame, Moves, root, through_frame, trace
+from asr.decoding.scorers import Scorer, WeightedScorer, advance_states, end_gains, extension_gains, start_states
 from asr.errors import ModelError, ShapeError
 from asr.text.tokens import BLANK
 from asr.transcript.hypothesis import Hypothesis

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.decode.scorers import TableScorer
+from asr.decoding.scorers import TableScorer
 from asr.errors import LanguageModelError
 from asr.lm.ngram import LN_10, LOG10_ZERO, SENTENCE_END, SENTENCE_START, UNKNOWN, Ngram, NgramLm
 from asr.lm.texts import token_units

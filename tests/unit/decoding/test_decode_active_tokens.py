@@ -10,9 +10,9 @@ import torch
 from enumeration import Tokens, agrees, all_paths, random_posteriors
 from torch import Tensor
 
-from asr.decode.beam import beam_search
-from asr.decode.ngram_scorer import TokenNgramScorer
-from asr.decode.scorers import WeightedScorer
+from asr.decoding.beam import beam_search
+from asr.decoding.ngram_scorer import TokenNgramScorer
+from asr.decoding.scorers import WeightedScorer
 from asr.errors import ShapeError
 from asr.lm.estimate import token_ngram
 from asr.text.tokens import TokenTable

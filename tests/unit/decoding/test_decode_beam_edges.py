@@ -12,10 +12,10 @@ import torch
 from enumeration import LETTERS, agrees, enumerate_sequences, random_posteriors
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from asr.decode.beam import beam_search
-from asr.decode.hotwords import HotwordScorer
-from asr.decode.ngram_scorer import TokenNgramScorer
-from asr.decode.scorers import WeightedScorer
+from asr.decoding.beam import beam_search
+from asr.decoding.hotwords import HotwordScorer
+from asr.decoding.ngram_scorer import TokenNgramScorer
+from asr.decoding.scorers import WeightedScorer
 from asr.lm.estimate import token_ngram
 
 SCORERS = [

@@ -10,9 +10,9 @@ import torch
 from enumeration import LETTERS, agrees, enumerate_sequences, random_posteriors, random_word_lm, word_score
 from torch import Tensor
 
-from asr.decode.beam import beam_search
-from asr.decode.scorers import WeightedScorer
-from asr.decode.word_scorer import WordNgramScorer
+from asr.decoding.beam import beam_search
+from asr.decoding.scorers import WeightedScorer
+from asr.decoding.word_scorer import WordNgramScorer
 from asr.errors import ShapeError
 
 

@@ -49,7 +49,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.decode.ngram_scorer import backoff_table
+from asr.decoding.ngram_scorer import backoff_table
 from asr.errors import LanguageModelError, TokenError
 from asr.lm.ngram import SENTENCE_END, SENTENCE_START, UNKNOWN, NgramLm
 from asr.text.tokens import BLANK, SPACE, TokenTable, characters, spellable

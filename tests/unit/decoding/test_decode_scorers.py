@@ -7,8 +7,8 @@ import random
 import pytest
 import torch
 
-from asr.decode import ngram_scorer
-from asr.decode.ngram_scorer import TokenNgramScorer
+from asr.decoding import ngram_scorer
+from asr.decoding.ngram_scorer import TokenNgramScorer
 from asr.errors import LanguageModelError
 from asr.lm.estimate import token_ngram
 from asr.lm.kneser_ney import kneser_ney

@@ -8,7 +8,7 @@ from enumeration import LETTERS, PIECES, hotword_score
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.decode.hotwords import HotwordScorer
+from asr.decoding.hotwords import HotwordScorer
 from asr.errors import ConfigError, TokenError
 from asr.text.tokens import TokenTable
 

@@ -64,7 +64,7 @@ def export_onnx(model: Path, folder: Path, *, int8: bool = False) -> int:
         DependencyError: the package onnx or silero-vad is missing.
     """
     try:
-        from asr.export.onnx_graph import acoustic_graph
+        from asr.exporting.onnx_graph import acoustic_graph
     except ModuleNotFoundError as error:
         raise DependencyError(f"exporting needs the package {error.name}: pip install {error.name}") from None
 

@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from enumeration import Tokens, enumerate_sequences, random_posteriors
 from torch import Tensor
 
-from asr.decode.beam import beam_search
-from asr.decode.greedy import greedy_search
-from asr.decode.ngram_scorer import TokenNgramScorer
-from asr.decode.scorers import WeightedScorer
+from asr.decoding.beam import beam_search
+from asr.decoding.greedy import greedy_search
+from asr.decoding.ngram_scorer import TokenNgramScorer
+from asr.decoding.scorers import WeightedScorer
 from asr.errors import ModelError, ShapeError
 from asr.lm.estimate import token_ngram
 from asr.lm.ngram import SENTENCE_END, SENTENCE_START, NgramLm

@@ -33,7 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.decode.scorers import TableScorer
+from asr.decoding.scorers import TableScorer
 from asr.errors import ConfigError, TokenError
 from asr.text.tokens import BLANK, SPACE, TokenTable, characters
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from asr.config import RnnLmSettings
-from asr.decode.rnn_scorer import RnnScorer, rescore
+from asr.decoding.rnn_scorer import RnnScorer, rescore
 from asr.errors import LanguageModelError
 from asr.lm.rnnlm import RnnLm, RnnLmBundle
 from asr.lm.texts import LmUnits

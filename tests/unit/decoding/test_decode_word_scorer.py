@@ -9,12 +9,12 @@ import pytest
 import torch
 from enumeration import LETTERS, random_posteriors, word_score
 
-from asr.decode import word_scorer as trie
-from asr.decode.beam import beam_search
-from asr.decode.hotwords import HotwordScorer
-from asr.decode.ngram_scorer import backoff_table
-from asr.decode.scorers import WeightedScorer
-from asr.decode.word_scorer import WordNgramScorer
+from asr.decoding import word_scorer as trie
+from asr.decoding.beam import beam_search
+from asr.decoding.hotwords import HotwordScorer
+from asr.decoding.ngram_scorer import backoff_table
+from asr.decoding.scorers import WeightedScorer
+from asr.decoding.word_scorer import WordNgramScorer
 from asr.errors import LanguageModelError, TokenError
 from asr.lm.kneser_ney import kneser_ney
 from asr.lm.ngram import LOG10_ZERO, SENTENCE_END, SENTENCE_START, UNKNOWN, NgramEntry, NgramLm
