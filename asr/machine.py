@@ -5,9 +5,20 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
+from typing import TypeAlias
 
 from asr.errors import DependencyError, DeviceError
+
+# Shows how far long work is: `with progress("decode", total) as advance: advance(1)`. Commands draw a bar.
+Progress: TypeAlias = Callable[[str, float], AbstractContextManager[Callable[[float], object]]]
+
+
+def silent(description: str, total: float) -> AbstractContextManager[Callable[[float], object]]:
+    """Show no progress: the `Progress` of functions that are called without one."""
+    return nullcontext(lambda _: None)
 
 
 def cores() -> int:
