@@ -1,14 +1,12 @@
-"""What a network with one direction carries from one block of a recording to the next.
+"""The acoustic model: waveform → log-mel → subsampling → recurrent (or Conformer) layers → log-posteriors of tokens.
 
-Each part of the network waits for a little of what follows: a spectrum's window for samples, the subsampling for
-log-mel frames, the look-ahead for output frames. What has come but could not be used up waits in the state, whose size
-does not grow, and the hidden states sum up all that came before:
+A network with one direction also reads a recording block by block. Each part of it waits for a little of what follows:
+the spectrum for a full window of samples, the subsampling for log-mel frames, the look-ahead for output frames. The
+state keeps what has arrived but cannot be used yet, so its size does not grow. The hidden states sum up everything
+before:
 
     samples ─→ log-mel ─→ subsampling ─→ recurrent layers ─→ look-ahead ─→ log-posteriors
        └ waiting  └ waiting                  └ hidden states     └ waiting
-
-
-The acoustic model: waveform → log-mel → subsampling → recurrent (or Conformer) layers → log-posteriors of tokens.
 """
 
 from __future__ import annotations
@@ -30,16 +28,24 @@ from asr.model.logmel import Cmvn, LogMel
 from asr.model.rnn import Dropout, LookAhead, RecurrentLayer, State, reversal_index
 from asr.model.subsampling import Subsampling
 
+# oneDNN caches the compiled kernels of 1024 shapes by default. Speech has a new shape in almost every batch, so a
+# cached kernel is rarely used again, and after a hundred epochs the cache took half of the memory. oneDNN reads this
+# variable when it compiles the first kernel.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+
+# Maps normalised features `(batch, frame, mel)` and lengths to perturbed ones; the batch may grow (several views).
+Augment = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
 
 @dataclass(frozen=True)
 class StreamState:
-    """The state of `AcousticModel.step`; every tensor's first dimension is 1.
+    """What `AcousticModel.step` carries from one block of a recording to the next. The batch is 1 everywhere.
 
     Attributes:
-        samples: `(1, sample)` that wait for a spectrum's window to fill.
-        features: `(1, frame, mel)` that wait for the subsampling's.
-        layers: a hidden state a layer; none before the first output frame.
-        outputs: `(1, frame, width)` of the last layer that wait for the look-ahead's.
+        samples: `(1, sample)`, wait for the spectrum's window to fill.
+        features: `(1, frame, mel)`, wait for the subsampling's window to fill.
+        layers: one hidden state per layer; empty before the first output frame.
+        outputs: `(1, frame, width)` of the last layer, wait for the frames that the look-ahead needs.
     """
 
     samples: Tensor
@@ -48,16 +54,8 @@ class StreamState:
     outputs: Tensor
 
 
-# oneDNN keeps the compiled kernels of 1024 shapes. Speech has a new shape in almost every batch, so they are hardly
-# ever asked for again, and after some hundred epochs they took half of the memory. Read with the first kernel.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-
-# Maps normalised features `(batch, frame, mel)` and lengths to perturbed ones; the batch may grow (several views).
-Augment = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
 class AcousticModel(nn.Module):
-    """Waveforms in, log-posteriors of the CTC tokens out; features and normalisation are layers of it."""
+    """Waveforms → log-posteriors of the CTC tokens. Features and normalisation are layers of the network."""
 
     def __init__(self, config: Config, token_count: int) -> None:
         """Build the network; `token_count` includes the blank."""
@@ -126,10 +124,12 @@ class AcousticModel(nn.Module):
         Args:
             features: `(batch, frame, mel)`.
             lengths: `(batch,)` frames.
-            bptt_frames: go in windows of so many output frames, across which no gradient flows (`asr.model.bptt`); for
-                recurrent layers with one direction. The log-posteriors are the same.
-            intermediate: append those of the middle layer, through the same output layer, along the batch (intermediate
-                CTC; Lee & Watanabe 2021, arXiv:2102.03216): `(2·batch, frame, token)`. The lengths stay `(batch,)`.
+            bptt_frames: compute in windows of this many output frames; no gradient flows from one window to the one
+                before it (`asr.model.bptt`). Only for recurrent layers with one direction. The log-posteriors are the
+                same.
+            intermediate: also return the log-posteriors of the middle layer, appended along the batch:
+                `(2·batch, frame, token)`. They come from the same output layer (intermediate CTC; Lee & Watanabe 2021,
+                arXiv:2102.03216). The lengths stay `(batch,)`.
         """
         frames = self.subsampling.frame_count(features.shape[1])
         if bptt_frames is not None and bptt_frames < frames:
@@ -171,7 +171,9 @@ class AcousticModel(nn.Module):
         x = self.dropout(x)
         size = stop - start
         outputs, after = self._recurrent(x[:, :size], lengths - start, states)
-        if beyond > stop:  # what the look-ahead sees of the next window, which goes on from the state at `stop`
+        if (
+            beyond > stop
+        ):  # the look-ahead sees the first frames of the next window, which starts from the state at `stop`
             ahead, _ = self._recurrent(x[:, size:], lengths - stop, after)
             outputs = [torch.cat(pair, 1) for pair in zip(outputs, ahead, strict=True)]
         return self._log_posteriors(outputs, intermediate)[:, :size], after
@@ -217,18 +219,18 @@ class AcousticModel(nn.Module):
 
     @torch.inference_mode()
     def step(self, samples: Tensor, state: StreamState, *, last: bool = False) -> tuple[Tensor, StreamState]:
-        """Return the log-posteriors that can be told by now, and the state to go on from.
+        """Return the log-posteriors that are known by now, and the state for the next call.
 
-        Those of all blocks, joined, are `forward` of the whole recording, however it was cut into blocks.
+        The log-posteriors of all blocks, joined, equal `forward` of the whole recording.
 
         Args:
-            samples: `(sample,)` float32 in [-1, 1], the next ones; there may be none.
-            state: from `start` or the last block.
-            last: whether the recording ends here. Nothing comes after.
+            samples: `(sample,)` float32 in [-1, 1], the next ones; may be empty.
+            state: from `start` or from the call before.
+            last: whether the recording ends here; no call may follow.
 
         Returns:
-            `(frame, token)` float32, natural log. Frame `i` of all comes once the recording is `lookahead_s` past its
-            centre.
+            `(frame, token)` float32, natural log. A frame is returned once `lookahead_s` of audio after its centre has
+            arrived.
         """
         features, waiting_samples = self.logmel.step(samples[None], state.samples, last=last)
         features = self.cmvn(features, torch.full((1,), features.shape[1], device=features.device))

@@ -1,8 +1,8 @@
 """The recurrences written out, one frame at a time: for reading, and for looking inside.
 
 The kernels that training uses return the hidden states as one tensor of outputs. Its gradient is not the gradient with
-respect to the states: h_t also reaches the loss through h_{t+1}, h_{t+2}, …, and that way lies within the kernel. Here
-each state is a tensor of its own in the graph, so autograd gives the whole derivative. Values equal the kernels'.
+respect to the states: h_t also reaches the loss through h_{t+1}, h_{t+2}, …, and that path is inside the kernel. Here
+each state is a tensor of its own in the graph, so autograd gives the whole derivative. The values equal the kernels'.
 
 Sources: Elman 1990 (vanilla); Hochreiter & Schmidhuber 1997, Gers et al. 2000 (LSTM); Cho et al. 2014 (GRU; with the
 reset gate after the product, as cuDNN has it).

@@ -46,7 +46,7 @@ class ConformerLayer(torchaudio.models.conformer.ConformerLayer):  # type: ignor
         Args:
             x: `(batch, frame, width)`.
             lengths: `(batch,)` frames.
-            reversal: not used; it lets this layer stand where a `RecurrentLayer` stands.
+            reversal: not used; a `RecurrentLayer` takes it, and both are called alike.
         """
         valid = valid_frames(lengths, x.shape[1])
         x = x + 0.5 * self.ffn1(x)

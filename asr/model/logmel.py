@@ -78,15 +78,15 @@ class LogMel(nn.Module):
         return self.window.new_zeros(1, self.fft_samples // 2)
 
     def step(self, samples: Tensor, waiting: Tensor, *, last: bool) -> tuple[Tensor, Tensor]:
-        """Go on where the last call ended; together the results are `forward` of the whole waveform.
+        """Continue where the last call ended. The results of all calls, joined, are `forward` of the whole waveform.
 
         Args:
             samples: `(1, sample)` float32, the next ones.
-            waiting: samples that further frames need, from the last call or `start`.
+            waiting: samples that later frames need, from the last call or `start`.
             last: whether the waveform ends with them.
 
         Returns:
-            `(1, frame, mel)`, the frames that can be told by now, and the samples to wait.
+            `(1, frame, mel)`, the frames that are known by now, and the samples that wait.
         """
         samples = F.pad(torch.cat([waiting, samples], 1), (0, self.fft_samples // 2 if last else 0))
         frames = max((samples.shape[1] - self.fft_samples) // self.hop_samples + 1, 0)

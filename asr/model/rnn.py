@@ -1,38 +1,20 @@
 """Recurrent layers over padded batches: LSTM, GRU and the vanilla RNN, in one or both directions.
 
 The hidden state h_t = f(x_t, h_{t-1}) summarises all frames so far. A bidirectional layer adds a second state that
-runs from the end. In a padded batch that second state must start at each utterance's own last frame; how this is
-arranged decides the speed, and it differs by device:
+runs from the end. In a padded batch that second state must start at each utterance's own last frame. How this is
+arranged decides the speed, and the best way differs by device:
 
-* CPU: two one-directional passes. The second reads each utterance reversed *within its own length* (an index
-  gather), so the padding stands last for both. One-directional passes over padded batches take oneDNN's fused
-  kernels, and nothing of the padding reaches a valid frame.
-* CUDA: one packed bidirectional call, cuDNN's native way to treat varying lengths; in float32 (TF32 where the GPU has
-  it), since autocast turns cuDNN's recurrences to float16, whatever it is told, and gradients are too small for that.
+* CPU: two one-directional passes. The second pass reads each utterance reversed *within its own length* (an index
+  gather), so the padding comes last in both passes. One-directional passes over padded batches use oneDNN's fused
+  kernels, and no padding reaches a valid frame.
+* CUDA: one packed bidirectional call, which is cuDNN's way to treat varying lengths. It runs in float32 (TF32 where the
+  GPU has it): autocast would run cuDNN's recurrences in float16, in which small gradients become 0.
 
 Both use the same parameters (those of a bidirectional `nn.LSTM`), so a checkpoint moves freely between devices.
-A layer with one direction needs neither: padding comes after every valid frame. It can also go through an utterance
-window by window, handing its state on (`RecurrentLayer.window`).
-`benchmarks/rnn_layouts.py` times the layouts side by side.
+A layer with one direction needs neither, because padding comes after every valid frame. It can also read an utterance
+window by window and carry its state on (`RecurrentLayer.window`). `benchmarks/rnn_layouts.py` times the layouts.
 
-
-Dropout whose random bits are drawn eight to a number, so that it costs the processor next to nothing.
-
-torch draws a number for each element, one after the other, whatever the number of cores: a tenth of a training step on
-two of them. A byte an element is as good: the probability is rounded to a 256th, and the scale fits it exactly.
-
-Source: Srivastava et al. 2014, Dropout: a simple way to prevent neural networks from overfitting.
-
-A glance at the frames to come, for recurrent layers with one direction.
-
-Such a layer knows all that was said and nothing of what follows, though the sound of a letter depends on its right
-neighbour too. A bidirectional layer waits for the end of the utterance; this one waits for `frames` frames only, so a
-recogniser can speak while it listens:
-
-    y_t = x_t + Σ_j w_j · x_{t+j},  j = 1 … frames        (· is element by element: each feature has weights of its own)
-
-Source: Wang et al. 2016, "Lookahead convolution layer for unidirectional recurrent neural networks" (ICLR workshop);
-Amodei et al. 2016, "Deep Speech 2", arXiv:1512.02595, section 3.7 (row convolution).
+`Dropout` and `LookAhead`, which stand beside the recurrent layers in the network, are here too.
 """
 
 from __future__ import annotations
@@ -85,7 +67,7 @@ class RecurrentLayer(nn.Module):
         return self._residual(x, y, lengths)
 
     def window(self, x: Tensor, lengths: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """Go on from where the last window ended; for layers with one direction.
+        """Continue where the last window ended; for layers with one direction.
 
         Args:
             x: `(batch, frame, width)`, some consecutive frames.
@@ -197,7 +179,14 @@ def _packed(rnn: nn.RNNBase, x: Tensor, lengths: Tensor) -> Tensor:
 
 
 class Dropout(nn.Module):
-    """In training, sets elements to 0 with probability `probability` and scales the others, so that the mean stays."""
+    """In training, sets elements to 0 with a given probability and scales the others, so that the mean stays.
+
+    Eight random bytes are drawn at a time. torch's own dropout draws one number per element on one core, which takes a
+    tenth of a training step on two cores. One byte per element is enough: the probability is rounded to a 256th, and
+    the scale fits the rounded value.
+
+    Source: Srivastava et al. 2014, Dropout: a simple way to prevent neural networks from overfitting.
+    """
 
     def __init__(self, probability: float) -> None:
         """Round the probability to a 256th."""
@@ -216,8 +205,17 @@ class Dropout(nn.Module):
 class LookAhead(nn.Module):
     """Adds to each frame a weighted sum of the `frames` frames after it, feature by feature.
 
-    Beyond an utterance's end the input is 0, hence the output as well: no mask is needed. The weights start at 0, so
-    the network starts as one that looks at nothing and learns what of the future helps.
+    A layer with one direction knows nothing of what follows, although the sound of a letter depends on its right
+    neighbour too. A bidirectional layer waits for the end of the utterance. This layer waits for `frames` frames only,
+    so a recogniser can write while it listens:
+
+        y_t = x_t + Σ_j w_j · x_{t+j},  j = 1 … frames     (· is element by element: each feature has its own weights)
+
+    Beyond an utterance's end the input is 0, so the output is 0 as well and no mask is needed. The weights start at 0:
+    the network first looks at nothing and learns how much of the future helps.
+
+    Source: Wang et al. 2016, "Lookahead convolution layer for unidirectional recurrent neural networks" (ICLR
+    workshop); Amodei et al. 2016, "Deep Speech 2", arXiv:1512.02595, section 3.7 (row convolution).
     """
 
     def __init__(self, width: int, frames: int, *, dropout: float) -> None:
@@ -235,7 +233,7 @@ class LookAhead(nn.Module):
         return result
 
     def step(self, x: Tensor, waiting: Tensor, *, last: bool) -> tuple[Tensor, Tensor]:
-        """Go on where the last call ended; together the results are `forward` of all frames.
+        """Continue where the last call ended. The results of all calls, joined, are `forward` of all frames.
 
         Args:
             x: `(batch, frame, width)`, the next frames.
@@ -243,7 +241,7 @@ class LookAhead(nn.Module):
             last: whether these are the last frames.
 
         Returns:
-            `(batch, frame, width)`, as many frames as can be told by now, and those that wait.
+            `(batch, frame, width)`, the frames that are known by now, and those that wait.
         """
         x = torch.cat([waiting, x], 1)
         ready = x.shape[1] if last else max(x.shape[1] - self.frames, 0)

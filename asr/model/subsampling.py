@@ -80,15 +80,15 @@ class Subsampling(nn.Module):
         return self.projection(x.transpose(1, 2).flatten(2)), lengths
 
     def step(self, features: Tensor, waiting: Tensor, *, last: bool) -> tuple[Tensor, Tensor]:
-        """Go on where the last call ended; together the results are `forward` of all frames.
+        """Continue where the last call ended. The results of all calls, joined, are `forward` of all frames.
 
         Args:
             features: `(1, frame, mel)`, the next log-mel frames.
-            waiting: frames that further output frames see, from the last call; none at the start.
+            waiting: frames that later output frames see, from the last call; none at the start.
             last: whether these are the last frames.
 
         Returns:
-            `(1, frame, width)`, the output frames that can be told by now, and the frames to wait.
+            `(1, frame, width)`, the output frames that are known by now, and the log-mel frames that wait.
         """
         features = torch.cat([waiting, features], 1)
         frames = features.shape[1]
@@ -113,8 +113,8 @@ class Subsampling(nn.Module):
 
 def _convolved(x: Tensor, convolution: nn.Conv2d, *, frame_padding: int) -> Tensor:
     """`(batch, channel, frame, bin)` → the same with half the frames and bins, at least 0."""
-    # A processor's convolution is a third faster with the channels last in memory. `clone`, for of a single channel
-    # `contiguous` says that it is last already, but the kernel goes by the strides.
+    # On a processor the convolution is a third faster with the channels last in memory. `clone`, because `contiguous`
+    # takes a single channel to be last already, while the kernel goes by the strides.
     weight = convolution.weight.clone(memory_format=torch.channels_last)
     return F.relu(F.conv2d(x, weight, convolution.bias, stride=2, padding=(frame_padding, 1)))
 
