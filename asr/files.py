@@ -1,31 +1,127 @@
-"""Files that are either there whole or not there: written to a temporary name, synced, renamed.
+"""Files: read as UTF-8 or explained, written whole or not at all, appended to line by line.
 
-Standard output as people and programs expect it.
+Writing goes to a temporary file beside the target, which is synced and renamed. A process that is killed leaves its
+temporary file behind; the next process of this machine that writes to the folder removes it.
 """
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import io
+import json
 import os
+import platform
+import re
 import shutil
 import sys
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from asr.errors import AsrError
+
+_BUFFER_BYTES = 1 << 20
+# File systems allow names of 255 bytes; a temporary name is longer than its target's, of which it keeps this much.
+_TARGET_BYTES = 200
+
+
+def read_text(path: Path, error: type[AsrError], what: str, *, way_out: str = "") -> str:
+    """Return the text of a UTF-8 file, with or without a byte order mark; lines end in `\\n`.
+
+    Args:
+        path: the file.
+        error: what is raised if it cannot be read.
+        what: what the file holds, for the message, e.g. "the table".
+        way_out: what the user can do, for the message.
+
+    Raises:
+        error: the file is missing, unreadable or not UTF-8; the message names the line.
+    """
+    try:
+        data = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    except OSError as reason:
+        raise error(_unreadable(path, what, reason, way_out)) from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as reason:
+        line = reason.object.count(b"\n", 0, reason.start) + 1
+        raise error(_undecodable(path, line, what, reason, way_out)) from None
+
+
+def read_json(path: Path, error: type[AsrError], what: str, *, way_out: str = "") -> Any:
+    """Return the content of a JSON file; arguments and errors are those of `read_text`."""
+    text = read_text(path, error, what, way_out=way_out)
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as reason:
+        raise error(f"{path}: cannot read {what}: not JSON ({reason})" + _then(way_out)) from None
+
+
+def read_lines(path: Path, error: type[AsrError], what: str, *, way_out: str = "") -> Iterator[str]:
+    """Yield the lines of a UTF-8 file, decompressed if its name ends in `.gz`, without their line ends.
+
+    One line is in memory at a time. Arguments and errors are those of `read_text`.
+    """
+    for number, line in enumerate(read_raw_lines(path, error, what, way_out=way_out), 1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as reason:
+            raise error(_undecodable(path, number, what, reason, way_out)) from None
+        yield from text.rstrip("\r\n").split("\r")
+
+
+def read_raw_lines(path: Path, error: type[AsrError], what: str, *, way_out: str = "") -> Iterator[bytes]:
+    """Yield the lines of a file as bytes up to each `\\n`, decompressed if its name ends in `.gz`.
+
+    Arguments are those of `read_text`.
+
+    Raises:
+        error: the file is missing, unreadable or damaged; the message names the last line that was read.
+    """
+    number = 0
+    try:
+        with _open(path) as file:
+            for number, line in enumerate(file, 1):  # noqa: B007 (named in the error below)
+                yield line
+    except (OSError, EOFError, zlib.error) as reason:
+        if isinstance(reason, OSError) and reason.strerror:
+            raise error(_unreadable(path, what, reason, way_out)) from None
+        raise error(f"{path}: damaged after line {number} ({reason})" + _then(way_out or "write it again")) from None
+
+
+def _open(path: Path) -> BinaryIO:
+    if path.suffix == ".gz":
+        # A GzipFile's own line reading is slow; a buffer of its own in front is not.
+        return cast(BinaryIO, io.BufferedReader(gzip.open(path, "rb"), _BUFFER_BYTES))
+    return path.open("rb")
+
+
+def _unreadable(path: Path, what: str, reason: OSError, way_out: str) -> str:
+    return f"{path}: cannot read {what} ({reason.strerror})" + _then(way_out)
+
+
+def _undecodable(path: Path, line: int, what: str, reason: UnicodeDecodeError, way_out: str) -> str:
+    wrong = reason.object[reason.start]
+    return f"{path}:{line}: not UTF-8 (byte 0x{wrong:02x})" + _then(way_out or f"save {what} as UTF-8")
+
+
+def _then(way_out: str) -> str:
+    return f"; {way_out}" if way_out else ""
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is synced and renamed to `path`, on failure removed.
 
-    The temporary name keeps the suffixes, since writers choose formats by them. Who may read the file is as for any new
-    file, also where a writer (safetensors) keeps it to the owner.
+    The temporary name keeps the suffixes, because writers choose formats by them. The file gets the permissions of any
+    new file, also where a writer (safetensors) keeps it to its owner.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    name = path.name
-    while len(os.fsencode(name)) > 200:  # a name may be as long as the system allows, and this one is longer
-        name = name[1:]
-    temporary = path.with_name(f".{os.getpid()}.{name}")
+    temporary = _temporary(path)
     try:
         temporary.touch()
         mode = temporary.stat().st_mode
@@ -39,10 +135,44 @@ def atomic_path(path: Path) -> Iterator[Path]:
     _sync_folder(path.parent)
 
 
+@contextmanager
+def complete_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `folder`; on success it is synced and renamed, on failure removed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(folder)
+    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process that had this one's number
+    temporary.mkdir()
+    try:
+        yield temporary
+        for path in temporary.iterdir():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _sync_folder(folder.parent)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line of UTF-8 text to a file, which is made if it does not exist, and sync it.
+
+    If a power failure cut the last line short, that line is ended first, so the new line stands by itself.
+    """
+    with path.open("ab+") as file:
+        size = file.tell()
+        file.seek(max(0, size - 1))
+        cut_short = size > 0 and file.read(1) != b"\n"
+        file.write(f"{chr(10) * cut_short}{line}\n".encode())
+        file.flush()
+        os.fsync(file.fileno())
+    if size == 0:
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -55,27 +185,63 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_utf8() -> None:
-    """Write UTF-8 to a file or a pipe, whatever the locale (Windows', for one, knows no Cyrillic there).
+def _temporary(target: Path) -> Path:
+    """Return this process's temporary path beside a target; what killed processes left in that folder is removed."""
+    _remove_leftovers(os.path.abspath(target.parent))
+    name = target.name
+    while len(os.fsencode(name)) > _TARGET_BYTES:
+        name = name[1:]
+    return target.with_name(f"{_prefix()}{os.getpid()}.{name}")
 
-    What a terminal, or a name that is no text, cannot show becomes an escape.
+
+@cache
+def _prefix() -> str:
+    """Return how names of temporary files begin here.
+
+    Machines may share the folder, and a container has process numbers of its own, also under its host's name.
+    """
+    place = platform.node()
+    with suppress(OSError):
+        place += os.readlink("/proc/self/ns/pid")
+    return f".asr-{hashlib.blake2b(place.encode(), digest_size=4).hexdigest()}-"
+
+
+@cache  # once a process: bulk transcription writes very many files into one folder
+def _remove_leftovers(folder: str) -> None:
+    """Remove temporary files and folders whose process ran on this machine and has ended.
+
+    If another process has got the same number since, its file is kept. On Windows all are kept, because asking
+    whether a process lives would end it there.
+    """
+    if os.name != "posix":
+        return
+    ours = re.compile(re.escape(_prefix()) + r"(\d{1,9})\.")
+    with suppress(OSError), os.scandir(folder) as found:
+        for entry in found:
+            match = ours.match(entry.name)
+            if match is None or _lives(int(match[1])):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
+            else:
+                Path(entry.path).unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except OSError:  # it belongs to another user
+        return True
+    return True
+
+
+def write_utf8() -> None:
+    """Let standard output be UTF-8 in a file or a pipe, whatever the locale is; a terminal keeps its encoding.
+
+    A character that the encoding does not have becomes an escape.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         encoding = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
-
-
-@contextmanager
-def complete_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `folder`; on success it is synced and renamed, on failure removed."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{os.getpid()}.{folder.name}")
-    temporary.mkdir()
-    try:
-        yield temporary
-        for path in temporary.iterdir():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from asr.config import Config, RnnLmSettings, Settings
 from asr.errors import ConfigError
+from asr.files import read_text, write_text
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
@@ -82,17 +83,13 @@ def _is_text(kind: type[BaseModel], keys: Sequence[str]) -> bool:
 
 def save_config(config: Settings, path: str | os.PathLike[str]) -> None:
     """Write settings as YAML, every value spelled out."""
-    from asr.files import write_text
-
     write_text(Path(path), yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the settings file ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = yaml.safe_load(read_text(path, ConfigError, "the settings file"))
+    except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML ({error})") from None
     if values is None:
         return {}

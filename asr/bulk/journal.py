@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 
 from asr.bulk.workers import Options
 from asr.errors import AsrError, AudioError
-from asr.files import write_text
+from asr.files import append_line, write_text
 
 RECORD, LOCK = ".asr-transcribe.jsonl", ".asr-transcribe.lock"
 
@@ -139,7 +139,7 @@ def finish(task: Task, outputs: Mapping[Path, str]) -> None:
         for path in outputs:
             path.unlink(missing_ok=True)  # or, killed after the next step, an old output would pass for the new one
         task.output.parent.mkdir(parents=True, exist_ok=True)
-        _append(task.output.parent / RECORD, json.dumps(line))
+        append_line(task.output.parent / RECORD, json.dumps(line))
         for path, content in outputs.items():
             write_text(path, content)
     except OSError as error:  # of a full disk it says no file's name
@@ -177,16 +177,6 @@ def fingerprint(model: Path, options: Options, version: str) -> str:
                     while block := content.read(1 << 20):
                         digest.update(block)
     return digest.hexdigest()[:32]
-
-
-def _append(path: Path, line: str) -> None:
-    with path.open("ab+") as file:
-        size = file.tell()
-        file.seek(max(0, size - 1))
-        cut_short = size > 0 and file.read(1) != b"\n"  # power failed while the last line was written
-        file.write(f"{chr(10) * cut_short}{line}\n".encode())
-        file.flush()
-        os.fsync(file.fileno())
 
 
 @dataclass(frozen=True)

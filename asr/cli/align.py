@@ -26,6 +26,7 @@ def align(
     the whole compares the text with the best that the model hears: low too where words are heard that the text lacks.
     """
     import asr
+    from asr.files import read_text
 
     if audio.name.endswith(_MANIFEST_SUFFIXES):
         if text is not None or text_file is not None:
@@ -35,10 +36,7 @@ def align(
     if (text is None) == (text_file is None):
         raise typer.BadParameter("give either a text or --text-file", param_hint="TEXT")
     if text_file is not None:
-        try:
-            text = text_file.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise asr.AsrError(f"{text_file}: not UTF-8 ({error.reason} at byte {error.start})") from None
+        text = read_text(text_file, asr.AsrError, "the text")
     if not (text or "").strip():
         raise typer.BadParameter("the text is empty", param_hint="TEXT")
     aligned = asr.load(model, accelerator=accelerator).align(audio, text or "")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from asr.errors import LanguageModelError, TokenError
+from asr.files import read_lines
 from asr.lm.ngram import SENTENCE_END, UNKNOWN
 from asr.text.tokens import BLANK, WORD_START, TokenTable
 
@@ -31,7 +29,11 @@ def stream_texts(path: str | Path) -> Iterator[str]:
     """
     path = Path(path)
     is_empty = True
-    for line in _transcripts(path) if path.name.endswith(_MANIFEST_SUFFIXES) else _lines(path):
+    for line in (
+        _transcripts(path)
+        if path.name.endswith(_MANIFEST_SUFFIXES)
+        else read_lines(path, LanguageModelError, "the text")
+    ):
         if text := line.strip():
             is_empty = False
             yield text
@@ -49,15 +51,6 @@ def _transcripts(path: Path) -> Iterator[str]:
 
     for cut in read_manifest(path):
         yield cut_text(cut)
-
-
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            yield from io.TextIOWrapper(file, encoding="utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise LanguageModelError(f"{path}: cannot read the text ({reason})") from None
 
 
 # How a unit writes the space, which separates units in ARPA files; sub-word pieces write it so themselves.

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.errors import ConfigError, TokenError
-from asr.files import write_text
+from asr.files import read_json, write_text
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -299,12 +299,7 @@ def load_tokens(path: str | Path) -> TokenTable:
     Raises:
         TokenError: the file is missing or is not a token table.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TokenError(f"{path}: cannot read the token table ({error.strerror})") from None
-    except ValueError as error:
-        raise TokenError(f"{path}: not a token table ({error})") from None
+    content = read_json(Path(path), TokenError, "the token table")
     try:
         return _table(content)
     except TokenError as error:

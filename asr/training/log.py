@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +17,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import FileWriter
 
 from asr.errors import TrainingError
-from asr.files import write_text
+from asr.files import append_line, write_text
 from asr.training.reports import EpochReport, LmEpoch, LmStep, StepReport, StepSkipped
 
 
@@ -41,7 +40,7 @@ class TrainingLog:
         """Add a point to each curve; of a skipped step, a line that names its utterances."""
         if isinstance(report, StepSkipped):
             losses = {"loss": repr(report.loss), "gradient_norm": repr(report.gradient_norm)}  # NaN is no JSON
-            append_line(self._skipped, asdict(report) | losses)
+            _append(self._skipped, asdict(report) | losses)
             return
         names = ("loss", "ctc", "consistency", "intermediate", "gradient_norm", "learning_rate")
         points = {f"train/{name}": getattr(report, name) for name in names}
@@ -51,7 +50,7 @@ class TrainingLog:
     def epoch(self, report: EpochReport) -> None:
         """Add a line to `log.jsonl` and, if there is a dev set, a point to its curve."""
         dev_wer = report.dev.rate if report.dev else None
-        append_line(self._epochs, asdict(report) | {"dev_wer": dev_wer})
+        _append(self._epochs, asdict(report) | {"dev_wer": dev_wer})
         if dev_wer is not None:
             self._points({"dev/wer": dev_wer}, report.epoch)
 
@@ -65,17 +64,14 @@ class TrainingLog:
         self._curves.close()
 
 
-def append_line(path: Path, record: dict[str, Any]) -> None:
+def _append(path: Path, record: dict[str, Any]) -> None:
     """Add a line of JSON to a log, and see to it that it reaches the disk.
 
     Raises:
         TrainingError: it cannot be written.
     """
     try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(path, json.dumps(record, ensure_ascii=False))
     except OSError as error:
         raise TrainingError(
             f"{path}: cannot write the log ({error.strerror}); the last checkpoint is intact. "
@@ -102,5 +98,5 @@ class LmLog(TrainingLog):
 
     def lm_epoch(self, report: LmEpoch) -> None:
         """Add a line to `log.jsonl` and a point to the dev curve."""
-        append_line(self._epochs, asdict(report) | {"dev": report.dev._asdict()})
+        _append(self._epochs, asdict(report) | {"dev": report.dev._asdict()})
         self._points({"dev/perplexity": report.dev.perplexity}, report.epoch)

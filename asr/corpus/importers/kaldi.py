@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from asr.corpus.importers.utterances import SPLIT_NAMES, Utterance, split_name
 from asr.errors import ManifestError
+from asr.files import read_text
 
 
 class _Line(NamedTuple):
@@ -76,14 +77,8 @@ def _read(path: Path, *, may_be_empty: bool = False) -> dict[str, _Line]:
         path: lines of `key value…`.
         may_be_empty: a key without a value is acceptable.
     """
-    try:
-        content = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ManifestError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: not UTF-8 ({error.reason} at byte {error.start})") from None
     lines: dict[str, _Line] = {}
-    for number, text in enumerate(content.split("\n"), 1):
+    for number, text in enumerate(read_text(path, ManifestError, "the file").split("\n"), 1):
         if not text.strip():
             continue
         key, _, rest = text.strip().replace("\t", " ").partition(" ")

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from asr.corpus.importers.utterances import Utterance, split_name
 from asr.errors import ManifestError
+from asr.files import read_text
 
 _DELIMITERS = ",;\t|"
 
@@ -29,7 +30,7 @@ def read_table(path: Path, columns: Columns, audio_dir: Path | None = None) -> l
     Raises:
         ManifestError: the table cannot be read, a column is missing, or a row is malformed.
     """
-    rows = _rows(path, _read(path))
+    rows = _rows(path, read_text(path, ManifestError, "the table"))
     header_line, header = next(rows, (1, []))
     if not any(header):
         raise ManifestError(f"{path}: the table is empty; its first line names the columns")
@@ -62,16 +63,6 @@ def read_table(path: Path, columns: Columns, audio_dir: Path | None = None) -> l
     if not utterances:
         raise ManifestError(f"{path}: the table has a header but no rows")
     return utterances
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")  # spreadsheets begin UTF-8 with a byte order mark
-    except OSError as error:
-        raise ManifestError(f"{path}: cannot read the table ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise ManifestError(f"{path}:{line}: not UTF-8; save the table as UTF-8") from None
 
 
 def _rows(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:

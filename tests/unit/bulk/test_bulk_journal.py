@@ -74,7 +74,7 @@ def test_all_outputs_of_a_task_must_be_there(task) -> None:
     assert unfinished([task]) == [task]
 
 
-@pytest.mark.parametrize("step", ["unlink", "_append", "write_text", "after"])
+@pytest.mark.parametrize("step", ["unlink", "append_line", "write_text", "after"])
 def test_wherever_a_run_is_killed_what_counts_as_finished_is_the_new_output(task, monkeypatch, step) -> None:
     """The output of other options is replaced; the run dies as a step begins."""
     later = again(task, "others")

@@ -100,5 +100,10 @@ def test_missing_files_are_named(tmp_path):
     with pytest.raises(ManifestError, match=r"no wav\.scp, neither here nor in sub-folders"):
         read_kaldi(tmp_path)
     (tmp_path / "wav.scp").write_text("r1 a.wav\n")
-    with pytest.raises(ManifestError, match="text: cannot be read"):
+    with pytest.raises(ManifestError, match="text: cannot read the file"):
         read_kaldi(tmp_path)
+
+
+def test_a_byte_order_mark_is_passed_over(kaldi):
+    first, _ = kaldi({**SOUND, "wav.scp": "\ufeff" + SOUND["wav.scp"], "text": "\ufeff" + SOUND["text"]})
+    assert (first.id, first.text) == ("r1", "hello  you")

@@ -40,7 +40,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"none\.jsonl\.gz"):
         read_texts(tmp_path / "none.jsonl.gz")
     (tmp_path / "latin.txt").write_bytes("fünf".encode("latin-1"))
-    with pytest.raises(LanguageModelError, match=r"latin\.txt: cannot read the text"):
+    with pytest.raises(LanguageModelError, match=r"latin\.txt:1: not UTF-8 .* save the text as UTF-8"):
         read_texts(tmp_path / "latin.txt")
     (tmp_path / "empty.txt").write_text("\n \n")
     with pytest.raises(LanguageModelError, match=r"empty\.txt: holds no sentence"):

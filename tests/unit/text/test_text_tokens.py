@@ -63,7 +63,7 @@ def test_ids_that_are_no_characters_are_refused(ids):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("not json", "not a token table"),
+        ("not json", "cannot read the token table: not JSON"),
         ("[]", "expected"),
         ('{"kind": "bpe", "symbols": ["<blank>", "a"]}', "expected"),
         ('{"kind": "char", "symbols": "abc"}', "expected"),
