@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from asr.config import Config
+    from asr.corpus.recipes import prepare
     from asr.errors import AsrError, AudioError, ConfigError, ManifestError, ModelError
     from asr.inference.recognizer import Recognizer, load
     from asr.inference.stream import Partial
@@ -39,10 +40,12 @@ __all__ = [
     "__version__",
     "load",
     "load_config",
+    "prepare",
 ]
 
 _HOMES = {
     "asr.config": ("Config",),
+    "asr.corpus.recipes": ("prepare",),
     "asr.errors": ("AsrError", "AudioError", "ConfigError", "ManifestError", "ModelError"),
     "asr.inference.recognizer": ("Recognizer", "load"),
     "asr.inference.stream": ("Partial",),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from asr.corpus.manifest import SPLITS, cut_speaker, make_cut, write_manifest
 from asr.errors import ManifestError
+from asr.machine import Progress, silent
 
 WHERE = (
     "get it with `git clone https://github.com/cmusphinx/an4` and name that folder with --corpus-dir, "
@@ -20,7 +21,7 @@ AUDIO_SUFFIXES = (".wav", ".sph")  # the git repository's, and the older tarball
 LINE = re.compile(r"(?:<s> )?(?P<text>.*?)(?: </s>)? \((?P<id>[^()]+)\)\s*")
 
 
-def prepare(corpus_dir: Path | None, out: Path, seed: int = 0) -> None:
+def prepare(corpus_dir: Path | None, out: Path, seed: int = 0, progress: Progress = silent) -> None:
     """Write `out`/{train,dev,test}.jsonl.gz.
 
     Test is as published. Dev is made of whole training speakers, as many women as men, about 100 utterances.
@@ -29,6 +30,7 @@ def prepare(corpus_dir: Path | None, out: Path, seed: int = 0) -> None:
         corpus_dir: holds `etc/an4_{train,test}.{fileids,transcription}` and `wav/`.
         out: where the manifests go.
         seed: chooses the dev speakers.
+        progress: shows how many recordings have been looked at.
 
     Raises:
         ManifestError: the corpus is not there or its lists are malformed.
@@ -36,18 +38,18 @@ def prepare(corpus_dir: Path | None, out: Path, seed: int = 0) -> None:
     """
     if corpus_dir is None or not (corpus_dir / "etc").is_dir():
         raise ManifestError(f"no AN4 corpus {f'at {corpus_dir}' if corpus_dir else 'was named'}; {WHERE}")
-    published = read_set(corpus_dir, "train")
+    published = read_set(corpus_dir, "train", progress)
     dev_speakers = choose_dev_speakers([cut_speaker(cut) for cut in published], seed)
     splits = {
         "train": [cut for cut in published if cut_speaker(cut) not in dev_speakers],
         "dev": [cut for cut in published if cut_speaker(cut) in dev_speakers],
-        "test": read_set(corpus_dir, "test"),
+        "test": read_set(corpus_dir, "test", progress),
     }
     for split in SPLITS:
         write_manifest(splits[split], out / f"{split}.jsonl.gz")
 
 
-def read_set(corpus_dir: Path, name: str) -> list:
+def read_set(corpus_dir: Path, name: str, progress: Progress = silent) -> list:
     """Return the cuts of the published set "train" or "test"."""
     fileids = read_lines(corpus_dir / "etc" / f"an4_{name}.fileids")
     transcription = corpus_dir / "etc" / f"an4_{name}.transcription"
@@ -55,20 +57,22 @@ def read_set(corpus_dir: Path, name: str) -> list:
     if len(fileids) != len(lines):
         raise ManifestError(f"{transcription}: {len(lines)} transcripts for {len(fileids)} files; {WHERE}")
     cuts = []
-    for number, (fileid, line) in enumerate(zip(fileids, lines, strict=True), 1):
-        match = LINE.fullmatch(line)
-        path = Path(fileid.strip())  # an4_clstk/<speaker>/<utterance>
-        if match is None or match["id"] != path.name:
-            raise ManifestError(f"{transcription}:{number}: expected 'WORDS ({path.name})', found {line!r}")
-        cuts.append(
-            make_cut(
-                path.name,
-                find_audio(corpus_dir / "wav" / path),
-                match["text"],
-                path.parent.name,
-                language="en",
+    with progress(name, len(lines)) as advance:
+        for number, (fileid, line) in enumerate(zip(fileids, lines, strict=True), 1):
+            match = LINE.fullmatch(line)
+            path = Path(fileid.strip())  # an4_clstk/<speaker>/<utterance>
+            if match is None or match["id"] != path.name:
+                raise ManifestError(f"{transcription}:{number}: expected 'WORDS ({path.name})', found {line!r}")
+            cuts.append(
+                make_cut(
+                    path.name,
+                    find_audio(corpus_dir / "wav" / path),
+                    match["text"],
+                    path.parent.name,
+                    language="en",
+                )
             )
-        )
+            advance(1)
     return cuts
 
 

@@ -16,10 +16,9 @@ import soundfile
 from lhotse.supervision import AlignmentItem
 
 from asr.audio.resample import resample
-from asr.cli.console import out as console
-from asr.cli.console import progress
 from asr.corpus.manifest import SPLITS, make_cut, write_manifest
 from asr.files import atomic_path, write_text
+from asr.machine import Progress, silent
 
 # A recipe is loaded by its path, not as part of a package: its own folder must be named to find its siblings.
 FOLDER = Path(__file__).resolve().parent
@@ -40,8 +39,14 @@ PITCH_RANGE = (30, 70)
 STAMP = "prepared.json"
 
 
-def prepare(corpus_dir: Path | None, out: Path, seed: int = 0, utterances: Mapping[str, int] = UTTERANCES) -> None:
-    """Write `out`/{train,dev,test}.jsonl.gz and their audio, unless they stand already.
+def prepare(
+    corpus_dir: Path | None,
+    out: Path,
+    seed: int = 0,
+    progress: Progress = silent,
+    utterances: Mapping[str, int] = UTTERANCES,
+) -> list[str]:
+    """Write `out`/{train,dev,test}.jsonl.gz and their audio, unless they exist already; return a line for each split.
 
     The same seed gives the same audio, bit for bit. Each cut has an alignment "word": the time at which, by the
     engine's word events, each word starts; it ends where the next one starts or where the speech ends.
@@ -50,6 +55,7 @@ def prepare(corpus_dir: Path | None, out: Path, seed: int = 0, utterances: Mappi
         corpus_dir: not used: there is no corpus.
         out: where manifests and audio go.
         seed: draws sentences, voices and noise.
+        progress: shows how many utterances have been spoken.
         utterances: how many each split gets.
 
     Raises:
@@ -58,9 +64,9 @@ def prepare(corpus_dir: Path | None, out: Path, seed: int = 0, utterances: Mappi
     variants = split_variants(usable_variants(), seed)
     stamp = _stamp(seed, utterances)
     if _stands(out, stamp):
-        console.print(f"{out}: this synthetic corpus stands already")
-        return
+        return [f"{out}: this synthetic corpus stands already"]
     (out / STAMP).unlink(missing_ok=True)
+    summaries = []
     with progress("synthetic speech", sum(utterances.values())) as advance:
         for number, split in enumerate(SPLITS):
             # An engine for each split, so that its audio does not depend on what was spoken before.
@@ -75,8 +81,9 @@ def prepare(corpus_dir: Path | None, out: Path, seed: int = 0, utterances: Mappi
                     cuts.append(cut)
                 advance(1)
             write_manifest(cuts, out / f"{split}.jsonl.gz")
-            console.print(_summary(split, cuts, len(voices), utterances[split]))
+            summaries.append(_summary(split, cuts, len(voices), utterances[split]))
     write_text(out / STAMP, stamp)
+    return summaries
 
 
 def _utterance(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from asr.corpus.manifest import make_cut, write_manifest
 from asr.errors import ManifestError
+from asr.machine import Progress, silent
 
 WHERE = (
     "get waves_yesno.tar.gz from OpenSLR, resource 1 (openslr.org/1), unpack it and name that folder with "
@@ -19,7 +20,7 @@ WORDS = {"1": "yes", "0": "no"}  # the digits of a file's name, e.g. 0_1_1_0_0_1
 NAME = re.compile(r"[01](_[01]){7}\.wav")
 
 
-def prepare(corpus_dir: Path | None, out: Path, seed: int = 0) -> None:
+def prepare(corpus_dir: Path | None, out: Path, seed: int = 0, progress: Progress = silent) -> None:
     """Write `out`/{train,dev,test}.jsonl.gz.
 
     Of the sorted recordings, every other is for testing, as in icefall and lhotse; dev is part of the rest.
@@ -29,6 +30,7 @@ def prepare(corpus_dir: Path | None, out: Path, seed: int = 0) -> None:
         corpus_dir: holds `waves_yesno/`, or the recordings themselves.
         out: where the manifests go.
         seed: chooses the dev recordings.
+        progress: not used, since 60 recordings take no time.
 
     Raises:
         ManifestError: the corpus is not there or incomplete.

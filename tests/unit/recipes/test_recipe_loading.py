@@ -2,8 +2,10 @@
 
 import pytest
 
+import asr
 from asr.corpus import recipes
 from asr.errors import ManifestError
+from asr.machine import silent
 
 
 def test_the_checkouts_recipes_are_found():
@@ -23,11 +25,13 @@ def test_an_installed_packages_recipes_come_first(tmp_path, monkeypatch):
 def test_prepare_is_loaded_by_path(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "prepare.py").write_text(f"def prepare(corpus_dir, out, seed=0): return {name!r}\n")
+        (tmp_path / name / "prepare.py").write_text(
+            f"def prepare(corpus_dir, out, seed, progress): return [{name!r}]\n"
+        )
     (tmp_path / "custom").mkdir()
     assert recipes.recipe_names(tmp_path) == ["one", "two"]
-    assert recipes.load_prepare("one", tmp_path)(None, tmp_path, 0) == "one"
-    assert recipes.load_prepare("two", tmp_path)(None, tmp_path, 0) == "two"
+    assert recipes.load_prepare("one", tmp_path)(None, tmp_path, 0, silent) == ["one"]
+    assert recipes.load_prepare("two", tmp_path)(None, tmp_path, 0, silent) == ["two"]
 
 
 def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones(tmp_path):
@@ -43,3 +47,53 @@ def test_a_corpus_is_looked_for_under_asr_corpora(monkeypatch, tmp_path):
     assert recipes.default_corpus_dir("an4") == tmp_path / "an4"
     monkeypatch.delenv("ASR_CORPORA")
     assert recipes.default_corpus_dir("an4") is None
+
+
+def test_settings_come_from_the_recipes_file_or_from_that_of_ones_own_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "_PACKAGE", tmp_path / "asr")
+    with pytest.raises(ManifestError, match="has no conf"):
+        recipes.settings_file("an4")
+    for folder in (tmp_path / "conf", tmp_path / "asr" / "_conf"):  # a checkout's, then an installed package's
+        folder.mkdir(parents=True)
+        (folder / "an4.yaml").touch()
+        assert recipes.settings_file("an4") == folder / "an4.yaml"
+        assert recipes.settings_file("mine") == folder / "custom.yaml"
+
+
+RECIPE = """
+from pathlib import Path
+
+def prepare(corpus_dir, out, seed, progress):
+    out.mkdir()
+    for split in ("train", "dev", "test"):
+        (out / f"{split}.jsonl.gz").write_text(f"{corpus_dir} {seed}")
+    with progress("recordings", 3) as advance:
+        advance(3)
+    return ["three recordings"]
+"""
+
+
+@pytest.fixture
+def one(tmp_path, monkeypatch):
+    """A package with one recipe, `one`."""
+    monkeypatch.setattr(recipes, "_PACKAGE", tmp_path / "asr")
+    path = tmp_path / "recipes" / "one" / "prepare.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(RECIPE, encoding="utf-8")
+    return path
+
+
+def test_a_corpus_is_prepared_from_python_with_its_notes_and_manifests(one, tmp_path, monkeypatch):
+    monkeypatch.setenv("ASR_CORPORA", str(tmp_path / "corpora"))
+    prepared = asr.prepare("one", str(tmp_path / "data"))
+    assert prepared.notes == ("three recordings",)
+    assert prepared.manifests == {s: tmp_path / "data" / f"{s}.jsonl.gz" for s in ("train", "dev", "test")}
+    assert prepared.manifests["dev"].read_text() == f"{tmp_path}/corpora/one 0"
+    prepared = asr.prepare("one", tmp_path / "other", corpus_dir=tmp_path, seed=3)
+    assert prepared.manifests["dev"].read_text() == f"{tmp_path} 3"
+
+
+def test_a_recipe_that_leaves_out_a_split_is_an_error(one, tmp_path):
+    one.write_text(RECIPE.replace('"test"', '"train"'), encoding="utf-8")
+    with pytest.raises(ManifestError, match=r"test\.jsonl\.gz: no such manifest"):
+        asr.prepare("one", tmp_path / "data")
