@@ -5,3 +5,4 @@ LANGUAGE_MODEL, WORD_LANGUAGE_MODEL, RECURRENT_LANGUAGE_MODEL = "lm.arpa.gz", "l
 TRAINING, CARD = "training.json", "README.md"
 ONNX_NETWORK = "model.onnx"  # of an export for `asr.runtime`
 SCALE = ".scale"  # follows the name of an int8 tensor in that of its scales, see `int8.py`
+CHECKPOINTS = "checkpoints"  # the state of the training run; a folder

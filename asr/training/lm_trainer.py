@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from asr.bundle.files import CHECKPOINTS
 from asr.config import RnnLmSettings, TrainingSettings
 from asr.errors import ConfigError, LanguageModelError, TrainingError
 from asr.features.augment import utterance_rng
@@ -41,9 +42,9 @@ from asr.training.checkpoint import (
     save_checkpoint,
 )
 from asr.training.log import LmLog
+from asr.training.loop import StopRequest, only_run_in
 from asr.training.reports import LmEpoch, LmReport, LmStart, LmStep, RunStopped
 from asr.training.run import learning_rate, parameter_groups, require_same
-from asr.training.stop import StopRequest
 
 
 class LmText:
@@ -168,17 +169,31 @@ def train_lm(
         resume: continue from the checkpoint if it is there.
 
     Raises:
-        TrainingError: `out` holds a run and `resume` is not set; several steps in a row gave no finite gradient; a
-            checkpoint cannot be written; there is no such device.
+        TrainingError: `out` holds a run and `resume` is not set; another run is at work there; several steps in a row
+            gave no finite gradient; a checkpoint cannot be written.
+        DeviceError: there is no such device.
         ConfigError: a run is resumed with other settings, units or text; the softmax does not suit the units.
         ModelError: no checkpoint can be read.
         LanguageModelError: there is no sentence.
     """
-    checkpoint, damage = find_checkpoint(out / "checkpoints")
+    with only_run_in(out):
+        yield from _train_lm(settings, units, train, dev, out, resume=resume)
+
+
+def _train_lm(
+    settings: RnnLmSettings,
+    units: LmUnits,
+    train: Sequence[Sequence[int]],
+    dev: Sequence[Sequence[int]],
+    out: Path,
+    *,
+    resume: bool,
+) -> Iterator[LmReport]:
+    checkpoint, damage = find_checkpoint(out / CHECKPOINTS)
     if checkpoint and not resume:
         raise TrainingError(f"{out}: holds a training run already; use --resume to continue it, or another --out")
     text = LmText(train)
-    run = _start(settings, units, text, dev, out / "checkpoints", checkpoint)
+    run = _start(settings, units, text, dev, out / CHECKPOINTS, checkpoint)
     state, device = run.state, run.lm.embedding.weight.device
     total_steps = settings.epochs * text.steps(settings.batch, settings.bptt_units)
     log = LmLog(out, first_epoch=state.epoch, first_step=state.step)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import astuple
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from lightning_fabric import Fabric
 
 from asr.bundle.bundle import ModelBundle
 from asr.bundle.card import TrainingFacts
-from asr.bundle.files import WEIGHTS
+from asr.bundle.files import CHECKPOINTS, WEIGHTS
 from asr.config import Config
 from asr.corpus.manifest import find_split, read_manifest, shuffle_shards, transcripts
 from asr.decoding.greedy import greedy_search
@@ -35,10 +36,10 @@ from asr.text.tokens import TokenTable
 from asr.training.checkpoint import LAST, MOST_BAD_STEPS, Tally, find_checkpoint
 from asr.training.device import make_fabric
 from asr.training.log import TrainingLog
+from asr.training.loop import StopRequest, only_run_in
 from asr.training.reports import EpochReport, Report, RunStart, RunStopped, StepReport, StepSkipped
 from asr.training.run import Run, learning_rate, start_run
 from asr.training.step import StepGradient, bad_utterances, compute_gradient, memory_errors_explained, write_failed_step
-from asr.training.stop import StopRequest
 from asr.training.survey import Survey, feature_moments, is_usable, survey_training_cuts
 from asr.training.transfer import transfer_weights
 
@@ -70,28 +71,54 @@ def train(
         with_dev: train on dev as well; nothing is chosen then, and the last weights are left.
 
     Raises:
-        TrainingError: `out` holds a run and `resume` is not set, or a finished model; no usable data; several steps in
-            a row gave no finite gradient; a checkpoint cannot be written; a GPU's memory does not suffice.
+        TrainingError: `out` holds a run and `resume` is not set, or a finished model; another run is at work there; no
+            usable data; several steps in a row gave no finite gradient; a checkpoint cannot be written; a GPU's memory
+            does not suffice.
+        DeviceError: there is no such device.
         ConfigError: a run is resumed with other settings, or the schedule needs a dev set and `with_dev` takes it.
         ModelError: no checkpoint can be read, or `init_from` cannot be used.
     """
+    if (out / WEIGHTS).exists() and not (out / CHECKPOINTS).exists():
+        raise TrainingError(f"{out}: holds a finished model; choose another --out (--init-from {out} starts from it)")
+    if with_dev and config.training.schedule == "plateau":
+        raise ConfigError("training.schedule=plateau goes by the dev WER, and --with-dev leaves none; take one-cycle")
     with StopRequest() as stop:
-        yield from _train(config, data, out, resume=resume, init_from=init_from, with_dev=with_dev, stop=stop)
+        fabric = make_fabric(config.training)
+        with _only_run_in(out, fabric):
+            yield from _train(fabric, config, data, out, resume, init_from, with_dev, stop)
+
+
+@contextmanager
+def _only_run_in(out: Path, fabric: Fabric) -> Iterator[None]:
+    """Keep other runs out of the folder `out`; the first process does so for all, and all fail if it cannot."""
+    with ExitStack() as held:
+        refusal = None
+        if fabric.is_global_zero:
+            try:
+                held.enter_context(only_run_in(out))
+            except TrainingError as error:
+                refusal = error
+        refused = fabric.all_reduce(torch.tensor(float(refusal is not None), device=fabric.device), reduce_op="sum")
+        if refused:
+            raise refusal or TrainingError(f"{out}: the first process cannot train there; its message says why")
+        yield
 
 
 def _train(
-    config: Config, data: Path, out: Path, *, resume: bool, init_from: Path | None, with_dev: bool, stop: StopRequest
+    fabric: Fabric,
+    config: Config,
+    data: Path,
+    out: Path,
+    resume: bool,
+    init_from: Path | None,
+    with_dev: bool,
+    stop: StopRequest,
 ) -> Iterator[Report]:
     settings = config.training
-    checkpoints = out / "checkpoints"
+    checkpoints = out / CHECKPOINTS
     checkpoint, damage = find_checkpoint(checkpoints)
     if checkpoint and not resume:
         raise TrainingError(f"{out}: holds a training run already; use --resume to continue it, or another --out")
-    if (out / WEIGHTS).exists() and not checkpoints.exists():
-        raise TrainingError(f"{out}: holds a finished model; choose another --out (--init-from {out} starts from it)")
-    if with_dev and settings.schedule == "plateau":
-        raise ConfigError("training.schedule=plateau goes by the dev WER, and --with-dev leaves none; take one-cycle")
-    fabric = make_fabric(settings)
     splits = [find_split(data, split) for split in ("train", "dev")]
     all_cuts = read_manifest(*(splits if with_dev else splits[:1]))
     dev_cuts = [] if with_dev else list(read_manifest(splits[1]))
@@ -117,7 +144,6 @@ def _train(
     state = run.state
     log = TrainingLog(out, first_epoch=state.epoch, first_step=state.step) if run.first else None
     if run.first:
-        run.checkpoints.mkdir(exist_ok=True)  # tells the model of a run that is under way from a finished one
         yield RunStart(
             survey=survey,
             parameter_count=model.parameter_count,

@@ -254,7 +254,7 @@ def test_a_log_that_cannot_be_written_is_a_clear_error(tone_corpus: Path, tmp_pa
 def test_a_folder_that_cannot_be_written_is_a_clear_error(tone_corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "checkpoints").write_text("a file where the folder should be")
-    with pytest.raises((TrainingError, OSError), match="checkpoints"):
+    with pytest.raises(TrainingError, match=r"out/checkpoints: cannot write there \(File exists\)"):
         run([*SETTINGS, "training.checkpoint_every_s=0"], tone_corpus, tmp_path / "out")
 
 
@@ -265,6 +265,7 @@ def test_half_a_line_in_the_log_does_not_keep_a_run_from_going_on(tone_corpus: P
     while not isinstance(next(steps), EpochReport):
         pass
     list(itertools.islice(steps, 3))
+    steps.close()
     log = tmp_path / "torn" / "log.jsonl"
     (line,) = log.read_text().splitlines()
     # Cut off within a letter of two bytes.
