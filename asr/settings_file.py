@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -81,9 +81,10 @@ def _is_text(kind: type[BaseModel], keys: Sequence[str]) -> bool:
     return keys[-1] in beside and beside[keys[-1]].annotation is str
 
 
-def save_config(config: Settings, path: str | os.PathLike[str]) -> None:
-    """Write settings as YAML, every value spelled out."""
-    write_text(Path(path), yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+def save_config(config: Settings, path: str | os.PathLike[str], *, without: Collection[str] = ()) -> None:
+    """Write settings as YAML, every value spelled out; sections named in `without` are left out."""
+    values = config.model_dump(mode="json", exclude=set(without))
+    write_text(Path(path), yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

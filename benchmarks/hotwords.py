@@ -89,7 +89,7 @@ def with_language_models(model: Path, texts: Sequence[str], folder: Path, decode
     for name in (CONFIG, DECODER, TOKENS, WEIGHTS):
         shutil.copy(model / name, folder)
     bundle = asr.load(folder, accelerator="cpu").decoder.bundle
-    write_arpa(token_ngram(texts, bundle.tokens, bundle.decoder.lm_order), folder / LANGUAGE_MODEL)
+    write_arpa(token_ngram(texts, bundle.tokens, bundle.config.decode.lm_order), folder / LANGUAGE_MODEL)
     write_arpa(kneser_ney([text.split() for text in texts], WORD_ORDER), folder / WORD_LANGUAGE_MODEL)
     return asr.load(folder, accelerator="cpu", decode=decode)
 
@@ -125,7 +125,7 @@ def tuned(recognizer: Recognizer, dev: Sequence[DevBatch]) -> DecodeSettings:
     def count_errors(_: str, settings: Sequence[DecodeSettings]) -> list[int]:
         return [sum(word_errors(recognizer.decoder, batch, item) for batch in dev) for item in settings]
 
-    return tune(count_errors, recognizer.decoder.bundle.decoder).best
+    return tune(count_errors, recognizer.decoder.bundle.config.decode).best
 
 
 def main() -> None:

@@ -24,10 +24,10 @@ from pathlib import Path
 
 from machine import describe
 
+from asr.bundle.files import RNN_LM_WEIGHTS
 from asr.files import write_text
 from asr.lm.kneser_ney import kneser_ney
-from asr.lm.rnnlm import RnnLmBundle
-from asr.lm.texts import LmUnits
+from asr.lm.rnnlm import LmUnits, RnnLm
 from asr.settings_file import parse_rnnlm_settings
 from asr.training.lm_trainer import train_lm
 from asr.training.reports import LmEpoch, LmStart
@@ -118,8 +118,8 @@ def main() -> None:
             elif isinstance(report, LmEpoch):
                 print(f"epoch {report.epoch + 1:3} dev perplexity {report.dev.perplexity:.2f}, {report.train_s:.0f} s")
                 sys.stdout.flush()
-        lm = RnnLmBundle.load(out).lm
-    found = lm.perplexity(ids["test"], units.oov)
+        lm = RnnLm.load(out / RNN_LM_WEIGHTS)
+    found = lm.perplexity(ids["test"])
     print(f"recurrent test perplexity {found.perplexity:.2f} on {found.units} words, {found.oovs} OOV")
 
 

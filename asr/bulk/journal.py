@@ -24,6 +24,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from asr.bulk.workers import Options
+from asr.bundle.files import READ_BY_TRANSCRIBING
 from asr.errors import AsrError, AudioError
 from asr.files import append_line, write_text
 
@@ -159,23 +160,15 @@ def fingerprint(model: Path, options: Options, version: str) -> str:
         options: how to transcribe.
         version: of this package.
     """
-    from asr.bundle import files
-    from asr.transcript.confidence import CALIBRATION
-
-    names = (
-        *(files.CONFIG, files.TOKENS, files.WEIGHTS, files.DECODER, CALIBRATION),
-        *(files.LANGUAGE_MODEL, files.WORD_LANGUAGE_MODEL, files.RECURRENT_LANGUAGE_MODEL),
-    )
     made_with = {"asr": version, **asdict(options)}
     digest = hashlib.sha256(json.dumps(made_with, sort_keys=True, default=str).encode())
-    for name in names:
-        path = model / name
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-            if file.is_file():
-                digest.update(file.name.encode())
-                with file.open("rb") as content:
-                    while block := content.read(1 << 20):
-                        digest.update(block)
+    for name in READ_BY_TRANSCRIBING:
+        file = model / name
+        if file.is_file():
+            digest.update(file.name.encode())
+            with file.open("rb") as content:
+                while block := content.read(1 << 20):
+                    digest.update(block)
     return digest.hexdigest()[:32]
 
 

@@ -1,8 +1,40 @@
-"""The names of a model folder's files; `bundle.py` says what they hold. No torch."""
+"""The names of all files in a model folder and in an exported folder.
 
-CONFIG, TOKENS, WEIGHTS, DECODER = "config.yaml", "tokens.json", "model.safetensors", "decoder.yaml"
-LANGUAGE_MODEL, WORD_LANGUAGE_MODEL, RECURRENT_LANGUAGE_MODEL = "lm.arpa.gz", "lm.words.arpa.gz", "rnnlm"
-TRAINING, CARD = "training.json", "README.md"
-ONNX_NETWORK = "model.onnx"  # of an export for `asr.runtime`
-SCALE = ".scale"  # follows the name of an int8 tensor in that of its scales, see `int8.py`
-CHECKPOINTS = "checkpoints"  # the state of the training run; a folder
+Only this module spells them. It imports nothing, so every room may use it.
+"""
+
+# Written by `asr train`.
+CONFIG = "config.yaml"  # the settings, except those of the search
+DECODER = "decoder.yaml"  # the settings of the search; `asr tune` writes them anew
+TOKENS = "tokens.json"  # the token table; with sub-word pieces also their sentencepiece model, in base64
+WEIGHTS = "model.safetensors"  # the weights, in float32 or int8, and the means and variances for normalisation
+TRAINING = "training.json"  # what the model was trained on, for the card
+CARD = "README.md"  # the model card
+CHECKPOINTS = "checkpoints"  # a folder: the state of the training run
+
+# Written by `asr lm ngram --model` and `asr lm rnn --model`. Each is optional.
+LANGUAGE_MODEL = "lm.arpa.gz"  # an n-gram over tokens
+WORD_LANGUAGE_MODEL = "lm.words.arpa.gz"  # an n-gram over words; its words are the lexicon
+RNN_LM_FOLDER = "rnnlm"  # a training run of a recurrent language model
+RNN_LM_WEIGHTS = "rnnlm.safetensors"  # the file in that folder that holds the model
+RNN_LM = f"{RNN_LM_FOLDER}/{RNN_LM_WEIGHTS}"
+
+# Written by `asr tune`.
+CALIBRATION = "calibration.json"  # how evidence becomes confidence
+TUNE_TRIALS = "tune.json"  # what was tried
+TUNE_PLOT = "tune.png"  # the same as a picture
+
+# All that a transcript depends on. A file that is missing counts too: it may be added later.
+READ_BY_TRANSCRIBING = (
+    *(CONFIG, TOKENS, WEIGHTS, DECODER, CALIBRATION),
+    *(LANGUAGE_MODEL, WORD_LANGUAGE_MODEL, RNN_LM),
+)
+
+# Written by `asr export --format onnx`, beside a card.
+ONNX_NETWORK = "model.onnx"  # recording → log-posteriors
+ONNX_DESCRIPTION = "model.json"  # sample rate, frame shift, tokens
+ONNX_SPEECH_DETECTOR = "speech_detector.npz"  # the weights of Silero VAD, which finds where somebody speaks
+ONNX_SPEECH_DETECTOR_LICENCE = "speech_detector.LICENSE"  # the licence of these weights
+
+# The scales of an int8 tensor are stored under the tensor's name with this suffix, see `int8.py`.
+SCALE = ".scale"

@@ -147,7 +147,8 @@ def rnn(
     from asr.cli.console import out as console
     from asr.cli.console import progress
     from asr.cli.train import STOPPED
-    from asr.lm.texts import LmUnits, encoded, read_texts
+    from asr.lm.rnnlm import LmUnits
+    from asr.lm.texts import encoded, read_texts
     from asr.settings_file import parse_rnnlm_settings
     from asr.training.lm_trainer import train_lm
     from asr.training.reports import LmEpoch, LmStart, LmStep
@@ -160,11 +161,11 @@ def rnn(
         dev_texts, texts = texts[19::20] or texts, [text for n, text in enumerate(texts) if n % 20 != 19]
     tokens = None
     if model is not None:
-        from asr.bundle.files import RECURRENT_LANGUAGE_MODEL
+        from asr.bundle.files import RNN_LM_FOLDER
 
         config, tokens = _model(model)
         texts, dev_texts = (list(_normalised(part, config.text)) for part in (texts, dev_texts))
-        folder = out or model / RECURRENT_LANGUAGE_MODEL
+        folder = out or model / RNN_LM_FOLDER
     elif out is not None:
         folder = out
     else:
@@ -227,11 +228,11 @@ def _vocabulary(given: str, settings: TextSettings | None) -> int | list[str]:
 
 
 def _model(folder: Path) -> tuple[Config, TokenTable]:
-    from asr.bundle.files import CONFIG, TOKENS
-    from asr.settings_file import load_config
+    from asr.bundle.files import TOKENS
+    from asr.bundle.settings import load_settings
     from asr.text.tokens import load_tokens
 
-    return load_config(folder / CONFIG), load_tokens(folder / TOKENS)
+    return load_settings(folder), load_tokens(folder / TOKENS)
 
 
 def _normalised(texts: Iterable[str], settings: TextSettings) -> Iterator[str]:

@@ -13,8 +13,6 @@ from asr.cli.options import Accelerator
 if TYPE_CHECKING:
     from asr.config import DecodeSettings
 
-TRIALS, SURFACE = "tune.json", "tune.png"
-
 
 def tune(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder with a language model.")],
@@ -41,15 +39,14 @@ def tune(
     import json
 
     import asr
-    from asr.bundle.bundle import save_decoder
-    from asr.bundle.files import DECODER
+    from asr.bundle.files import CALIBRATION, DECODER, TUNE_PLOT, TUNE_TRIALS
+    from asr.bundle.settings import save_calibration, save_decoder
     from asr.cli.console import progress
     from asr.cli.options import decode_settings
     from asr.corpus.manifest import read_manifest
     from asr.errors import ModelError, ScoringError
     from asr.files import write_text
     from asr.scoring.calibration import score_calibration
-    from asr.transcript.confidence import CALIBRATION
     from asr.tuning.dev_search import DevSearch, require_language_models, run_network, usual_jobs
     from asr.tuning.plot import draw_tuning
     from asr.tuning.tune import CHOSEN, WEIGHTS_BEAM_SIZE, fit_calibration, tune
@@ -58,7 +55,7 @@ def tune(
     if chosen := [name for name in CHOSEN if name in given]:
         raise typer.BadParameter(f"{', '.join(chosen)}: that is what `asr tune` chooses", param_hint="--set")
     decoder = asr.load(model, accelerator=accelerator, decode=given).decoder
-    if decoder.bundle.decoder.lm == "tokens" and decoder.bundle.lm_path is None:
+    if decoder.bundle.config.decode.lm == "tokens" and decoder.bundle.lm_path is None:
         raise ModelError(f"{model}: no language model to weigh; `asr lm ngram TEXT --model {model}` estimates one")
     require_language_models(decoder)
     cuts = read_manifest(manifest).to_eager()
@@ -77,13 +74,13 @@ def tune(
             with progress(what, len(settings) * len(batches)) as advance:
                 return dev.count_errors(settings, advance)
 
-        result = tune(count_errors, decoder.bundle.decoder)
+        result = tune(count_errors, decoder.bundle.config.decode)
         evidence, right = dev.evidence(result.best)
     calibration = fit_calibration(evidence, right)
     save_decoder(result.best, model)
-    calibration.save(model)
-    write_text(model / TRIALS, json.dumps(result.to_json(words), indent=2) + "\n")
-    draw_tuning(result, words, model / SURFACE)
+    save_calibration(calibration, model)
+    write_text(model / TUNE_TRIALS, json.dumps(result.to_json(words), indent=2) + "\n")
+    draw_tuning(result, words, model / TUNE_PLOT)
 
     best = result.best
     without = result.errors(0.0, 0.0, WEIGHTS_BEAM_SIZE)
@@ -96,4 +93,4 @@ def tune(
         fit = score_calibration([calibration.confidence(item) for item in evidence], right)
         auc = "" if fit.auc is None else f", AUC {fit.auc:.3f}"
         typer.echo(f"confidence  ECE {fit.ece:.3f}{auc} on dev")
-    typer.echo(f"written to  {model}: {DECODER}, {CALIBRATION}, {TRIALS}, {SURFACE}")
+    typer.echo(f"written to  {model}: {DECODER}, {CALIBRATION}, {TUNE_TRIALS}, {TUNE_PLOT}")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from asr.lm.rnnlm import BOUNDARY, LmState, RnnLmBundle
+from asr.lm.rnnlm import BOUNDARY, LmState, RnnLm
 from asr.text.tokens import TokenTable
 from asr.transcript.hypothesis import Hypothesis
 
@@ -33,14 +33,14 @@ class RnnScorer:
     those rows alone that took a token.
     """
 
-    def __init__(self, bundle: RnnLmBundle, tokens: TokenTable) -> None:
+    def __init__(self, lm: RnnLm, tokens: TokenTable) -> None:
         """Score with this model, put into evaluation mode.
 
         Raises:
             LanguageModelError: the model's units are not `tokens`.
         """
-        bundle.units.require_tokens(tokens)
-        self._lm = bundle.lm.eval()
+        lm.units.require_tokens(tokens)
+        self._lm = lm.eval()
 
     @torch.inference_mode()
     def start(self, batch: int, device: torch.device) -> RnnScorerState:
@@ -87,45 +87,34 @@ class Rescored(NamedTuple):
 
 
 def rescore(
-    nbest: Sequence[Sequence[Hypothesis]],
-    bundle: RnnLmBundle,
-    tokens: TokenTable,
-    *,
-    weight: float,
-    first_pass_share: float = 1.0,
+    nbest: Sequence[Sequence[Hypothesis]], lm: RnnLm, tokens: TokenTable, weight: float
 ) -> list[list[Rescored]]:
-    """Rank each utterance's hypotheses by
-
-        score + weight · log_prob − (1 − first_pass_share) · lm_score.
-
-    Among equals the first pass's order stands.
+    """Rank each utterance's hypotheses by `score + weight · log_prob`; equal ones keep their order.
 
     Args:
         nbest: each utterance's hypotheses.
-        bundle: a model over `tokens`, or over words. A word it does not know has the probability of `<unk>`.
+        lm: a model over `tokens`, or over words. A word it does not know has the probability of `<unk>`.
         tokens: the acoustic model's tokens.
         weight: of the recurrent model's log-probability.
-        first_pass_share: how much of the first pass's `lm_score` stays; 0 puts the recurrent model in its place.
 
     Raises:
         LanguageModelError: the model's tokens are others.
     """
-    if bundle.units.kind == "tokens":
-        bundle.units.require_tokens(tokens)
+    if lm.units.kind == "tokens":
+        lm.units.require_tokens(tokens)
     sequences = [
         list(hypothesis.tokens)
-        if bundle.units.kind == "tokens"
-        else bundle.units.encode_words(tokens.decode(hypothesis.tokens))
+        if lm.units.kind == "tokens"
+        else lm.units.encode_words(tokens.decode(hypothesis.tokens))
         for hypotheses in nbest
         for hypothesis in hypotheses
     ]
-    log_probs = iter([float(scores.double().sum()) for scores in bundle.lm.eval().unit_log_probs(sequences)])
+    log_probs = iter([float(scores.double().sum()) for scores in lm.eval().unit_log_probs(sequences)])
     result = []
     for hypotheses in nbest:
         rescored = []
         for hypothesis in hypotheses:
             log_prob = next(log_probs)
-            first_pass = hypothesis.score - (1 - first_pass_share) * hypothesis.lm_score
-            rescored.append(Rescored(hypothesis, log_prob, first_pass + weight * log_prob))
+            rescored.append(Rescored(hypothesis, log_prob, hypothesis.score + weight * log_prob))
         result.append(sorted(rescored, key=lambda item: -item.score))
     return result

@@ -16,15 +16,7 @@ from asr.bundle.card import USE, model_card, weights_line
 from asr.bundle.int8 import to_int8
 from asr.errors import DependencyError, ModelError
 from asr.files import atomic_path, write_text
-from asr.lm.rnnlm import RNN_LM
-from asr.runtime.folder import CARD, NETWORK, SPEECH_DETECTOR, SPEECH_DETECTOR_LICENCE, Description
-from asr.transcript.confidence import CALIBRATION
-
-# What transcribing reads beside the weights, and what the card is made of.
-_BESIDE_WEIGHTS = (
-    *(files.CONFIG, files.TOKENS, files.DECODER, files.TRAINING, CALIBRATION),
-    *(files.LANGUAGE_MODEL, files.WORD_LANGUAGE_MODEL, f"{files.RECURRENT_LANGUAGE_MODEL}/{RNN_LM}"),
-)
+from asr.runtime.folder import Description
 
 _ROUNDED = """
 The weights are in int8. Error rates above, if any, are those of the float32 model that they were rounded from.
@@ -32,8 +24,8 @@ The weights are in int8. Error rates above, if any, are those of the float32 mod
 
 _ONNX_USE = f"""## Use
 
-`{NETWORK}` holds the network, features and normalisation inside. Error rates above, if any, are those of the model in
-torch that it was exported from; a language model was not exported.
+`{files.ONNX_NETWORK}` holds the network, features and normalisation inside. Error rates above, if any, are those of
+the model in torch that it was exported from; a language model was not exported.
 
 ```
 pip install numpy onnxruntime soundfile
@@ -71,20 +63,22 @@ def export_onnx(model: Path, folder: Path, *, int8: bool = False) -> int:
     _refuse_model_folder(folder)
     bundle = ModelBundle.load(model)
     network = acoustic_graph(bundle.model, int8=int8).SerializeToString()
-    with atomic_path(folder / NETWORK) as temporary:
+    with atomic_path(folder / files.ONNX_NETWORK) as temporary:
         temporary.write_bytes(network)
     Description(bundle.model.sample_rate_hz, bundle.model.frame_shift_s, bundle.tokens.texts).save(folder)
     _write_speech_detector(folder)
-    write_text(folder / CARD, model_card(model, weights_line(len(network), int8=int8), _ONNX_USE))
+    write_text(folder / files.CARD, model_card(model, weights_line(len(network), int8=int8), _ONNX_USE))
     return len(network)
 
 
 def _write_speech_detector(folder: Path) -> None:
     weights = shipped_weights()
-    with atomic_path(folder / SPEECH_DETECTOR) as temporary, temporary.open("wb") as file:
+    with atomic_path(folder / files.ONNX_SPEECH_DETECTOR) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **weights)  # type: ignore[arg-type]
     licences = [file.read_text() for file in files_of("silero-vad") or () if file.name == "LICENSE"]
-    write_text(folder / SPEECH_DETECTOR_LICENCE, "\n".join(["https://github.com/snakers4/silero-vad\n", *licences]))
+    write_text(
+        folder / files.ONNX_SPEECH_DETECTOR_LICENCE, "\n".join(["https://github.com/snakers4/silero-vad\n", *licences])
+    )
 
 
 def export_torch(model: Path, folder: Path, *, int8: bool = False) -> int:
@@ -103,14 +97,14 @@ def export_torch(model: Path, folder: Path, *, int8: bool = False) -> int:
     """
     _refuse_model_folder(folder)
     tensors = ModelBundle.load(model).model.state_dict()
-    for name in _BESIDE_WEIGHTS:
-        if (model / name).is_file():
+    for name in (*files.READ_BY_TRANSCRIBING, files.TRAINING):
+        if name != files.WEIGHTS and (model / name).is_file():
             with atomic_path(folder / name) as temporary:
                 shutil.copyfile(model / name, temporary)
     with atomic_path(folder / files.WEIGHTS) as temporary:
         save_file(to_int8(tensors) if int8 else tensors, temporary)
     size = (folder / files.WEIGHTS).stat().st_size
-    write_text(folder / CARD, model_card(model, weights_line(size, int8=int8), USE + _ROUNDED if int8 else USE))
+    write_text(folder / files.CARD, model_card(model, weights_line(size, int8=int8), USE + _ROUNDED if int8 else USE))
     return size
 
 

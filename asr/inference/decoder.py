@@ -23,7 +23,6 @@ from asr.decoding.greedy import greedy_search
 from asr.errors import ConfigError
 from asr.features.batching import Batch
 from asr.inference.language_models import LanguageModels
-from asr.transcript.confidence import Calibration
 from asr.transcript.hypothesis import Hypothesis
 from asr.transcript.words import Decoded, Word
 
@@ -64,13 +63,11 @@ class Decoder:
         self,
         bundle: ModelBundle,
         device: str = "cpu",
-        calibration: Calibration | None = None,
         precision: Precision = "fp32",
     ) -> None:
         """Move the bundle's model to `device`."""
         self.bundle = bundle
         self.device = torch.device(device)
-        self.calibration = calibration or Calibration()
         self.precision: Precision = precision
         self.model = bundle.model.to(self.device)
         self._language_models = LanguageModels(bundle, self.device)
@@ -84,7 +81,7 @@ class Decoder:
         """Return the search's method; without one, `beam` with hotwords or a language model, else `greedy`."""
         if search.method is not None:
             return search.method
-        settings = search.settings or self.bundle.decoder
+        settings = search.settings or self.bundle.config.decode
         return "beam" if search.hotwords or self._language_models.are_used(settings) else "greedy"
 
     @torch.inference_mode()
@@ -110,7 +107,7 @@ class Decoder:
         """
         if self.method_of(search) == "greedy":
             return [[hypothesis] for hypothesis in greedy_search(log_posteriors, lengths)]
-        settings = search.settings or self.bundle.decoder
+        settings = search.settings or self.bundle.config.decode
         nbest = beam_search(
             log_posteriors,
             lengths,
@@ -157,7 +154,7 @@ class Decoder:
 
     def words(self, decoded: Decoded, offset_s: float = 0.0) -> list[Word]:
         """Return the best hypothesis as words; `offset_s` is where the utterance starts in its recording."""
-        return decoded.words(self.bundle.tokens, self.model.frame_shift_s, offset_s, self.calibration)
+        return decoded.words(self.bundle.tokens, self.model.frame_shift_s, offset_s, self.bundle.calibration)
 
 
 def waveforms(batch: Batch) -> list[NDArray[np.float32]]:

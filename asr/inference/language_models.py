@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from asr.bundle.bundle import ModelBundle
-from asr.bundle.files import RECURRENT_LANGUAGE_MODEL, WORD_LANGUAGE_MODEL
+from asr.bundle.files import RNN_LM, WORD_LANGUAGE_MODEL
 from asr.config import DecodeSettings
 from asr.decoding.hotwords import HotwordScorer
 from asr.decoding.ngram_scorer import TokenNgramScorer
@@ -28,7 +28,7 @@ from asr.decoding.scorers import WeightedScorer
 from asr.decoding.word_scorer import WordNgramScorer
 from asr.errors import ModelError, TokenError
 from asr.lm.arpa import read_arpa
-from asr.lm.rnnlm import RNN_LM, RnnLmBundle
+from asr.lm.rnnlm import RnnLm
 from asr.text.normalise import normalise
 from asr.transcript.hypothesis import Hypothesis
 
@@ -93,7 +93,7 @@ class LanguageModels:
                 replace(item.hypothesis, score=item.score, lm_score=item.hypothesis.lm_score + weight * item.log_prob)
                 for item in ranked
             ]
-            for ranked in rescore(nbest, self._recurrent, self._bundle.tokens, weight=weight)
+            for ranked in rescore(nbest, self._recurrent, self._bundle.tokens, weight)
         ]
 
     def _normalised(self, hotwords: Mapping[str, float]) -> Hotwords:
@@ -127,11 +127,8 @@ class LanguageModels:
         return RnnScorer(self._recurrent, self._bundle.tokens)
 
     @cached_property
-    def _recurrent(self) -> RnnLmBundle:
-        file = self._file("rnn_weight or rescore_weight is above 0", "rnn", f"{RECURRENT_LANGUAGE_MODEL}/{RNN_LM}", "")
-        bundle = RnnLmBundle.load(file.parent)
-        bundle.lm.to(self._device)
-        return bundle
+    def _recurrent(self) -> RnnLm:
+        return RnnLm.load(self._file("rnn_weight or rescore_weight is above 0", "rnn", RNN_LM, "")).to(self._device)
 
     def _file(self, wanted_by: str, command: str, name: str, option: str) -> Path:
         folder = self._bundle.folder

@@ -27,7 +27,6 @@ from asr.inference.decoder import Decoder, Method, Precision, Search
 from asr.inference.stream import END_SILENCE_S, LONGEST_UTTERANCE_S, Partial, listener, stream_results
 from asr.inference.text_alignment import AlignedText, align_audio
 from asr.machine import choose_accelerator
-from asr.transcript.confidence import Calibration
 from asr.transcript.transcript import Transcript
 from asr.transcript.words import Word
 
@@ -55,7 +54,7 @@ def load(
         ModelError: the folder is missing, incomplete or damaged.
     """
     device = choose_accelerator(accelerator)
-    return Recognizer(Decoder(ModelBundle.load(folder, decode), device, Calibration.load(Path(folder)), precision))
+    return Recognizer(Decoder(ModelBundle.load(folder, decode), device, precision))
 
 
 class Recognizer:

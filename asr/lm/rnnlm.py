@@ -1,27 +1,27 @@
-"""A recurrent language model: embedding → LSTM or GRU layers → the distribution of the next unit.
+"""A recurrent language model: units read so far → the distribution of the next unit. Its units, network and file.
 
-Unit 0 is the sentence boundary: read, it begins a sentence; predicted, it ends one. Over an acoustic model's tokens,
-where 0 is the blank and no part of any text, unit ids are therefore token ids.
+The network is an embedding, LSTM or GRU layers, and a softmax. Unit 0 is the sentence boundary: read, it begins a
+sentence; predicted, it ends one. An acoustic model's token 0 is the blank, which no text holds. So over its tokens,
+unit ids are token ids.
 
-All layers have the embedding's width, so that the output can score a unit by the product of the hidden vector and
-the unit's embedding. The tie saves a matrix as large as the vocabulary, and a word that is rarely predicted learns
-from being read (Press & Wolf 2017, Inan et al. 2017).
+All layers have the embedding's width, and the output scores a unit by the product of the hidden vector and the unit's
+embedding. This tie saves a matrix as large as the vocabulary. A word that is rarely predicted still learns from being
+read (Press & Wolf 2017, Inan et al. 2017).
 
-With many words most of the work is the softmax. The adaptive one first chooses among the frequent words and the
-classes of rarer ones, then within the class, whose vectors are narrower (Grave et al. 2017); it has no tie.
-
-
-A recurrent language model on disk: `rnnlm.safetensors`, with settings and units as JSON in its header.
+With many words the softmax takes most of the time. The adaptive softmax first chooses among the frequent words and the
+classes of rarer ones, then within the class, whose vectors are narrower (Grave et al. 2017). It has no tie.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,30 +33,95 @@ from torch import Tensor, nn
 from asr.config import RnnLmSettings
 from asr.errors import ConfigError, LanguageModelError
 from asr.files import atomic_path
-from asr.lm.ngram import Perplexity
-from asr.lm.texts import LmUnits
+from asr.lm.ngram import SENTENCE_END, UNKNOWN, Perplexity
 from asr.model.rnn import Dropout, RecurrentLayer
+from asr.text.tokens import TokenTable
 
 BOUNDARY = 0
+_UNKNOWN_WORD = 1
+_HEADER = "rnnlm"
 _MOST_LOGITS = 2**25  # in one piece of `unit_log_probs`: 128 MiB
 
 # What the network knows of the units so far: an LSTM (h, c), a GRU (h,); `(layer, row, unit)` each.
 LmState = tuple[Tensor, ...]
 
 
-class RnnLm(nn.Module):
-    """Reads units, predicts the next one after each."""
+@dataclass(frozen=True)
+class LmUnits:
+    """What a model's unit ids mean: an acoustic model's tokens, or words.
 
-    def __init__(self, settings: RnnLmSettings, unit_count: int) -> None:
-        """Draw fresh weights for `unit_count` units, the boundary included.
+    Attributes:
+        kind: tokens or words.
+        symbols: by id; `symbols[0]` is the sentence boundary. Tokens keep their ids, and the boundary takes the place
+            of the blank. Of words, id 1 is `<unk>`, and the others are sorted by frequency, as the adaptive softmax
+            needs them.
+    """
+
+    kind: Literal["tokens", "words"]
+    symbols: tuple[str, ...]
+
+    @classmethod
+    def of_tokens(cls, tokens: TokenTable) -> LmUnits:
+        """Return the units of a model over an acoustic model's tokens."""
+        return cls("tokens", (SENTENCE_END, *tokens.symbols[1:]))
+
+    @classmethod
+    def of_words(cls, texts: Iterable[str], min_count: int = 1) -> LmUnits:
+        """Return the words that occur at least `min_count` times, the most frequent first.
 
         Raises:
-            ConfigError: vocabulary or hidden_size are too small for the adaptive softmax.
+            LanguageModelError: there is none.
+        """
+        counts = Counter(word for text in texts for word in text.split())
+        words = sorted((w for w in counts if counts[w] >= min_count), key=lambda w: (-counts[w], w))
+        words = [word for word in words if word not in (SENTENCE_END, UNKNOWN)]
+        if not words:
+            raise LanguageModelError(f"the text holds no word {min_count} times; lower min_count or give more text")
+        return cls("words", (SENTENCE_END, UNKNOWN, *words))
+
+    @property
+    def oov(self) -> int | None:
+        """The id of words outside the vocabulary; None for tokens, since texts consist of them."""
+        return _UNKNOWN_WORD if self.kind == "words" else None
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {symbol: index for index, symbol in enumerate(self.symbols) if index > _UNKNOWN_WORD}
+
+    def encode_words(self, text: str) -> list[int]:
+        """Return the ids of a text's words, for a model over words."""
+        return [self._ids.get(word, _UNKNOWN_WORD) for word in text.split()]
+
+    def require_tokens(self, tokens: TokenTable) -> None:
+        """Refuse an acoustic model whose tokens are not these units.
+
+        Raises:
+            LanguageModelError: the model is over words, or over other tokens.
+        """
+        if self != LmUnits.of_tokens(tokens):
+            raise LanguageModelError(
+                f"the recurrent language model's units are {len(self.symbols)} {self.kind}, not the acoustic model's "
+                f"{len(tokens)} tokens; train one with `asr lm rnn --model`"
+            )
+
+
+class RnnLm(nn.Module):
+    """Reads units and predicts the next one after each.
+
+    Attributes:
+        settings: of the network and of its training.
+        units: what the ids mean.
+    """
+
+    def __init__(self, settings: RnnLmSettings, units: LmUnits) -> None:
+        """Draw fresh weights.
+
+        Raises:
+            ConfigError: there are too few units, or hidden_size is too small, for the adaptive softmax.
         """
         super().__init__()
-        width = settings.hidden_size
-        self.settings = settings
-        self.unit_count = unit_count
+        width, unit_count = settings.hidden_size, len(units.symbols)
+        self.settings, self.units = settings, units
         self.embedding = nn.Embedding(unit_count, width)
         nn.init.normal_(self.embedding.weight, std=width**-0.5)  # logits of variance 1 at the start
         self.dropout = Dropout(settings.dropout)
@@ -82,7 +147,7 @@ class RnnLm(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def start(self, rows: int) -> LmState:
-        """Return the state of `rows` texts of which nothing has been read: zeros."""
+        """Return the state before the first unit of `rows` texts: zeros."""
         shape = (len(self.layers), rows, self.settings.hidden_size)
         return (self.embedding.weight.new_zeros(shape),) * (2 if self.settings.rnn == "lstm" else 1)
 
@@ -91,7 +156,7 @@ class RnnLm(nn.Module):
 
         Returns:
             `(row, position, width)` hidden vectors, each of which predicts the unit after its own, and the state at
-            the end. Several calls with the state handed on give what one call over all units gives.
+            the end. Several calls that pass the state on give the same as one call over all units.
         """
         x = self.dropout(self.embedding(units))
         lengths = torch.full((len(units),), units.shape[1], device=units.device)
@@ -117,10 +182,10 @@ class RnnLm(nn.Module):
 
     @torch.inference_mode()
     def unit_log_probs(self, sentences: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Return the log-probability of each unit of each sentence, and last of its end.
+        """Return the log-probability of each unit of each sentence, and at last of the sentence's end.
 
-        Every sentence is read by itself, from the start state on; sentences of like length share a batch. The network
-        should be in evaluation mode.
+        Every sentence is read by itself, from the start state on. Sentences of similar length share a batch. The
+        network has to be in evaluation mode.
 
         Args:
             sentences: unit ids without boundaries.
@@ -130,7 +195,7 @@ class RnnLm(nn.Module):
         """
         result: list[Tensor] = [torch.empty(0)] * len(sentences)
         by_length = sorted(range(len(sentences)), key=lambda index: len(sentences[index]))
-        for indices in _pieces(by_length, sentences, max(1, _MOST_LOGITS // self.unit_count)):
+        for indices in _pieces(by_length, sentences, max(1, _MOST_LOGITS // len(self.units.symbols))):
             longest = len(sentences[indices[-1]]) + 1
             rows = [[BOUNDARY, *sentences[index]] for index in indices]
             padded = torch.tensor([row + [BOUNDARY] * (longest + 1 - len(row)) for row in rows])
@@ -141,13 +206,9 @@ class RnnLm(nn.Module):
                 result[index] = values[: len(row)]
         return result
 
-    def perplexity(self, sentences: Sequence[Sequence[int]], oov: int | None) -> Perplexity:
-        """Return the perplexity on sentences of unit ids, counted as `NgramLm.perplexity` counts.
-
-        Args:
-            sentences: unit ids without boundaries; each sentence is by itself.
-            oov: the id that stands for units outside the vocabulary; None if there is none.
-        """
+    def perplexity(self, sentences: Sequence[Sequence[int]]) -> Perplexity:
+        """Return the perplexity on sentences of unit ids without boundaries, counted as `NgramLm.perplexity` does."""
+        oov = self.units.oov
         values = [score.double() for score in self.unit_log_probs(sentences)]
         oovs = sum(unit == oov for sentence in sentences for unit in sentence)
         known = [
@@ -157,6 +218,37 @@ class RnnLm(nn.Module):
         units = sum(len(score) for score in known)
         total = sum(float(score.sum()) for score in known)
         return Perplexity(math.exp(-total / units) if units else math.nan, units, oovs)
+
+    def save(self, path: Path) -> None:
+        """Write the weights as safetensors, with settings and units as JSON in the header."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        content = {
+            "settings": self.settings.model_dump(mode="json"),
+            "kind": self.units.kind,
+            "symbols": list(self.units.symbols),
+        }
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, metadata={_HEADER: json.dumps(content, ensure_ascii=False)})
+
+    @classmethod
+    def load(cls, path: Path) -> RnnLm:
+        """Read what `save` wrote. The network is in evaluation mode on the CPU.
+
+        Raises:
+            LanguageModelError: the file is missing, damaged, or of another form.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                content = json.loads((file.metadata() or {})[_HEADER])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            units = LmUnits(content["kind"], tuple(content["symbols"]))
+            lm = cls(RnnLmSettings.model_validate(content["settings"]), units)
+            lm.load_state_dict(tensors)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, ValidationError, RuntimeError) as error:
+            raise LanguageModelError(
+                f"{path}: not a recurrent language model ({error}); `asr lm rnn` writes one"
+            ) from None
+        return lm.eval()
 
 
 def _pieces(order: Sequence[int], sentences: Sequence[Sequence[int]], most: int) -> Iterator[list[int]]:
@@ -169,46 +261,3 @@ def _pieces(order: Sequence[int], sentences: Sequence[Sequence[int]], most: int)
         piece.append(index)
     if piece:
         yield piece
-
-
-RNN_LM = "rnnlm.safetensors"
-
-
-@dataclass(frozen=True)
-class RnnLmBundle:
-    """A language model and what its units are."""
-
-    units: LmUnits
-    lm: RnnLm
-
-    def save(self, folder: Path) -> None:
-        """Write `rnnlm.safetensors` into the folder."""
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.lm.state_dict().items()}
-        content = {
-            "settings": self.lm.settings.model_dump(mode="json"),
-            "kind": self.units.kind,
-            "symbols": list(self.units.symbols),
-        }
-        with atomic_path(folder / RNN_LM) as temporary:
-            save_file(tensors, temporary, metadata={"rnnlm": json.dumps(content, ensure_ascii=False)})
-
-    @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> RnnLmBundle:
-        """Read what `save` wrote; the model is in evaluation mode on the CPU.
-
-        Raises:
-            LanguageModelError: the file is missing, damaged, or of another form.
-        """
-        path = Path(folder) / RNN_LM
-        try:
-            with safe_open(path, framework="pt") as file:
-                content = json.loads((file.metadata() or {})["rnnlm"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            units = LmUnits(content["kind"], tuple(content["symbols"]))
-            lm = RnnLm(RnnLmSettings.model_validate(content["settings"]), len(units.symbols))
-            lm.load_state_dict(tensors)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, ValidationError, RuntimeError) as error:
-            raise LanguageModelError(
-                f"{path}: not a recurrent language model ({error}); `asr lm rnn` writes one"
-            ) from None
-        return cls(units, lm.eval())

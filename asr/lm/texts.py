@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 from asr.errors import LanguageModelError, TokenError
 from asr.files import read_lines
-from asr.lm.ngram import SENTENCE_END, UNKNOWN
 from asr.text.tokens import BLANK, WORD_START, TokenTable
 
 _MANIFEST_SUFFIXES = (".jsonl", ".jsonl.gz")
@@ -105,62 +100,3 @@ def token_sentences(
     """
     units = token_units(tokens)
     return [[units[token] for token in ids] for ids in encoded(texts, tokens, on_unknown)]
-
-
-_UNKNOWN_WORD = 1
-
-
-@dataclass(frozen=True)
-class LmUnits:
-    """What the units of a model are; `symbols[0]` is the sentence boundary.
-
-    Of an acoustic model's tokens, ids are token ids, and the boundary takes the blank's place. Of words, id 1 is
-    `<unk>` and the rest are sorted by frequency, as the adaptive softmax needs them.
-    """
-
-    kind: Literal["tokens", "words"]
-    symbols: tuple[str, ...]
-
-    @classmethod
-    def of_tokens(cls, tokens: TokenTable) -> LmUnits:
-        """Return the units of a model over an acoustic model's tokens."""
-        return cls("tokens", (SENTENCE_END, *tokens.symbols[1:]))
-
-    @classmethod
-    def of_words(cls, texts: Iterable[str], min_count: int = 1) -> LmUnits:
-        """Return the words that occur at least `min_count` times, the most frequent first.
-
-        Raises:
-            LanguageModelError: there is none.
-        """
-        counts = Counter(word for text in texts for word in text.split())
-        words = sorted((w for w in counts if counts[w] >= min_count), key=lambda w: (-counts[w], w))
-        words = [word for word in words if word not in (SENTENCE_END, UNKNOWN)]
-        if not words:
-            raise LanguageModelError(f"the text holds no word {min_count} times; lower min_count or give more text")
-        return cls("words", (SENTENCE_END, UNKNOWN, *words))
-
-    @property
-    def oov(self) -> int | None:
-        """The id of words outside the vocabulary; None for tokens, since texts consist of them."""
-        return _UNKNOWN_WORD if self.kind == "words" else None
-
-    @cached_property
-    def _ids(self) -> dict[str, int]:
-        return {symbol: index for index, symbol in enumerate(self.symbols) if index > _UNKNOWN_WORD}
-
-    def encode_words(self, text: str) -> list[int]:
-        """Return the ids of a text's words, for a model over words."""
-        return [self._ids.get(word, _UNKNOWN_WORD) for word in text.split()]
-
-    def require_tokens(self, tokens: TokenTable) -> None:
-        """Refuse an acoustic model whose tokens are not these units.
-
-        Raises:
-            LanguageModelError: the model is over words, or over other tokens.
-        """
-        if self != LmUnits.of_tokens(tokens):
-            raise LanguageModelError(
-                f"the recurrent language model's units are {len(self.symbols)} {self.kind}, not the acoustic model's "
-                f"{len(tokens)} tokens; train one with `asr lm rnn --model`"
-            )

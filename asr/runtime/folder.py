@@ -1,10 +1,6 @@
-"""The folder that `asr export` writes and `asr.runtime` reads, without torch.
+"""The description in an exported folder: all that the runtime has to know besides the network.
 
-model.onnx   the network, one recording → its log-posteriors, all in this one file (`onnx_graph.py`)
-model.json   what surrounds it: `{"format": 1, "sample_rate_hz": …, "frame_shift_s": …, "tokens": […]}`
-README.md    the model card
-
-speech_detector.npz  the weights of Silero VAD, which tells where somebody speaks; `speech_detector.LICENSE` is theirs
+`{"format": 1, "sample_rate_hz": …, "frame_shift_s": …, "tokens": […]}`; `asr/bundle/files.py` lists the other files.
 """
 
 from __future__ import annotations
@@ -13,13 +9,11 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from asr.bundle.files import ONNX_NETWORK
+from asr.bundle.files import ONNX_DESCRIPTION
 from asr.errors import ModelError
 from asr.files import write_text
 from asr.text.tokens import BLANK, BLANK_SYMBOL
 
-NETWORK, DESCRIPTION, CARD = ONNX_NETWORK, "model.json", "README.md"
-SPEECH_DETECTOR, SPEECH_DETECTOR_LICENCE = "speech_detector.npz", "speech_detector.LICENSE"
 INPUT, OUTPUT = "waveform", "log_posteriors"  # of the network
 
 _FORMAT = 1
@@ -42,7 +36,7 @@ class Description:
     def save(self, folder: Path) -> None:
         """Write `model.json`."""
         content = {"format": _FORMAT} | asdict(self)
-        write_text(folder / DESCRIPTION, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+        write_text(folder / ONNX_DESCRIPTION, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
     @classmethod
     def load(cls, folder: Path) -> Description:
@@ -51,7 +45,7 @@ class Description:
         Raises:
             ModelError: the folder is none that `asr export` wrote, or the file is damaged.
         """
-        path = folder / DESCRIPTION
+        path = folder / ONNX_DESCRIPTION
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["format"] != _FORMAT:

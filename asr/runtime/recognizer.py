@@ -21,8 +21,9 @@ from asr.audio.blocks import Source, checked_waveform, is_source, mix_down, open
 from asr.audio.resample import FourierResampler
 from asr.audio.segment import Counted, Segmentation, segments, speech_extent
 from asr.audio.speech_detector import RATE_HZ, Network, SpeechDetector
+from asr.bundle.files import ONNX_NETWORK, ONNX_SPEECH_DETECTOR
 from asr.errors import AudioError, ConfigError, DependencyError, ModelError
-from asr.runtime.folder import INPUT, NETWORK, OUTPUT, SPEECH_DETECTOR, Description
+from asr.runtime.folder import INPUT, OUTPUT, Description
 from asr.text.tokens import BLANK, TokenTable
 from asr.transcript.hypothesis import Hypothesis, TokenSpan
 from asr.transcript.transcript import Transcript
@@ -52,8 +53,8 @@ def load(folder: str | os.PathLike[str], *, threads: int = 1) -> OnnxRecognizer:
     if not 1 <= threads <= _MOST_THREADS:
         raise ConfigError(f"threads={threads}: from 1 to {_MOST_THREADS}")
     description = Description.load(Path(folder))
-    session = _session(Path(folder) / NETWORK, len(description.tokens), threads)
-    return OnnxRecognizer(session, description, _speech_network(Path(folder) / SPEECH_DETECTOR))
+    session = _session(Path(folder) / ONNX_NETWORK, len(description.tokens), threads)
+    return OnnxRecognizer(session, description, _speech_network(Path(folder) / ONNX_SPEECH_DETECTOR))
 
 
 class OnnxRecognizer:

@@ -24,13 +24,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from asr.bundle.files import CHECKPOINTS
+from asr.bundle.files import CHECKPOINTS, RNN_LM_WEIGHTS
 from asr.config import RnnLmSettings, TrainingSettings
 from asr.errors import ConfigError, LanguageModelError, TrainingError
 from asr.features.augment import utterance_rng
 from asr.lm.ngram import Perplexity
-from asr.lm.rnnlm import BOUNDARY, LmState, RnnLm, RnnLmBundle
-from asr.lm.texts import LmUnits
+from asr.lm.rnnlm import BOUNDARY, LmState, LmUnits, RnnLm
 from asr.machine import choose_accelerator
 from asr.training.checkpoint import (
     LAST,
@@ -233,7 +232,7 @@ def _train_lm(
                     log.close()
                     yield RunStopped(stop.signal_name, state.step, run.checkpoints / LAST)
                     return
-            summary = _finish_epoch(run, units, dev, out)
+            summary = _finish_epoch(run, dev, out)
             log.lm_epoch(summary)  # before the checkpoint, as in acoustic training
             run.save()
             saved_at = time.perf_counter()
@@ -253,7 +252,7 @@ def _start(
         raise ConfigError("softmax: adaptive is for words, which are sorted by frequency; tokens take plain")
     device = torch.device(choose_accelerator(settings.accelerator))
     torch.manual_seed(settings.seed)
-    lm = RnnLm(settings, len(units.symbols)).to(device)
+    lm = RnnLm(settings, units).to(device)
     carried = HiddenStates(lm.start(text.stream_count(settings.batch, settings.bptt_units)))
     groups = parameter_groups(lm, TrainingSettings().weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98))
@@ -318,13 +317,13 @@ def _step(run: LmRun, window: Tensor, rate: float) -> LmStep:
     return LmStep(state.step + 1, state.epoch, loss.item(), norm, rate, skipped=not finite)
 
 
-def _finish_epoch(run: LmRun, units: LmUnits, dev: Sequence[Sequence[int]], out: Path) -> LmEpoch:
+def _finish_epoch(run: LmRun, dev: Sequence[Sequence[int]], out: Path) -> LmEpoch:
     """Measure the model on dev, keep it if it is the best so far, and go on to the next epoch."""
     began, state = time.perf_counter(), run.state
-    found: Perplexity = run.lm.eval().perplexity(dev, units.oov)
+    found: Perplexity = run.lm.eval().perplexity(dev)
     best = found.perplexity <= min(state.dev_wers, default=float("inf"))
     if best:
-        RnnLmBundle(units, run.lm).save(out)
+        run.lm.save(out / RNN_LM_WEIGHTS)
     tally, state.tally = state.tally, Tally()
     state.epoch, state.batch = state.epoch + 1, 0
     state.dev_wers.append(found.perplexity)

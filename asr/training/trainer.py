@@ -279,7 +279,7 @@ def finish_epoch(run: Run, config: Config, survey: Survey, dev_cuts: Sequence[Cu
             dev_wer=dev.rate if dev else None,
             epochs=state.epoch + 1,
         ).save(out)
-        ModelBundle(config, survey.tokens, run.average.model, config.decode).save(out)
+        ModelBundle(config, survey.tokens, run.average.model).save(out)
     tally, state.tally = state.tally, Tally()
     state.epoch, state.batch, state.utterances = state.epoch + 1, 0, 0
     if dev:

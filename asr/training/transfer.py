@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from asr.bundle.bundle import ModelBundle
+from asr.bundle.files import CONFIG
 from asr.config import FeatureSettings
 from asr.errors import ModelError
 from asr.model.acoustic import AcousticModel
@@ -61,7 +62,7 @@ def transfer_weights(source: Path, model: AcousticModel, tokens: TokenTable, fea
             tensor.copy_(old[name])
             taken.append(name)
     if not taken:
-        raise ModelError(f"{source}: no weight fits a model of these settings; see its config.yaml")
+        raise ModelError(f"{source}: no weight fits a model of these settings; see its {CONFIG}")
     return Transfer(source, tuple(taken), left, len(shared), len(tokens))
 
 

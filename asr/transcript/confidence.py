@@ -12,20 +12,14 @@ Platt 1999, "Probabilistic outputs for support vector machines" (the logistic ma
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from difflib import SequenceMatcher
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.errors import ModelError
-from asr.files import write_text
-
-CALIBRATION = "calibration.json"
 # A beam holds few of all word sequences: that none of its hypotheses disputes a word says no more than this.
 _MOST_LOG_ODDS = 3.0
 _LEAST_ACOUSTIC = -20.0
@@ -64,29 +58,6 @@ class Calibration:
             return math.exp(min(evidence.acoustic, 0.0))
         log_odds = float(evidence_features([evidence])[0] @ [self.bias, self.posterior, self.acoustic])
         return 1 / (1 + math.exp(-max(log_odds, -700.0)))  # beyond, exp would overflow
-
-    def save(self, folder: Path) -> None:
-        """Write `calibration.json` into a model folder."""
-        write_text(folder / CALIBRATION, json.dumps(asdict(self), indent=2) + "\n")
-
-    @classmethod
-    def load(cls, folder: Path) -> Calibration:
-        """Read a model folder's `calibration.json`, or return the defaults if it has none.
-
-        Raises:
-            ModelError: the file is not what `save` wrote.
-        """
-        path = folder / CALIBRATION
-        if not path.is_file():
-            return cls()
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            calibration = cls(*(float(content[name]) for name in ("bias", "posterior", "acoustic")))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelError(f"{path}: not a calibration ({error!r}); delete it or run `asr tune` again") from None
-        if not all(map(math.isfinite, asdict(calibration).values())):
-            raise ModelError(f"{path}: holds numbers that are not finite; delete it or run `asr tune` again")
-        return calibration
 
 
 def word_posteriors(hypotheses: Sequence[Sequence[str]], scores: Sequence[float]) -> list[float]:

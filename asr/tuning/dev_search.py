@@ -61,7 +61,7 @@ def require_language_models(decoder: Decoder) -> None:
     Raises:
         ModelError, LanguageModelError: one is missing or damaged, or does not fit the acoustic model.
     """
-    settings = decoder.bundle.decoder.model_copy(update={"lm_weight": 1.0})
+    settings = decoder.bundle.config.decode.model_copy(update={"lm_weight": 1.0})
     decoder.search(torch.zeros(1, 1, len(decoder.bundle.tokens)), torch.tensor([1]), Search("beam", settings=settings))
 
 

@@ -38,7 +38,9 @@ def model(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shown = invoke("tune", out, tone_corpus / "dev.jsonl.gz")
     assert "lm_weight" in shown
     assert all((out / name).stat().st_size for name in ("calibration.json", "tune.json", "tune.png"))
-    assert json.loads((out / "tune.json").read_text())["chosen"] == asr.load(out).decoder.bundle.decoder.model_dump()
+    assert (
+        json.loads((out / "tune.json").read_text())["chosen"] == asr.load(out).decoder.bundle.config.decode.model_dump()
+    )
     return out
 
 
@@ -53,7 +55,9 @@ def test_a_test_set_is_decoded_and_scored(model: Path, tone_corpus: Path, tmp_pa
     records = [json.loads(line) for line in (tmp_path / "hyp.jsonl").read_text().splitlines()]
     assert [record["id"] for record in records] == [f"test-{index:03d}" for index in range(12)]
     assert all(record["text"] == " ".join(word["text"] for word in record["words"]) for record in records)
-    assert len(records[0]["nbest"]) == (1 if method == "greedy" else asr.load(model).decoder.bundle.decoder.beam_size)
+    assert len(records[0]["nbest"]) == (
+        1 if method == "greedy" else asr.load(model).decoder.bundle.config.decode.beam_size
+    )
 
 
 def test_what_the_search_asks_is_chosen_on_the_command_line(model: Path, tone_corpus: Path, tmp_path: Path) -> None:

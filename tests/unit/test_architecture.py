@@ -19,7 +19,7 @@ SOURCES = sorted(
 # In the order in which data flow: a room imports only what stands before it. Everyone may import BASE.
 BASE = ["errors", "files", "machine", "config", "settings_file"]
 FLOW = [
-    *("audio", "text", "corpus", "features", "model", "lm", "transcript", "decoding", "scoring", "bundle"),
+    *("audio", "text", "corpus", "features", "model", "transcript", "scoring", "bundle", "lm", "decoding"),
     *("training", "inference", "tuning", "bulk", "runtime", "exporting", "cli"),
 ]
 ORDER = [*BASE, *FLOW]

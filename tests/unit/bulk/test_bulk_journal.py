@@ -185,7 +185,7 @@ def test_a_full_disk_is_named_with_the_file_and_the_task_is_unfinished(task) -> 
 
 def test_a_fingerprint_is_that_of_the_model_the_options_and_this_package_alone(tmp_path) -> None:
     settings = ["config.yaml", "tokens.json", "decoder.yaml", "calibration.json"]
-    names = [*settings, "model.safetensors", "lm.arpa.gz", "lm.words.arpa.gz", "rnnlm/model.safetensors"]
+    names = [*settings, "model.safetensors", "lm.arpa.gz", "lm.words.arpa.gz", "rnnlm/rnnlm.safetensors"]
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("before")

@@ -148,7 +148,7 @@ def test_a_model_that_does_not_load_ends_the_run_with_its_reason(tmp_path) -> No
 def test_a_process_that_loads_a_model_returns_what_this_one_transcribes(rng, tmp_path: Path) -> None:
     config = load_config(None, TINY)
     tokens = TokenTable.from_texts(["abcd "])
-    ModelBundle(config, tokens, AcousticModel(config, len(tokens)), config.decode).save(tmp_path / "model")
+    ModelBundle(config, tokens, AcousticModel(config, len(tokens))).save(tmp_path / "model")
     paths = [tmp_path / f"{index}.wav" for index in range(4)]
     for path in paths[:3]:
         speech = tone_speech("ab cd", rng)

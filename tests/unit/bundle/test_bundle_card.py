@@ -22,7 +22,7 @@ FACTS = TrainingFacts(
 def folder(tmp_path):
     config = load_config(None, TINY)
     tokens = TokenTable.from_texts(["abc "])
-    ModelBundle(config, tokens, AcousticModel(config, len(tokens)), config.decode).save(tmp_path / "model")
+    ModelBundle(config, tokens, AcousticModel(config, len(tokens))).save(tmp_path / "model")
     return tmp_path / "model"
 
 

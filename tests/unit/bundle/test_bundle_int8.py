@@ -35,7 +35,7 @@ def saved(folder, *overrides):
     model = AcousticModel(config, len(tokens)).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    ModelBundle(config, tokens, model, config.decode).save(folder)
+    ModelBundle(config, tokens, model).save(folder)
     return model
 
 

@@ -18,7 +18,7 @@ from asr.training import diagnostics
 def model_dir(tmp_path: Path) -> Path:
     config = load_config(None, [*TINY, "model.layers=2"])
     tokens = TokenTable.from_texts(["abcd "])
-    ModelBundle(config, tokens, AcousticModel(config, len(tokens)), config.decode).save(tmp_path / "model")
+    ModelBundle(config, tokens, AcousticModel(config, len(tokens))).save(tmp_path / "model")
     return tmp_path / "model"
 
 

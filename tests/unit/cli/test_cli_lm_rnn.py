@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from asr.bundle.files import RNN_LM, RNN_LM_WEIGHTS
 from asr.cli.main import run
-from asr.lm.rnnlm import RnnLmBundle
+from asr.lm.rnnlm import RnnLm
 from asr.settings_file import parse_config, save_config
 from asr.text.tokens import TokenTable
 
@@ -36,7 +37,7 @@ def test_without_a_model_it_reads_words_and_reports_units_and_oovs(
     dev, out = tmp_path / "dev.txt", tmp_path / "out"
     dev.write_text("one four\n", encoding="utf-8")
     assert call(monkeypatch, text, "--dev", dev, "--out", out, *TINY) == 0
-    assert RnnLmBundle.load(out).units.symbols == ("</s>", "<unk>", "one", "One", "TWO", "three", "two")
+    assert RnnLm.load(out / RNN_LM_WEIGHTS).units.symbols == ("</s>", "<unk>", "one", "One", "TWO", "three", "two")
     printed = capsys.readouterr().out
     assert "30 sentences, 90 units" in printed
     assert re.search(r"dev perplexity \d+\.\d+ on 2 words, 1 OOV", printed)
@@ -51,7 +52,7 @@ def test_with_a_model_it_predicts_its_tokens_and_writes_into_its_folder(
     save_config(parse_config({"text": {"case": "upper"}}, "test"), model / "config.yaml")
     tokens.save(model / "tokens.json")
     assert call(monkeypatch, text, "--model", model, *TINY) == 0
-    RnnLmBundle.load(model / "rnnlm").units.require_tokens(tokens)
+    RnnLm.load(model / RNN_LM).units.require_tokens(tokens)
     assert "29 sentences" in capsys.readouterr().out  # the twentieth is for dev
     text.write_text("one 2\n..\n" + text.read_text().replace("three", "three."))
     save_config(parse_config({"text": {"case": "upper", "remove": "."}}, "test"), model / "config.yaml")
@@ -68,7 +69,7 @@ def test_words_of_a_model_are_in_the_spelling_of_its_transcripts(
     save_config(parse_config({"text": {"case": "upper"}}, "test"), model / "config.yaml")
     TokenTable.from_texts(["ONE TWO THREE"]).save(model / "tokens.json")
     assert call(monkeypatch, text, "--model", model, "--words", *TINY) == 0
-    assert RnnLmBundle.load(model / "rnnlm").units.symbols == ("</s>", "<unk>", "ONE", "TWO", "THREE")
+    assert RnnLm.load(model / RNN_LM).units.symbols == ("</s>", "<unk>", "ONE", "TWO", "THREE")
 
 
 def test_without_a_model_there_must_be_a_place_to_write_to(

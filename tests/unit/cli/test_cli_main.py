@@ -114,9 +114,9 @@ def test_an_unknown_command_is_a_usage_error(call):
 def test_what_is_given_in_place_of_a_model_folder_is_recognised(call, tmp_path):
     (tmp_path / "a.wav").touch()
     (tmp_path / "model.onnx").touch()
-    expected = f"error: {tmp_path / 'a.wav'}: a file, not a model folder, which comes first\n"
+    expected = f"error: {tmp_path / 'a.wav'}: a file, but the first argument is a model folder\n"
     assert call("transcribe", str(tmp_path / "a.wav"), str(tmp_path)) == (1, "", expected)
-    expected = f"error: {tmp_path}: an ONNX export, which is used by `python -m asr.runtime {tmp_path} FILE`\n"
+    expected = f"error: {tmp_path}: an ONNX export; use it with `python -m asr.runtime {tmp_path} FILE`\n"
     assert call("transcribe", str(tmp_path), str(tmp_path / "a.wav")) == (1, "", expected)
 
 

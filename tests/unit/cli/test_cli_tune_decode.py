@@ -22,7 +22,7 @@ Call = Callable[..., tuple[str | int | None, str, str]]
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exp") / "model"
     config, tokens = load_config(None, TINY), TokenTable.from_texts(["ab cd"])
-    ModelBundle(config, tokens, AcousticModel(config, len(tokens)), config.decode).save(folder)
+    ModelBundle(config, tokens, AcousticModel(config, len(tokens))).save(folder)
     return folder
 
 

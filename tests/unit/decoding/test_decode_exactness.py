@@ -34,8 +34,7 @@ from asr.decoding.rnn_scorer import RnnScorer
 from asr.decoding.scorers import WeightedScorer
 from asr.decoding.word_scorer import WordNgramScorer
 from asr.lm.estimate import token_ngram
-from asr.lm.rnnlm import RnnLm, RnnLmBundle
-from asr.lm.texts import LmUnits
+from asr.lm.rnnlm import LmUnits, RnnLm
 from asr.text.tokens import TokenTable
 
 CASES, MODELS = 1000, 20  # a model is used for CASES / MODELS utterances, searched as one batch
@@ -83,12 +82,14 @@ def hotword_kind(rng: random.Random, table: TokenTable) -> Kind:
 def recurrent_kind(rng: random.Random, table: TokenTable) -> Kind:
     weight = rng.uniform(0.1, 1.5)
     torch.manual_seed(rng.randrange(2**31))
-    lm = RnnLm(RnnLmSettings.model_validate({"hidden_size": 6, "rnn": rng.choice(["lstm", "gru"])}), len(table)).eval()
+    lm = RnnLm(
+        RnnLmSettings.model_validate({"hidden_size": 6, "rnn": rng.choice(["lstm", "gru"])}), LmUnits.of_tokens(table)
+    ).eval()
     with torch.no_grad():
         for parameter in lm.parameters():
             parameter += 0.5 * torch.randn_like(parameter)
     return Kind(
-        WeightedScorer(RnnScorer(RnnLmBundle(LmUnits.of_tokens(table), lm), table), weight),
+        WeightedScorer(RnnScorer(lm, table), weight),
         lambda sentences: weight * np.array([float(scores.double().sum()) for scores in lm.unit_log_probs(sentences)]),
     )
 

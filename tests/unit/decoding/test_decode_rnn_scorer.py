@@ -10,58 +10,57 @@ import torch
 from asr.config import RnnLmSettings
 from asr.decoding.rnn_scorer import RnnScorer, rescore
 from asr.errors import LanguageModelError
-from asr.lm.rnnlm import RnnLm, RnnLmBundle
-from asr.lm.texts import LmUnits
+from asr.lm.rnnlm import LmUnits, RnnLm
 from asr.text.tokens import TokenTable
 from asr.transcript.hypothesis import Hypothesis
 
 CPU = torch.device("cpu")
 
 
-def random_bundle(seed: int, letters: str, rnn: str = "lstm") -> tuple[TokenTable, RnnLmBundle]:
+def random_lm(seed: int, letters: str, rnn: str = "lstm") -> tuple[TokenTable, RnnLm]:
     torch.manual_seed(seed)
     table = TokenTable.from_texts([letters])
-    lm = RnnLm(RnnLmSettings.model_validate({"hidden_size": 6, "rnn": rnn}), len(table))
+    lm = RnnLm(RnnLmSettings.model_validate({"hidden_size": 6, "rnn": rnn}), LmUnits.of_tokens(table))
     with torch.no_grad():
         for parameter in lm.parameters():
             parameter += 0.5 * torch.randn_like(parameter)
-    return table, RnnLmBundle(LmUnits.of_tokens(table), lm.eval())
+    return table, lm.eval()
 
 
-def memoryless(units: LmUnits, probabilities: list[float]) -> RnnLmBundle:
-    lm = RnnLm(RnnLmSettings(hidden_size=4, layers=1), len(units.symbols)).eval()
+def memoryless(units: LmUnits, probabilities: list[float]) -> RnnLm:
+    lm = RnnLm(RnnLmSettings(hidden_size=4, layers=1), units).eval()
     with torch.no_grad():
         assert lm.bias is not None
         lm.embedding.weight.zero_()
         lm.bias.copy_(torch.tensor(probabilities).log())
-    return RnnLmBundle(units, lm)
+    return lm
 
 
 @pytest.mark.parametrize("rnn", ["lstm", "gru"])
 def test_the_scores_along_a_sentence_sum_to_its_log_probability(rnn: str) -> None:
-    table, bundle = random_bundle(1, "abcd", rnn)
+    table, lm = random_lm(1, "abcd", rnn)
     sentences = torch.randint(1, 5, (3, 6))
-    scorer = RnnScorer(bundle, table)
+    scorer = RnnScorer(lm, table)
     state, rows, total = scorer.start(3, CPU), torch.arange(3), torch.zeros(3)
     for tokens in sentences.unbind(1):
         total += scorer.score(state)[rows, tokens]
         state = scorer.advance(state, rows, tokens)
         state = scorer.advance(state, rows, torch.zeros(3, dtype=torch.int64))  # a blank changes nothing
     total += scorer.score(state)[:, 0]
-    expected = torch.stack([scores.sum() for scores in bundle.lm.unit_log_probs(sentences.tolist())])
+    expected = torch.stack([scores.sum() for scores in lm.unit_log_probs(sentences.tolist())])
     torch.testing.assert_close(total, expected)
 
 
 def test_new_rows_continue_the_rows_they_name_some_by_a_token_some_not() -> None:
-    table, bundle = random_bundle(2, "abc")
-    scorer = RnnScorer(bundle, table)
+    table, lm = random_lm(2, "abc")
+    scorer = RnnScorer(lm, table)
     before = scorer.advance(scorer.start(2, CPU), torch.tensor([0, 1]), torch.tensor([1, 2]))
     kept = before.log_probs.clone(), [part.clone() for part in before.hidden]
     after = scorer.advance(before, torch.tensor([1, 1, 0, 1]), torch.tensor([0, 3, 0, 1]))
 
     def next_token(*history: int) -> torch.Tensor:
-        hidden, _ = bundle.lm(torch.tensor([[0, *history]]), bundle.lm.start(1))
-        return bundle.lm.log_probs(hidden[:, -1])[0]
+        hidden, _ = lm(torch.tensor([[0, *history]]), lm.start(1))
+        return lm.log_probs(hidden[:, -1])[0]
 
     expected = torch.stack([next_token(2), next_token(2, 3), next_token(1), next_token(2, 1)])
     torch.testing.assert_close(scorer.score(after), expected.detach())
@@ -70,11 +69,11 @@ def test_new_rows_continue_the_rows_they_name_some_by_a_token_some_not() -> None
 
 
 def test_a_model_over_other_units_is_refused() -> None:
-    table, bundle = random_bundle(0, "ab")
+    table, lm = random_lm(0, "ab")
     with pytest.raises(LanguageModelError, match="asr lm rnn --model"):
-        RnnScorer(bundle, TokenTable.from_texts(["abc"]))
+        RnnScorer(lm, TokenTable.from_texts(["abc"]))
     with pytest.raises(LanguageModelError, match="asr lm rnn --model"):
-        rescore([], bundle, TokenTable.from_texts(["abc"]), weight=1.0)
+        rescore([], lm, TokenTable.from_texts(["abc"]), weight=1.0)
     words = memoryless(LmUnits("words", ("</s>", "<unk>", "a")), [0.5, 0.2, 0.3])
     with pytest.raises(LanguageModelError, match="words"):
         RnnScorer(words, table)
@@ -87,24 +86,22 @@ def hypothesis(table: TokenTable, text: str, acoustic: float, lm: float) -> Hypo
 
 def test_rescoring_with_tokens_ranks_by_the_weighted_sum() -> None:
     table = TokenTable.from_texts(["ab"])
-    bundle = memoryless(LmUnits.of_tokens(table), [0.5, 0.1, 0.4])
+    lm = memoryless(LmUnits.of_tokens(table), [0.5, 0.1, 0.4])
     one, two = hypothesis(table, "a", -1.0, -0.5), hypothesis(table, "b", -1.2, -0.6)
-    [[first, second], []] = rescore([[one, two], []], bundle, table, weight=0.5)
+    [[first, second], []] = rescore([[one, two], []], lm, table, weight=0.5)
     # ln(0.4 · 0.5) = ln 0.2 and ln(0.1 · 0.5) = ln 0.05: half the difference, 0.69, outweighs 0.3.
     assert (first.hypothesis, second.hypothesis) == (two, one)
     assert (first.log_prob, second.log_prob) == (pytest.approx(math.log(0.2)), pytest.approx(math.log(0.05)))
     assert first.score == pytest.approx(-1.8 + 0.5 * math.log(0.2))
-    [[first, _]] = rescore([[one, two]], bundle, table, weight=0.5, first_pass_share=0.25)
-    assert first.score == pytest.approx(-1.2 - 0.25 * 0.6 + 0.5 * math.log(0.2))
-    assert [item.hypothesis for item in rescore([[one, two]], bundle, table, weight=0.0)[0]] == [one, two]
+    assert [item.hypothesis for item in rescore([[one, two]], lm, table, weight=0.0)[0]] == [one, two]
 
 
 def test_rescoring_with_words_reads_the_hypothesis_as_words() -> None:
     table = TokenTable.from_texts(["on off"])
     units = LmUnits("words", ("</s>", "<unk>", "on", "off"))
-    bundle = memoryless(units, [0.4, 0.1, 0.2, 0.3])
+    lm = memoryless(units, [0.4, 0.1, 0.2, 0.3])
     texts = ["on on", "off", "no off", ""]
     nbest = [[hypothesis(table, text, 0.0, 0.0) for text in texts]]
-    found = {table.decode(item.hypothesis.tokens): item.log_prob for item in rescore(nbest, bundle, table, weight=1)[0]}
+    found = {table.decode(item.hypothesis.tokens): item.log_prob for item in rescore(nbest, lm, table, weight=1)[0]}
     expected = [0.2 * 0.2 * 0.4, 0.3 * 0.4, 0.1 * 0.3 * 0.4, 0.4]
     assert found == {text: pytest.approx(math.log(p)) for text, p in zip(texts, expected, strict=True)}

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from asr.bundle.bundle import ModelBundle
+from asr.bundle.settings import save_calibration
 from asr.errors import ModelError
 from asr.exporting.export import export_onnx, export_torch
 from asr.model.acoustic import AcousticModel
 from asr.runtime.folder import Description
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable, train_pieces
+from asr.transcript.confidence import Calibration
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -37,7 +39,7 @@ def bundle_of(*overrides, tokens=None):
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     model.cmvn.set_moments(torch.randn(40) - 8, torch.rand(40) + 1)
-    return ModelBundle(config, tokens, model, config.decode)
+    return ModelBundle(config, tokens, model)
 
 
 def export(bundle, folder, **options):
@@ -119,6 +121,7 @@ def test_a_model_folder_comes_without_what_training_left_in_it(tmp_path):
     for name in (*kept, "log.jsonl", "checkpoints/newest.safetensors", "rnnlm/log.jsonl", "decode_test/hyp.trn"):
         (tmp_path / "model" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "model" / name).write_text(f"content of {name}")
+    save_calibration(Calibration(0.1, 0.2, 0.3), tmp_path / "model")
     export_torch(tmp_path / "model", tmp_path / "out")
     written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*") if path.is_file()}
     own = {"config.yaml", "tokens.json", "decoder.yaml", "model.safetensors", "README.md"}

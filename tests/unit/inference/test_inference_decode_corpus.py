@@ -25,9 +25,7 @@ def test_decoding_again_removes_the_report_on_what_was_decoded_before(tmp_path):
 
 def test_a_search_that_does_not_exist_and_hotwords_that_are_no_list_are_refused():
     config, tokens = load_config(None, TINY), TokenTable.from_texts(["ab"])
-    recognizer = Recognizer(
-        Decoder(ModelBundle(config, tokens, AcousticModel(config, len(tokens)).eval(), config.decode))
-    )
+    recognizer = Recognizer(Decoder(ModelBundle(config, tokens, AcousticModel(config, len(tokens)).eval())))
     with pytest.raises(ConfigError, match="method='viterbi': greedy or beam"):
         recognizer.transcribe(torch.zeros(16000), sample_rate_hz=16000, method="viterbi", segment="none")
     with pytest.raises(ConfigError, match=r"a list such as \['anna'\]"):

@@ -13,7 +13,9 @@ from conftest import TINY
 from torch import Tensor
 
 import asr
-from asr.bundle.bundle import ModelBundle, load_decoder
+from asr.bundle.bundle import ModelBundle
+from asr.bundle.files import RNN_LM
+from asr.bundle.settings import load_decoder
 from asr.config import RnnLmSettings
 from asr.errors import ConfigError, LanguageModelError, ModelError, TokenError
 from asr.features.batching import collate
@@ -21,8 +23,7 @@ from asr.inference.decoder import Search
 from asr.lm.arpa import write_arpa
 from asr.lm.estimate import token_ngram
 from asr.lm.kneser_ney import kneser_ney
-from asr.lm.rnnlm import RnnLm, RnnLmBundle
-from asr.lm.texts import LmUnits
+from asr.lm.rnnlm import LmUnits, RnnLm
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
@@ -35,7 +36,7 @@ TEXTS = ["the cat sat", "a cat ate", "the dog sat"]
 def folder(tmp_path: Path) -> Path:
     """A model folder without language models; the acoustic model is not asked by these tests."""
     config = load_config(None, [*TINY, "text.remove='!'"])
-    ModelBundle(config, TOKENS, AcousticModel(config, len(TOKENS)), config.decode).save(tmp_path)
+    ModelBundle(config, TOKENS, AcousticModel(config, len(TOKENS))).save(tmp_path)
     return tmp_path
 
 
@@ -69,12 +70,12 @@ def best(folder: Path, utterance: tuple[Tensor, Tensor], hotwords: dict[str, flo
 
 def save_recurrent(folder: Path, units: LmUnits, favourite: str) -> Tensor:
     """Save a recurrent model to which one unit is e² times as probable as each other; return its log-probabilities."""
-    lm = RnnLm(RnnLmSettings(hidden_size=4, layers=1), len(units.symbols))
+    lm = RnnLm(RnnLmSettings(hidden_size=4, layers=1), units)
     assert lm.bias is not None
     torch.nn.init.zeros_(lm.embedding.weight)  # so that the distribution is the bias', whatever has been read
     torch.nn.init.zeros_(lm.bias)
     lm.bias.data[units.symbols.index(favourite)] = 2.0
-    RnnLmBundle(units, lm).save(folder / "rnnlm")
+    lm.save(folder / RNN_LM)
     return lm.bias.detach().double().log_softmax(0)
 
 
@@ -210,11 +211,11 @@ def test_decoder_settings_of_before_these_models_still_load(folder: Path) -> Non
     loaded = load_decoder(folder)
     assert loaded.model_dump(include=set(old)) == old
     assert (loaded.lm, loaded.rnn_weight, loaded.rescore_weight, loaded.blank_skip) == ("tokens", 0, 0, 1)
-    assert asr.load(folder).decoder.bundle.decoder == loaded
+    assert asr.load(folder).decoder.bundle.config.decode == loaded
 
 
 def test_settings_given_at_load_replace_the_folders_and_are_checked(folder: Path) -> None:
-    decoder = asr.load(folder, decode={"beam_size": 3}).decoder.bundle.decoder
+    decoder = asr.load(folder, decode={"beam_size": 3}).decoder.bundle.config.decode
     assert decoder == load_decoder(folder).model_copy(update={"beam_size": 3})
     for wrong, message in (
         ({"beam": 3}, "beam: unknown key; known here: beam_size"),

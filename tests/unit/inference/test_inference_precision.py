@@ -15,7 +15,7 @@ from tests.conftest import TINY, tone_speech
 def test_bf16_rounds_the_network_and_nothing_around_it(tmp_path, rng):
     config = load_config(None, TINY)
     tokens = TokenTable.from_texts(["abcd "])
-    ModelBundle(config, tokens, AcousticModel(config, len(tokens)), config.decode).save(tmp_path)
+    ModelBundle(config, tokens, AcousticModel(config, len(tokens))).save(tmp_path)
     batch = collate([torch.from_numpy(tone_speech("ab cd", rng))], [[]], [""])
     exact, _ = asr.load(tmp_path, accelerator="cpu").decoder.log_posteriors(batch)
     rounded, _ = asr.load(tmp_path, accelerator="cpu", precision="bf16").decoder.log_posteriors(batch)

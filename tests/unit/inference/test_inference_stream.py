@@ -33,7 +33,7 @@ def recognizer(**model: object) -> Recognizer:
     network.cmvn.set_moments(torch.full((80,), -6.0), torch.full((80,), 3.0))
     with torch.no_grad():
         network.output.bias[:2] = -3.0  # or it might say nothing
-    return Recognizer(Decoder(ModelBundle(config, TOKENS, network, config.decode)))
+    return Recognizer(Decoder(ModelBundle(config, TOKENS, network)))
 
 
 class Reader:

@@ -15,17 +15,20 @@ from torch import Tensor
 from asr.config import RnnLmSettings
 from asr.errors import ConfigError, LanguageModelError
 from asr.lm.ngram import NgramEntry, NgramLm
-from asr.lm.rnnlm import RNN_LM, RnnLm, RnnLmBundle
-from asr.lm.texts import LmUnits
+from asr.lm.rnnlm import LmUnits, RnnLm
 from asr.settings_file import parse_rnnlm_settings
 from asr.text.tokens import TokenTable
 
 UNITS = 60
 
 
+def words(count: int) -> LmUnits:
+    return LmUnits("words", ("</s>", "<unk>", *(f"w{n}ß" for n in range(count - 2))))
+
+
 def tiny(units: int = UNITS, **values: object) -> RnnLm:
     torch.manual_seed(3)
-    lm = RnnLm(RnnLmSettings.model_validate({"hidden_size": 16, **values}), units).eval()
+    lm = RnnLm(RnnLmSettings.model_validate({"hidden_size": 16, **values}), words(units)).eval()
     with torch.no_grad():
         for parameter in lm.parameters():  # biases too, so that nothing is zero by chance
             parameter += 0.3 * torch.randn_like(parameter)
@@ -100,18 +103,17 @@ def test_sentences_in_batches_score_as_each_read_alone_unit_by_unit(
 
 
 def test_perplexity_counts_units_ends_and_oovs_as_the_ngram_does() -> None:
-    symbols = ("</s>", "<unk>", "a", "b")
-    lm = RnnLm(RnnLmSettings(hidden_size=4, layers=1), 4).eval()
+    units = LmUnits("words", ("</s>", "<unk>", "a", "b"))
+    lm = RnnLm(RnnLmSettings(hidden_size=4, layers=1), units).eval()
     with torch.no_grad():  # a distribution without memory: the bias alone
         assert lm.bias is not None
         lm.embedding.weight.zero_()
         lm.bias.copy_(torch.tensor([0.4, 0.1, 0.3, 0.2]).log())
     unigrams = {("</s>",): 0.4, ("a",): 0.3, ("b",): 0.2}  # without <unk>, OOVs cannot be scored
     ngram = NgramLm(({unit: NgramEntry(math.log10(p)) for unit, p in unigrams.items()},))
-    words = [["a", "a", "x", "b"], [], ["y"]]
-    units = LmUnits("words", symbols)
-    found = lm.perplexity([units.encode_words(" ".join(sentence)) for sentence in words], units.oov)
-    expected = ngram.perplexity(words)
+    sentences = [["a", "a", "x", "b"], [], ["y"]]
+    found = lm.perplexity([units.encode_words(" ".join(sentence)) for sentence in sentences])
+    expected = ngram.perplexity(sentences)
     assert (found.units, found.oovs) == (expected.units, expected.oovs) == (6, 2)
     assert found.perplexity == pytest.approx(expected.perplexity)
     # Six units: a, a, b and three ends.
@@ -119,7 +121,7 @@ def test_perplexity_counts_units_ends_and_oovs_as_the_ngram_does() -> None:
 
 
 def test_the_perplexity_of_nothing_is_nan() -> None:
-    assert math.isnan(tiny().perplexity([], None).perplexity)
+    assert math.isnan(tiny().perplexity([]).perplexity)
 
 
 def test_the_output_shares_the_embedding_unless_it_is_adaptive() -> None:
@@ -160,29 +162,28 @@ def test_token_ids_are_the_acoustic_models_and_other_tokens_are_refused() -> Non
 
 @KINDS
 def test_a_saved_model_loads_with_the_same_probabilities(values: dict[str, Any], tmp_path: Path) -> None:
-    units = LmUnits("words", ("</s>", "<unk>", *(f"w{n}ß" for n in range(UNITS - 2))))
     lm = tiny(**values)
-    RnnLmBundle(units, lm).save(tmp_path)
-    found = RnnLmBundle.load(tmp_path)
+    lm.save(tmp_path / "lm.safetensors")
+    found = RnnLm.load(tmp_path / "lm.safetensors")
     sentences = [[4, 2, 8], [5]]
-    assert found.units == units
-    assert found.lm.settings == lm.settings
+    assert found.units == lm.units
+    assert found.settings == lm.settings
     expected: list[Tensor] = lm.unit_log_probs(sentences)
-    assert all(torch.equal(a, b) for a, b in zip(found.lm.unit_log_probs(sentences), expected, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(found.unit_log_probs(sentences), expected, strict=True))
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "foreign"])
 def test_a_file_that_is_no_model_is_named(damage: str, tmp_path: Path) -> None:
-    path = tmp_path / RNN_LM
+    path = tmp_path / "lm.safetensors"
     if damage == "truncated":
-        RnnLmBundle(LmUnits("words", tuple(map(str, range(UNITS)))), tiny()).save(tmp_path)
+        tiny().save(path)
         path.write_bytes(path.read_bytes()[:-10])
     elif damage == "foreign":
         from safetensors.torch import save_file
 
         save_file({"x": torch.zeros(1)}, path)
-    with pytest.raises(LanguageModelError, match=RNN_LM):
-        RnnLmBundle.load(tmp_path)
+    with pytest.raises(LanguageModelError, match=r"lm\.safetensors"):
+        RnnLm.load(path)
 
 
 def test_settings_are_checked() -> None:

@@ -61,7 +61,7 @@ def recognizer():
     model = AcousticModel(config, len(tokens)).eval()
     with torch.no_grad():
         model.output.weight.normal_(std=3.0)
-    return Recognizer(Decoder(ModelBundle(config, tokens, model, config.decode)))
+    return Recognizer(Decoder(ModelBundle(config, tokens, model)))
 
 
 @pytest.fixture(scope="module")

@@ -215,7 +215,7 @@ def test_a_diagnosis_compares_with_a_fresh_model_and_is_drawn_and_written(tmp_pa
     config = Config(model=ModelSettings(layers=2, hidden_size=12, subsampling_channels=4, rnn="relu"))
     torch.manual_seed(config.training.seed)
     model = AcousticModel(config, len(TOKENS)).eval()
-    bundle = ModelBundle(config, TOKENS, model, config.decode)
+    bundle = ModelBundle(config, TOKENS, model)
     batch, random_state = short_batch(16000, 12000), torch.get_rng_state()
     found = diagnose(bundle, batch)
     assert torch.equal(torch.get_rng_state(), random_state)

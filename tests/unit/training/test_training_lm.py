@@ -18,8 +18,7 @@ from safetensors.torch import load_file
 from asr.config import RnnLmSettings
 from asr.errors import ConfigError, LanguageModelError, TrainingError
 from asr.lm.kneser_ney import kneser_ney
-from asr.lm.rnnlm import RnnLm, RnnLmBundle
-from asr.lm.texts import LmUnits
+from asr.lm.rnnlm import LmUnits, RnnLm
 from asr.training.checkpoint import RunState
 from asr.training.lm_trainer import HiddenStates as CarriedState
 from asr.training.lm_trainer import LmRun, LmText, _step, train_lm
@@ -61,9 +60,9 @@ def test_the_perplexity_approaches_that_of_the_source_and_a_unigrams_is_far_from
     unigram = kneser_ney([[WORDS.symbols[unit] for unit in sentence] for sentence in train], 1).perplexity(sentences)
     assert (unigram.units, unigram.oovs) == (last.dev.units, last.dev.oovs)
     assert unigram.perplexity > 1.5 * last.dev.perplexity
-    kept = RnnLmBundle.load(tmp_path)
+    kept = RnnLm.load(tmp_path / "rnnlm.safetensors")
     best = min(json.loads(line)["dev"]["perplexity"] for line in (tmp_path / "log.jsonl").read_text().splitlines())
-    assert kept.lm.perplexity(dev, WORDS.oov).perplexity == pytest.approx(best)
+    assert kept.perplexity(dev).perplexity == pytest.approx(best)
 
 
 def without_times(out: Path) -> list[dict[str, Any]]:
@@ -136,7 +135,7 @@ def make_run(lm: RnnLm, rows: int) -> LmRun:
 
 
 def test_the_state_is_carried_unless_the_window_begins_with_a_sentence() -> None:
-    lm = RnnLm(TINY, 6).eval()
+    lm = RnnLm(TINY, WORDS).eval()
     window = torch.tensor([[0, 2, 3, 4], [5, 2, 3, 4]])
     ends = []
     for before in (0.0, 1.0):
@@ -151,7 +150,7 @@ def test_the_state_is_carried_unless_the_window_begins_with_a_sentence() -> None
 
 
 def test_a_gradient_that_is_not_finite_leaves_the_weights_alone_and_stops_the_run_if_it_stays() -> None:
-    lm = RnnLm(TINY, 6)
+    lm = RnnLm(TINY, WORDS)
     run_ = make_run(lm, 1)
     run_.carried.set(tuple(part + math.nan for part in run_.carried.get()))
     before = lm.embedding.weight.clone()

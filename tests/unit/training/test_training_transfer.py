@@ -27,7 +27,7 @@ OLD, NEW = TokenTable.from_texts([" abc"]), TokenTable.from_texts([" bcz"])
 def saved_model(folder: Path, *overrides: str) -> AcousticModel:
     config = load_config(None, [*TINY, *overrides])
     model = AcousticModel(config, len(OLD))
-    ModelBundle(config, OLD, model, config.decode).save(folder)
+    ModelBundle(config, OLD, model).save(folder)
     return model
 
 

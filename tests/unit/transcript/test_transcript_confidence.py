@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from asr.errors import ModelError
 from asr.transcript.confidence import Calibration, Evidence, word_posteriors
 from asr.tuning.tune import fit_calibration
 
@@ -42,16 +40,3 @@ def test_log_odds_add_up_and_an_undisputed_word_is_not_certain() -> None:
 @pytest.mark.parametrize("right", [[True, True], [False, False]])
 def test_with_nothing_to_learn_from_the_defaults_stay(right: list[bool]) -> None:
     assert fit_calibration([Evidence(0.5, -1.0), Evidence(0.7, -1.0)], right) == Calibration()
-
-
-def test_a_calibration_is_read_as_written_and_a_folder_without_has_the_defaults(tmp_path: Path) -> None:
-    assert Calibration.load(tmp_path) == Calibration()
-    Calibration(0.1, 0.2, 0.3).save(tmp_path)
-    assert Calibration.load(tmp_path) == Calibration(0.1, 0.2, 0.3)
-
-
-@pytest.mark.parametrize("content", ["", "[]", '{"bias": 1}', '{"bias": NaN, "posterior": 1, "acoustic": 1}'])
-def test_a_damaged_calibration_is_an_error_that_names_the_file(tmp_path: Path, content: str) -> None:
-    (tmp_path / "calibration.json").write_text(content)
-    with pytest.raises(ModelError, match=r"calibration\.json"):
-        Calibration.load(tmp_path)

@@ -34,7 +34,7 @@ def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
     """A model folder with a language model; its network is never asked."""
     folder = tmp_path_factory.mktemp("exp") / "model"
     config, tokens = load_config(None, TINY), TokenTable.from_texts(TEXTS)
-    ModelBundle(config, tokens, AcousticModel(config, len(tokens)), config.decode).save(folder)
+    ModelBundle(config, tokens, AcousticModel(config, len(tokens))).save(folder)
     write_arpa(token_ngram(TEXTS, tokens, 3), folder / LANGUAGE_MODEL)
     return asr.load(folder)
 

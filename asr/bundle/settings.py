@@ -1,0 +1,83 @@
+"""A model folder's settings and calibration, read and written without torch.
+
+Each setting is in one file: those of the search in `decoder.yaml`, all others in `config.yaml`. Folders of older
+versions have those of the search in `config.yaml` too; what `decoder.yaml` says holds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from asr.bundle.files import CALIBRATION, CONFIG, DECODER
+from asr.config import Config, DecodeSettings
+from asr.errors import ModelError
+from asr.files import write_text
+from asr.settings_file import load_config, save_config
+from asr.transcript.confidence import Calibration
+
+
+def save_settings(config: Config, folder: Path) -> None:
+    """Write `config.yaml` and `decoder.yaml` into a model folder."""
+    save_config(config, folder / CONFIG, without=("decode",))
+    save_decoder(config.decode, folder)
+
+
+def load_settings(folder: Path) -> Config:
+    """Return the settings of a model folder.
+
+    Raises:
+        ConfigError: `config.yaml` is missing or damaged.
+        ModelError: `decoder.yaml` is damaged.
+    """
+    config = load_config(folder / CONFIG)
+    if not (folder / DECODER).is_file():
+        return config
+    return config.model_copy(update={"decode": load_decoder(folder)})
+
+
+def save_decoder(settings: DecodeSettings, folder: Path) -> None:
+    """Write the settings of the search into a model folder."""
+    save_config(settings, folder / DECODER)
+
+
+def load_decoder(folder: Path) -> DecodeSettings:
+    """Return the settings of the search of a model folder.
+
+    Raises:
+        ModelError: the file is missing, or not what `save_decoder` writes.
+    """
+    path = folder / DECODER
+    try:
+        return DecodeSettings.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+        raise ModelError(f"{path}: cannot be used as decoder settings ({error})") from None
+
+
+def save_calibration(calibration: Calibration, folder: Path) -> None:
+    """Write a calibration into a model folder."""
+    write_text(folder / CALIBRATION, json.dumps(asdict(calibration), indent=2) + "\n")
+
+
+def load_calibration(folder: Path) -> Calibration:
+    """Return the calibration of a model folder, or the default one if the folder has none.
+
+    Raises:
+        ModelError: the file is not what `save_calibration` writes.
+    """
+    path = folder / CALIBRATION
+    if not path.is_file():
+        return Calibration()
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        calibration = Calibration(*(float(content[name]) for name in ("bias", "posterior", "acoustic")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: not a calibration ({error!r}); delete it or run `asr tune` again") from None
+    if not all(map(math.isfinite, asdict(calibration).values())):
+        raise ModelError(f"{path}: holds numbers that are not finite; delete it or run `asr tune` again")
+    return calibration

@@ -1,0 +1,68 @@
+"""Each setting of a model folder is in one file; the calibration is read as it was written."""
+
+import pytest
+import yaml
+
+from asr.bundle.bundle import ModelBundle
+from asr.bundle.settings import load_calibration, load_settings, save_calibration, save_decoder, save_settings
+from asr.config import DecodeSettings
+from asr.errors import ConfigError, ModelError
+from asr.model.acoustic import AcousticModel
+from asr.settings_file import load_config, save_config
+from asr.text.tokens import TokenTable
+from asr.transcript.confidence import Calibration
+from tests.conftest import TINY
+
+CONFIG = load_config(None, [*TINY, "decode.beam_size=7", "decode.lm_order=3"])
+
+
+def test_each_setting_is_in_one_file_and_all_are_read_back(tmp_path):
+    save_settings(CONFIG, tmp_path)
+    sections = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    search = yaml.safe_load((tmp_path / "decoder.yaml").read_text())
+    assert "decode" not in sections
+    assert sections["model"]["hidden_size"] == 32
+    assert (search["beam_size"], search["lm_order"]) == (7, 3)
+    assert load_settings(tmp_path) == CONFIG
+
+
+def test_in_a_folder_that_has_settings_of_the_search_in_both_files_those_of_decoder_yaml_hold(tmp_path):
+    save_config(CONFIG, tmp_path / "config.yaml")
+    assert load_settings(tmp_path) == CONFIG
+    save_decoder(DecodeSettings(beam_size=9), tmp_path)
+    assert load_settings(tmp_path).decode == DecodeSettings(beam_size=9)
+    tokens = TokenTable.from_texts(["abc "])
+    bundle = ModelBundle(CONFIG, tokens, AcousticModel(CONFIG, len(tokens)))
+    bundle.save(tmp_path / "model")
+    save_config(CONFIG, tmp_path / "model" / "config.yaml")
+    save_decoder(DecodeSettings(beam_size=9), tmp_path / "model")
+    assert ModelBundle.load(tmp_path / "model").config.decode.beam_size == 9
+    assert ModelBundle.load(tmp_path / "model", {"beam_size": 2}).config.decode == DecodeSettings(beam_size=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("decoder.yaml", "beam_size: many\n", ModelError),
+        ("decoder.yaml", "", ModelError),
+        ("config.yaml", "model: [\n", ConfigError),
+    ],
+)
+def test_a_damaged_settings_file_is_named(tmp_path, name, content, error):
+    save_settings(CONFIG, tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(error, match=name.replace(".", r"\.")):
+        load_settings(tmp_path)
+
+
+def test_a_calibration_is_read_as_written_and_a_folder_without_has_the_defaults(tmp_path):
+    assert load_calibration(tmp_path) == Calibration()
+    save_calibration(Calibration(0.1, 0.2, 0.3), tmp_path)
+    assert load_calibration(tmp_path) == Calibration(0.1, 0.2, 0.3)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"bias": 1}', '{"bias": NaN, "posterior": 1, "acoustic": 1}'])
+def test_a_damaged_calibration_is_an_error_that_names_the_file(tmp_path, content):
+    (tmp_path / "calibration.json").write_text(content)
+    with pytest.raises(ModelError, match=r"calibration\.json"):
+        load_calibration(tmp_path)
