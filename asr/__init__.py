@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from asr.corpus.recipes import prepare
     from asr.errors import AsrError, AudioError, ConfigError, ManifestError, ModelError
     from asr.inference.recognizer import Recognizer, load
+    from asr.inference.score_corpus import Scored, compare, score
     from asr.inference.stream import Partial
     from asr.settings_file import load_config
     from asr.transcript.transcript import Transcript
@@ -35,12 +36,15 @@ __all__ = [
     "ModelError",
     "Partial",
     "Recognizer",
+    "Scored",
     "Transcript",
     "Word",
     "__version__",
+    "compare",
     "load",
     "load_config",
     "prepare",
+    "score",
 ]
 
 _HOMES = {
@@ -48,6 +52,7 @@ _HOMES = {
     "asr.corpus.recipes": ("prepare",),
     "asr.errors": ("AsrError", "AudioError", "ConfigError", "ManifestError", "ModelError"),
     "asr.inference.recognizer": ("Recognizer", "load"),
+    "asr.inference.score_corpus": ("Scored", "compare", "score"),
     "asr.inference.stream": ("Partial",),
     "asr.settings_file": ("load_config",),
     "asr.transcript.transcript": ("Transcript",),

@@ -2,6 +2,8 @@
 
 Writing goes to a temporary file beside the target, which is synced and renamed. A process that is killed leaves its
 temporary file behind; the next process of this machine that writes to the folder removes it.
+
+`printable` makes users' text fit to be shown.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import platform
 import re
 import shutil
 import sys
+import unicodedata
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -245,3 +248,25 @@ def write_utf8() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         encoding = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
+
+
+# Characters that reorder the text after them, so that a line can say another thing than it holds.
+_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def printable(text: str | os.PathLike[str]) -> str:
+    """Return users' text, or a path, as one line that shows all of it and does nothing to a terminal.
+
+    Control characters (line breaks, tabs, escape sequences), line separators and characters that reorder text become
+    escapes such as `\\x1b` and `\\n`; so do the bytes of a path that are not UTF-8.
+    """
+    text = os.fspath(text)
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # how Python keeps a byte that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _REORDERING:
+        return character.encode("unicode_escape").decode()
+    return character

@@ -59,7 +59,7 @@ from asr.decoding.word_scorer import WordNgramScorer
 from asr.features.batching import evaluation_batches
 from asr.lm.arpa import read_arpa, write_arpa
 from asr.lm.kneser_ney import kneser_ney
-from asr.scoring.errors_count import count_errors
+from asr.scoring.error_counts import count_errors
 from asr.text.tokens import TokenTable
 
 BEAM_SIZE, BATCH, ORDER, PROCESSES = 50, 32, 3, 2

@@ -34,7 +34,7 @@ from asr.inference.recognizer import Recognizer
 from asr.lm.arpa import write_arpa
 from asr.lm.estimate import token_ngram
 from asr.lm.kneser_ney import kneser_ney
-from asr.scoring.errors_count import align_words
+from asr.scoring.error_counts import align_words
 from asr.tuning.dev_search import DevBatch, run_network, word_errors
 from asr.tuning.tune import tune
 

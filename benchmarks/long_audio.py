@@ -38,7 +38,7 @@ import asr
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import cut_text, read_manifest
 from asr.inference.recognizer import Recognizer
-from asr.scoring.errors_count import ErrorCounts, align_words, count_errors
+from asr.scoring.error_counts import ErrorCounts, align_words, count_errors
 from asr.text.normalise import normalise
 
 PAUSE_S = (0.3, 3.0)

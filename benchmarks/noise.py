@@ -22,7 +22,7 @@ from asr.corpus.manifest import read_manifest, transcripts
 from asr.features.batching import collate
 from asr.features.conditions import add_evaluation_noise, add_evaluation_reverb
 from asr.inference.decoder import Search
-from asr.scoring.errors_count import ErrorCounts, count_errors
+from asr.scoring.error_counts import ErrorCounts, count_errors
 
 BATCH = 16
 

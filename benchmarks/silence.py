@@ -17,7 +17,7 @@ from asr.audio.segment import Segmentation
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import read_manifest, transcripts
 from asr.features.augment import utterance_rng
-from asr.scoring.errors_count import ErrorCounts, count_errors
+from asr.scoring.error_counts import ErrorCounts, count_errors
 
 AROUND_S = ((0.0, 0.0), (0.1, 0.1), (0.3, 0.3), (1.0, 1.0), (3.0, 0.0), (0.0, 3.0))
 SEGMENTATIONS: dict[str, Segmentation] = {"cut": "vad", "whole": "none"}

@@ -27,7 +27,7 @@ from asr.features.batching import collate
 from asr.inference.decoder import Search
 from asr.inference.recognizer import Recognizer
 from asr.inference.stream import END_SILENCE_S, OverlappingChunks
-from asr.scoring.errors_count import ErrorCounts, count_errors
+from asr.scoring.error_counts import ErrorCounts, count_errors
 
 PAUSE_S = (0.3, 3.0)
 SEED = 1

@@ -38,7 +38,7 @@ from asr.inference.recognizer import Recognizer
 from asr.lm.arpa import write_arpa
 from asr.lm.kneser_ney import kneser_ney
 from asr.lm.texts import stream_texts
-from asr.scoring.errors_count import ErrorCounts, count_corpus
+from asr.scoring.error_counts import ErrorCounts, count_corpus
 
 Hypotheses = dict[str, str]  # by utterance id
 STARTS = 7

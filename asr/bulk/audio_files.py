@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
@@ -77,11 +76,6 @@ def output_paths(files: Iterable[AudioFile], folder: Path | None, suffix: str) -
         sources[target.absolute()] = file.path
         targets[file.path] = target
     return targets
-
-
-def printable(path: Path) -> str:
-    """Return a path as text; bytes of its name that are not UTF-8 become escapes such as `\\xe9`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _matches(argument: Path, problems: list[AudioError]) -> list[AudioFile]:

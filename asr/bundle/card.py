@@ -1,48 +1,42 @@
-"""The model card, `README.md` in a model folder: what the model is, what it learnt from, how well it does.
+"""The model card, `README.md` in a model folder: what the model is, what it was trained on, how well it does. No torch.
 
-It is made of the folder's other files, no more than they know: what was never measured is not mentioned. It is written
-with the model and again whenever something new is known, as when a decode folder inside is scored. No torch.
+The card says what the folder's other files know and no more: what was never measured is not mentioned. It is written
+with the model, and again when something new is known, such as the error rates of a decode folder inside. Its text is in
+`asr/bundle/templates/`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
-from asr.bundle.files import CARD, CONFIG, SCALE, TOKENS, TRAINING, WEIGHTS
+from asr.bundle.files import CARD, CONFIG, ONNX_NETWORK, SCALE, TOKENS, TRAINING, WEIGHTS
 from asr.config import Config
 from asr.errors import AsrError, ModelError
-from asr.files import write_text
+from asr.files import printable, write_text
+from asr.scoring.decode_folder import FIGURES, RUN
 from asr.settings_file import load_config
 
-_MOMENTS = "cmvn."  # tensors of this name are measured, not trained
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
-USE = f"""## Use
-
-```
-asr transcribe THIS_FOLDER speech.wav
-asr decode THIS_FOLDER test.jsonl.gz --out THIS_FOLDER/decode_test && asr score THIS_FOLDER/decode_test
-asr export THIS_FOLDER --format onnx --int8
-```
-
-```python
-import asr
-print(asr.load("THIS_FOLDER").transcribe("speech.wav").text)
-```
-
-The settings stand in `{CONFIG}`.
-"""
+_MOMENTS = "cmvn."  # tensors whose name begins so are measured, not trained
+_CASES = {"lower": "in lower case", "upper": "in upper case", "keep": "in upper and lower case"}
 
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """On what a model was trained and how well it did; `dev_wer` is that of greedy search, None without a dev set."""
+    """What a model was trained on and how well it did.
+
+    `dev_wer` is the word error rate of greedy search on dev; None if the model was trained without a dev set.
+    """
 
     train_utterances: int
     train_s: float
@@ -57,126 +51,158 @@ class TrainingFacts:
         write_text(folder / TRAINING, json.dumps(asdict(self), indent=2) + "\n")
 
 
+@dataclass(frozen=True)
+class Exported:
+    """What was exported from a model folder: its form, the size of its weights, and whether they are in int8."""
+
+    form: Literal["onnx", "torch"]
+    weights_bytes: int
+    int8: bool
+
+
 def is_model_folder(folder: Path) -> bool:
-    """Return whether a folder holds a model."""
+    """Return whether a folder is a model folder."""
     return all((folder / name).is_file() for name in (CONFIG, TOKENS, WEIGHTS))
 
 
-def write_card(folder: Path) -> None:
-    """Write the card of a model folder into it.
+def write_card(folder: Path) -> Path:
+    """Write the card of a model folder into it; return the card's path.
 
     Raises:
         ModelError: a file of the folder is damaged.
     """
     write_text(folder / CARD, model_card(folder))
+    return folder / CARD
 
 
-def model_card(folder: Path, weights: str | None = None, use: str = USE) -> str:
+def model_card(folder: Path, exported: Exported | None = None) -> str:
     """Return the card of a model folder, in Markdown.
 
     Args:
         folder: the model folder.
-        weights: the `weights_line` of what was exported from it, if the card is for that.
-        use: the section that says how to use the model, if it is not used as this folder is.
+        exported: what was exported from it, if the card is of that.
 
     Raises:
         ModelError: a file of the folder is damaged.
     """
     try:
         config = load_config(folder / CONFIG)
-        table = json.loads((folder / TOKENS).read_text(encoding="utf-8"))
-        known = [_network(folder, config, len(table["symbols"]) - 1, weights), *_data(folder), *_results(folder)]
-    except (AsrError, SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        return _rendered(
+            {
+                "network": _network(folder, config, exported),
+                "facts": _training_facts(folder),
+                "results": [_result(path) for path in sorted(folder.glob(f"*/{FIGURES}"))],
+                "exported_as": None if exported is None else exported.form,
+                "onnx_network": ONNX_NETWORK,
+                "settings_file": CONFIG,
+                "case": _CASES[config.text.case],
+                "removed": config.text.remove,
+            }
+        )
+    except (AsrError, SafetensorError, OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise ModelError(f"{folder}: no card can be made, since a file is damaged ({error})") from None
-    return "\n".join([*known, use, _limits(config)])
 
 
-def weights_line(size: int, *, int8: bool) -> str:
-    """Return what the card says of a file of weights of `size` bytes."""
-    return f"{size / 1e6:.1f} MB, {'int8' if int8 else 'float32'}"
+def _rendered(values: Mapping[str, object]) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    templates = Environment(
+        loader=PackageLoader("asr.bundle"),
+        autoescape=True,  # Markdown may hold HTML
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.filters |= {"markdown": as_markdown, "code": as_code}
+    return templates.get_template("card.md.jinja").render(values)
 
 
-def _network(folder: Path, config: Config, tokens: int, weights: str | None) -> str:
+def as_markdown(text: str) -> Markup:
+    """Return users' text so that Markdown and HTML show it as it is: every sign that could mean something is escaped.
+
+    Source: CommonMark 0.31, section 2.4: any ASCII punctuation may be escaped by a backslash.
+    """
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"([\\`*_{}\[\]()#+\-.!|~^:@])", r"\\\1", str(escape(printable(text)))))
+
+
+def as_code(text: str) -> Markup:
+    """Return users' text as Markdown code for a cell of a table, where it is shown as it is.
+
+    Source: CommonMark 0.31, section 6.1 (a fence longer than any run of backticks inside); GitHub Flavored Markdown
+    0.29, section 4.10 (in a table a bar is escaped even within code).
+    """
+    from markupsafe import Markup
+
+    shown = printable(text).replace("|", r"\|")
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+    room = " " if shown.startswith(("`", " ")) or shown.endswith(("`", " ")) else ""
+    return Markup(f"{fence}{room}{shown}{room}{fence}")
+
+
+@dataclass(frozen=True)
+class _Network:
+    kind: str
+    parameters: int
+    weights_bytes: int
+    int8: bool
+    sample_rate_hz: int
+    tokens: int
+    token_kind: str
+    frame_shift_ms: float
+
+
+def _network(folder: Path, config: Config, exported: Exported | None) -> _Network:
+    table = json.loads((folder / TOKENS).read_text(encoding="utf-8"))
     with safe_open(folder / WEIGHTS, framework="numpy") as file:
         names = [name for name in file.keys() if not name.startswith(_MOMENTS)]  # noqa: SIM118
         tensors = {name: file.get_slice(name) for name in names if not name.endswith(SCALE)}
-    parameters = sum(math.prod(tensor.get_shape()) for tensor in tensors.values())
-    int8 = any(tensor.get_dtype() == "I8" for tensor in tensors.values())
-    weights = weights or weights_line((folder / WEIGHTS).stat().st_size, int8=int8)
-    kind = "characters" if config.text.tokens == "characters" else f"{config.text.tokens} pieces"
-    return f"""# Speech recognition model
-
-| | |
-| --- | --- |
-| network | {config.model.network}, CTC |
-| parameters | {parameters:,} |
-| weights | {weights} |
-| audio | {config.features.sample_rate_hz} Hz mono; other rates and channel counts are converted |
-| tokens | {tokens} {kind} and the blank |
-| frame shift | {config.model.subsampling * config.features.hop_ms:g} ms |
-"""
+    return _Network(
+        kind=config.model.network,
+        parameters=sum(math.prod(tensor.get_shape()) for tensor in tensors.values()),
+        weights_bytes=exported.weights_bytes if exported else (folder / WEIGHTS).stat().st_size,
+        int8=exported.int8 if exported else any(tensor.get_dtype() == "I8" for tensor in tensors.values()),
+        sample_rate_hz=config.features.sample_rate_hz,
+        tokens=len(table["symbols"]) - 1,
+        token_kind="characters" if config.text.tokens == "characters" else f"{config.text.tokens} pieces",
+        frame_shift_ms=config.model.subsampling * config.features.hop_ms,
+    )
 
 
-def _data(folder: Path) -> Iterator[str]:
-    """Yield the section on what the model learnt from, if that is known."""
+def _training_facts(folder: Path) -> TrainingFacts | None:
+    """Return what the model was trained on, if that is known."""
     if not (folder / TRAINING).is_file():
-        return
-    facts = TrainingFacts(**json.loads((folder / TRAINING).read_text(encoding="utf-8")))
-    table = f"""## Data
-
-| | utterances | hours |
-| --- | ---: | ---: |
-| train | {facts.train_utterances:,} | {facts.train_s / 3600:.2f} |
-"""
-    if facts.dev_wer is None:
-        yield f"{table}\nThese weights are those of epoch {facts.epochs}; dev was trained on too, and chose nothing.\n"
-    else:
-        yield f"""{table}| dev | {facts.dev_utterances:,} | {facts.dev_s / 3600:.2f} |
-
-These weights are those of epoch {facts.epochs}, the best on dev: {100 * facts.dev_wer:.2f} % WER greedy, \
-{facts.dev_words:,} words.
-"""
+        return None
+    return TrainingFacts(**json.loads((folder / TRAINING).read_text(encoding="utf-8")))
 
 
-def _results(folder: Path) -> Iterator[str]:
-    """Yield the section on error rates, if a decode folder inside was scored."""
-    rows = [_row(path) for path in sorted(folder.glob("*/wer.json"))]
-    if rows:
-        table = "\n".join(rows)
-        yield f"""## Word error rates
+@dataclass(frozen=True)
+class _Result:
+    """The error rates of a decode folder; rates and interval as fractions, `rtf` None if it is not known."""
 
-| `asr score` of | search | words | WER (95 % interval) | CER | RTF there |
-| --- | --- | ---: | --- | ---: | ---: |
-{table}
-"""
+    folder: str
+    method: str
+    words: int
+    wer: float
+    low: float
+    high: float
+    cer: float
+    rtf: float | None
 
 
-def _row(path: Path) -> str:
+def _result(path: Path) -> _Result:
     score: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    run_path = path.with_name("run.json")
+    run_path = path.with_name(RUN)
     run: dict[str, Any] = json.loads(run_path.read_text(encoding="utf-8")) if run_path.is_file() else {}
-    low, high = (100 * score["wer_interval"][end] for end in ("low", "high"))
-    cells = [
-        f"`{path.parent.name}`",
-        str(run.get("method", "")),
-        f"{score['words']['reference']:,}",
-        f"{100 * score['wer']:.2f} % ({low:.2f}–{high:.2f})",
-        f"{100 * score['cer']:.2f} %",
-        f"{run['seconds'] / run['audio_s']:.4f}" if run else "",
-    ]
-    return f"| {' | '.join(cells)} |"
-
-
-def _limits(config: Config) -> str:
-    return f"""## Limits and licence
-
-Text comes {_writing(config)}. With other voices, rooms, microphones and subjects than those of the training data,
-expect more errors; `asr score` counts them on your own recordings.
-
-Licence: to be filled in by whoever passes this model on; that of the training data has a say in it.
-"""
-
-
-def _writing(config: Config) -> str:
-    case = {"lower": "in lower case", "upper": "in upper case", "keep": "in upper and lower case"}[config.text.case]
-    return case + (f", without {config.text.remove!r}" if config.text.remove else "")
+    return _Result(
+        folder=path.parent.name,
+        method=str(run.get("method", "")),
+        words=int(score["words"]["reference"]),
+        wer=float(score["wer"]),
+        low=float(score["wer_interval"]["low"]),
+        high=float(score["wer_interval"]["high"]),
+        cer=float(score["cer"]),
+        rtf=run["seconds"] / run["audio_s"] if run else None,
+    )

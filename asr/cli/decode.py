@@ -32,7 +32,7 @@ def decode(
     from asr.corpus.manifest import read_manifest
     from asr.inference.decode_corpus import decode_cuts, write_decode_folder, write_run
     from asr.inference.decoder import Search
-    from asr.scoring.trn import check_ids
+    from asr.scoring.decode_folder import check_ids
 
     cuts = read_manifest(manifest).to_eager()
     check_ids([cut.id for cut in cuts], out)  # and that there is room for the result, before the work and not after it

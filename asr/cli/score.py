@@ -17,22 +17,18 @@ def score(
 ) -> None:
     """Count the errors of a decode folder: WER and CER with intervals.
 
-    Every utterance's errors go to wer.txt; report.html shows them with the reliability of the confidences. If the
-    folder lies in a model folder, the rates also go into the model card there.
+    wer.txt lists each utterance's errors. report.html shows them too, and whether the confidences can be trusted. If
+    the decode folder is in a model folder, the rates also go into the model card there.
     """
-    from asr.bundle.card import is_model_folder, write_card
-    from asr.scoring.rendering import render_comparison
-    from asr.scoring.report import score_folder, summary
-    from asr.scoring.score import compare, read_score
+    import asr
+    from asr.files import printable
+    from asr.scoring.decode_folder import PAGE, TEXT_REPORT
+    from asr.scoring.report import render_comparison, summary
 
-    if folder.name in ("", ".."):
-        folder = folder.resolve()
-    this = score_folder(folder)
-    if is_model_folder(folder.parent):
-        write_card(folder.parent)
-    typer.echo(f"{folder}\n{summary(this)}")
-    if against is not None:
-        other = read_score(against)
-        typer.echo(f"\n{against}\n{summary(other)}")
-        typer.echo(f"\n{render_comparison(compare(other, this), str(folder))}")
-    typer.echo(f"\ndetails   {folder}: wer.txt, report.html")
+    scored = asr.score(folder, against=against)
+    name = printable(scored.folder)
+    typer.echo(f"{name}\n{summary(scored.figures)}")
+    if against is not None and scored.other is not None and scored.difference is not None:
+        typer.echo(f"\n{printable(against)}\n{summary(scored.other)}")
+        typer.echo(f"\n{render_comparison(scored.difference, str(scored.folder))}")
+    typer.echo(f"\ndetails   {name}: {TEXT_REPORT}, {PAGE}")

@@ -193,7 +193,7 @@ def _files(
 
 
 def _print(path: Path, transcripts: Sequence[Transcript], *, format: str, several: bool, separate: bool) -> None:
-    from asr.bulk.audio_files import printable
+    from asr.files import printable
 
     for transcript in transcripts:
         columns = [printable(path)] * several + [f"ch{transcript.channel}"] * separate

@@ -12,32 +12,11 @@ from safetensors.torch import save_file
 from asr.audio.speech_detector import shipped_weights
 from asr.bundle import files
 from asr.bundle.bundle import ModelBundle
-from asr.bundle.card import USE, model_card, weights_line
+from asr.bundle.card import Exported, model_card
 from asr.bundle.int8 import to_int8
 from asr.errors import DependencyError, ModelError
 from asr.files import atomic_path, write_text
 from asr.runtime.folder import Description
-
-_ROUNDED = """
-The weights are in int8. Error rates above, if any, are those of the float32 model that they were rounded from.
-"""
-
-_ONNX_USE = f"""## Use
-
-`{files.ONNX_NETWORK}` holds the network, features and normalisation inside. Error rates above, if any, are those of
-the model in torch that it was exported from; a language model was not exported.
-
-```
-pip install numpy onnxruntime soundfile
-pip install --no-deps ASR        # this package's checkout or wheel; what is called asr on PyPI is something else
-python -m asr.runtime THIS_FOLDER speech.wav
-```
-
-```python
-import asr.runtime
-print(asr.runtime.load("THIS_FOLDER").transcribe("speech.wav").text)
-```
-"""
 
 
 def export_onnx(model: Path, folder: Path, *, int8: bool = False) -> int:
@@ -67,7 +46,7 @@ def export_onnx(model: Path, folder: Path, *, int8: bool = False) -> int:
         temporary.write_bytes(network)
     Description(bundle.model.sample_rate_hz, bundle.model.frame_shift_s, bundle.tokens.texts).save(folder)
     _write_speech_detector(folder)
-    write_text(folder / files.CARD, model_card(model, weights_line(len(network), int8=int8), _ONNX_USE))
+    write_text(folder / files.CARD, model_card(model, Exported("onnx", len(network), int8)))
     return len(network)
 
 
@@ -104,7 +83,7 @@ def export_torch(model: Path, folder: Path, *, int8: bool = False) -> int:
     with atomic_path(folder / files.WEIGHTS) as temporary:
         save_file(to_int8(tensors) if int8 else tensors, temporary)
     size = (folder / files.WEIGHTS).stat().st_size
-    write_text(folder / files.CARD, model_card(model, weights_line(size, int8=int8), USE + _ROUNDED if int8 else USE))
+    write_text(folder / files.CARD, model_card(model, Exported("torch", size, int8)))
     return size
 
 

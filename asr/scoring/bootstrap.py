@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import ScoringError
-from asr.scoring.errors_count import ErrorCounts
+from asr.scoring.error_counts import ErrorCounts
 
 _DRAWS_AT_ONCE = 1_000_000  # bounds the memory of the drawn indices to 8 MB, whatever the size of the corpus
 

@@ -1,16 +1,16 @@
-"""TODO asr/scoring/score.py."""
+"""References and hypotheses → all figures of a system: error rates with intervals, errors, calibration, comparison."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from asr.errors import ScoringError
 from asr.scoring.bootstrap import Interval, PairedComparison, bootstrap_interval, paired_bootstrap
 from asr.scoring.calibration import CalibrationScore, score_calibration
-from asr.scoring.errors_count import (
+from asr.scoring.decode_folder import HYPOTHESES, RECOGNISED, REFERENCES, RecognisedUtterance, read_recognised, read_trn
+from asr.scoring.error_counts import (
     Confusions,
     ErrorCounts,
     WordPair,
@@ -19,41 +19,69 @@ from asr.scoring.errors_count import (
     count_corpus,
     words_right,
 )
-from asr.scoring.trn import read_trn
+
+
+@dataclass(frozen=True)
+class UtteranceErrors:
+    """One utterance's word errors and where they are."""
+
+    id: str
+    counts: ErrorCounts
+    alignment: tuple[WordPair, ...]
 
 
 @dataclass(frozen=True)
 class CorpusScore:
-    """All figures of one system on one set of utterances."""
+    """All figures of one system on one set of utterances.
+
+    Attributes:
+        words: each utterance's errors in words, by utterance id, in the order of the references.
+        characters: the same in characters.
+        word_interval: bootstrap interval of the word error rate.
+        character_interval: bootstrap interval of the character error rate.
+        wrong: the utterances with errors: most errors first, then the higher WER.
+        confusions: how often each word was deleted, inserted or taken for another.
+        references: each utterance's reference text, by utterance id.
+        calibration: how well the hypotheses' confidences agree with the facts; None if they have none.
+        speakers: each utterance's speaker by utterance id; only those that are known.
+    """
 
     words: Mapping[str, ErrorCounts]
-    """By utterance id, in reference order."""
     characters: Mapping[str, ErrorCounts]
     word_interval: Interval
     character_interval: Interval
     wrong: tuple[UtteranceErrors, ...]
-    """The utterances with errors: most errors first, then the higher WER."""
     confusions: Confusions
     references: Mapping[str, str]
     calibration: CalibrationScore | None = None
-    """Of the hypotheses' confidences; None if they have none."""
+    speakers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def word_total(self) -> ErrorCounts:
-        """Summed over the corpus; its `rate` is the word error rate."""
+        """The errors in words, summed over the corpus."""
         return sum(self.words.values(), ErrorCounts())
 
     @property
     def character_total(self) -> ErrorCounts:
-        """Summed over the corpus; its `rate` is the character error rate."""
+        """The errors in characters, summed over the corpus."""
         return sum(self.characters.values(), ErrorCounts())
+
+    @property
+    def wer(self) -> float:
+        """The word error rate: 0.05 is 5 %."""
+        return self.word_total.rate
+
+    @property
+    def cer(self) -> float:
+        """The character error rate: 0.05 is 5 %."""
+        return self.character_total.rate
 
 
 def score_texts(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> CorpusScore:
-    """Score hypotheses against references, both by utterance id.
+    """Return the figures of hypotheses against references, both by utterance id.
 
     Raises:
-        ScoringError: the ids differ, or no reference holds any text.
+        ScoringError: the ids differ, or all references are empty.
     """
     words = count_corpus(references, hypotheses, unit="word")
     characters = count_corpus(references, hypotheses, unit="character")
@@ -75,23 +103,28 @@ def score_texts(references: Mapping[str, str], hypotheses: Mapping[str, str]) ->
 
 
 def read_score(folder: Path) -> CorpusScore:
-    """Score the `ref.trn` and `hyp.trn` of a decode folder, and the confidences of its `hyp.jsonl`; write nothing.
+    """Return the figures of a decode folder: its texts, and the speakers and confidences of `hyp.jsonl`; write nothing.
 
     Raises:
-        ScoringError: a file is missing or malformed, or the two do not belong together.
+        ScoringError: a file is missing or malformed, or the files do not belong together.
     """
-    if not (folder / "ref.trn").exists():
-        raise ScoringError(f"{folder / 'ref.trn'}: not there; a decode folder is what `asr decode` writes")
-    references, hypotheses = read_trn(folder / "ref.trn"), read_trn(folder / "hyp.trn")
+    if not (folder / REFERENCES).exists():
+        raise ScoringError(f"{folder / REFERENCES}: no such file; `asr decode` writes a decode folder that has it")
+    references, hypotheses = read_trn(folder / REFERENCES), read_trn(folder / HYPOTHESES)
+    recognised = read_recognised(folder)
     try:
         score = score_texts(references, hypotheses)
-        return replace(score, calibration=_calibration(folder / "hyp.jsonl", references, hypotheses))
+        return replace(
+            score,
+            calibration=_calibration(recognised, references, hypotheses),
+            speakers={name: item.speaker for name, item in recognised.items() if item.speaker is not None},
+        )
     except ScoringError as error:
         raise ScoringError(f"{folder}: {error}") from None
 
 
-def compare(score_a: CorpusScore, score_b: CorpusScore) -> PairedComparison:
-    """Compare the word error rates of two systems on the same references.
+def compare_scores(score_a: CorpusScore, score_b: CorpusScore) -> PairedComparison:
+    """Return how the word error rate of system B differs from that of system A, on the same references.
 
     Raises:
         ScoringError: the references differ.
@@ -104,31 +137,20 @@ def compare(score_a: CorpusScore, score_b: CorpusScore) -> PairedComparison:
     if differing:
         raise ScoringError(
             f"the systems have different references ({len(differing)} utterances, e.g. {differing[0]!r}): "
-            "only systems decoded on the same manifest can be compared"
+            "only systems that decoded the same manifest can be compared"
         )
     return paired_bootstrap([score_a.words[name] for name in score_b.words], [*score_b.words.values()])
 
 
-def _calibration(path: Path, references: Mapping[str, str], hypotheses: Mapping[str, str]) -> CalibrationScore | None:
-    """Score the confidences that `asr decode` writes; None if the folder has none, or no word was recognised."""
-    if not path.is_file():
-        return None
+def _calibration(
+    recognised: Mapping[str, RecognisedUtterance], references: Mapping[str, str], hypotheses: Mapping[str, str]
+) -> CalibrationScore | None:
+    """Return how confidences agree with the facts; None if there are none, or no word was recognised."""
     confidences: list[float] = []
     right: list[bool] = []
-    try:
-        for line in path.read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
-            confidences += [float(word["confidence"]) for word in record["words"]]
-            right += words_right(references[record["id"]], hypotheses[record["id"]])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ScoringError(f"{path.name}: not what `asr decode` writes ({error!r}); decode again") from None
+    for name, utterance in recognised.items():
+        if name not in references:
+            raise ScoringError(f"{RECOGNISED} has an utterance {name!r} that {REFERENCES} has not; decode again")
+        confidences += utterance.confidences
+        right += words_right(references[name], hypotheses[name])
     return score_calibration(confidences, right) if confidences else None
-
-
-@dataclass(frozen=True)
-class UtteranceErrors:
-    """One utterance's word errors and where they are."""
-
-    id: str
-    counts: ErrorCounts
-    alignment: tuple[WordPair, ...]

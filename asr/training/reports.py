@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.lm.ngram import Perplexity
-from asr.scoring.errors_count import ErrorCounts
+from asr.scoring.error_counts import ErrorCounts
 from asr.training.survey import Survey
 from asr.training.transfer import Transfer
 

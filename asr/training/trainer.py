@@ -31,7 +31,7 @@ from asr.features.augment import utterance_rng
 from asr.features.batching import StepBatch, evaluation_batches, prefetch, training_batches
 from asr.features.conditions import conditions_checksum
 from asr.model.acoustic import AcousticModel
-from asr.scoring.errors_count import ErrorCounts, count_errors
+from asr.scoring.error_counts import ErrorCounts, count_errors
 from asr.text.tokens import TokenTable
 from asr.training.checkpoint import LAST, MOST_BAD_STEPS, Tally, find_checkpoint
 from asr.training.device import make_fabric

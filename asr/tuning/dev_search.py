@@ -32,7 +32,7 @@ from asr.features.batching import evaluation_batches
 from asr.inference.decoder import Decoder, Search
 from asr.inference.recognizer import load
 from asr.machine import cores, end_with_the_first
-from asr.scoring.errors_count import count_errors, words_right
+from asr.scoring.error_counts import count_errors, words_right
 from asr.transcript.confidence import Evidence
 from asr.transcript.words import evidence_of
 

@@ -142,7 +142,7 @@ def test_a_given_text_is_aligned_and_a_wrong_word_in_it_named(model: Path, tone_
 
 @pytest.mark.parametrize("segment", ["vad", "fixed"])
 def test_a_recording_longer_than_a_segment_is_transcribed_whole(model: Path, segment: str) -> None:
-    from asr.scoring.errors_count import count_errors
+    from asr.scoring.error_counts import count_errors
 
     rng = np.random.default_rng(3)
     pause = np.zeros(8000, dtype=np.float32)

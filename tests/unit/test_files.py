@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from asr import files
 from asr.errors import ManifestError
-from asr.files import append_line, atomic_path, complete_folder, read_json, read_lines, read_text, write_text
+from asr.files import append_line, atomic_path, complete_folder, printable, read_json, read_lines, read_text, write_text
 
 BOM = b"\xef\xbb\xbf"
 posix = pytest.mark.skipif(os.name != "posix", reason="on Windows nobody can ask whether a process lives")
@@ -165,3 +165,17 @@ def test_lines_are_appended_and_one_that_was_cut_short_is_ended(tmp_path: Path) 
     path.write_text('0\n{"cut sho')
     append_line(path, "größe")
     assert path.read_text(encoding="utf-8") == '0\n{"cut sho\ngröße\n'
+
+
+def test_nothing_that_users_wrote_moves_the_cursor_or_reorders_the_line() -> None:
+    assert printable("a\x1b[31m\tb\r\n\x9b\u2028\u202e") == r"a\x1b[31m\tb\r\n\x9b\u2028\u202e"
+
+
+@pytest.mark.parametrize("text", ["plain", "grüß Gott", "नमस्ते", "می\u200cخواهم", "👩\u200d🚒", "a\u00a0b", r"a\n"])
+def test_text_of_any_language_is_shown_as_it_is(text: str) -> None:
+    assert printable(text) == text
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of any bytes are POSIX's")
+def test_a_name_that_is_not_utf8_is_shown_with_escapes() -> None:
+    assert printable(Path(os.fsdecode(b"caf\xe9/a\nb.wav"))) == r"caf\xe9/a\nb.wav"

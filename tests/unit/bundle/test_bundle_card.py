@@ -1,13 +1,17 @@
 """The model card tells what the folder's files know, and nothing else."""
 
 import json
+import os
 
 import pytest
+from markdown_it import MarkdownIt
 
+import asr
 from asr.bundle.bundle import ModelBundle
 from asr.bundle.card import TrainingFacts, model_card, write_card
 from asr.errors import ModelError
 from asr.exporting.export import export_onnx, export_torch
+from asr.files import printable
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
@@ -68,6 +72,24 @@ def test_scoring_a_decode_folder_inside_brings_its_rates_into_the_card(call, fol
     assert cells[5] == "0.0050"
     (row,) = [line for line in card.splitlines() if "decode_unknown`" in line]
     assert [cell.strip() for cell in row.strip("|").split("|")][1::4] == ["", ""]
+
+
+NAMES = ["a|b", "<script>alert(1)", "a`b``c`", "*a* _b_", "a\nb", "&amp; a", "[a](b)"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="such names are POSIX's")
+@pytest.mark.parametrize("name", NAMES)
+def test_names_and_settings_are_text_in_the_card_whatever_they_hold(folder, name):
+    """A Markdown parser that lets HTML through says what a reader sees."""
+    scored(folder, name, method=name, audio_s=200.0, seconds=1.0)
+    asr.score(folder / name)
+    parsed = MarkdownIt("commonmark", {"html": True}).enable("table").parse(model_card(folder))
+    assert not [token for token in parsed if token.type == "html_block"]
+    cells = [token.children for token in parsed if token.type == "inline" and token.level == 4]
+    rows = [cells[index : index + 6] for index in range(0, len(cells), 6) if len(cells) - index >= 6]
+    shown = ["".join(part.content for part in cell) for row in rows for cell in row]
+    assert shown.count(printable(name)) == 2  # folder and search
+    assert {part.type for cell in cells for part in cell} <= {"text", "text_special", "code_inline"}
 
 
 def test_scoring_elsewhere_writes_no_card(call, tmp_path):

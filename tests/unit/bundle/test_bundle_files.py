@@ -10,7 +10,9 @@ from asr.bundle import files
 
 PACKAGE = Path(files.__file__).parents[1]
 NAMES = sorted(
-    {name for name in vars(files).values() if isinstance(name, str) and re.fullmatch(r"[\w/]+(\.\w+)+", name)}
+    name
+    for key, name in vars(files).items()
+    if key.isupper() and isinstance(name, str) and re.fullmatch(r"[\w/]+(\.\w+)+", name)
 )
 SPELT = re.compile(rf"(?<![\w.-])({'|'.join(map(re.escape, NAMES))})(?![\w-])")
 

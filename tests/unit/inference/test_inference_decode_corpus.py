@@ -1,16 +1,19 @@
 """A decode folder holds one run: what an earlier one left is not taken for this one's."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from asr.bundle.bundle import ModelBundle
+from asr.corpus.manifest import read_manifest
 from asr.errors import ConfigError
-from asr.inference.decode_corpus import write_decode_folder
-from asr.inference.decoder import Decoder
+from asr.inference.decode_corpus import decode_cuts, write_decode_folder
+from asr.inference.decoder import Decoder, Search
 from asr.inference.recognizer import Recognizer
 from asr.model.acoustic import AcousticModel
+from asr.scoring.score import read_score
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
 from tests.conftest import TINY
@@ -21,6 +24,18 @@ def test_decoding_again_removes_the_report_on_what_was_decoded_before(tmp_path):
         (tmp_path / name).write_text("earlier")
     write_decode_folder(tmp_path, [], SimpleNamespace(bundle=SimpleNamespace(tokens=None)))
     assert {path.name for path in tmp_path.iterdir()} == {"hyp.jsonl", "hyp.trn", "ref.trn", "notes.txt"}
+
+
+def test_each_utterance_keeps_its_speaker_and_null_where_the_manifest_names_none(tmp_path, tone_corpus):
+    cuts = list(read_manifest(tone_corpus / "test.jsonl.gz"))[:3]
+    cuts[1].supervisions[0].speaker = None
+    config, tokens = load_config(None, TINY), TokenTable.from_texts(["abcd "])
+    decoder = Decoder(ModelBundle(config, tokens, AcousticModel(config, len(tokens)).eval()))
+    write_decode_folder(tmp_path, decode_cuts(decoder, cuts, Search()), decoder)
+    records = [json.loads(line) for line in (tmp_path / "hyp.jsonl").read_text(encoding="utf-8").splitlines()]
+    speakers = {record["id"]: record["speaker"] for record in records}
+    assert speakers == {"test-000": "test-speaker-0", "test-001": None, "test-002": "test-speaker-2"}
+    assert read_score(tmp_path).speakers == {"test-000": "test-speaker-0", "test-002": "test-speaker-2"}
 
 
 def test_a_search_that_does_not_exist_and_hotwords_that_are_no_list_are_refused():

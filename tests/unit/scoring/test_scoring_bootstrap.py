@@ -6,7 +6,7 @@ from scipy import stats
 
 from asr.errors import ScoringError
 from asr.scoring.bootstrap import bootstrap_interval, paired_bootstrap
-from asr.scoring.errors_count import ErrorCounts
+from asr.scoring.error_counts import ErrorCounts
 
 
 def utterances(errors, lengths=None):

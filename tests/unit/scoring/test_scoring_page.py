@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,12 +11,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from asr.scoring.calibration import score_calibration
-from asr.scoring.page import LISTED_UTTERANCES, to_html
-from asr.scoring.reliability import reliability_svg, share_interval
-from asr.scoring.report import score_folder
-from asr.scoring.score import score_texts
-from asr.scoring.trn import write_trn
+from asr.plotting import BLUE, styled_figure
+from asr.scoring.calibration import draw_reliability, reliability_svg, score_calibration, share_interval
+from asr.scoring.decode_folder import write_trn
+from asr.scoring.report import LISTED_UTTERANCES, to_html, write_reports
+from asr.scoring.score import read_score, score_texts
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -36,31 +36,30 @@ class Page(HTMLParser):
         self.texts.append(data.strip())
 
 
-def test_each_dot_and_bar_stands_where_the_case_worked_by_hand_has_it() -> None:
+def test_each_dot_and_bar_is_where_the_case_worked_by_hand_has_it() -> None:
     # 0.2 to 0.3: two words, claimed 0.25, half of them right. 0.9 to 1: four words, claimed 0.95, three of them right.
     confidences, right = [0.2, 0.3 - 1e-12, 0.9, 0.95, 0.95, 1.0], [True, False, True, False, True, True]
-    svg = ElementTree.fromstring(reliability_svg(score_calibration(confidences, right)))
-    ticks = {
-        axis: {item.text: float(item.get(axis, "")) for item in svg.iter(f"{SVG}text") if item.get("class") == axis}
-        for axis in "xy"
-    }
+    with styled_figure(4, 5) as figure:
+        draw_reliability(figure, score_calibration(confidences, right))
+    shares, counts = figure.axes
+    _, interval, _, dots = shares.lines  # the dashed line is first
+    assert dots.get_xydata().tolist() == [pytest.approx((0.25, 0.5)), pytest.approx((0.95, 0.75))]
+    assert interval.get_xdata() == pytest.approx([0.25, 0.25])
+    assert interval.get_ydata().tolist() == pytest.approx(share_interval(0.5, 2))
+    bars = [(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in counts.patches]
+    assert bars == [pytest.approx((0.25, 2)), pytest.approx((0.95, 4))]
+    assert [text.get_text() for text in counts.texts] == ["2", "4"]
 
-    def value(axis: str, pixels: float, baseline: float = 0.0) -> float:
-        """Read off a value at the marks of an axis."""
-        zero, one = ticks[axis]["0.0"] - baseline, ticks[axis]["1.0"] - baseline
-        return (pixels - zero) / (one - zero)
 
-    dots = [
-        # The figures beside the marks of the upright axis stand with their baseline 4 pixels below the mark.
-        (value("x", float(dot.get("cx", ""))), value("y", float(dot.get("cy", "")), baseline=4))
-        for dot in svg.iter(f"{SVG}circle")
-    ]
-    assert dots == [pytest.approx((0.25, 0.5), abs=1e-3), pytest.approx((0.95, 0.75), abs=1e-3)]
-    bars = [{name: float(bar.get(name, "")) for name in ("x", "width", "height")} for bar in svg.iter(f"{SVG}rect")]
-    assert [value("x", bar["x"] + bar["width"] / 2) for bar in bars] == pytest.approx([0.25, 0.95])
-    assert bars[1]["height"] == 2 * bars[0]["height"] > 0
-    titles = [title.text for title in svg.iter(f"{SVG}title")]
-    assert titles[0] == "0.2 to 0.3: 2 words, mean confidence 0.250, right 0.500"
+def test_the_diagram_is_in_the_colour_of_the_page_and_says_in_words_what_it_shows() -> None:
+    element = reliability_svg(score_calibration([0.25, 0.25, 0.95], [True, False, True]))
+    svg = ElementTree.fromstring(element)
+    assert svg.get("role") == "img"
+    assert "0.2 to 0.3: 2 words, mean confidence 0.250, share right 0.500" in str(svg.get("aria-label"))
+    assert "share of words that are right" in [text.text for text in svg.iter(f"{SVG}text")]
+    colours = set(re.findall(r"(?:fill|stroke): ([^;\"]+)", element))
+    assert colours == {"none", "currentColor", BLUE}
+    assert element == reliability_svg(score_calibration([0.25, 0.25, 0.95], [True, False, True]))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +79,7 @@ def test_the_page_holds_rates_errors_and_confidences_and_needs_nothing_from_else
     words = [{"text": "x", "confidence": confidence} for confidence in (0.95, 0.15, 0.95, 0.95, 0.25)]
     records = [{"id": "u1", "words": words}, {"id": "u2", "words": []}]
     (tmp_path / "hyp.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    score_folder(tmp_path)
+    write_reports(read_score(tmp_path), tmp_path)
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     names = [tag for tag, _ in page.tags]
     assert names.count("svg") == 1
@@ -95,6 +94,16 @@ def test_the_page_holds_rates_errors_and_confidences_and_needs_nothing_from_else
     marks = [attributes["class"] for tag, attributes in page.tags if str(attributes.get("class")).startswith("word")]
     assert marks == ["word C", "word S", "word C", "word C", "word I", "word D"]
     assert "the → a" in page.texts
+
+
+def test_what_users_wrote_is_text_on_the_page() -> None:
+    evil = "<script>alert(1)</script>"
+    page = Page(to_html(score_texts({evil: "a & b\x1b[2J"}, {evil: f"{evil} b"}), f"{evil}\n"))
+    assert "script" not in [tag for tag, _ in page.tags]
+    assert f"{evil}\\n" in page.texts
+    assert any(text.startswith(f"{evil}: 3 of 3 words") for text in page.texts)
+    assert {"&", "b\\x1b[2J"} <= set(page.texts)
+    assert f"a → {evil}" in page.texts
 
 
 def test_without_confidences_or_errors_the_page_has_no_part_for_them() -> None:

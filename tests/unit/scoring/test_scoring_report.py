@@ -8,11 +8,10 @@ from rich.cells import cell_len
 
 from asr.errors import ScoringError
 from asr.scoring.bootstrap import Interval
-from asr.scoring.errors_count import align_words, count_confusions, count_errors
-from asr.scoring.rendering import WIDTH, render_comparison, render_utterance
-from asr.scoring.report import score_folder, to_text
-from asr.scoring.score import UtteranceErrors, compare, score_texts
-from asr.scoring.trn import write_trn
+from asr.scoring.decode_folder import write_trn
+from asr.scoring.error_counts import align_words, count_confusions, count_errors
+from asr.scoring.report import WIDTH, render_comparison, render_utterance, to_text, write_reports
+from asr.scoring.score import UtteranceErrors, compare_scores, read_score, score_texts
 
 REFERENCES = {
     "anna-1": "the cat sat",
@@ -65,6 +64,12 @@ INSERTIONS: 1
      1  down
 """
 sentences = st.lists(st.text("abc", min_size=1, max_size=9), max_size=30)
+
+
+def score_folder(folder):
+    score = read_score(folder)
+    write_reports(score, folder)
+    return score
 
 
 @pytest.fixture
@@ -135,7 +140,7 @@ def test_references_without_any_text_are_an_error(tmp_path):
 def test_systems_are_compared_by_utterance_whatever_their_order():
     score = score_texts(REFERENCES, HYPOTHESES)
     perfect = score_texts(dict(reversed(REFERENCES.items())), REFERENCES)
-    result = compare(score, perfect)
+    result = compare_scores(score, perfect)
     assert result.difference == pytest.approx(-6 / 25)
     assert result.probability_b_better > 0.95
 
@@ -143,7 +148,7 @@ def test_systems_are_compared_by_utterance_whatever_their_order():
 def test_systems_with_different_references_are_not_compared():
     score = score_texts({"a": "one two"}, {"a": "one"})
     with pytest.raises(ScoringError, match=r"different references .*'a'"):
-        compare(score, score_texts({"a": "one three"}, {"a": "one"}))
+        compare_scores(score, score_texts({"a": "one three"}, {"a": "one"}))
 
 
 @given(sentences, sentences)
@@ -194,7 +199,7 @@ def test_wide_and_combining_characters_stand_one_above_the_other_too():
 
 def test_equal_systems_are_told_to_be_equal():
     score = score_texts({"a": "one two", "b": "three"}, {"a": "one too", "b": "three"})
-    assert render_comparison(compare(score, score), "b").startswith("no difference in WER")
+    assert render_comparison(compare_scores(score, score), "b").startswith("no difference in WER")
 
 
 def test_a_line_is_filled_to_the_last_column_and_not_beyond():
@@ -212,6 +217,15 @@ def test_a_word_longer_than_the_line_still_stands_on_one_line():
     alignment = align_words(f"{long} b", f"{long} c")
     text = render_utterance(UtteranceErrors("id", count_errors("b", "c", unit="word"), alignment))
     assert text.splitlines()[1:5] == [f"REF:  {long}", f"HYP:  {long}", "EVAL:", "REF:  b"]
+
+
+def test_control_characters_of_texts_and_ids_are_shown_and_not_sent_to_the_terminal():
+    report = to_text(score_texts({"u\x1b[31m": "one\x1b[2J two"}, {"u\x1b[31m": "one\x9bH \u202eowt"}))
+    assert all(c.isprintable() or c == "\n" for c in report)
+    assert "u\\x1b[31m: 2 of 2 words" in report
+    assert "     1  one\\x1b[2J → one\\x9bH" in report
+    ref, hyp = report.split("REF:  ")[1].splitlines()[:2]
+    assert ref.index("two") == hyp.removeprefix("HYP:  ").index("\\u202eowt")
 
 
 def test_of_utterances_with_as_many_errors_the_shorter_comes_first():

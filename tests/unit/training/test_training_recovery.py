@@ -26,7 +26,7 @@ from asr.corpus.manifest import read_manifest, write_manifest
 from asr.errors import ConfigError, ModelError, TrainingError
 from asr.features.conditions import recordings_in
 from asr.model.acoustic import AcousticModel
-from asr.scoring.errors_count import ErrorCounts
+from asr.scoring.error_counts import ErrorCounts
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
 from asr.training import checkpoint, trainer

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.errors import ScoringError
-from asr.scoring.errors_count import ErrorCounts, count_corpus, count_errors
+from asr.scoring.error_counts import ErrorCounts, count_corpus, count_errors
 
 words = st.lists(st.sampled_from(["a", "b", "ab", "ba"]), max_size=6)
 texts = words.map(" ".join)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.errors import ScoringError
-from asr.scoring.trn import read_trn, write_trn
+from asr.scoring.decode_folder import read_trn, write_trn
 
 ids = (
     st.text(st.characters(exclude_characters="()", exclude_categories=("Cs",)), min_size=1)
@@ -47,7 +47,7 @@ def test_a_malformed_line_is_an_error_with_file_and_line(tmp_path, line):
 def test_a_repeated_id_is_an_error_that_names_both_lines(tmp_path):
     path = tmp_path / "ref.trn"
     path.write_text("one (a)\ntwo (b)\nthree (b)\n", encoding="utf-8")
-    with pytest.raises(ScoringError, match=r"ref\.trn:3: utterance 'b' already stands on line 2"):
+    with pytest.raises(ScoringError, match=r"ref\.trn:3: utterance 'b' is already on line 2"):
         read_trn(path)
 
 
@@ -58,7 +58,7 @@ def test_a_missing_file_is_an_error_that_names_it(tmp_path):
 
 def test_bytes_that_are_not_utf8_are_an_error_that_names_the_place(tmp_path):
     (tmp_path / "ref.trn").write_bytes(b"caf\xe9 (a)\n")
-    with pytest.raises(ScoringError, match=r"ref\.trn: not UTF-8 .* byte 3"):
+    with pytest.raises(ScoringError, match=r"ref\.trn:1: not UTF-8 \(byte 0xe9\)"):
         read_trn(tmp_path / "ref.trn")
 
 

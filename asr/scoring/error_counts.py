@@ -1,6 +1,7 @@
-"""Substitutions, deletions and insertions between references and hypotheses, counted so that they add up.
+"""Reference and hypothesis → number of substitutions, deletions and insertions; which word was taken for which.
 
-Which word of the hypothesis stands for which word of the reference, and what is confused with what.
+`count_errors` gives the counts of one utterance and `count_corpus` those of a corpus. `align_words` pairs the words
+along the same minimum edit distance, and `count_confusions` tallies the pairs that differ.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ _NAMES_IN_A_MESSAGE = 5
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """Errors of one utterance or, added up, of a corpus: `sum(counts, ErrorCounts())`.
+    """Errors of one utterance, or of a corpus: `sum(counts, ErrorCounts())`.
 
-    The unit is the caller's: counted in words, `rate` is the word error rate, in characters the character error rate.
-    Objects of different units must not be added.
+    The caller chooses the unit. Counted in words, `rate` is the word error rate; in characters, the character error
+    rate. Counts of different units must not be added.
     """
 
     substitutions: int = 0
@@ -33,7 +34,7 @@ class ErrorCounts:
     reference_length: int = 0
 
     def __add__(self, other: ErrorCounts) -> ErrorCounts:
-        """Return the counts of both together."""
+        """Return the sum of both."""
         return ErrorCounts(
             self.substitutions + other.substitutions,
             self.deletions + other.deletions,
@@ -43,20 +44,20 @@ class ErrorCounts:
 
     @property
     def errors(self) -> int:
-        """Substitutions, deletions and insertions together: the edit distance."""
+        """The edit distance: substitutions + deletions + insertions."""
         return self.substitutions + self.deletions + self.insertions
 
     @property
     def hits(self) -> int:
-        """Reference units that were recognised correctly."""
+        """Number of reference units that were recognised correctly."""
         return self.reference_length - self.substitutions - self.deletions
 
     @property
     def rate(self) -> float:
-        """Errors ÷ reference length: 0.05 is 5 %; above 1 if insertions abound.
+        """Errors ÷ reference length: 0.05 is 5 %. Many insertions can make it greater than 1.
 
-        With an empty reference it is 0 if the hypothesis is empty too, else infinite (as the limit is).
-        A corpus rate is taken from summed counts, where an utterance without reference words does no harm.
+        With an empty reference it is 0 if the hypothesis is empty too, else infinite (the limit). To get the rate of a
+        corpus, add the counts first: then an utterance with an empty reference does no harm.
         """
         if self.reference_length == 0:
             return math.inf if self.errors else 0.0
@@ -64,13 +65,13 @@ class ErrorCounts:
 
 
 def count_errors(reference: str, hypothesis: str, *, unit: Unit) -> ErrorCounts:
-    """Count the errors of one utterance along a minimum edit distance alignment with unit costs.
+    """Return the errors of one utterance, counted along a minimum edit distance alignment with unit costs.
 
-    Words are what white space separates; in characters, one space between words counts as a character.
-    Where several alignments have the same distance, the split into substitutions, deletions and insertions is
-    that of jiwer; sclite's costs (4 : 3 : 3) can split them otherwise.
+    White space separates words. Counted in characters, the space between two words is one character.
+    If several alignments have the smallest distance, jiwer chooses one. sclite has other costs (4 : 3 : 3) and can
+    therefore split the same distance otherwise into substitutions, deletions and insertions.
 
-    Source: Levenshtein 1966, through jiwer.
+    Source: Levenshtein 1966, computed by jiwer.
     """
     process = jiwer.process_words if unit == "word" else jiwer.process_characters
     output = process(" ".join(reference.split()), " ".join(hypothesis.split()))
@@ -83,13 +84,13 @@ def count_errors(reference: str, hypothesis: str, *, unit: Unit) -> ErrorCounts:
 
 
 def count_corpus(references: Mapping[str, str], hypotheses: Mapping[str, str], *, unit: Unit) -> dict[str, ErrorCounts]:
-    """Count each utterance's errors; texts are paired by utterance id.
+    """Return each utterance's errors, from references and hypotheses by utterance id.
 
     Returns:
         Counts by utterance id, in the order of the references.
 
     Raises:
-        ScoringError: an utterance lacks its hypothesis or its reference.
+        ScoringError: an utterance has no hypothesis or no reference.
     """
     missing = [name for name in references if name not in hypotheses]
     extra = [name for name in hypotheses if name not in references]
@@ -100,7 +101,7 @@ def count_corpus(references: Mapping[str, str], hypotheses: Mapping[str, str], *
         if extra:
             complaints.append(f"{_listed(extra)} without a reference")
         raise ScoringError(
-            f"{'; '.join(complaints)}: both must hold the same utterances; decode and score the same manifest"
+            f"{'; '.join(complaints)}: both need the same utterances; decode again and score that folder"
         )
     return {name: count_errors(reference, hypotheses[name], unit=unit) for name, reference in references.items()}
 
@@ -114,14 +115,14 @@ def _listed(names: list[str]) -> str:
 
 @dataclass(frozen=True)
 class WordPair:
-    """One place of an alignment; None marks the gap that an insertion or a deletion leaves."""
+    """One place of an alignment: a reference word and a hypothesis word, or None for the gap beside an error."""
 
     reference: str | None
     hypothesis: str | None
 
     @property
     def mark(self) -> Literal["C", "S", "D", "I"]:
-        """Correct, substituted, deleted or inserted: sclite's letters."""
+        """C for correct, S for substituted, D for deleted, I for inserted; the letters are sclite's."""
         if self.reference is None:
             return "I"
         if self.hypothesis is None:
@@ -131,16 +132,16 @@ class WordPair:
 
 @dataclass(frozen=True)
 class Confusions:
-    """How often each error occurred."""
+    """How often each word was deleted, inserted or taken for another."""
 
     substitutions: Counter[tuple[str, str]]
-    """By (reference word, hypothesis word)."""
+    """Counts by (reference word, hypothesis word)."""
     deletions: Counter[str]
     insertions: Counter[str]
 
 
 def align_words(reference: str, hypothesis: str) -> tuple[WordPair, ...]:
-    """Align two texts word by word along the minimum edit distance that `count_errors` counts."""
+    """Return two texts aligned word by word, along the minimum edit distance that `count_errors` counts."""
     output = jiwer.process_words(" ".join(reference.split()), " ".join(hypothesis.split()))
     reference_words: list[str] = output.references[0]
     hypothesis_words: list[str] = output.hypotheses[0]
@@ -148,7 +149,7 @@ def align_words(reference: str, hypothesis: str) -> tuple[WordPair, ...]:
     for chunk in output.alignments[0]:
         removed: list[str | None] = [*reference_words[chunk.ref_start_idx : chunk.ref_end_idx]]
         added: list[str | None] = [*hypothesis_words[chunk.hyp_start_idx : chunk.hyp_end_idx]]
-        places = max(len(removed), len(added))  # a chunk of gaps has no words on one side
+        places = max(len(removed), len(added))  # a deletion or insertion has no words on one side
         removed += [None] * (places - len(removed))
         added += [None] * (places - len(added))
         aligned += map(WordPair, removed, added)
@@ -156,12 +157,12 @@ def align_words(reference: str, hypothesis: str) -> tuple[WordPair, ...]:
 
 
 def words_right(reference: str, hypothesis: str) -> list[bool]:
-    """Return of each word of the hypothesis whether it is right: aligned with the same word of the reference."""
+    """Return for each hypothesis word whether it is right: aligned with the same word of the reference."""
     return [word.mark == "C" for word in align_words(reference, hypothesis) if word.hypothesis is not None]
 
 
 def count_confusions(alignments: Iterable[tuple[WordPair, ...]]) -> Confusions:
-    """Count each substitution, deletion and insertion over a corpus."""
+    """Return how often each substitution, deletion and insertion occurs in the alignments of a corpus."""
     confusions = Confusions(Counter(), Counter(), Counter())
     for word in (word for alignment in alignments for word in alignment):
         if word.reference is None and word.hypothesis is not None:
