@@ -1,9 +1,6 @@
-"""The settings of every room, composed. YAML in, typed and closed objects out; values only, never class names.
+"""All settings: their names, types, ranges, defaults and descriptions.
 
-Unknown keys, wrong types and values out of range raise `ConfigError` with the file and the key's dotted path.
-
-
-The settings of a recurrent language model and of its training.
+They hold values only, never class names. `settings_file.py` reads them from YAML and prints them.
 """
 
 from __future__ import annotations
@@ -25,49 +22,86 @@ Factor = Annotated[float, Field(ge=0.5, le=2)]
 class TextSettings(Settings):
     """How transcripts become tokens."""
 
-    case: Literal["lower", "upper", "keep"] = Field("lower", description="case folding before anything else")
-    remove: str = Field("", description="characters deleted from every transcript, e.g. punctuation")
-    tokens: Literal["characters", "bpe", "unigram"] = Field(
-        "characters", description="what the model emits; bpe and unigram are sub-word pieces for larger corpora"
+    case: Literal["lower", "upper", "keep"] = Field(
+        "lower", description="Turn all text into lower case or upper case; keep leaves it."
     )
-    pieces: int = Field(500, ge=8, le=20000, description="number of bpe or unigram pieces, the blank apart")
+    remove: str = Field(
+        "", description="Characters to delete from every transcript, e.g. punctuation; empty deletes none."
+    )
+    tokens: Literal["characters", "bpe", "unigram"] = Field(
+        "characters",
+        description="What the model emits: characters, or sub-word pieces (bpe, unigram) for large corpora.",
+    )
+    pieces: int = Field(
+        500,
+        ge=8,
+        le=20000,
+        description="Number of sub-word pieces; with more, pieces are longer. characters has none.",
+    )
 
 
 class FeatureSettings(Settings):
-    """Waveform → log-mel."""
+    """How a waveform becomes log-mel features."""
 
-    sample_rate_hz: int = Field(16000, ge=4000, le=48000)
-    window_ms: float = Field(25.0, gt=0, le=100)
-    hop_ms: float = Field(10.0, gt=0, le=50)
-    mel_bins: int = Field(80, ge=8, le=256)
+    sample_rate_hz: int = Field(
+        16000,
+        ge=4000,
+        le=48000,
+        description="Sample rate that the model works at; other audio is resampled. 8000 suits telephone speech.",
+    )
+    window_ms: float = Field(
+        25.0,
+        gt=0,
+        le=100,
+        description="Milliseconds of audio in one spectrum; longer resolves frequencies better and times worse.",
+    )
+    hop_ms: float = Field(
+        10.0, gt=0, le=50, description="Milliseconds from one spectrum to the next; smaller takes longer to compute."
+    )
+    mel_bins: int = Field(
+        80, ge=8, le=256, description="Number of mel bands in a spectrum; more keep finer detail of the frequencies."
+    )
     cmvn: Literal["utterance", "global"] = Field(
         "utterance",
-        description="mean and variance of each utterance, or of the training set (needed for streaming)",
+        description="Normalise by mean and variance of each utterance, or of all training data (global), which a model "
+        "needs to read a stream once.",
     )
 
 
 class AugmentSettings(Settings):
-    """Perturbations of training utterances."""
+    """Random changes of training utterances."""
 
     speeds: tuple[Factor, ...] = Field(
-        (0.9, 1.0, 1.1), min_length=1, description="one is drawn per utterance and epoch; the pitch moves along"
+        (0.9, 1.0, 1.1),
+        min_length=1,
+        description="Speed factors; an utterance gets one at random, and its pitch changes with it. [1]: off.",
     )
     tempos: tuple[Factor, ...] = Field(
-        (0.9, 1.0, 1.1), min_length=1, description="likewise, after the speed; the pitch stays"
+        (0.9, 1.0, 1.1),
+        min_length=1,
+        description="Tempo factors, applied after the speed; the pitch stays. [1]: off.",
     )
-    frequency_masks: int = Field(2, ge=0)
-    frequency_mask_bins: int = Field(20, ge=0, description="largest width of one mask, in mel bins")
-    time_masks: int = Field(4, ge=0)
-    time_mask_ms: float = Field(300.0, ge=0, description="largest width of one mask")
+    frequency_masks: int = Field(2, ge=0, description="Number of frequency masks in an utterance; 0: off.")
+    frequency_mask_bins: int = Field(20, ge=0, description="Largest width of a frequency mask, in mel bins.")
+    time_masks: int = Field(4, ge=0, description="Number of time masks in an utterance; 0: off.")
+    time_mask_ms: float = Field(300.0, ge=0, description="Largest width of a time mask, in milliseconds.")
     time_mask_share: float = Field(
-        0.1, ge=0, le=1, description="largest width of one mask, as a share of the utterance"
+        0.1,
+        ge=0,
+        le=1,
+        description="Largest width of a time mask, as a share of the utterance; the smaller of the two limits holds.",
     )
-    noise_share: float = Field(0.0, ge=0, le=1, description="share of utterances to which noise is added")
-    noise_dir: str = Field("", description="folder of noise recordings; generated coloured noise without it")
-    noise_snr_db: tuple[float, float] = Field((0.0, 30.0), description="signal-to-noise ratio, drawn from this range")
-    reverb_share: float = Field(0.0, ge=0, le=1, description="share of utterances that are reverberated")
-    reverb_dir: str = Field("", description="folder of impulse responses; synthetic rooms without it")
-    gain_db: tuple[float, float] = Field((0.0, 0.0), description="level change, drawn from this range")
+    noise_share: float = Field(0.0, ge=0, le=1, description="Share of utterances that get noise; 0: off.")
+    noise_dir: str = Field("", description="Folder of noise recordings; empty: coloured noise is generated instead.")
+    noise_snr_db: tuple[float, float] = Field(
+        (0.0, 30.0),
+        description="Lowest and highest signal-to-noise ratio, in dB; smaller is noisier.",
+    )
+    reverb_share: float = Field(0.0, ge=0, le=1, description="Share of utterances that get reverberation; 0: off.")
+    reverb_dir: str = Field("", description="Folder of impulse responses of rooms; empty: rooms are generated instead.")
+    gain_db: tuple[float, float] = Field(
+        (0.0, 0.0), description="Lowest and highest change of the level, in dB; [0, 0]: off."
+    )
 
     @field_validator("noise_snr_db", "gain_db")
     @classmethod
@@ -78,25 +112,48 @@ class AugmentSettings(Settings):
 
 
 class ModelSettings(Settings):
-    """Subsampling convolutions and the recurrent layers."""
+    """The network of the acoustic model."""
 
     encoder: Literal["recurrent", "conformer"] = Field(
-        "recurrent", description="conformer is the yardstick: attention and convolution in place of recurrence"
+        "recurrent",
+        description="Kind of layers: recurrent, or attention and convolution (conformer) for comparison.",
     )
-    rnn: Literal["lstm", "gru", "tanh", "relu"] = Field("lstm", description="tanh and relu are the vanilla RNN")
-    bidirectional: bool = True
-    layers: int = Field(3, ge=1, le=20)
-    hidden_size: int = Field(256, ge=8, le=4096, description="of each direction; the Conformer's width")
-    dropout: float = Field(0.2, ge=0, lt=1)
-    subsampling: Literal[2, 4, 8] = Field(4, description="log-mel frames per output frame")
-    subsampling_channels: int = Field(32, ge=4, le=1024)
+    rnn: Literal["lstm", "gru", "tanh", "relu"] = Field(
+        "lstm", description="Cell of the recurrent layers; tanh and relu are simple cells without gates."
+    )
+    bidirectional: bool = Field(
+        True,
+        description="Read each utterance forwards and backwards; false reads forwards only, with more errors and less "
+        "delay in a stream.",
+    )
+    layers: int = Field(3, ge=1, le=20, description="Number of layers; more can learn more and take longer.")
+    hidden_size: int = Field(
+        256,
+        ge=8,
+        le=4096,
+        description="Width of a layer, in each direction; a wider one can learn more and takes longer.",
+    )
+    dropout: float = Field(
+        0.2, ge=0, lt=1, description="Share of values set to 0 during training, against overfitting; 0: off."
+    )
+    subsampling: Literal[2, 4, 8] = Field(
+        4,
+        description="Number of log-mel frames per output frame; more is faster, but fast speech needs more output "
+        "frames.",
+    )
+    subsampling_channels: int = Field(
+        32, ge=4, le=1024, description="Channels of the subsampling convolutions; more take longer."
+    )
     lookahead_frames: int = Field(
-        0, ge=0, le=100, description="output frames to come that a network with one direction looks at"
+        0,
+        ge=0,
+        le=100,
+        description="Number of future output frames that a network with one direction sees; each delays a stream.",
     )
 
     @property
     def sees_whole_utterance(self) -> bool:
-        """Whether a frame's result depends on all that comes after it."""
+        """Whether a frame's result depends on all frames after it."""
         return self.bidirectional or self.encoder == "conformer"
 
     @property
@@ -109,78 +166,173 @@ class ModelSettings(Settings):
 
 
 class TrainingSettings(Settings):
-    """The optimisation."""
+    """How `asr train` trains."""
 
-    epochs: int = Field(50, ge=1)
-    seed: int = Field(1, ge=0, lt=2**31)
+    epochs: int = Field(50, ge=1, description="Number of passes over the training data.")
+    seed: int = Field(
+        1, ge=0, lt=2**31, description="Start of all random numbers; another seed gives slightly other error rates."
+    )
     batch_s: float = Field(
-        20.0, gt=0, description="audio seconds in a step's batch, over all devices and before augmentation doubles it"
+        20.0,
+        gt=0,
+        description="Seconds of audio in one step, over all devices; larger batches mean fewer steps per epoch.",
     )
     micro_batch_s: float | None = Field(
         None,
         gt=0,
-        description="most seconds in one forward pass, padding included; a larger batch goes in pieces",
+        description="Most seconds of audio, padding included, in one forward pass; lower it if memory runs out. null: "
+        "the whole batch at once.",
     )
-    max_utterance_s: float = Field(30.0, gt=0, description="longer utterances are left out and named")
-    learning_rate: float = Field(2e-3, gt=0, description="the peak of the schedule")
+    max_utterance_s: float = Field(
+        30.0, gt=0, description="Longest utterance to train on, in seconds; longer ones are left out and reported."
+    )
+    learning_rate: float = Field(
+        2e-3, gt=0, description="Highest learning rate of the run; lower it if the loss jumps or is not finite."
+    )
     schedule: Literal["one-cycle", "plateau"] = Field(
         "one-cycle",
-        description="rise and cosine fall over the whole run, or halve when dev WER stops improving",
+        description="one-cycle: the rate falls to 0 along a cosine; plateau: it is halved when dev WER stops falling.",
     )
-    warmup_share: float = Field(0.1, ge=0, lt=1, description="share of the run in which the rate rises")
-    plateau_patience: int = Field(3, ge=1, description="epochs without a better dev WER before the rate is halved")
-    weight_decay: float = Field(1e-2, ge=0)
-    clip_norm: float = Field(5.0, gt=0, description="gradient norm above which gradients are scaled down")
+    warmup_share: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of the run in which the learning rate rises to its highest value; 0: it starts there.",
+    )
+    plateau_patience: int = Field(
+        3, ge=1, description="Number of epochs without a better dev WER after which plateau halves the rate."
+    )
+    weight_decay: float = Field(
+        1e-2, ge=0, description="How strongly AdamW pulls weights towards 0, against overfitting; 0: off."
+    )
+    clip_norm: float = Field(5.0, gt=0, description="Largest norm of a gradient; larger ones are scaled down to it.")
     bptt_frames: int | None = Field(
         None,
         ge=1,
-        description="truncated backpropagation: output frames in a window; whole utterances without it",
+        description="Number of output frames through which gradients reach back; smaller takes less memory. null: the "
+        "whole utterance.",
     )
     freeze: tuple[Literal["subsampling", "layers", "output"], ...] = Field(
-        (), description="parts of the network that stay as they are for the first freeze_steps"
+        (), description="Parts of the network that do not change during the first freeze_steps steps."
     )
-    freeze_steps: int = Field(0, ge=0)
-    checkpoint_every_s: float = Field(300.0, ge=0, description="wall time between checkpoints within an epoch")
+    freeze_steps: int = Field(
+        0, ge=0, description="Number of steps during which the parts in freeze do not change; 0: they always change."
+    )
+    checkpoint_every_s: float = Field(
+        300.0,
+        ge=0,
+        description="Seconds between checkpoints within an epoch; a crash costs at most this much. 0: every step.",
+    )
     consistency_weight: float = Field(
         0.2,
         ge=0,
-        description="CR-CTC: weight of the divergence between two masked views; 0 trains on one view",
+        description="CR-CTC: weight of the difference between two masked views of an utterance; 0 trains on one view, "
+        "in about half the time, with more errors.",
     )
     intermediate_weight: float = Field(
-        0.3, ge=0, lt=1, description="intermediate CTC: share of the middle layer's loss; 0 asks the last layer alone"
+        0.3, ge=0, lt=1, description="Intermediate CTC: share of the loss that the middle layer has; 0: off."
     )
     ema_decay: float = Field(
-        0.999, ge=0, lt=1, description="moving average of the weights, used for dev and kept; 0 = off"
+        0.999,
+        ge=0,
+        lt=1,
+        description="Moving average of the weights, which is kept as the model; nearer to 1: over more steps. 0: off.",
     )
-    precision: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto: bf16 where the processor has it")
-    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="Number format; auto takes bf16 where the device computes in it fast, else fp32."
+    )
+    accelerator: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Device to train on; auto takes a GPU if there is one."
+    )
 
 
 class DecodeSettings(Settings):
-    """The beam search's defaults; `asr tune` writes the chosen weights into the model folder."""
+    """Beam search; kept in a model's decoder.yaml."""
 
-    beam_size: int = Field(16, ge=1, le=1024)
+    beam_size: int = Field(
+        16, ge=1, le=1024, description="Number of hypotheses kept per frame; more take longer and miss less."
+    )
     lm: Literal["tokens", "words"] = Field(
-        "tokens", description="the n-gram: over tokens, or over words through the lexicon of its words"
+        "tokens", description="The n-gram to use: over tokens, or over words, whose words are then the lexicon."
     )
-    lm_order: int = Field(6, ge=1, le=20, description="order of the token n-gram estimated from the training text")
-    lm_weight: float = Field(0.3, ge=0, description="of the n-gram's log-probabilities; 0 does without it")
+    lm_order: int = Field(
+        6, ge=1, le=20, description="Longest n-gram, in tokens, that `asr lm ngram --model` estimates."
+    )
+    lm_weight: float = Field(0.3, ge=0, description="Weight of the n-gram's log-probabilities; 0 searches without it.")
     oov_penalty: float | None = Field(
-        None, ge=0, description="of a word outside the lexicon, off its log-probability; null forbids such words"
+        None,
+        ge=0,
+        description="Subtracted from the log-probability of each word that is not in the lexicon; null: no such words.",
     )
-    rnn_weight: float = Field(0.0, ge=0, description="of the recurrent language model, in the search")
-    rescore_weight: float = Field(0.0, ge=0, description="of the recurrent language model, over the n-best hypotheses")
-    insertion_bonus: float = Field(0.0, description="added to the score for each token")
+    rnn_weight: float = Field(
+        0.0, ge=0, description="Weight of the recurrent language model during the search; 0 searches without it."
+    )
+    rescore_weight: float = Field(
+        0.0, ge=0, description="Weight of the recurrent language model when it ranks the final hypotheses; 0: off."
+    )
+    insertion_bonus: float = Field(
+        0.0, description="Added to the score for each token; larger gives longer texts, with fewer deletions."
+    )
     blank_skip: float = Field(
-        1.0, gt=0, le=1, description="frames whose blank has a greater posterior are not searched; 1 searches all"
+        1.0,
+        gt=0,
+        le=1,
+        description="Skip frames whose blank posterior exceeds this; smaller is faster and misses more. 1 searches "
+        "every frame.",
     )
     token_floor: float = Field(
-        0.0, ge=0, lt=1, description="tokens whose posterior in a frame is not above this extend no prefix; 0 is exact"
+        0.0,
+        ge=0,
+        lt=1,
+        description="Ignore a frame's tokens with a posterior up to this; larger is faster and misses more. 0 tries "
+        "every token.",
     )
+
+
+class RnnLmSettings(Settings):
+    """Recurrent language model of `asr lm rnn`."""
+
+    rnn: Literal["lstm", "gru"] = Field("lstm", description="Cell of the recurrent layers.")
+    layers: int = Field(2, ge=1, le=20, description="Number of layers; more can learn more and take longer.")
+    hidden_size: int = Field(
+        512, ge=4, le=8192, description="Width of the embedding and of every layer; wider can learn more."
+    )
+    dropout: float = Field(
+        0.2, ge=0, lt=1, description="Share of values set to 0 during training, against overfitting; 0: off."
+    )
+    softmax: Literal["plain", "adaptive"] = Field(
+        "plain",
+        description="adaptive predicts rare words in two steps, which is faster with tens of thousands of words.",
+    )
+    min_count: int = Field(
+        2, ge=1, description="Words that occur fewer times in the text become <unk>; larger means fewer words."
+    )
+    bptt_units: int = Field(
+        64, ge=1, description="Number of units through which gradients reach back; the state goes on further."
+    )
+    batch: int = Field(32, ge=1, description="Number of parallel streams that the text is cut into.")
+    epochs: int = Field(10, ge=1, description="Number of passes over the text.")
+    learning_rate: float = Field(2e-3, gt=0, description="Highest learning rate of the one-cycle schedule.")
+    seed: int = Field(
+        1, ge=0, lt=2**31, description="Start of all random numbers; another seed gives a slightly other model."
+    )
+    checkpoint_every_s: float = Field(
+        300.0,
+        ge=0,
+        description="Seconds between checkpoints within an epoch; a crash costs at most this much. 0: every step.",
+    )
+    accelerator: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Device to train on; auto takes a GPU if there is one."
+    )
+
+    @property
+    def network(self) -> str:
+        """The network in words, e.g. `2 × 512 lstm`."""
+        return f"{self.layers} × {self.hidden_size} {self.rnn}"
 
 
 class Config(Settings):
-    """All settings of a model, as saved in its folder's `config.yaml`."""
+    """All settings, in sections. A settings file holds those that differ from the defaults."""
 
     text: TextSettings = TextSettings()
     features: FeatureSettings = FeatureSettings()
@@ -188,43 +340,19 @@ class Config(Settings):
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
     decode: DecodeSettings = DecodeSettings()
+    rnnlm: RnnLmSettings = RnnLmSettings()
 
     @model_validator(mode="after")
     def _some_settings_need_one_direction(self) -> Config:
         if self.training.bptt_frames is not None and self.model.sees_whole_utterance:
             raise ValueError(
-                "training.bptt_frames needs a recurrent network with one direction, for no other can hand its state "
-                "on: set model.encoder=recurrent and model.bidirectional=false, or training.bptt_frames=null"
+                "training.bptt_frames needs a recurrent network with one direction, because no other can pass its "
+                "state on: set model.encoder=recurrent and model.bidirectional=false, or training.bptt_frames=null"
             )
         if self.model.lookahead_frames and self.model.sees_whole_utterance:
             raise ValueError(
                 f"model.lookahead_frames={self.model.lookahead_frames} is for a recurrent network with one direction, "
-                "since any other sees the whole utterance anyway: set model.encoder=recurrent and "
+                "because any other sees the whole utterance anyway: set model.encoder=recurrent and "
                 "model.bidirectional=false, or model.lookahead_frames=0"
             )
         return self
-
-
-class RnnLmSettings(Settings):
-    """The network and its optimisation; values only."""
-
-    rnn: Literal["lstm", "gru"] = "lstm"
-    layers: int = Field(2, ge=1, le=20)
-    hidden_size: int = Field(512, ge=4, le=8192, description="width of the embedding and of every layer")
-    dropout: float = Field(0.2, ge=0, lt=1)
-    softmax: Literal["plain", "adaptive"] = Field(
-        "plain", description="adaptive: rare words are predicted in two steps, for vocabularies of tens of thousands"
-    )
-    min_count: int = Field(2, ge=1, description="words that the text holds fewer times are <unk>")
-    bptt_units: int = Field(64, ge=1, description="units in a window; gradients end at its start, the state goes on")
-    batch: int = Field(32, ge=1, description="streams that are read side by side")
-    epochs: int = Field(10, ge=1)
-    learning_rate: float = Field(2e-3, gt=0, description="the peak of the one-cycle schedule")
-    seed: int = Field(1, ge=0, lt=2**31)
-    checkpoint_every_s: float = Field(300.0, ge=0, description="wall time between checkpoints within an epoch")
-    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
-
-    @property
-    def network(self) -> str:
-        """The network in words, e.g. `2 × 512 lstm`."""
-        return f"{self.layers} × {self.hidden_size} {self.rnn}"

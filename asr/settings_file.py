@@ -1,4 +1,7 @@
-"""TODO asr/settings_file.py."""
+"""YAML files and `key=value` overrides → checked settings, and back: as a file, or as a page that explains each one.
+
+Unknown keys, wrong types and values out of range raise `ConfigError`. It names the file and the dotted key.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[str] = 
 
     Args:
         path: the YAML file; None for the defaults.
-        overrides: later ones win; values are read as YAML.
+        overrides: values are read as YAML; of two with the same key, the later one holds.
 
     Raises:
         ConfigError: the file is missing or malformed, or a key or value is not acceptable.
@@ -56,10 +59,18 @@ def parse_settings(kind: type[AnySettings], values: Mapping[str, Any], source: s
         raise ConfigError(_explain(error, source, kind)) from None
 
 
-def apply_overrides(values: dict[str, Any], overrides: Sequence[str], kind: type[BaseModel]) -> None:
-    """Set `key=value` pairs in a nested mapping; dots in a key lead into sections.
+def apply_overrides(
+    values: dict[str, Any], overrides: Sequence[str], kind: type[BaseModel], *, section: str = ""
+) -> None:
+    """Set `key=value` pairs in a nested mapping. Dots in a key lead into sections.
 
-    Values are read as YAML; that of a setting of `kind` that is a text is taken as it stands, or between its quotes.
+    Values are read as YAML. If the setting is a text, its value is taken literally, with or without quotes around it.
+
+    Args:
+        values: the mapping; it changes.
+        overrides: the pairs, e.g. `model.hidden_size=320`.
+        kind: the settings that the mapping will become.
+        section: a name that may stand before each key, as in `decode.lm_weight=0.3` for the section `decode`.
 
     Raises:
         ConfigError: an override is malformed.
@@ -68,7 +79,7 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str], kind: type
         key, separator, text = override.partition("=")
         if not separator or not key:
             raise ConfigError(f"{override!r}: an override has the form key=value, e.g. model.hidden_size=320")
-        keys = key.split(".")
+        keys = key.removeprefix(f"{section}.").split(".")
         try:
             value = re.sub(r"^(['\"])(.*)\1$", r"\2", text) if _is_text(kind, keys) else yaml.safe_load(text)
         except yaml.YAMLError as error:
@@ -132,22 +143,26 @@ def _fields_beside(location: tuple[int | str, ...], model: type[BaseModel]) -> d
 
 
 def parse_rnnlm_settings(overrides: Sequence[str]) -> RnnLmSettings:
-    """Return the default settings with `key=value` overrides, e.g. `hidden_size=256`; later ones win.
+    """Return the default settings of a recurrent language model with overrides.
+
+    Args:
+        overrides: `hidden_size=256` or `rnnlm.hidden_size=256`; of two with the same key, the later one holds.
 
     Raises:
         ConfigError: a key or value is not acceptable.
     """
     values: dict[str, Any] = {}
-    apply_overrides(values, overrides, RnnLmSettings)
+    apply_overrides(values, overrides, RnnLmSettings, section="rnnlm")
     return parse_settings(RnnLmSettings, values, "the language model's settings")
 
 
 COMMENT_COLUMN = 34  # where comments begin, unless a value is longer
 WIDTH = 80
+_NO_BREAK = "\N{NO-BREAK SPACE}"  # for a space at which no comment is broken; it is printed as a space
 
 
 def describe(config: BaseModel) -> Iterator[str]:
-    """Yield the lines of the YAML of settings in sections, each value with a comment."""
+    """Yield the lines of a settings file that holds every setting, with a comment that says what it does."""
     for name in type(config).model_fields:
         section: BaseModel = getattr(config, name)
         yield from _commented(f"{name}:", (type(section).__doc__ or "").partition("\n")[0])
@@ -158,23 +173,20 @@ def describe(config: BaseModel) -> Iterator[str]:
 
 
 def _inline(value: Any) -> str:
-    import yaml
-
-    return (
-        yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).removesuffix("\n...\n").strip()
-    )
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
+    return text.removesuffix("\n...\n").strip()
 
 
 def _meaning(field: FieldInfo) -> str:
-    """Return what a field is for and, in parentheses, what it takes."""
+    """Return what a setting does and, in parentheses, which values it takes."""
     taken = " | ".join(_choices(field.annotation)) or _range(field.metadata)
-    if field.description and taken:
-        return f"{field.description} ({taken})"
-    return field.description or taken
+    description = (field.description or "").removesuffix(".")
+    meaning = f"{description} ({taken.replace(' ', _NO_BREAK)})" if taken else description
+    return re.sub(r"(\S:) (off\b)", rf"\1{_NO_BREAK}\2", meaning)
 
 
 def _choices(annotation: Any) -> list[str]:
-    """Return what a `Literal` allows, wherever in the type it stands."""
+    """Return what a type's `Literal` allows; it may be nested in the type."""
     if get_origin(annotation) is Literal:
         return [str(choice) for choice in get_args(annotation)]
     return [choice for part in get_args(annotation) for choice in _choices(part)]
@@ -194,9 +206,10 @@ def _range(constraints: Iterable[Any]) -> str:
 
 
 def _commented(text: str, comment: str) -> Iterator[str]:
-    """Yield a line and the comment beside it, on as many lines as it takes."""
+    """Yield a line with the comment beside it, which may take several lines."""
     column = max(COMMENT_COLUMN, len(text) + 2)
-    first, *others = textwrap.wrap(comment, WIDTH - column - 2) or [""]
+    lines = textwrap.wrap(comment, WIDTH - column - 2, break_on_hyphens=False)
+    first, *others = [line.replace(_NO_BREAK, " ") for line in lines] or [""]
     yield f"{text:<{column}}# {first}" if first else text
     for line in others:
         yield f"{'':{column}}# {line}"

@@ -1,7 +1,8 @@
 """A model folder's settings and calibration, read and written without torch.
 
-Each setting is in one file: those of the search in `decoder.yaml`, all others in `config.yaml`. Folders of older
-versions have those of the search in `config.yaml` too; what `decoder.yaml` says holds.
+Each setting is in one file: those of the search in `decoder.yaml`, those of the recurrent language model in its own
+file, all others in `config.yaml`. Folders of older versions have those of the search in `config.yaml` too; what
+`decoder.yaml` says holds.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from asr.transcript.confidence import Calibration
 
 def save_settings(config: Config, folder: Path) -> None:
     """Write `config.yaml` and `decoder.yaml` into a model folder."""
-    save_config(config, folder / CONFIG, without=("decode",))
+    save_config(config, folder / CONFIG, without=("decode", "rnnlm"))
     save_decoder(config.decode, folder)
 
 

@@ -26,7 +26,9 @@ Hotword = Annotated[
 DecodeSet = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="A setting of the search, e.g. beam_size=50 or lm=words; repeatable."
+        "--set",
+        metavar="KEY=VALUE",
+        help="A setting of the search, e.g. beam_size=50 or decode.lm=words, see asr settings; repeatable.",
     ),
 ]
 
@@ -59,5 +61,5 @@ def decode_settings(overrides: Sequence[str] | None) -> dict[str, Any]:
     from asr.settings_file import apply_overrides
 
     settings: dict[str, Any] = {}
-    apply_overrides(settings, overrides or (), DecodeSettings)
+    apply_overrides(settings, overrides or (), DecodeSettings, section="decode")
     return settings

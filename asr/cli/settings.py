@@ -1,22 +1,25 @@
-"""`asr settings`: every setting with its range and meaning, as a settings file."""
+"""`asr settings`: every setting, with what it does and which values it takes."""
 
 from __future__ import annotations
 
 import typer
 
 from asr.cli.options import ConfigFile, ConfigSet
-from asr.settings_file import describe
 
 
 def settings(
     config: ConfigFile = None,
     overrides: ConfigSet = None,
 ) -> None:
-    """Print every setting, with its range and what it means.
+    """Print every setting, with what it does and which values it takes.
 
-    What is printed is a settings file: asr settings > conf/mine.yaml is one to begin with.
+    The page is a settings file: asr settings > conf/mine.yaml writes one to start from. asr train --config reads it.
+
+    --set of asr train takes a setting with its section: model.layers=4. --set of asr decode, transcribe and tune takes
+    those of the section decode, --set of asr lm rnn those of the section rnnlm, with or without the section:
+    lm_weight=0.5 or decode.lm_weight=0.5.
     """
-    from asr.settings_file import load_config
+    from asr.settings_file import describe, load_config
 
     for line in describe(load_config(config, overrides or ())):
         typer.echo(line)

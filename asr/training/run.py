@@ -28,6 +28,7 @@ from asr.training.checkpoint import RunState, load_checkpoint, read_facts, save_
 WITHOUT_INFLUENCE: dict[str, set[str] | bool] = {
     "training": {"accelerator", "micro_batch_s", "checkpoint_every_s"},
     "decode": True,
+    "rnnlm": True,
 }
 
 

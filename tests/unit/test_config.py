@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,14 @@ def test_a_bad_file_is_refused_with_its_name_the_key_and_the_value(tmp_path: Pat
 def test_a_bad_override_is_refused_with_its_text(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(None, [override])
+
+
+def test_every_setting_has_a_description_of_whole_sentences_and_every_section_a_title() -> None:
+    for section in Config.model_fields:
+        settings = type(getattr(Config(), section))
+        assert re.fullmatch(r"[A-Z][^\n]{5,44}\.", (settings.__doc__ or "").partition("\n")[0]), section
+        for name, field in settings.model_fields.items():
+            assert re.fullmatch(r"\S.{20,150}\w\.", field.description or ""), f"{section}.{name}"
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -22,12 +22,13 @@ def test_a_bonus_that_is_no_number_is_refused_with_the_hotword(given: str) -> No
         hotword_bonuses([given])
 
 
-def test_settings_of_the_search_are_values_of_yaml() -> None:
+def test_settings_of_the_search_are_values_of_yaml_with_or_without_their_section() -> None:
     assert decode_settings(["beam_size=50", "lm=words", "oov_penalty=null"]) == {
         "beam_size": 50,
         "lm": "words",
         "oov_penalty": None,
     }
+    assert decode_settings(["decode.beam_size=50", "lm_weight=0.3"]) == {"beam_size": 50, "lm_weight": 0.3}
     assert decode_settings(None) == {}
     with pytest.raises(ConfigError, match="key=value"):
         decode_settings(["beam_size"])
