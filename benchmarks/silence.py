@@ -16,7 +16,7 @@ import asr
 from asr.audio.segment import Segmentation
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import read_manifest, transcripts
-from asr.features.augment import utterance_rng
+from asr.features.augment import Draw
 from asr.scoring.error_counts import ErrorCounts, count_errors
 
 AROUND_S = ((0.0, 0.0), (0.1, 0.1), (0.3, 0.3), (1.0, 1.0), (3.0, 0.0), (0.0, 3.0))
@@ -49,7 +49,7 @@ def with_silence(
     width = min(rate_hz // 20, len(waveform))
     level = waveform[: len(waveform) // width * width].reshape(-1, width).std(axis=1).min()
     before, after = int(before_s * rate_hz), int(after_s * rate_hz)
-    noise = level * utterance_rng("silence", 0, 0, name).standard_normal(before + after, dtype=np.float32)
+    noise = level * Draw(0, 0, name).rng("silence").standard_normal(before + after, dtype=np.float32)
     return np.concatenate([noise[:before], waveform, noise[before:]])
 
 

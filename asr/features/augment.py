@@ -1,14 +1,14 @@
 """Perturbations of training utterances: speed, tempo and SpecAugment masks.
 
-Every draw is a function of (seed, epoch, utterance id), never of workers, batch composition or what ran before,
-so a resumed run sees exactly the audio it would have seen.
+Every random number is a function of seed, epoch and utterance id (`Draw`). It never depends on workers, on the other
+utterances of a batch or on what ran before, so a resumed run sees exactly the audio it would have seen.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -20,10 +20,25 @@ from asr.audio.resample import resample
 from asr.config import AugmentSettings
 
 
-def utterance_rng(purpose: str, seed: int, epoch: int, utterance_id: str) -> np.random.Generator:
-    """Return the random generator that belongs to one utterance of one epoch, for one purpose."""
-    key = hashlib.blake2b(f"{purpose}|{seed}|{epoch}|{utterance_id}".encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.PCG64(int.from_bytes(key, "little")))
+@dataclass(frozen=True)
+class Draw:
+    """What random numbers depend on: the run's seed, the epoch (from 0), and what they are drawn for.
+
+    `name` is an utterance id, or the number of a pool of utterances; it is empty for draws about the whole epoch.
+    """
+
+    seed: int
+    epoch: int
+    name: str = ""
+
+    def of(self, name: str) -> Draw:
+        """Return the draw of one utterance in the same epoch."""
+        return replace(self, name=name)
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        """Return the random generator for one purpose; each call starts it anew."""
+        key = hashlib.blake2b(f"{purpose}|{self.seed}|{self.epoch}|{self.name}".encode(), digest_size=16).digest()
+        return np.random.Generator(np.random.PCG64(int.from_bytes(key, "little")))
 
 
 def perturb_speed(waveform: NDArray[np.float32], speed: float) -> NDArray[np.float32]:
@@ -35,33 +50,22 @@ def perturb_speed(waveform: NDArray[np.float32], speed: float) -> NDArray[np.flo
     return resample(waveform, ratio.numerator, ratio.denominator)
 
 
-def draw_factor(purpose: str, factors: Sequence[float], *, seed: int, epoch: int, utterance_id: str) -> float:
-    """Draw one of the factors for an utterance and an epoch; where there is but one, nothing need be drawn."""
-    if len(factors) == 1:
-        return factors[0]
-    return float(utterance_rng(purpose, seed, epoch, utterance_id).choice(factors))
-
-
-def draw_pace(
-    settings: AugmentSettings, fastest: float, *, seed: int, epoch: int, utterance_id: str
-) -> tuple[float, float]:
-    """Draw the speed and the tempo of an utterance for an epoch, of those that do not play it too fast.
+def draw_pace(settings: AugmentSettings, fastest: float, draw: Draw) -> tuple[float, float]:
+    """Return a speed and a tempo that leave the utterance enough frames for its transcript.
 
     Args:
         settings: the factors.
-        fastest: how many times as fast the utterance may be played, speed and tempo together, so that its frames are
-            enough for its transcript. Where that is below all factors, the slowest ones are taken.
-        seed: of the run.
-        epoch: counted from 0.
-        utterance_id: of the utterance.
+        fastest: how many times as fast the utterance may be played, speed and tempo together. If all factors are
+            above that, the slowest ones are taken.
+        draw: of the utterance.
     """
 
-    def draw(purpose: str, factors: Sequence[float], most: float) -> float:
+    def choose(purpose: str, factors: Sequence[float], most: float) -> float:
         fitting = [factor for factor in factors if factor <= most] or [min(factors)]
-        return draw_factor(purpose, fitting, seed=seed, epoch=epoch, utterance_id=utterance_id)
+        return fitting[0] if len(fitting) == 1 else float(draw.rng(purpose).choice(fitting))
 
-    speed = draw("speed", settings.speeds, fastest / min(settings.tempos))
-    return speed, draw("tempo", settings.tempos, fastest / speed)
+    speed = choose("speed", settings.speeds, fastest / min(settings.tempos))
+    return speed, choose("tempo", settings.tempos, fastest / speed)
 
 
 def perturb_tempo(features: Tensor, lengths: Tensor, tempos: Sequence[float]) -> tuple[Tensor, Tensor]:
@@ -109,10 +113,9 @@ def draw_masks(
     *,
     hop_ms: float,
     views: int,
-    seed: int,
-    epoch: int,
+    draw: Draw,
 ) -> SpecMasks:
-    """Draw SpecAugment masks for `views` independent views of each utterance.
+    """Draw SpecAugment masks for `views` independent views of each utterance; `draw` is that of the epoch.
 
     Source: Park et al. 2019, arXiv:1904.08779.
     """
@@ -120,7 +123,7 @@ def draw_masks(
     bands = np.zeros((views, len(ids), settings.frequency_masks, 2), dtype=np.int64)
     widest_band = min(settings.frequency_mask_bins, mel_bins)
     for index, (utterance_id, frames) in enumerate(zip(ids, frame_lengths, strict=True)):
-        rng = utterance_rng("masks", seed, epoch, utterance_id)
+        rng = draw.of(utterance_id).rng("masks")
         widest = int(min(settings.time_mask_ms / hop_ms, settings.time_mask_share * frames))
         times[:, index] = _spans(rng, frames, widest, (views, settings.time_masks))
         bands[:, index] = _spans(rng, mel_bins, widest_band, (views, settings.frequency_masks))

@@ -18,7 +18,7 @@ from asr.config import Config
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.limits import training_limits
 from asr.corpus.manifest import cut_text
-from asr.features.augment import draw_pace, perturb_speed
+from asr.features.augment import Draw, draw_pace, perturb_speed
 from asr.features.conditions import conditions_of, perturb_conditions
 from asr.features.sampling import group_by_padded_size, shuffled_batches
 from asr.text.normalise import normalise
@@ -141,21 +141,21 @@ def training_batches(
         ConfigError: a folder of noise or of rooms holds no audio.
         TokenError: a transcript has an unknown character.
     """
-    seed = config.training.seed
+    draw = Draw(config.training.seed, epoch)
     conditions = conditions_of(config)
     frame_shift_s = training_limits(config).frame_shift_s
     micro_batch_s = config.training.micro_batch_s
     slowest = min(config.augment.speeds) * min(config.augment.tempos)
-    steps = shuffled_batches(cuts, _duration_s, config.training.batch_s, seed=seed, epoch=epoch)
+    steps = shuffled_batches(cuts, _duration_s, config.training.batch_s, draw)
 
     def load(batch: Sequence[tuple[Cut, list[int]]]) -> Batch:
         waveforms, tempos = [], []
         for cut, transcript in batch:
             waveform = load_cut(cut, config.features.sample_rate_hz)
             fastest = cut.duration / (frame_shift_s * max(1, min_frames(transcript)))
-            speed, tempo = draw_pace(config.augment, fastest, seed=seed, epoch=epoch, utterance_id=cut.id)
+            speed, tempo = draw_pace(config.augment, fastest, draw.of(cut.id))
             faster = perturb_speed(waveform, speed)
-            waveforms.append(torch.from_numpy(perturb_conditions(faster, conditions, epoch=epoch, utterance_id=cut.id)))
+            waveforms.append(torch.from_numpy(perturb_conditions(faster, conditions, draw.of(cut.id))))
             tempos.append(tempo)
         return collate(waveforms, [transcript for _, transcript in batch], [cut.id for cut, _ in batch], tempos)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from asr.audio.sound_file import AUDIO_SUFFIXES, audio_files
 from asr.config import AugmentSettings, Config
 from asr.errors import AudioError, ConfigError
-from asr.features.augment import utterance_rng
+from asr.features.augment import Draw
 from asr.features.noise import add_noise, generated_noise, generated_room, recorded_noise, recorded_room, reverberate
 
 
@@ -23,7 +23,6 @@ class Conditions:
 
     settings: AugmentSettings
     rate_hz: int
-    seed: int
     noises: tuple[Path, ...]
     rooms: tuple[Path, ...]
 
@@ -38,7 +37,6 @@ def conditions_of(config: Config) -> Conditions:
     return Conditions(
         augment,
         config.features.sample_rate_hz,
-        config.training.seed,
         recordings_in(augment.noise_dir, "augment.noise_dir") if augment.noise_share and augment.noise_dir else (),
         recordings_in(augment.reverb_dir, "augment.reverb_dir") if augment.reverb_share and augment.reverb_dir else (),
     )
@@ -55,9 +53,7 @@ def conditions_checksum(config: Config) -> int:
     return checksum
 
 
-def perturb_conditions(
-    waveform: NDArray[np.float32], conditions: Conditions, *, epoch: int, utterance_id: str
-) -> NDArray[np.float32]:
+def perturb_conditions(waveform: NDArray[np.float32], conditions: Conditions, draw: Draw) -> NDArray[np.float32]:
     """Return a waveform, `(sample,)`, in another room, then with noise, then at another level; its length stays.
 
     Samples may leave [-1, 1]: they are floats, and clipping would be a distortion of its own.
@@ -65,16 +61,16 @@ def perturb_conditions(
     Raises:
         AudioError: a recording of noise or of a room cannot be used.
     """
-    settings, seed = conditions.settings, conditions.seed
-    rng = utterance_rng("reverb", seed, epoch, utterance_id)
+    settings = conditions.settings
+    rng = draw.rng("reverb")
     if rng.random() < settings.reverb_share:
         waveform = reverberate(waveform, _draw_room(conditions, rng))
-    rng = utterance_rng("noise", seed, epoch, utterance_id)
+    rng = draw.rng("noise")
     if rng.random() < settings.noise_share:
         snr_db = rng.uniform(*settings.noise_snr_db)
         waveform = add_noise(waveform, _draw_noise(conditions, len(waveform), rng), snr_db)
     if any(settings.gain_db):
-        gain_db = utterance_rng("gain", seed, epoch, utterance_id).uniform(*settings.gain_db)
+        gain_db = draw.rng("gain").uniform(*settings.gain_db)
         waveform = waveform * np.float32(10 ** (gain_db / 20))
     return waveform
 
@@ -83,13 +79,13 @@ def add_evaluation_noise(
     waveform: NDArray[np.float32], utterance_id: str, *, snr_db: float, rate_hz: int
 ) -> NDArray[np.float32]:
     """Return a waveform, `(sample,)`, with the generated noise that always belongs to this utterance."""
-    rng = utterance_rng("evaluation noise", 0, 0, utterance_id)
+    rng = Draw(0, 0, utterance_id).rng("evaluation noise")
     return add_noise(waveform, generated_noise(len(waveform), rate_hz, rng), snr_db)
 
 
 def add_evaluation_reverb(waveform: NDArray[np.float32], utterance_id: str, *, rate_hz: int) -> NDArray[np.float32]:
     """Return a waveform, `(sample,)`, in the synthetic room that always belongs to this utterance."""
-    return reverberate(waveform, generated_room(rate_hz, utterance_rng("evaluation reverb", 0, 0, utterance_id)))
+    return reverberate(waveform, generated_room(rate_hz, Draw(0, 0, utterance_id).rng("evaluation reverb")))
 
 
 @cache  # once a process: a file that appears during a run must not change the run's later epochs

@@ -19,7 +19,7 @@ from typing import TypeVar
 import numpy as np
 
 from asr.audio.segment import Segment
-from asr.features.augment import utterance_rng
+from asr.features.augment import Draw
 
 Item = TypeVar("Item")
 
@@ -34,24 +34,22 @@ def shuffled_batches(
     items: Iterable[Item],
     duration_s: Callable[[Item], float],
     batch_s: float,
+    draw: Draw,
     *,
-    seed: int,
-    epoch: int,
     pool_utterances: int = POOL_UTTERANCES,
 ) -> Iterator[list[Item]]:
-    """Yield one epoch's batches: every item once, the order fixed by (seed, epoch) and the order of the items.
+    """Yield one epoch's batches: every item once, in an order that depends on `draw` and the order of the items.
 
     Args:
         items: utterances, read once and lazily.
         duration_s: returns an item's length.
         batch_s: the most padded seconds of a batch, unless one item alone is longer.
-        seed: of the order.
-        epoch: counted from 0.
+        draw: of the epoch.
         pool_utterances: how many items are shuffled together, and held in memory.
     """
     rest = iter(items)
     for number in count():
-        rng = utterance_rng("pool", seed, epoch, str(number))
+        rng = draw.of(str(number)).rng("pool")
         size = pool_utterances if number else int(rng.integers(pool_utterances // 2, pool_utterances)) + 1
         batches = _batches(list(islice(rest, size)), duration_s, batch_s, rng)
         if not batches:

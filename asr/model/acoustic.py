@@ -213,9 +213,9 @@ class AcousticModel(nn.Module):
                 "model.encoder=recurrent model.bidirectional=false features.cmvn=global, and is more exact with "
                 "model.lookahead_frames=8 or so"
             )
-        none = self.output.weight.new_zeros
+        zeros = self.output.weight.new_zeros
         mel_bins = self.logmel.filters.shape[1]
-        return StreamState(self.logmel.start(), none(1, 0, mel_bins), (), none(1, 0, self.output.in_features))
+        return StreamState(self.logmel.start(), zeros(1, 0, mel_bins), (), zeros(1, 0, self.output.in_features))
 
     @torch.inference_mode()
     def step(self, samples: Tensor, state: StreamState, *, last: bool = False) -> tuple[Tensor, StreamState]:

@@ -27,23 +27,24 @@ from torch import Tensor, nn
 from asr.bundle.files import CHECKPOINTS, RNN_LM_WEIGHTS
 from asr.config import RnnLmSettings, TrainingSettings
 from asr.errors import ConfigError, LanguageModelError, TrainingError
-from asr.features.augment import utterance_rng
+from asr.features.augment import Draw
 from asr.lm.ngram import Perplexity
 from asr.lm.rnnlm import BOUNDARY, LmState, LmUnits, RnnLm
 from asr.machine import choose_accelerator
 from asr.training.checkpoint import (
     LAST,
     MOST_BAD_STEPS,
+    EpochSums,
     RunState,
-    Tally,
     find_checkpoint,
     load_checkpoint,
+    require_same,
     save_checkpoint,
 )
 from asr.training.log import LmLog
 from asr.training.loop import StopRequest, only_run_in
 from asr.training.reports import LmEpoch, LmReport, LmStart, LmStep, RunStopped
-from asr.training.run import learning_rate, parameter_groups, require_same
+from asr.training.run import learning_rate, parameter_groups
 
 
 class LmText:
@@ -69,7 +70,7 @@ class LmText:
         """Return the number of sentences."""
         return len(self._sentences)
 
-    def streams(self, batch: int, window: int, *, seed: int, epoch: int) -> Tensor:
+    def streams(self, batch: int, window: int, draw: Draw) -> Tensor:
         """Return an epoch's text as parallel streams, `(stream, position)` int64.
 
         Sentences come in an order of their own each epoch: what one says of the next is chance, so the network learns
@@ -80,10 +81,9 @@ class LmText:
         Args:
             batch: streams wanted; a text too short to give each a window has fewer.
             window: units read at a time.
-            seed: with the epoch, decides the order.
-            epoch: counted from 0.
+            draw: of the epoch; it decides the order.
         """
-        order = utterance_rng("sentences", seed, epoch, "").permutation(len(self._sentences))
+        order = draw.rng("sentences").permutation(len(self._sentences))
         text = np.concatenate([[BOUNDARY], *(self._sentences[index] for index in order)])
         streams = self.stream_count(batch, window)
         length = self.units // streams
@@ -104,8 +104,8 @@ CLIP_NORM = 1.0
 _WITHOUT_INFLUENCE = {"accelerator", "checkpoint_every_s"}
 
 
-class HiddenStates(nn.Module):
-    """The streams' hidden state, as a module so that checkpoints hold it."""
+class CarriedLmState(nn.Module):
+    """The state that each stream carries from one window to the next; a module, so that checkpoints hold it."""
 
     def __init__(self, start: LmState) -> None:
         """Begin at `start`."""
@@ -125,10 +125,10 @@ class HiddenStates(nn.Module):
 
 @dataclass(frozen=True)
 class LmRun:
-    """What is trained, and how far it has come; `state.dev_wers` holds the dev perplexities here."""
+    """What is trained, and how far it has come; `state.dev_scores` holds the dev perplexities here."""
 
     lm: RnnLm
-    carried: HiddenStates
+    carried: CarriedLmState
     optimizer: torch.optim.Optimizer
     state: RunState
     facts: dict[str, Any]
@@ -213,7 +213,7 @@ def _train_lm(
         for epoch in range(state.epoch, settings.epochs):
             run.lm.train()
             began = time.perf_counter()
-            streams = text.streams(settings.batch, settings.bptt_units, seed=settings.seed, epoch=epoch)
+            streams = text.streams(settings.batch, settings.bptt_units, Draw(settings.seed, epoch))
             for first in range(state.batch * settings.bptt_units, streams.shape[1] - 1, settings.bptt_units):
                 window = streams[:, first : first + settings.bptt_units + 1].to(device)
                 progress = state.step / total_steps
@@ -222,7 +222,7 @@ def _train_lm(
                 report = _step(run, window, learning_rate(schedule, progress, []))
                 state.step, state.batch = state.step + 1, state.batch + 1
                 now = time.perf_counter()
-                state.tally.train_s, began = state.tally.train_s + now - began, now
+                state.sums.train_s, began = state.sums.train_s + now - began, now
                 log.lm_step(report)
                 yield report
                 if stop.signal_name or now - saved_at >= settings.checkpoint_every_s:
@@ -253,7 +253,7 @@ def _start(
     device = torch.device(choose_accelerator(settings.accelerator))
     torch.manual_seed(settings.seed)
     lm = RnnLm(settings, units).to(device)
-    carried = HiddenStates(lm.start(text.stream_count(settings.batch, settings.bptt_units)))
+    carried = CarriedLmState(lm.start(text.stream_count(settings.batch, settings.bptt_units)))
     groups = parameter_groups(lm, TrainingSettings().weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98))
     facts = {
@@ -288,7 +288,7 @@ def _step(run: LmRun, window: Tensor, rate: float) -> LmStep:
     Raises:
         TrainingError: the last of several steps in a row whose gradient is not finite.
     """
-    state, tally = run.state, run.state.tally
+    state, sums = run.state, run.state.sums
     read, targets = window[:, :-1], window[:, 1:]
     goes_on = (read[:, 0] != BOUNDARY)[None, :, None]
     before = tuple(part * goes_on for part in run.carried.get())
@@ -304,11 +304,11 @@ def _step(run: LmRun, window: Tensor, rate: float) -> LmStep:
         run.optimizer.step()
         run.carried.set(after)
         state.bad_steps = 0
-        tally.steps, tally.loss = tally.steps + 1, tally.loss + loss.item()
-        tally.clipped += norm > CLIP_NORM
+        sums.steps, sums.loss = sums.steps + 1, sums.loss + loss.item()
+        sums.clipped += norm > CLIP_NORM
     else:
         run.carried.set(run.lm.start(len(window)))  # a state that is not finite would never heal
-        state.bad_steps, tally.skipped = state.bad_steps + 1, tally.skipped + 1
+        state.bad_steps, sums.skipped = state.bad_steps + 1, sums.skipped + 1
         if state.bad_steps >= MOST_BAD_STEPS:
             raise TrainingError(
                 f"step {state.step + 1} and {state.bad_steps - 1} before it gave no finite gradient "
@@ -321,19 +321,19 @@ def _finish_epoch(run: LmRun, dev: Sequence[Sequence[int]], out: Path) -> LmEpoc
     """Measure the model on dev, keep it if it is the best so far, and go on to the next epoch."""
     began, state = time.perf_counter(), run.state
     found: Perplexity = run.lm.eval().perplexity(dev)
-    best = found.perplexity <= min(state.dev_wers, default=float("inf"))
+    best = found.perplexity <= min(state.dev_scores, default=float("inf"))
     if best:
         run.lm.save(out / RNN_LM_WEIGHTS)
-    tally, state.tally = state.tally, Tally()
+    sums, state.sums = state.sums, EpochSums()
     state.epoch, state.batch = state.epoch + 1, 0
-    state.dev_wers.append(found.perplexity)
+    state.dev_scores.append(found.perplexity)
     return LmEpoch(
         epoch=state.epoch - 1,
-        loss=tally.loss / max(1, tally.steps),
+        loss=sums.loss / max(1, sums.steps),
         dev=found,
         best=best,
-        clipped_share=tally.clipped / max(1, tally.steps),
-        skipped=tally.skipped,
-        train_s=tally.train_s,
+        clipped_share=sums.clipped / max(1, sums.steps),
+        skipped=sums.skipped,
+        train_s=sums.train_s,
         dev_s=time.perf_counter() - began,
     )

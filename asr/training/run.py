@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,10 +19,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from asr.config import Config, TrainingSettings
-from asr.errors import ConfigError, TrainingError
+from asr.errors import TrainingError
 from asr.model.acoustic import AcousticModel
 from asr.text.tokens import TokenTable
-from asr.training.checkpoint import RunState, load_checkpoint, read_facts, save_checkpoint
+from asr.training.checkpoint import RunState, load_checkpoint, require_same, save_checkpoint
 
 # Settings by which the result does not change: a run may be resumed with others.
 WITHOUT_INFLUENCE: dict[str, set[str] | bool] = {
@@ -109,40 +109,6 @@ def start_run(
     return Run(fabric, model, wrapped, average, optimizer, state, facts, checkpoints)
 
 
-def require_same(checkpoint: Path, wanted: dict[str, Any], defaults: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse to resume a run with other settings or another token table; the message names what differs.
-
-    Args:
-        checkpoint: of the run.
-        wanted: its facts as they are now, values in sections of `settings`.
-        defaults: what stands for values that did not exist when the checkpoint was written; those without a default
-            are not compared then.
-
-    Raises:
-        ConfigError: something differs.
-    """
-    saved = read_facts(checkpoint)
-    differing = []
-    for section, values in wanted["settings"].items():
-        before = {**defaults.get(section, {}), **saved["settings"].get(section, {})}
-        differing += [
-            f"{section}.{key} was {_shown(before[key])}, is {_shown(value)}"
-            for key, value in values.items()
-            if key in before and before[key] != value
-        ]
-    if saved["tokens"] != wanted["tokens"]:
-        differing.append("the tokens of the training text")
-    if differing:
-        raise ConfigError(
-            f"{checkpoint}: cannot resume with other settings or data ({'; '.join(differing)}); choose another --out "
-            f"(--init-from {checkpoint.parent.parent} starts from its weights)"
-        )
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.10g}" if isinstance(value, float) else repr(value)  # a sum of durations has many last digits
-
-
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
     """Split parameters into matrices, which decay, and biases and gains, which do not."""
     matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
@@ -168,7 +134,7 @@ class WeightAverage:
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
 
 
-def learning_rate(settings: TrainingSettings, progress: float, dev_wers: Sequence[float]) -> float:
+def learning_rate(settings: TrainingSettings, progress: float, dev_scores: Sequence[float]) -> float:
     """Return the rate at `progress` (0 = start, 1 = end of the run).
 
     one-cycle: a rise over `warmup_share` of the run, then half a cosine down to 0 (Smith & Topin 2017).
@@ -178,15 +144,15 @@ def learning_rate(settings: TrainingSettings, progress: float, dev_wers: Sequenc
     if progress < warmup:
         return settings.learning_rate * max(progress / warmup, 0.01)
     if settings.schedule == "plateau":
-        return settings.learning_rate * 0.5 ** halvings(dev_wers, settings.plateau_patience)
+        return settings.learning_rate * 0.5 ** halvings(dev_scores, settings.plateau_patience)
     fall = min((progress - warmup) / (1 - warmup), 1.0)
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * fall))
 
 
-def halvings(dev_wers: Sequence[float], patience: int) -> int:
+def halvings(dev_scores: Sequence[float], patience: int) -> int:
     """Return how often `patience` epochs in a row brought no dev WER below the best before them."""
     best, waited, count = math.inf, 0, 0
-    for wer in dev_wers:
+    for wer in dev_scores:
         waited = 0 if wer < best else waited + 1
         best = min(best, wer)
         if waited == patience:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from asr.config import Config
 from asr.errors import TrainingError
-from asr.features.augment import apply_masks, draw_masks, perturb_tempo
+from asr.features.augment import Draw, apply_masks, draw_masks, perturb_tempo
 from asr.features.batching import Batch, StepBatch
 from asr.files import atomic_path, write_text
 from asr.model.ctc import CtcLoss, ctc_loss
@@ -100,8 +100,7 @@ def batch_loss(
             config.augment,
             hop_ms=config.features.hop_ms,
             views=views,
-            seed=settings.seed,
-            epoch=epoch,
+            draw=Draw(settings.seed, epoch),
         )
         return apply_masks(features, lengths, masks)
 

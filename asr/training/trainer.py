@@ -27,13 +27,13 @@ from asr.config import Config
 from asr.corpus.manifest import find_split, read_manifest, shuffle_shards, transcripts
 from asr.decoding.greedy import greedy_search
 from asr.errors import ConfigError, TrainingError
-from asr.features.augment import utterance_rng
+from asr.features.augment import Draw
 from asr.features.batching import StepBatch, evaluation_batches, prefetch, training_batches
 from asr.features.conditions import conditions_checksum
 from asr.model.acoustic import AcousticModel
 from asr.scoring.error_counts import ErrorCounts, count_errors
 from asr.text.tokens import TokenTable
-from asr.training.checkpoint import LAST, MOST_BAD_STEPS, Tally, find_checkpoint
+from asr.training.checkpoint import LAST, MOST_BAD_STEPS, EpochSums, find_checkpoint
 from asr.training.device import make_fabric
 from asr.training.log import TrainingLog
 from asr.training.loop import StopRequest, only_run_in
@@ -163,7 +163,7 @@ def _train(
         model.train()
         began = time.perf_counter()
         steps = training_batches(
-            shuffle_shards(all_cuts, utterance_rng("shards", settings.seed, epoch, "")).filter(usable),
+            shuffle_shards(all_cuts, Draw(settings.seed, epoch).rng("shards")).filter(usable),
             survey.tokens,
             config,
             epoch=epoch,
@@ -190,15 +190,15 @@ def _train(
                 )
             report: StepReport | StepSkipped
             if gradient.finite:
-                rate = learning_rate(settings, progress, state.dev_wers)
+                rate = learning_rate(settings, progress, state.dev_scores)
                 report = take_step(run, config, gradient, rate, epoch=epoch, progress=progress)
             else:
                 report = skip_step(run, config, gradient, batch, epoch=epoch, failures=out / "failed")
             state.step, state.batch = state.step + 1, state.batch + 1
             state.utterances += len(batch.ids)
-            state.tally.audio_s += batch.audio_s
+            state.sums.audio_s += batch.audio_s
             now = time.perf_counter()
-            state.tally.train_s, began = state.tally.train_s + now - began, now
+            state.sums.train_s, began = state.sums.train_s + now - began, now
             if log:
                 log.step(report)
                 yield report
@@ -228,7 +228,7 @@ def take_step(
     run: Run, config: Config, gradient: StepGradient, rate: float, *, epoch: int, progress: float
 ) -> StepReport:
     """Clip the gradient, let the optimiser make the step, average the weights, and count."""
-    settings, state, tally = config.training, run.state, run.state.tally
+    settings, state, sums = config.training, run.state, run.state.sums
     clipped = gradient.norm > settings.clip_norm
     if clipped:
         norm = torch.tensor(gradient.norm, device=run.fabric.device)
@@ -241,10 +241,10 @@ def take_step(
     spike = 0 < SPIKE * state.loss_level < gradient.loss
     state.loss_level = 0.98 * state.loss_level + 0.02 * gradient.loss if state.loss_level else gradient.loss
     state.bad_steps = 0
-    tally.steps, tally.loss = tally.steps + 1, tally.loss + gradient.loss
-    tally.clipped, tally.spikes = tally.clipped + clipped, tally.spikes + spike
+    sums.steps, sums.loss = sums.steps + 1, sums.loss + gradient.loss
+    sums.clipped, sums.spikes = sums.clipped + clipped, sums.spikes + spike
     for part, part_norm in gradient.norms.items():
-        tally.gradient_norms[part] = tally.gradient_norms.get(part, 0.0) + part_norm
+        sums.gradient_norms[part] = sums.gradient_norms.get(part, 0.0) + part_norm
     return StepReport(
         step=state.step + 1,
         epoch=epoch,
@@ -268,7 +268,7 @@ def finish_epoch(run: Run, config: Config, survey: Survey, dev_cuts: Sequence[Cu
     """
     began, state = time.perf_counter(), run.state
     dev = greedy_errors(run.average.model, dev_cuts, survey.tokens, config, run.fabric) if dev_cuts else None
-    best = dev is None or dev.rate <= min(state.dev_wers, default=float("inf"))
+    best = dev is None or dev.rate <= min(state.dev_scores, default=float("inf"))
     if best and run.first:
         TrainingFacts(
             train_utterances=survey.utterances,
@@ -280,21 +280,21 @@ def finish_epoch(run: Run, config: Config, survey: Survey, dev_cuts: Sequence[Cu
             epochs=state.epoch + 1,
         ).save(out)
         ModelBundle(config, survey.tokens, run.average.model).save(out)
-    tally, state.tally = state.tally, Tally()
+    sums, state.sums = state.sums, EpochSums()
     state.epoch, state.batch, state.utterances = state.epoch + 1, 0, 0
     if dev:
-        state.dev_wers.append(dev.rate)
+        state.dev_scores.append(dev.rate)
     return EpochReport(
         epoch=state.epoch - 1,
-        loss=tally.loss / max(1, tally.steps),
+        loss=sums.loss / max(1, sums.steps),
         dev=dev,
         best=best,
-        gradient_norms={part: norm / tally.steps for part, norm in tally.gradient_norms.items()},
-        clipped_share=tally.clipped / max(1, tally.steps),
-        spikes=tally.spikes,
-        skipped=tally.skipped,
-        audio_s=tally.audio_s,
-        train_s=tally.train_s,
+        gradient_norms={part: norm / sums.steps for part, norm in sums.gradient_norms.items()},
+        clipped_share=sums.clipped / max(1, sums.steps),
+        spikes=sums.spikes,
+        skipped=sums.skipped,
+        audio_s=sums.audio_s,
+        train_s=sums.train_s,
         dev_s=time.perf_counter() - began,
     )
 
@@ -310,7 +310,7 @@ def skip_step(
     state = run.state
     bad = bad_utterances(run.fabric, run.model, batch, config, epoch=epoch)
     state.bad_steps += 1
-    state.tally.skipped += 1
+    state.sums.skipped += 1
     if state.bad_steps >= MOST_BAD_STEPS:
         path = write_failed_step(
             failures, state.step + 1, batch, gradient, bad, epoch=epoch, process=run.fabric.global_rank

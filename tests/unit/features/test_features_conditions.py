@@ -7,6 +7,7 @@ import torch
 
 from asr.corpus.manifest import read_manifest
 from asr.errors import AudioError, ConfigError
+from asr.features.augment import Draw
 from asr.features.batching import training_batches
 from asr.features.conditions import (
     add_evaluation_noise,
@@ -28,8 +29,9 @@ def speech(seed: int = 0, samples: int = RATE_HZ) -> np.ndarray:
 
 
 def perturbed(*overrides: str, waveform: np.ndarray | None = None, epoch: int = 0, name: str = "a") -> np.ndarray:
-    conditions = conditions_of(load_config(None, list(overrides)))
-    return perturb_conditions(speech() if waveform is None else waveform, conditions, epoch=epoch, utterance_id=name)
+    config = load_config(None, list(overrides))
+    draw = Draw(config.training.seed, epoch, name)
+    return perturb_conditions(speech() if waveform is None else waveform, conditions_of(config), draw)
 
 
 def power_db(waveform: np.ndarray) -> float:
@@ -182,5 +184,5 @@ def test_training_batches_hold_the_perturbed_waveforms(tone_corpus: Path) -> Non
     for name, waveform in clean.items():
         speed = durations_s[name] * RATE_HZ / len(waveform)
         assert min(abs(speed - 0.9), abs(speed - 1.1)) < 1e-3  # the speed is perturbed first: noise keeps its pitch
-        expected = perturb_conditions(waveform.numpy(), conditions, epoch=3, utterance_id=name)
+        expected = perturb_conditions(waveform.numpy(), conditions, Draw(1, 3, name))
         np.testing.assert_array_equal(noisy[name], expected)

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asr.features.augment import Draw
 from asr.features.sampling import shuffled_batches
 
 Utterance = tuple[int, float]  # number, duration_s
 
 
 def batches_of(utterances: list[Utterance], *, batch_s: float = 30.0, seed: int = 1, epoch: int = 0, pool: int = 50):  # type: ignore[no-untyped-def]
-    return list(shuffled_batches(utterances, lambda u: u[1], batch_s, seed=seed, epoch=epoch, pool_utterances=pool))
+    return list(shuffled_batches(utterances, lambda u: u[1], batch_s, Draw(seed, epoch), pool_utterances=pool))
 
 
 def speech(count: int) -> list[Utterance]:
@@ -59,7 +60,7 @@ def test_at_most_a_pool_is_read_ahead_and_what_was_given_out_is_let_go() -> None
             yield Held(duration_s)
 
     given_out = 0
-    for batch in shuffled_batches(stream(), lambda u: u.duration_s, 30, seed=1, epoch=0, pool_utterances=100):
+    for batch in shuffled_batches(stream(), lambda u: u.duration_s, 30, Draw(1, 0), pool_utterances=100):
         given_out += len(batch)
         assert read - given_out <= 100
         assert Held.alive <= 100 + 30  # and the batch in hand

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from asr.config import Config
-from asr.features.augment import apply_masks, draw_masks
+from asr.features.augment import Draw, apply_masks, draw_masks
 from asr.model.acoustic import AcousticModel
 from asr.model.ctc import ctc_loss
 from asr.settings_file import load_config
@@ -37,7 +37,7 @@ def consistency_loss(model: nn.Module, bptt_frames: int | None) -> Tensor:
     """CR-CTC of two masked views of three recordings, the longest of 1.2 s."""
 
     def augment(features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        masks = draw_masks(IDS, lengths.tolist(), 80, CONFIG.augment, hop_ms=10, views=2, seed=1, epoch=0)
+        masks = draw_masks(IDS, lengths.tolist(), 80, CONFIG.augment, hop_ms=10, views=2, draw=Draw(1, 0))
         return apply_masks(features, lengths, masks)
 
     torch.manual_seed(5)

@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 
 from asr.config import RnnLmSettings
 from asr.errors import ConfigError, LanguageModelError, TrainingError
+from asr.features.augment import Draw
 from asr.lm.kneser_ney import kneser_ney
 from asr.lm.rnnlm import LmUnits, RnnLm
 from asr.training.checkpoint import RunState
-from asr.training.lm_trainer import HiddenStates as CarriedState
-from asr.training.lm_trainer import LmRun, LmText, _step, train_lm
+from asr.training.lm_trainer import CarriedLmState, LmRun, LmText, _step, train_lm
 from asr.training.reports import LmEpoch, LmReport, LmStart, LmStep, RunStopped
 
 WORDS = LmUnits("words", ("</s>", "<unk>", "a", "b", "c", "d"))
@@ -109,8 +109,8 @@ def test_streams_hold_each_sentence_once_an_epoch_in_an_order_of_its_own() -> No
     sentences = [[2 + n] * (n % 3 + 1) for n in range(23)]  # 68 units with their ends, so that none is left over
     text, orders = LmText(sentences), []
     for epoch in (0, 1):
-        streams = text.streams(2, 5, seed=1, epoch=epoch)
-        assert torch.equal(streams, text.streams(2, 5, seed=1, epoch=epoch))
+        streams = text.streams(2, 5, Draw(1, epoch))
+        assert torch.equal(streams, text.streams(2, 5, Draw(1, epoch)))
         assert streams.shape == (2, 68 // 2 + 1)
         assert streams[0, -1] == streams[1, 0]  # the second goes on where the first ends
         read = [*streams[0, :-1].tolist(), *streams[1].tolist()]
@@ -122,8 +122,8 @@ def test_streams_hold_each_sentence_once_an_epoch_in_an_order_of_its_own() -> No
 
 
 def test_a_text_too_short_for_all_streams_has_fewer() -> None:
-    assert LmText([[2, 3, 4]]).streams(32, 2, seed=1, epoch=0).shape == (2, 3)
-    assert LmText([[2]]).streams(32, 64, seed=1, epoch=0).tolist() == [[0, 2, 0]]
+    assert LmText([[2, 3, 4]]).streams(32, 2, Draw(1, 0)).shape == (2, 3)
+    assert LmText([[2]]).streams(32, 64, Draw(1, 0)).tolist() == [[0, 2, 0]]
     assert LmText([[2]]).steps(32, 64) == 1
     with pytest.raises(LanguageModelError, match="no sentence"):
         LmText([])
@@ -131,7 +131,7 @@ def test_a_text_too_short_for_all_streams_has_fewer() -> None:
 
 def make_run(lm: RnnLm, rows: int) -> LmRun:
     optimizer = torch.optim.AdamW(lm.parameters(), lr=0.0)
-    return LmRun(lm, CarriedState(lm.start(rows)), optimizer, RunState(), {}, Path())
+    return LmRun(lm, CarriedLmState(lm.start(rows)), optimizer, RunState(), {}, Path())
 
 
 def test_the_state_is_carried_unless_the_window_begins_with_a_sentence() -> None:
