@@ -193,7 +193,7 @@ def test_with_dev_trains_on_both_and_keeps_the_last_weights(tone_corpus: Path, t
     assert (facts["train_utterances"], facts["dev_utterances"], facts["dev_wer"]) == (108, 0, None)
     card = (whole / "README.md").read_text()
     assert "| train | 108 |" in card
-    assert "epoch 3; dev was trained on too" in card
+    assert "epoch 3. The dev set was trained on too" in card
     last = load_file(whole / "checkpoints" / "last.safetensors")
     kept = load_file(whole / "model.safetensors")
     assert all(torch.equal(last[f"average.{name}"], tensor) for name, tensor in kept.items())
