@@ -30,7 +30,6 @@ _STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
     "grid.alpha": 0.25,
     "legend.frameon": False,
-    "text.parse_math": False,  # a text with two dollar signs is no formula
     "svg.fonttype": "none",  # text stays text: it can be searched and read aloud
     "svg.hashsalt": "asr",  # the same figure gives the same bytes
 }

@@ -143,8 +143,8 @@ def _draw_shares(axes: Axes, bins: Sequence[ReliabilityBin]) -> None:
         "o",
         color=BLUE,
         markersize=8,
+        zorder=3,  # above the axes
         clip_on=False,  # a dot at 1 is whole
-        label="bins",
     )
     axes.set_ylabel("share of words that are right")
     axes.set(xlim=(0, 1), ylim=(0, 1))

@@ -10,8 +10,7 @@ Besides the layer's own recurrence this counts the ways through the layers above
 
 Source: Bengio, Simard & Frasconi 1994; Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063.
 
-
-The picture of a diagnosis: gradients over distance in frames, and over layers.
+`draw_diagnosis` plots them over the distance in frames, and by layer.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ from asr.bundle.bundle import ModelBundle
 from asr.config import Config
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import cut_text
-from asr.errors import DependencyError, ModelError, TrainingError
+from asr.errors import ModelError, TrainingError
 from asr.features.batching import Batch, collate
-from asr.files import atomic_path
 from asr.model.acoustic import AcousticModel
 from asr.model.cells import hidden_states
 from asr.model.ctc import ctc_loss
 from asr.model.logmel import valid_frames
 from asr.model.rnn import RecurrentLayer, reversal_index, reverse
+from asr.plotting import RED, save_figure, styled_figure
 from asr.text.normalise import normalise
 from asr.text.tokens import TokenTable
 
@@ -250,7 +249,7 @@ def encode_with_states(model: AcousticModel, features: Tensor, lengths: Tensor) 
     return log_posteriors, lengths, states
 
 
-# What has shrunk below this is gone for any purpose; the axis ends here, or where the curves end before.
+# A gradient that has shrunk below this has no effect. The axis ends here, or earlier if all curves do.
 LOWEST_SHARE = 1e-12
 LINES = {"forward": "-", "backward": "--"}
 MARKERS = {"forward": ">", "backward": "<"}
@@ -258,34 +257,29 @@ ARROWS = {"forward": "→", "backward": "←"}
 
 
 def draw_diagnosis(diagnosis: Diagnosis, path: Path) -> None:
-    """Write the picture as PNG: a fresh model, the trained one, and both over layers.
+    """Write a plot of the gradients in a fresh model, in the trained one, and in both by layer.
 
-    Raises:
-        DependencyError: matplotlib is not installed.
+    Args:
+        diagnosis: what was measured.
+        path: where to write, e.g. `diagnosis.png`.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise DependencyError(f"drawing needs matplotlib ({error}); `pip install matplotlib`") from None
-
-    figure = Figure(figsize=(14, 4.5), layout="constrained")
-    fresh, trained, layers = figure.subplots(1, 3, width_ratios=(5, 5, 3.4))
-    trained.sharey(fresh)
-    _over_distance(fresh, diagnosis.fresh, diagnosis.frame_shift_s)
-    fresh.set_title("freshly initialised")
-    fresh.set_ylabel("norm of ∂loss / ∂(hidden state), relative to distance 0")
-    _over_distance(trained, diagnosis.trained, diagnosis.frame_shift_s)
-    trained.set_title("trained")
-    fresh.legend(title="layer (1 is the lowest)", ncols=2 if len(diagnosis.fresh) > 3 else 1, fontsize="small")
-    shares = [share for item in diagnosis.fresh + diagnosis.trained for share in item.by_distance if share > 0]
-    fresh.set_ylim(max(LOWEST_SHARE, 0.5 * min(shares)), 2 * max(shares))
-    _over_layers(layers, diagnosis)
-    figure.suptitle(f"{diagnosis.cell}: how far the loss's gradient reaches", fontsize="x-large")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    with styled_figure(14, 4.5) as figure:
+        fresh, trained, layers = figure.subplots(1, 3, width_ratios=(5, 5, 3.4))
+        trained.sharey(fresh)
+        _draw_distances(fresh, diagnosis.fresh, diagnosis.frame_shift_s)
+        fresh.set_title("freshly initialised")
+        fresh.set_ylabel("norm of ∂loss / ∂(hidden state), relative to distance 0")
+        _draw_distances(trained, diagnosis.trained, diagnosis.frame_shift_s)
+        trained.set_title("trained")
+        fresh.legend(title="layer (1 is the lowest)", ncols=2 if len(diagnosis.fresh) > 3 else 1, fontsize="small")
+        shares = [share for item in diagnosis.fresh + diagnosis.trained for share in item.by_distance if share > 0]
+        fresh.set_ylim(max(LOWEST_SHARE, 0.5 * min(shares)), 2 * max(shares))
+        _draw_layers(layers, diagnosis)
+        figure.suptitle(f"{diagnosis.cell}: how far the loss's gradient reaches", fontsize="large")
+        save_figure(figure, path)
 
 
-def _over_distance(axes: Axes, gradients: Sequence[StateGradients], frame_shift_s: float) -> None:
+def _draw_distances(axes: Axes, gradients: Sequence[StateGradients], frame_shift_s: float) -> None:
     from matplotlib import colormaps
 
     colours = colormaps["viridis"]
@@ -300,11 +294,11 @@ def _over_distance(axes: Axes, gradients: Sequence[StateGradients], frame_shift_
     axes.axhline(1, color="grey", linewidth=0.8)
     axes.set_xlim(left=0, right=max(1, len(gradients[0].by_distance) - 1))
     axes.set_xlabel(f"distance in frames of {1000 * frame_shift_s:g} ms")
-    axes.grid(alpha=0.3)
+    axes.grid()
 
 
-def _over_layers(axes: Axes, diagnosis: Diagnosis) -> None:
-    for name, side, colour in (("fresh", diagnosis.fresh, "tab:grey"), ("trained", diagnosis.trained, "tab:red")):
+def _draw_layers(axes: Axes, diagnosis: Diagnosis) -> None:
+    for name, side, colour in (("fresh", diagnosis.fresh, "tab:grey"), ("trained", diagnosis.trained, RED)):
         for direction in dict.fromkeys(item.direction for item in side):
             items = [item for item in side if item.direction == direction]
             axes.semilogy(
@@ -318,6 +312,6 @@ def _over_layers(axes: Axes, diagnosis: Diagnosis) -> None:
     axes.set_xticks(sorted({item.layer for item in diagnosis.trained}))
     axes.set_xlabel("layer (1 is the lowest)")
     axes.set_ylabel("norm of ∂loss / ∂(hidden state), mean of frames")
-    axes.set_title("over layers")
-    axes.grid(alpha=0.3)
+    axes.set_title("by layer")
+    axes.grid()
     axes.legend(fontsize="small")
