@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from asr.inference.recognizer import Recognizer, load
     from asr.inference.score_corpus import Scored, compare, score
     from asr.inference.stream import Partial
+    from asr.lm.estimate import NgramReport, estimate_ngram
     from asr.settings_file import load_config
     from asr.transcript.transcript import Transcript
     from asr.transcript.words import Word
@@ -34,6 +35,7 @@ __all__ = [
     "ConfigError",
     "ManifestError",
     "ModelError",
+    "NgramReport",
     "Partial",
     "Recognizer",
     "Scored",
@@ -41,6 +43,7 @@ __all__ = [
     "Word",
     "__version__",
     "compare",
+    "estimate_ngram",
     "load",
     "load_config",
     "prepare",
@@ -54,6 +57,7 @@ _HOMES = {
     "asr.inference.recognizer": ("Recognizer", "load"),
     "asr.inference.score_corpus": ("Scored", "compare", "score"),
     "asr.inference.stream": ("Partial",),
+    "asr.lm.estimate": ("NgramReport", "estimate_ngram"),
     "asr.settings_file": ("load_config",),
     "asr.transcript.transcript": ("Transcript",),
     "asr.transcript.words": ("Word",),

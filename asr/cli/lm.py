@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from asr.config import Config, TextSettings
+    from asr.config import Config
     from asr.text.tokens import TokenTable
 
 app = typer.Typer(help="Estimate language models from text.", no_args_is_help=True)
 
-_WORD_ORDER = 3
-_SHOWN = 8  # words, of a long list
+_SHOWN = 8  # words of a long list
 
 Sources = Annotated[
     list[Path],
-    typer.Argument(metavar="SRC", help="Text, one sentence a line, or manifests (.jsonl.gz); .gz is read too."),
+    typer.Argument(metavar="SRC", help="Text with a sentence a line, or manifests (.jsonl.gz); text may be .gz too."),
 ]
 
 
@@ -28,90 +26,71 @@ def ngram(
     sources: Sources,
     model: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Count this model's tokens, for its beam search; else words."),
+        typer.Option(metavar="DIR", help="A model folder: count its tokens, for its beam search; without it, words."),
     ] = None,
     words: Annotated[
-        bool, typer.Option("--words", help="With --model: words, which are its lexicon then, instead of tokens.")
+        bool, typer.Option("--words", help="With --model: count words, which become its lexicon, instead of tokens.")
     ] = False,
     order: Annotated[
         int | None,
-        typer.Option(help=f"Longest n-gram. Default: of words {_WORD_ORDER}, of tokens the model's decode.lm_order."),
+        typer.Option(help="Longest n-gram. Default: 3 words, or as many tokens as the model's decode.lm_order."),
     ] = None,
     vocabulary: Annotated[
         str | None,
-        typer.Option(
-            metavar="N|FILE", help="The N most frequent words, or those listed in FILE; others count as <unk>."
-        ),
+        typer.Option(metavar="N|FILE", help="Keep the N most frequent words, or those in FILE; others become <unk>."),
     ] = None,
     prune: Annotated[
         str,
         typer.Option(
             metavar="COUNTS",
-            help="Leave out n-grams that occur so often or less: 0,0,1 means trigrams and longer ones seen once.",
+            help="Drop n-grams seen at most this often, per order: 0,0,1 drops trigrams and longer ones seen once.",
         ),
     ] = "0",
     out: Annotated[
         Path | None, typer.Option(help="The ARPA file to write, .gz or not. Default: the model's own.")
     ] = None,
     test: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Text or manifest whose perplexity to print.")
+        Path | None, typer.Option(metavar="FILE", help="Text or manifest to print the perplexity of.")
     ] = None,
 ) -> None:
-    """Estimate a Kneser-Ney n-gram and write it as an ARPA file.
+    """Estimate an n-gram and write it as an ARPA file.
 
-    The smoothing is interpolated modified Kneser-Ney. The text is streamed: ten million words fit a small machine.
+    The smoothing is interpolated modified Kneser-Ney. The text is read as a stream, so ten million words fit a small
+    machine.
 
-    With --model, texts are normalised as the model's transcripts were, and the result is written into its folder: that
-    of tokens is what its beam search uses, that of words (--words) what it uses with the setting lm=words. Weights are
-    then chosen by `asr tune`.
+    With --model, texts are normalised as the model's transcripts were, and the n-gram is written into the model folder.
+    The beam search uses the n-gram of tokens; with the setting lm=words it uses the n-gram of words (--words). Run
+    asr tune afterwards: it chooses the weights.
     """
+    import asr
     from asr.cli.console import out as console
-    from asr.lm.arpa import write_arpa
-    from asr.lm.estimate import token_ngram
-    from asr.lm.kneser_ney import kneser_ney
-    from asr.lm.texts import read_texts, stream_texts, token_sentences
 
-    counts = _counts(prune)
-    texts: Iterable[str] = (text for source in sources for text in stream_texts(source))
-    test_texts = [] if test is None else read_texts(test)
-    tokens = None
-    if model is not None:
-        from asr.bundle.files import LANGUAGE_MODEL, WORD_LANGUAGE_MODEL
-
-        config, tokens = _model(model)
-        texts, test_texts = _normalised(texts, config.text), list(_normalised(test_texts, config.text))
-        path = out or model / (WORD_LANGUAGE_MODEL if words else LANGUAGE_MODEL)
-    elif out is not None:
-        path = out
-    else:
+    if model is None and out is None:
         raise typer.BadParameter("needed without --model", param_hint="--out")
-    if tokens is None or words:
-        unit, test_sentences = "words", [text.split() for text in test_texts]
-        known = None if vocabulary is None else _vocabulary(vocabulary, config.text if tokens else None)
-        lm = kneser_ney((text.split() for text in texts), _WORD_ORDER if order is None else order, known, counts)
-    else:
-        if vocabulary is not None:
-            raise typer.BadParameter("of a model's tokens is given; --words counts words", param_hint="--vocabulary")
-        order = config.decode.lm_order if order is None else order
-        with _LeftOut() as left_out:
-            unit, test_sentences = "tokens", token_sentences(test_texts, tokens, left_out)
-            lm = token_ngram(texts, tokens, order, counts, left_out)
-    write_arpa(lm, path)
-
-    for length, ngrams in enumerate(lm.ngrams, start=1):
-        console.print(f"{length}-grams  {len(ngrams)}")
-    console.print(f"written  {path}")
-    if tokens is not None and words:
-        from asr.decoding.word_scorer import NOT_WORDS
-        from asr.text.tokens import spellable
-
-        lexicon = [unit for (unit,) in lm.ngrams[0] if unit not in NOT_WORDS]
-        lost = sorted(set(lexicon) - set(spellable(lexicon, tokens)))
+    if vocabulary is not None and model is not None and not words:
+        raise typer.BadParameter("it is for words; a model's tokens are the vocabulary", param_hint="--vocabulary")
+    report = asr.estimate_ngram(
+        sources,
+        out,
+        model=model,
+        words=words,
+        order=order,
+        vocabulary=int(vocabulary) if vocabulary and vocabulary.isdecimal() else vocabulary,
+        prune=_counts(prune),
+        test=test,
+    )
+    if report.left_out:
+        console.print(f"left out {report.left_out} sentence{'s' * (report.left_out > 1)}; {report.left_out_reason}")
+    for length, count in enumerate(report.counts, start=1):
+        console.print(f"{length}-grams  {count}")
+    console.print(f"written  {report.path}")
+    if report.lexicon is not None:
+        lost = report.not_spelled
         shown = f" ({', '.join(lost[:_SHOWN])}{' …' if len(lost) > _SHOWN else ''})" if lost else ""
-        console.print(f"lexicon  {len(lexicon) - len(lost)} words; {len(lost)} not in the model's characters{shown}")
-    if test is not None:
-        found = lm.perplexity(test_sentences)
-        console.print(f"{test}: perplexity {found.perplexity:.2f} on {found.units} {unit}, {found.oovs} OOV")
+        console.print(f"lexicon  {report.lexicon} words; {len(lost)} not in the model's characters{shown}")
+    if report.perplexity is not None:
+        found = report.perplexity
+        console.print(f"{test}: perplexity {found.perplexity:.2f} on {found.units} {report.units}, {found.oovs} OOV")
 
 
 @app.command("rnn")
@@ -148,7 +127,7 @@ def rnn(
     from asr.cli.console import progress
     from asr.cli.train import STOPPED
     from asr.lm.rnnlm import LmUnits
-    from asr.lm.texts import encoded, read_texts
+    from asr.lm.texts import LeftOut, encoded, normalised, read_texts
     from asr.settings_file import parse_rnnlm_settings
     from asr.training.lm_trainer import train_lm
     from asr.training.reports import LmEpoch, LmStart, LmStep
@@ -164,7 +143,7 @@ def rnn(
         from asr.bundle.files import RNN_LM_FOLDER
 
         config, tokens = _model(model)
-        texts, dev_texts = (list(_normalised(part, config.text)) for part in (texts, dev_texts))
+        texts, dev_texts = (list(normalised(part, config.text)) for part in (texts, dev_texts))
         folder = out or model / RNN_LM_FOLDER
     elif out is not None:
         folder = out
@@ -175,8 +154,10 @@ def rnn(
         train, dev_sentences = ([units.encode_words(text) for text in part] for part in (texts, dev_texts))
     else:
         units = LmUnits.of_tokens(tokens)
-        with _LeftOut() as left_out:
-            train, dev_sentences = (list(encoded(part, tokens, left_out)) for part in (texts, dev_texts))
+        left_out = LeftOut()
+        train, dev_sentences = (list(encoded(part, tokens, left_out)) for part in (texts, dev_texts))
+        if left_out.count:
+            console.print(str(left_out))
 
     reports = train_lm(settings, units, train, dev_sentences, folder, resume=resume)
     start = next(reports)
@@ -215,53 +196,9 @@ def _counts(prune: str) -> list[int]:
         raise typer.BadParameter(f"{prune!r} should be counts, such as 0,0,1", param_hint="--prune") from None
 
 
-def _vocabulary(given: str, settings: TextSettings | None) -> int | list[str]:
-    """Return how many words there are, or the words of a file, normalised if settings are given, and `<unk>`."""
-    from asr.lm.ngram import UNKNOWN
-    from asr.lm.texts import stream_texts
-    from asr.text.normalise import normalise
-
-    if given.isdecimal():
-        return int(given)
-    lines = (line if settings is None else normalise(line, settings) for line in stream_texts(given))
-    return [UNKNOWN, *(word for line in lines for word in line.split())]
-
-
 def _model(folder: Path) -> tuple[Config, TokenTable]:
     from asr.bundle.files import TOKENS
     from asr.bundle.settings import load_settings
     from asr.text.tokens import load_tokens
 
     return load_settings(folder), load_tokens(folder / TOKENS)
-
-
-def _normalised(texts: Iterable[str], settings: TextSettings) -> Iterator[str]:
-    """Yield texts as the model's transcripts are written.
-
-    What that empties was never said: as a sentence it would teach that nothing often is.
-    """
-    from asr.text.normalise import normalise
-
-    return filter(None, (normalise(text, settings) for text in texts))
-
-
-class _LeftOut:
-    """Counts the sentences that a model cannot spell, and says at the end how many and what is wrong with the first."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.first: Exception | None = None
-
-    def __enter__(self) -> _LeftOut:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        from asr.cli.console import out as console
-
-        if self.count:
-            sentences = "sentence" if self.count == 1 else "sentences"
-            console.print(f"left out {self.count} {sentences}; {self.first}", markup=False)
-
-    def __call__(self, error: Exception) -> None:
-        self.count += 1
-        self.first = self.first or error

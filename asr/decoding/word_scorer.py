@@ -51,7 +51,7 @@ from torch import Tensor
 
 from asr.decoding.ngram_scorer import backoff_table
 from asr.errors import LanguageModelError, TokenError
-from asr.lm.ngram import SENTENCE_END, SENTENCE_START, UNKNOWN, NgramLm
+from asr.lm.ngram import MARKS, SENTENCE_END, UNKNOWN, NgramLm
 from asr.text.tokens import BLANK, SPACE, TokenTable, characters, spellable
 
 BETWEEN, OUTSIDE = 0, 1
@@ -122,7 +122,6 @@ def build_trie(words: Sequence[str], tokens: TokenTable) -> Trie:
 
 
 _IMPOSSIBLE = float("-inf")
-NOT_WORDS = {SENTENCE_START, SENTENCE_END, UNKNOWN}
 
 
 class WordState(NamedTuple):
@@ -174,7 +173,7 @@ class WordNgramScorer:
         self._ngram, self._units = backoff_table(lm)
         self._tokens, self._oov_penalty = tokens, oov_penalty
         if words is None:
-            words = spellable((word for word in self._units if word not in NOT_WORDS), tokens)
+            words = spellable((word for word in self._units if word not in MARKS), tokens)
         self.words = tuple(dict.fromkeys(words))
         if not self.words:
             raise LanguageModelError(

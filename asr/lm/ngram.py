@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SENTENCE_START, SENTENCE_END, UNKNOWN = "<s>", "</s>", "<unk>"
+MARKS = frozenset({SENTENCE_START, SENTENCE_END, UNKNOWN})  # units of a model over words that are no words
 
 # How ARPA files write the logarithm of zero, as for `<s>`, which is never predicted.
 LOG10_ZERO = -99.0

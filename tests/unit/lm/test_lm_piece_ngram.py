@@ -24,7 +24,7 @@ def table() -> PieceTable:
 
 
 def test_the_units_are_the_pieces(table: PieceTable) -> None:
-    assert token_sentences(["newest low", "dew"], table) == [["▁newest", "▁low"], ["▁", "d", "e", "w"]]
+    assert list(token_sentences(["newest low", "dew"], table)) == [["▁newest", "▁low"], ["▁", "d", "e", "w"]]
 
 
 def test_every_piece_has_a_probability_and_nothing_else_has(table: PieceTable) -> None:

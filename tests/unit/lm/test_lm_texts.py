@@ -43,5 +43,5 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(LanguageModelError, match=r"latin\.txt:1: not UTF-8 .* save the text as UTF-8"):
         read_texts(tmp_path / "latin.txt")
     (tmp_path / "empty.txt").write_text("\n \n")
-    with pytest.raises(LanguageModelError, match=r"empty\.txt: holds no sentence"):
+    with pytest.raises(LanguageModelError, match=r"empty\.txt: there is no sentence in it"):
         read_texts(tmp_path / "empty.txt")

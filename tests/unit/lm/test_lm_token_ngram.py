@@ -16,7 +16,7 @@ TABLE = TokenTable.from_texts(["ab c"])
 
 def test_units_are_the_symbols_with_the_space_made_visible() -> None:
     assert token_units(TABLE) == ["", "▁", "a", "b", "c"]
-    assert token_sentences(["a b", "", "cab"], TABLE) == [["a", "▁", "b"], [], ["c", "a", "b"]]
+    assert list(token_sentences(["a b", "", "cab"], TABLE)) == [["a", "▁", "b"], [], ["c", "a", "b"]]
 
 
 def test_every_token_has_a_probability_and_nothing_else_has() -> None:
