@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from asr.config import Config
+    from asr.corpus.check import DataReport, check
+    from asr.corpus.pack import PackReport, pack
     from asr.corpus.recipes import prepare
     from asr.errors import AsrError, AudioError, ConfigError, ManifestError, ModelError
     from asr.inference.recognizer import Recognizer, load
@@ -33,25 +35,31 @@ __all__ = [
     "AudioError",
     "Config",
     "ConfigError",
+    "DataReport",
     "ManifestError",
     "ModelError",
     "NgramReport",
+    "PackReport",
     "Partial",
     "Recognizer",
     "Scored",
     "Transcript",
     "Word",
     "__version__",
+    "check",
     "compare",
     "estimate_ngram",
     "load",
     "load_config",
+    "pack",
     "prepare",
     "score",
 ]
 
 _HOMES = {
     "asr.config": ("Config",),
+    "asr.corpus.check": ("DataReport", "check"),
+    "asr.corpus.pack": ("PackReport", "pack"),
     "asr.corpus.recipes": ("prepare",),
     "asr.errors": ("AsrError", "AudioError", "ConfigError", "ManifestError", "ModelError"),
     "asr.inference.recognizer": ("Recognizer", "load"),

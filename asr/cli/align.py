@@ -53,10 +53,10 @@ def _align_manifest(model: Path, manifest: Path, accelerator: Accelerator) -> No
 
     import asr
     from asr.cli.console import progress
-    from asr.corpus.manifest import read_manifest
+    from asr.corpus.manifest import load_manifest
     from asr.inference.text_alignment import align_cuts
 
-    cuts = read_manifest(manifest).to_eager()
+    cuts = load_manifest(manifest)
     utterances = []
     with progress("align", len(cuts)) as advance:
         for aligned in align_cuts(asr.load(model, accelerator=accelerator).decoder, cuts):

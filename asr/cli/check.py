@@ -1,4 +1,4 @@
-"""`asr check`: what a data folder holds and what is wrong with it."""
+"""`asr check`: what a data folder holds and what is wrong with it, as text."""
 
 from __future__ import annotations
 
@@ -33,28 +33,20 @@ def check(
     Every recording is decoded. Settings say how transcripts are normalised and which lengths are fit. The exit
     status is 1 if anything is wrong that --out does not mend.
     """
+    import asr
     from asr.cli.console import out as console
     from asr.cli.console import progress
-    from asr.corpus.check import check_data, data_manifests, without_problems
-    from asr.corpus.limits import training_limits
-    from asr.corpus.manifest import write_manifest
-    from asr.settings_file import load_config
 
-    settings = load_config(config, overrides or [])
-    manifests = data_manifests(data)
-    total = sum(1 for cuts in manifests.values() for _ in cuts)
-    with progress("check", total) as advance:
-        report = check_data(
-            manifests, text=settings.text, limits=training_limits(settings), on_utterance=lambda: advance(1)
-        )
-    console.print(render(report), markup=False, highlight=False)
+    report = asr.check(data, config=asr.load_config(config, overrides or []), out=out, progress=progress)
+    console.print(render(report))
     if out is not None:
         console.print()
-        for split, cuts in manifests.items():
-            path = out / f"{split}.jsonl.gz"
-            write_manifest(without_problems(cuts, split, report), path)
-            console.print(f"written  {path}", markup=False, highlight=False, soft_wrap=True)
-    if any(problem.place is None or out is None for problem in report.problems):
+        for path in report.written.values():
+            console.print(f"written  {path}")
+        for split in report.splits:
+            if split not in report.written:
+                console.print(f"not written: {split}, in which every utterance has a fault")
+    if report.unmended:
         raise typer.Exit(1)
 
 

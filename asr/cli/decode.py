@@ -29,12 +29,12 @@ def decode(
     import asr
     from asr.cli.console import progress
     from asr.cli.options import decode_settings, hotword_bonuses
-    from asr.corpus.manifest import read_manifest
+    from asr.corpus.manifest import load_manifest
     from asr.inference.decode_corpus import decode_cuts, write_decode_folder, write_run
     from asr.inference.decoder import Search
     from asr.scoring.decode_folder import check_ids
 
-    cuts = read_manifest(manifest).to_eager()
+    cuts = load_manifest(manifest)
     check_ids([cut.id for cut in cuts], out)  # and that there is room for the result, before the work and not after it
     out.mkdir(parents=True, exist_ok=True)
     decoder = asr.load(model, accelerator=accelerator, decode=decode_settings(overrides)).decoder

@@ -43,7 +43,7 @@ def tune(
     from asr.bundle.settings import save_calibration, save_decoder
     from asr.cli.console import progress
     from asr.cli.options import decode_settings
-    from asr.corpus.manifest import read_manifest
+    from asr.corpus.manifest import load_manifest
     from asr.errors import ModelError, ScoringError
     from asr.files import write_text
     from asr.scoring.calibration import score_calibration
@@ -58,7 +58,7 @@ def tune(
     if decoder.bundle.config.decode.lm == "tokens" and decoder.bundle.lm_path is None:
         raise ModelError(f"{model}: no language model to weigh; `asr lm ngram TEXT --model {model}` estimates one")
     require_language_models(decoder)
-    cuts = read_manifest(manifest).to_eager()
+    cuts = load_manifest(manifest)
     batches = []
     with progress("log-posteriors", len(cuts)) as advance:
         for batch in run_network(decoder, cuts):

@@ -1,4 +1,4 @@
-"""Audio files and cuts → waveforms, whole. Long recordings are read block by block: `blocks.py`."""
+"""A cut → its waveform, whole. `asr/audio/blocks.py` reads long recordings block by block."""
 
 from __future__ import annotations
 
@@ -13,21 +13,27 @@ from asr.audio.resample import resample
 from asr.audio.sound_file import UNUSABLE, read_audio, usable
 from asr.errors import AudioError, UtteranceAudioError
 
-# Of lhotse's kinds of sources those that hold audio; others are shell commands and addresses.
+# Kinds of lhotse's sources that hold audio. The others are shell commands and addresses.
 _SOURCES = ("file", "memory", "shar")
 
 
-def load_cut(cut: Any, sample_rate_hz: int) -> NDArray[np.float32]:
-    """Return the samples of a lhotse cut as `(sample,)` mono float32 at `sample_rate_hz`.
+def load_cut(cut: Any, sample_rate_hz: int | None = None) -> NDArray[np.float32]:
+    """Return the samples of a lhotse cut as `(sample,)` mono float32.
 
-    A cut of a plain file is read here; lhotse reads the rest: archives, mixed or transformed cuts. A manifest is data:
-    commands in it are not run, and nothing is fetched from the network.
+    A cut of a plain file is read here. lhotse reads the others: archives, mixed or transformed cuts. A manifest is
+    data: commands in it are not run, and nothing is fetched from the network.
+
+    Args:
+        cut: what to read.
+        sample_rate_hz: rate of the samples; None keeps the recording's.
 
     Raises:
         UtteranceAudioError: the audio cannot be read; the message names the cut.
     """
-    path = _plain_file(cut)
     try:
+        if not cut.has_recording:
+            raise AudioError("it has no recording")
+        path = _plain_file(cut)
         if path is not None:
             waveform, rate = read_audio(path, start_s=cut.start, duration_s=cut.duration)
             waveform = waveform[_channels(cut, path, len(waveform))]
@@ -36,22 +42,22 @@ def load_cut(cut: Any, sample_rate_hz: int) -> NDArray[np.float32]:
             waveform, rate = np.atleast_2d(np.asarray(cut.load_audio(), dtype=np.float32)), cut.sampling_rate
             if waveform.size == 0 or not usable(waveform).all():
                 raise AudioError(f"no samples, or samples that are {UNUSABLE}")
+        return resample(mix_down(waveform), rate, sample_rate_hz or cut.sampling_rate)
     except AudioError as error:
         raise UtteranceAudioError(f"utterance {cut.id}: {error}") from None
     except Exception as error:  # lhotse's backends raise whatever the library beneath them does
         reason = str(error).partition("\n")[0].removesuffix(" Details:")
         raise UtteranceAudioError(f"utterance {cut.id}: lhotse cannot load its audio ({reason})") from error
-    return resample(mix_down(waveform), rate, sample_rate_hz)
 
 
 def _refuse_foreign_sources(manifest: Any) -> None:
-    """Refuse audio that lhotse would get from a shell command or the network, wherever in the manifest it stands."""
+    """Refuse audio that lhotse would get from a shell command or the network, wherever the manifest names it."""
     values = manifest.values() if isinstance(manifest, dict) else manifest if isinstance(manifest, list) else ()
     for source in manifest.get("sources", ()) if isinstance(manifest, dict) else ():
         if source["type"] not in _SOURCES:
             raise AudioError(
-                f"its audio is to come from a source of type {source['type']!r} ({source['source']}), which is not "
-                "used; write the audio to a file first"
+                f"its audio source is of type {source['type']!r} ({source['source']}), which is not used; "
+                "write the audio to a file first"
             )
     for value in values:
         _refuse_foreign_sources(value)
@@ -72,5 +78,5 @@ def _channels(cut: Any, path: Path, channels_in_file: int) -> list[int]:
     in_source = list(cut.recording.sources[0].channels)
     rows = [in_source.index(channel) for channel in wanted if channel in in_source]
     if len(rows) != len(wanted) or max(rows) >= channels_in_file:
-        raise AudioError(f"{path}: channel {wanted} was asked for, but the file has {channels_in_file}")
+        raise AudioError(f"{path}: the cut is of channels {wanted}, but the file has {channels_in_file} channels")
     return rows

@@ -1,8 +1,8 @@
-"""TODO asr/corpus/limits.py."""
+"""Which utterances can be trained on: one rule for `asr check`, for training's first pass and for its batches."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from asr.config import Config, TextSettings
@@ -13,60 +13,52 @@ MIN_UTTERANCE_S = 0.1
 
 @dataclass(frozen=True)
 class Limits:
-    """What an utterance must fulfil."""
+    """What an utterance must keep to, so that it can be trained on."""
 
+    text: TextSettings
     max_s: float
     frame_shift_s: float  # audio time of an output frame
-    pace: float = 1.0  # how many times as fast training plays each utterance at least
+    pace: float = 1.0  # training plays each utterance at least this many times as fast
     min_s: float = MIN_UTTERANCE_S
+    pieces: TokenTable | None = None  # if tokens are sub-word pieces: their table, once it is learnt
+
+    def fault(self, duration_s: float, transcript: str) -> str | None:
+        """Return the first reason why an utterance cannot be trained on; None if it can. See `faults`."""
+        return next(self.faults(duration_s, transcript), None)
+
+    def faults(self, duration_s: float, transcript: str) -> Iterator[str]:
+        """Yield why an utterance with this normalised transcript cannot be trained on; nothing if it can.
+
+        The transcript must not be empty. The audio must be neither too long nor too short. It must have as many output
+        frames as CTC needs for the transcript's tokens. With fewer, no path spells the transcript: the loss is infinite
+        and its gradient not a number. Until the pieces are learnt, a text passes if any pieces could spell it in time.
+        """
+        if not transcript:
+            yield "its transcript is empty"
+        if duration_s > self.max_s:
+            yield f"too long: {duration_s:g} s, training.max_utterance_s is {self.max_s:g}"
+        if duration_s < self.min_s:
+            yield f"too short: {duration_s:g} s, at least {self.min_s:g} s are needed"
+        frames = int(duration_s / self.pace / self.frame_shift_s)
+        needed, is_exact = min_frames(fewest_tokens(transcript, self.text)), self.text.tokens == "characters"
+        # Pieces spell the text with a space before it, at most as many as its characters.
+        if self.pieces and needed <= frames < min_frames(f" {transcript}"):
+            needed, is_exact = min_frames(self.pieces.encode(transcript)), True
+        if frames < needed:
+            least = "" if is_exact else "at least "
+            yield f"too short for its transcript: {frames} output frames, CTC needs {least}{needed}"
+
+    def fastest_pace(self, duration_s: float, tokens: Sequence[object]) -> float:
+        """Return how many times as fast an utterance may be played, so that its frames are enough for its tokens."""
+        return duration_s / (self.frame_shift_s * max(1, min_frames(tokens)))
 
 
 def training_limits(config: Config) -> Limits:
     """Return what training with these settings asks of an utterance."""
     return Limits(
+        text=config.text,
         max_s=config.training.max_utterance_s,
         frame_shift_s=config.model.subsampling * config.features.hop_ms / 1000,
-        # Where a faster one does not fit, a slower one is drawn; but at its own an utterance must fit in any case.
+        # Training draws a slower pace where a faster one does not fit. At its slowest every utterance must fit.
         pace=max(1.0, min(config.augment.speeds) * min(config.augment.tempos)),
     )
-
-
-def frames_and_need(duration_s: float, tokens: Sequence[object], frame_shift_s: float) -> tuple[int, int]:
-    """Return an utterance's output frames and the fewest that CTC needs for its transcript's tokens.
-
-    With fewer than it needs, no path spells the transcript: the loss is infinite and its gradient not a number.
-    """
-    return int(duration_s / frame_shift_s), min_frames(tokens)
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Which utterances can be trained on."""
-
-    text: TextSettings
-    limits: Limits
-    pieces: TokenTable | None = None  # once they are known, if tokens are sub-word pieces
-
-    def fault(self, duration_s: float, transcript: str) -> str | None:
-        """Return why an utterance with this normalised transcript cannot be trained on; None if it can.
-
-        Its transcript must not be empty, its length must be within `limits.min_s` and `limits.max_s`, and it must have
-        as many output frames as CTC needs for its transcript (tokens plus one blank between equal neighbours): the loss
-        would be infinite and its gradient not a number. Before the pieces are known, what some pieces might spell in
-        time is let through.
-        """
-        if not transcript:
-            return "its transcript is empty"
-        if duration_s > self.limits.max_s:
-            return f"{duration_s:.1f} s is over training.max_utterance_s"
-        if duration_s < self.limits.min_s:
-            return f"{duration_s:.3f} s is under {self.limits.min_s:g} s"
-        frames, needed = frames_and_need(
-            duration_s / self.limits.pace, fewest_tokens(transcript, self.text), self.limits.frame_shift_s
-        )
-        # Pieces spell the text with a space before it, at most as many as its characters.
-        if self.pieces and needed <= frames < min_frames(f" {transcript}"):
-            needed = min_frames(self.pieces.encode(transcript))
-        if frames < needed:
-            return f"{frames} output frames are too few for its transcript, which needs {needed}"
-        return None

@@ -1,28 +1,31 @@
-"""Manifests: JSON lines of lhotse cuts. A cut says where an utterance's audio lies, its text, its speaker."""
+"""Manifests: JSON lines of lhotse cuts. A cut says where an utterance's audio is, its text and its speaker.
+
+A data folder holds a manifest or a Shar folder (`shar.py`) for each split.
+"""
 
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
-from lhotse.cut import Cut, MultiCut
+from lhotse.cut import Cut, MixedCut, MultiCut
+from lhotse.cut.data import DataCut
 from lhotse.serialization import decode_json_line, deserialize_item
 
 from asr.audio.sound_file import audio_info
 from asr.config import TextSettings
 from asr.corpus.shar import Shard, find_shards, in_tar
 from asr.errors import ManifestError
-from asr.files import atomic_path
+from asr.files import atomic_path, read_raw_lines
 from asr.text.normalise import normalise
 
 Parsed = TypeVar("Parsed")
@@ -30,13 +33,14 @@ Parsed = TypeVar("Parsed")
 SPLITS = ("train", "dev", "test")
 _SUFFIXES = (".jsonl", ".jsonl.gz")
 _PLAIN_CUTS = ("MonoCut", "MultiCut")
-_BUFFER_BYTES = 1 << 20
-# How far a cut may run past its recording's end before that is an error: tables round times to hundredths.
+# A cut may run this far past its recording's end, because tables round times to hundredths.
 _OVERRUN_S = 0.025
+# Times beyond 30 years are broken numbers.
+_MOST_S = 1e9
 
 
 class Entry(NamedTuple):
-    """What a manifest's line says of an utterance without its audio: enough to survey a corpus."""
+    """What a manifest's line says about an utterance without its audio: enough to survey a corpus."""
 
     id: str
     duration_s: float
@@ -44,7 +48,7 @@ class Entry(NamedTuple):
 
 
 class _Shards:
-    """The cuts of one or several files of JSON lines, read afresh on each pass; a bad line is named."""
+    """The cuts of files of JSON lines, read anew on each pass."""
 
     def __init__(self, shards: Sequence[Shard]) -> None:
         self.shards = shards
@@ -61,12 +65,38 @@ class _Shards:
 def read_manifest(*paths: str | Path) -> CutSet:
     """Return the cuts of `.jsonl` or `.jsonl.gz` manifests, or of folders of lhotse's Shar format, one after the other.
 
-    Nothing is kept in memory: each pass over the cuts reads the files again.
+    The cuts are not kept in memory: each pass over them reads the files again.
 
     Raises:
-        ManifestError: a file is missing, empty or does not begin with a cut; later: a line is malformed.
+        ManifestError: a file is missing, empty or does not begin with a cut. On a pass: a line is malformed.
     """
     return CutSet(_Shards([shard for path in paths for shard in _shards(Path(path))]))
+
+
+def load_manifest(*paths: str | Path) -> CutSet:
+    """Return the cuts of manifests or Shar folders in memory, for work that looks utterances up by their ids.
+
+    Raises:
+        ManifestError: as `read_manifest`, or two utterances have the same id.
+    """
+    return CutSet(list(distinct(read_manifest(*paths), " and ".join(map(str, paths)))))
+
+
+def distinct(cuts: Iterable[Cut], where: str | Path = "") -> Iterator[Cut]:
+    """Yield cuts and refuse the second one with the same id; `where` names their origin in the error.
+
+    Raises:
+        ManifestError: two utterances have the same id.
+    """
+    ids: set[str] = set()
+    for cut in cuts:
+        if cut.id in ids:
+            origin = f"{where}: " if str(where) else ""
+            raise ManifestError(
+                f"{origin}two utterances have the id {cut.id!r}; ids name utterances, so they must differ"
+            )
+        ids.add(cut.id)
+        yield cut
 
 
 def _shards(path: Path) -> list[Shard]:
@@ -87,10 +117,10 @@ def _shards(path: Path) -> list[Shard]:
 
 
 def find_split(data: Path, split: str) -> Path:
-    """Return where a data folder keeps a split: in the manifest `train.jsonl.gz`, or else in the Shar folder `train`.
+    """Return where a data folder keeps a split: the manifest `train.jsonl.gz`, or else the Shar folder `train`.
 
     Raises:
-        ManifestError: neither is there.
+        ManifestError: neither exists.
     """
     manifest, folder = data / f"{split}.jsonl.gz", data / split
     if manifest.is_file():
@@ -102,8 +132,26 @@ def find_split(data: Path, split: str) -> Path:
     )
 
 
+def find_splits(data: Path) -> dict[str, Path]:
+    """Return the manifests and Shar folders of a data folder by split; or the one that `data` itself is, by its name.
+
+    Raises:
+        ManifestError: there is none.
+    """
+    if not data.is_dir() or next(data.glob("cuts*.jsonl*"), None):
+        return {Path(os.path.abspath(data)).name.partition(".")[0]: data}
+    found = {}
+    for split in SPLITS:
+        with suppress(ManifestError):
+            found[split] = find_split(data, split)
+    if not found:
+        names = ", ".join(f"{split}.jsonl.gz" for split in SPLITS)
+        raise ManifestError(f"{data}: holds none of {names}, nor Shar folders of those names")
+    return found
+
+
 def entries(cuts: Iterable[Cut]) -> Iterator[Entry]:
-    """Yield what a survey needs of each cut; of a manifest without making the cuts, which takes several times longer.
+    """Yield what a survey needs of each cut. A manifest's cuts are not made, which would take several times longer.
 
     Raises:
         ManifestError: a line is malformed.
@@ -120,7 +168,7 @@ def entry_of(cut: Cut) -> Entry:
 def shuffle_shards(cuts: CutSet, rng: np.random.Generator) -> CutSet:
     """Return the cuts of a Shar folder with its shards in an order drawn by `rng`; a plain manifest is one shard.
 
-    Cuts that went through `filter` or the like keep their order: shuffle before.
+    Cuts that went through `filter` or the like keep their order, so shuffle first.
     """
     if not isinstance(cuts.data, _Shards):
         return cuts
@@ -135,16 +183,10 @@ def write_manifest(cuts: Iterable[Cut], path: str | Path) -> None:
         ManifestError: there are no cuts, or two have the same id.
     """
     path = Path(path)
-    lines: dict[str, str] = {}
-    for cut in cuts:
-        if cut.id in lines:
-            raise ManifestError(
-                f"{path}: two utterances have the id {cut.id!r}; ids name utterances, so they must differ"
-            )
-        lines[cut.id] = json.dumps(cut.to_dict(), ensure_ascii=False) + "\n"
+    lines = [json.dumps(cut.to_dict(), ensure_ascii=False) + "\n" for cut in distinct(cuts, path)]
     if not lines:
-        raise ManifestError(f"{path}: not written, since it would hold no utterances")
-    data = "".join(lines.values()).encode()
+        raise ManifestError(f"{path}: not written, because it would hold no utterances")
+    data = "".join(lines).encode()
     with atomic_path(path) as temporary:
         temporary.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
 
@@ -213,8 +255,12 @@ def cut_text(cut: Cut) -> str:
 
 
 def transcripts(cuts: Iterable[Cut], settings: TextSettings) -> dict[str, str]:
-    """Return each utterance's normalised transcript, by utterance id."""
-    return {cut.id: normalise(cut_text(cut), settings) for cut in cuts}
+    """Return each utterance's normalised transcript, by utterance id.
+
+    Raises:
+        ManifestError: two utterances have the same id.
+    """
+    return {cut.id: normalise(cut_text(cut), settings) for cut in distinct(cuts)}
 
 
 def cut_speaker(cut: Cut) -> str:
@@ -230,31 +276,64 @@ def cut_speaker(cut: Cut) -> str:
 
 
 def _read_lines(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterator[Parsed]:
-    """Yield what `parse` makes of each line's JSON; a bad line is named."""
-    number = 0
+    """Yield what `parse` makes of each line's JSON.
+
+    Raises:
+        ManifestError: the file is damaged, or a line is no cut or holds an impossible value; the message names it.
+    """
+    for number, line in enumerate(read_raw_lines(path, ManifestError, "the manifest"), 1):
+        if line.isspace():
+            continue
+        try:
+            content = decode_json_line(line)
+            if b"\\ud" in line or b"\\uD" in line:
+                _refuse_half_characters(content)
+            parsed = parse(content)
+        except ManifestError as error:
+            raise ManifestError(f"{path}:{number}: {error}") from None
+        except Exception as error:  # lhotse and its JSON decoder raise many kinds
+            raise ManifestError(f"{path}:{number}: not a lhotse cut ({type(error).__name__}: {error})") from None
+        yield parsed
+
+
+def _refuse_half_characters(line: Any) -> None:
+    """Refuse half a surrogate pair, which JSON can escape but no text can hold."""
     try:
-        with _open_binary(path) as lines:
-            for number, line in enumerate(lines, 1):  # noqa: B007 (named in the error below)
-                if not line.isspace():
-                    yield parse(decode_json_line(line))
-    except (OSError, EOFError, zlib.error) as error:
-        raise ManifestError(f"{path}: damaged after line {number} ({error}); write it again") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ManifestError(f"{path}:{number}: not a lhotse cut ({type(error).__name__}: {error})") from None
-
-
-def _open_binary(path: Path) -> BinaryIO:
-    if path.suffix == ".gz":
-        # A GzipFile's own line reading is slow; a buffer of its own in front is not.
-        return cast(BinaryIO, io.BufferedReader(gzip.open(path, "rb"), _BUFFER_BYTES))
-    return path.open("rb")
+        json.dumps(line, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):x}"
+        raise ManifestError(f"{half} is half a surrogate pair, which is no character; write the text again") from None
 
 
 def _cut(line: dict[str, Any]) -> Cut:
     cut = deserialize_item(line)
     if not isinstance(cut, Cut):
         raise ValueError(f"a {type(cut).__name__}, not a cut")
+    _require_text("id", cut.id)
+    for part in [track.cut for track in cut.tracks] if isinstance(cut, MixedCut) else [cut]:
+        if isinstance(part, DataCut):
+            _check_part(part)
+    _require_seconds("duration", cut.duration)
     return cut
+
+
+def _check_part(cut: DataCut) -> None:
+    """Refuse values of a cut of one recording that would only fail later, far from the line that holds them."""
+    _require_seconds("start", cut.start)
+    _require_seconds("duration", cut.duration)
+    for supervision in cut.supervisions:
+        _require_seconds("supervision's start", supervision.start, least=-_MOST_S)
+        if supervision.text is not None:
+            _require_text("text", supervision.text)
+    if cut.has_recording:
+        recording = cut.recording
+        _require_count("recording's sampling_rate", recording.sampling_rate)
+        _require_count("recording's num_samples", recording.num_samples)
+        _require_seconds("recording's duration", recording.duration)
+        for source in recording.sources:
+            _require_text("source's type", source.type)
+            if source.type == "file":
+                _require_text("source", source.source)
 
 
 def _cut_in_tar(tar: Path, line: dict[str, Any]) -> Cut:
@@ -266,4 +345,27 @@ def _entry(line: dict[str, Any]) -> Entry:
     supervisions: list[dict[str, Any]] = line.get("supervisions", []) if line.get("type") in _PLAIN_CUTS else []
     if len(supervisions) != 1:
         return entry_of(_cut(line))
-    return Entry(line["id"], line["duration"], supervisions[0].get("text") or "")
+    utterance_id, duration_s, text = line["id"], line["duration"], supervisions[0].get("text")
+    _require_text("id", utterance_id)
+    _require_seconds("duration", duration_s)
+    if text is not None:
+        _require_text("text", text)
+    return Entry(utterance_id, duration_s, text or "")
+
+
+def _require_text(name: str, value: Any) -> None:
+    _require(isinstance(value, str), name, value, "a text")
+
+
+def _require_seconds(name: str, value: Any, *, least: float = 0.0) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    _require(is_number and least <= value <= _MOST_S, name, value, f"a number of seconds from {least:g} to {_MOST_S:g}")
+
+
+def _require_count(name: str, value: Any) -> None:
+    _require(isinstance(value, int) and value > 0, name, value, "a whole number above 0")
+
+
+def _require(holds: bool, name: str, value: Any, needed: str) -> None:
+    if not holds:
+        raise ManifestError(f"its {name} is {value!r:.80}, but {needed} is needed; mend the line or take it out")

@@ -22,7 +22,7 @@ from asr.features.augment import Draw, draw_pace, perturb_speed
 from asr.features.conditions import conditions_of, perturb_conditions
 from asr.features.sampling import group_by_padded_size, shuffled_batches
 from asr.text.normalise import normalise
-from asr.text.tokens import TokenTable, min_frames
+from asr.text.tokens import TokenTable
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -143,7 +143,7 @@ def training_batches(
     """
     draw = Draw(config.training.seed, epoch)
     conditions = conditions_of(config)
-    frame_shift_s = training_limits(config).frame_shift_s
+    limits = training_limits(config)
     micro_batch_s = config.training.micro_batch_s
     slowest = min(config.augment.speeds) * min(config.augment.tempos)
     steps = shuffled_batches(cuts, _duration_s, config.training.batch_s, draw)
@@ -152,7 +152,7 @@ def training_batches(
         waveforms, tempos = [], []
         for cut, transcript in batch:
             waveform = load_cut(cut, config.features.sample_rate_hz)
-            fastest = cut.duration / (frame_shift_s * max(1, min_frames(transcript)))
+            fastest = limits.fastest_pace(cut.duration, transcript)
             speed, tempo = draw_pace(config.augment, fastest, draw.of(cut.id))
             faster = perturb_speed(waveform, speed)
             waveforms.append(torch.from_numpy(perturb_conditions(faster, conditions, draw.of(cut.id))))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from asr.config import Config
-from asr.corpus.limits import Rule, training_limits
+from asr.corpus.limits import Limits, training_limits
 from asr.corpus.manifest import entries, entry_of
 from asr.errors import TrainingError
 from asr.features.batching import Batch
@@ -42,14 +42,14 @@ class Survey:
     audio_s: float
     skipped: dict[str, str]  # utterance id → reason, of the first MOST_NAMED
     skipped_utterances: int
-    rule: Rule
+    limits: Limits
     checksum: int  # of all lines in their order
 
 
 def is_usable(survey: Survey, cut: Cut) -> bool:
     """Return whether the survey kept the utterance."""
     entry = entry_of(cut)
-    return survey.rule.fault(entry.duration_s, normalise(entry.text, survey.rule.text)) is None
+    return survey.limits.fault(entry.duration_s, normalise(entry.text, survey.limits.text)) is None
 
 
 def survey_training_cuts(cuts: Iterable[Cut], config: Config) -> Survey:
@@ -59,19 +59,19 @@ def survey_training_cuts(cuts: Iterable[Cut], config: Config) -> Survey:
         TrainingError: nothing usable is left.
         ConfigError, TokenError: see `train_pieces`.
     """
-    rule = Rule(config.text, training_limits(config))
+    limits = training_limits(config)
     if config.text.tokens == "characters":
         characters = _Characters()
-        count = _count(cuts, rule, characters.learn)
+        count = _count(cuts, limits, characters.learn)
         tokens = TokenTable.from_texts(characters.seen)
     else:
         words: Counter[str] = Counter()
-        _count(cuts, rule, lambda transcript: words.update(transcript.split()))
+        _count(cuts, limits, lambda transcript: words.update(transcript.split()))
         tokens = train_pieces(words, config.text)
-        rule = replace(rule, pieces=tokens)
-        count = _count(cuts, rule, lambda _: None)
+        limits = replace(limits, pieces=tokens)
+        count = _count(cuts, limits, lambda _: None)
     return Survey(
-        tokens, count.utterances, count.audio_s, count.skipped, count.skipped_utterances, rule, count.checksum
+        tokens, count.utterances, count.audio_s, count.skipped, count.skipped_utterances, limits, count.checksum
     )
 
 
@@ -99,14 +99,14 @@ class _Count:
     checksum: int = 0
 
 
-def _count(cuts: Iterable[Cut], rule: Rule, learn: Callable[[str], object]) -> _Count:
-    """Count what the rule keeps and give each transcript kept to `learn`."""
+def _count(cuts: Iterable[Cut], limits: Limits, learn: Callable[[str], object]) -> _Count:
+    """Count the utterances within the limits and give the transcript of each to `learn`."""
     count = _Count()
     for utterance_id, duration_s, text in entries(cuts):
         line = f"{utterance_id}\t{duration_s}\t{text}\n".encode(errors="surrogatepass")
         count.checksum = zlib.crc32(line, count.checksum)
-        transcript = normalise(text, rule.text)
-        fault = rule.fault(duration_s, transcript)
+        transcript = normalise(text, limits.text)
+        fault = limits.fault(duration_s, transcript)
         if fault is None:
             learn(transcript)
             count.utterances += 1

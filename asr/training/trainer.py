@@ -24,7 +24,7 @@ from asr.bundle.bundle import ModelBundle
 from asr.bundle.card import TrainingFacts
 from asr.bundle.files import CHECKPOINTS, WEIGHTS
 from asr.config import Config
-from asr.corpus.manifest import find_split, read_manifest, shuffle_shards, transcripts
+from asr.corpus.manifest import find_split, load_manifest, read_manifest, shuffle_shards, transcripts
 from asr.decoding.greedy import greedy_search
 from asr.errors import ConfigError, TrainingError
 from asr.features.augment import Draw
@@ -121,7 +121,7 @@ def _train(
         raise TrainingError(f"{out}: holds a training run already; use --resume to continue it, or another --out")
     splits = [find_split(data, split) for split in ("train", "dev")]
     all_cuts = read_manifest(*(splits if with_dev else splits[:1]))
-    dev_cuts = [] if with_dev else list(read_manifest(splits[1]))
+    dev_cuts = [] if with_dev else list(load_manifest(splits[1]))
     survey = survey_training_cuts(all_cuts, config)
     usable = partial(is_usable, survey)
 

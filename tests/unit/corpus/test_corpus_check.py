@@ -1,16 +1,21 @@
-"""`check_data` finds each fault that was put in, by name, and nothing else."""
+"""`asr.check` finds each fault that was put in, by name, and nothing else; it writes manifests without them."""
+
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import soundfile
 
-from asr.config import TextSettings
-from asr.corpus.check import character_name, check_data, data_manifests, without_problems
+import asr
+from asr.config import Config, TextSettings
+from asr.corpus.check import character_name, check_cuts, without_problems
 from asr.corpus.limits import Limits
-from asr.corpus.manifest import make_cut, write_manifest
+from asr.corpus.manifest import find_splits, make_cut, read_manifest, write_manifest
+from asr.corpus.pack import write_shar
 from asr.errors import ManifestError
 
 RATE_HZ = 8000
-LIMITS = Limits(max_s=5.0, frame_shift_s=0.04)
+LIMITS = Limits(TextSettings(), max_s=5.0, frame_shift_s=0.04)
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ def cut(tmp_path, rng):
 
 
 def check(manifests, **limits):
-    return check_data(manifests, text=TextSettings(), limits=Limits(**{**vars(LIMITS), **limits}))
+    return check_cuts(manifests, replace(LIMITS, **limits))
 
 
 def faults(manifests, **limits):
@@ -67,14 +72,14 @@ def test_bad_audio_is_named_with_its_reason(cut, tmp_path):
 def test_lengths_outside_the_limits_are_named(cut):
     manifests = {"train": [cut("long", seconds=5.5), cut("short", "a", seconds=0.05), cut("good", seconds=5.0)]}
     assert faults(manifests) == [
-        ("train", "long", "too long: 5.50 s, the limit is 5 s"),
-        ("train", "short", "too short: 0.050 s, the limit is 0.1 s"),
+        ("train", "long", "too long: 5.5 s, training.max_utterance_s is 5"),
+        ("train", "short", "too short: 0.05 s, at least 0.1 s are needed"),
     ]
 
 
 def test_an_empty_transcript_is_named_also_if_normalising_empties_it(cut):
     manifests = {"train": [cut("empty", " "), cut("dots", "..."), cut("good")]}
-    report = check_data(manifests, text=TextSettings(remove="."), limits=LIMITS)
+    report = check(manifests, text=TextSettings(remove="."))
     assert [(p.name, p.reason) for p in report.problems] == [
         ("empty", "its transcript is empty"),
         ("dots", "its transcript is empty"),
@@ -118,21 +123,26 @@ def test_characters_that_train_lacks_are_named(cut):
 
 def test_progress_is_told_of_every_utterance(cut):
     calls = []
-    manifests = {"train": [cut("u1"), cut("u2", "")], "dev": [cut("u3")]}
-    check_data(manifests, text=TextSettings(), limits=LIMITS, on_utterance=lambda: calls.append(1))
-    assert len(calls) == 3
+
+    @contextmanager
+    def progress(description, total):
+        calls.append((description, total))
+        yield calls.append
+
+    check_cuts({"train": [cut("u1"), cut("u2", "")], "dev": [cut("u3")]}, LIMITS, progress=progress)
+    assert calls == [("check", 3), 1, 1, 1]
 
 
 def test_a_folder_gives_its_manifests_in_order_and_a_file_itself(cut, tmp_path):
     for split in ("test", "train"):
         write_manifest([cut("u1")], tmp_path / f"{split}.jsonl.gz")
-    assert list(data_manifests(tmp_path)) == ["train", "test"]
-    assert list(data_manifests(tmp_path / "test.jsonl.gz")) == ["test"]
+    assert list(find_splits(tmp_path)) == ["train", "test"]
+    assert list(find_splits(tmp_path / "test.jsonl.gz")) == ["test"]
 
 
 def test_a_folder_without_manifests_is_an_error(tmp_path):
     with pytest.raises(ManifestError, match=r"holds none of train\.jsonl\.gz, dev\.jsonl\.gz, test\.jsonl\.gz"):
-        data_manifests(tmp_path)
+        find_splits(tmp_path)
 
 
 def test_characters_that_show_nothing_of_their_own_are_told_by_number():
@@ -147,7 +157,39 @@ def test_characters_that_show_nothing_of_their_own_are_told_by_number():
 
 def test_without_problems_keeps_the_first_of_two_utterances_with_one_id(cut):
     manifests = {"train": [cut("a", "ab"), cut("b", ""), cut("a", "ba")], "dev": [cut("c", "ba"), cut("b", "ab")]}
-    report = check_data(manifests, text=TextSettings(), limits=LIMITS)
+    report = check(manifests)
     train, dev = (list(without_problems(manifests[split], split, report)) for split in ("train", "dev"))
     assert [(found.id, found.supervisions[0].text) for found in train] == [("a", "ab")]
     assert [found.id for found in dev] == ["c"]
+
+
+def test_a_recording_that_the_manifest_does_not_name_is_a_fault(cut):
+    nowhere = cut("nowhere")
+    nowhere.recording = None
+    assert faults({"train": [nowhere, cut("good")]}) == [("train", "nowhere", "it has no recording")]
+
+
+def test_manifests_of_the_utterances_without_a_fault_are_written_and_named(cut, tmp_path):
+    write_manifest([cut("u1"), cut("u2", "")], tmp_path / "data/train.jsonl.gz")
+    write_manifest([cut("u3", "")], tmp_path / "data/dev.jsonl.gz")
+    report = asr.check(tmp_path / "data", out=tmp_path / "sound")
+    assert report.written == {"train": tmp_path / "sound/train.jsonl.gz"}
+    assert [found.id for found in read_manifest(report.written["train"])] == ["u1"]
+    assert [(problem.split, problem.name) for problem in report.unmended] == [("dev", "u3")]
+    assert asr.check(str(tmp_path / "data")).unmended == report.problems
+    assert [path.name for path in (tmp_path / "sound").iterdir()] == ["train.jsonl.gz"]
+
+
+def test_the_settings_say_what_a_fault_is(cut, tmp_path):
+    write_manifest([cut("u1", seconds=2.0)], tmp_path / "train.jsonl.gz")
+    assert asr.check(tmp_path).problems == ()
+    strict = Config(training={"max_utterance_s": 1.5})
+    assert [problem.name for problem in asr.check(tmp_path, config=strict).problems] == ["u1"]
+
+
+def test_no_manifests_are_written_of_packed_audio(cut, tmp_path):
+    write_shar([cut("u1")], tmp_path / "data/train")
+    assert asr.check(tmp_path / "data").problems == ()
+    with pytest.raises(ManifestError, match=r"data/train: its audio is packed, so manifests of it cannot be written"):
+        asr.check(tmp_path / "data", out=tmp_path / "sound")
+    assert not (tmp_path / "sound").exists()

@@ -1,10 +1,10 @@
-"""`check_data` where tokens are sub-word pieces, which only training will know."""
+"""The check where tokens are sub-word pieces, which only training will know."""
 
 import pytest
 import soundfile
 
 from asr.config import TextSettings
-from asr.corpus.check import check_data
+from asr.corpus.check import check_cuts
 from asr.corpus.limits import Limits
 from asr.corpus.manifest import make_cut
 
@@ -21,12 +21,10 @@ def test_only_what_no_pieces_could_spell_in_time_is_too_short(tmp_path, rng, kin
     cuts = [make_cut(name, path, text, "anna") for name, text in texts.items()]
 
     def problems(tokens: str) -> dict[str, str]:
-        report = check_data(
-            {"train": cuts}, text=TextSettings(tokens=tokens), limits=Limits(max_s=5.0, frame_shift_s=0.04)
-        )
+        report = check_cuts({"train": cuts}, Limits(TextSettings(tokens=tokens), max_s=5.0, frame_shift_s=0.04))
         return {problem.name: problem.reason for problem in report.problems}
 
     assert problems(kind) == {
-        "two and a blank between": "too short for its transcript: 5 output frames, CTC needs 6 at least"
+        "two and a blank between": "too short for its transcript: 5 output frames, CTC needs at least 6"
     }
     assert problems("characters").keys() == texts.keys()

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from lhotse import CutSet
 
-from asr.corpus import shar as shar_writer
-from asr.corpus.check import data_manifests
+import asr
+from asr.corpus import pack
 from asr.corpus.cut_audio import load_cut
-from asr.corpus.manifest import entries, make_cut, read_manifest, shuffle_shards, write_manifest
-from asr.corpus.shar import flac, write_shar
+from asr.corpus.manifest import entries, find_splits, make_cut, read_manifest, shuffle_shards, write_manifest
+from asr.corpus.pack import flac, write_shar
 from asr.errors import AudioError, ManifestError
 
 RATE_HZ = 8000
@@ -170,12 +170,12 @@ def test_a_folder_that_is_no_shar_or_lacks_a_tar_is_named(cuts, tmp_path):
 def test_what_cannot_be_read_is_left_out_and_named(cuts, tmp_path):
     (tmp_path / "b.flac").write_bytes(b"broken")
     calls = []
-    report = write_shar(cuts, tmp_path / "train", shard_utterances=1, on_utterance=lambda: calls.append(1))
+    report = write_shar(cuts, tmp_path / "train", shard_utterances=1, advance=calls.append)
     assert report.utterances == 4
     assert list(report.skipped) == ["b"]
     assert str(tmp_path / "b.flac") in report.skipped["b"]
     assert [cut.id for cut in read_manifest(tmp_path / "train")] == ["a", "sub/c.1", "d", "e"]
-    assert len(calls) == 5
+    assert calls == [1] * 5
 
 
 def test_nothing_is_left_of_a_folder_that_was_not_completed(cuts, tmp_path, monkeypatch):
@@ -187,8 +187,8 @@ def test_nothing_is_left_of_a_folder_that_was_not_completed(cuts, tmp_path, monk
         write_shar(cuts, tmp_path / "out/train")
     assert list((tmp_path / "out").iterdir()) == []
     (tmp_path / "out/train").mkdir()
-    monkeypatch.setattr(shar_writer, "load_cut", lambda *_: pytest.fail("began to write"))
-    with pytest.raises(ManifestError, match="is there already"):
+    monkeypatch.setattr(pack, "load_cut", lambda *_: pytest.fail("began to write"))
+    with pytest.raises(ManifestError, match="exists already"):
         write_shar(cuts, tmp_path / "out/train")
 
 
@@ -214,6 +214,30 @@ def test_a_plain_manifest_has_no_shards_to_shuffle(cuts, tmp_path):
 def test_a_data_folder_may_hold_manifests_and_shar_and_a_shar_folder_is_one_manifest(cuts, tmp_path):
     write_shar(cuts, tmp_path / "data/train")
     write_manifest(cuts[:2], tmp_path / "data/dev.jsonl.gz")
-    manifests = data_manifests(tmp_path / "data")
-    assert {split: len(list(cuts)) for split, cuts in manifests.items()} == {"train": 5, "dev": 2}
-    assert list(data_manifests(tmp_path / "data/train")) == ["train"]
+    found = find_splits(tmp_path / "data")
+    assert {split: len(list(read_manifest(path))) for split, path in found.items()} == {"train": 5, "dev": 2}
+    assert list(find_splits(tmp_path / "data/train")) == ["train"]
+
+
+def test_a_data_folder_is_packed_and_what_was_left_out_is_named(cuts, tmp_path):
+    write_manifest(cuts, tmp_path / "data/train.jsonl.gz")
+    write_manifest(cuts[1:3], tmp_path / "data/dev.jsonl.gz")
+    (tmp_path / "b.flac").unlink()
+    report = asr.pack(tmp_path / "data", tmp_path / "packed", shard_utterances=2)
+    assert {split: (packed.folder, packed.utterances) for split, packed in report.splits.items()} == {
+        "train": (tmp_path / "packed/train", 4),
+        "dev": (tmp_path / "packed/dev", 1),
+    }
+    assert report.splits["dev"].skipped == {"b": f"{tmp_path}/b.flac: no such file"}
+    assert_same(read_manifest(tmp_path / "packed/dev"), cuts[2:3])
+
+
+def test_nothing_is_packed_where_one_of_the_folders_exists(cuts, tmp_path):
+    for split in ("train", "dev"):
+        write_manifest(cuts, tmp_path / f"data/{split}.jsonl.gz")
+    (tmp_path / "packed/dev").mkdir(parents=True)
+    with pytest.raises(ManifestError, match=r"packed/dev: exists already; remove it"):
+        asr.pack(tmp_path / "data", tmp_path / "packed")
+    assert [path.name for path in (tmp_path / "packed").iterdir()] == ["dev"]
+    with pytest.raises(ManifestError, match="is the data folder itself"):
+        asr.pack(tmp_path / "data", tmp_path / "data")

@@ -7,7 +7,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from asr.config import AugmentSettings
-from asr.corpus.limits import frames_and_need, training_limits
+from asr.corpus.limits import training_limits
 from asr.corpus.manifest import read_manifest
 from asr.features.augment import Draw, SpecMasks, apply_masks, draw_masks, draw_pace, perturb_speed, perturb_tempo
 from asr.features.batching import training_batches
@@ -118,10 +118,10 @@ def test_a_perturbed_utterance_that_the_check_lets_through_has_frames_for_its_tr
     settings = ["model.layers=1", "model.hidden_size=8", f"model.subsampling={subsampling}"]
     config = load_config(None, [*settings, f"augment.speeds={speeds}", f"augment.tempos={tempos}"])
     limits = training_limits(config)
-    frames, needed = frames_and_need(samples / 16000 / limits.pace, "abcdefghij" * 6, limits.frame_shift_s)
-    tokens = min(tokens, frames, needed)
+    while tokens and limits.fault(samples / 16000, ("abcdefghij" * 6)[:tokens]):
+        tokens -= 1
     assume(tokens > 0)
-    fastest = samples / 16000 / (tokens * limits.frame_shift_s)
+    fastest = limits.fastest_pace(samples / 16000, ("abcdefghij" * 6)[:tokens])
     model = AcousticModel(config, 3)
     for epoch in range(3):
         speed, tempo = draw_pace(config.augment, fastest, Draw(0, epoch, "u"))

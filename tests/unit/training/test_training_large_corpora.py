@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.corpus.manifest import make_cut, read_manifest
-from asr.corpus.shar import write_shar
+from asr.corpus.pack import write_shar
 from asr.features.batching import training_batches
 from asr.settings_file import load_config
 from asr.training import survey as survey_module

@@ -160,11 +160,11 @@ def test_the_survey_leaves_out_what_cannot_be_trained_on_and_says_why(tone_corpu
     long = [cut.id for cut in cuts[2:] if cut.duration > 1.2]
     survey = survey_training_cuts(cuts, config)
     assert survey.skipped[cuts[0].id] == "its transcript is empty"
-    assert "too few" in survey.skipped[cuts[1].id] or "max_utterance_s" in survey.skipped[cuts[1].id]
+    assert "too short" in survey.skipped[cuts[1].id] or "max_utterance_s" in survey.skipped[cuts[1].id]
     assert all("max_utterance_s" in survey.skipped[name] for name in long)
     assert survey.utterances == 4 - len(survey.skipped)
     cuts[3].duration, cuts[3].supervisions[0].text = 0.08, "a"  # `asr check` names it too
-    assert survey_training_cuts(cuts, config).skipped[cuts[3].id] == "0.080 s is under 0.1 s"
+    assert survey_training_cuts(cuts, config).skipped[cuts[3].id] == "too short: 0.08 s, at least 0.1 s are needed"
     with pytest.raises(TrainingError, match="no usable training utterance"):
         survey_training_cuts(cuts[:2], config)
 

@@ -8,7 +8,7 @@ from conftest import TINY
 from safetensors.torch import load_file
 
 from asr.corpus.manifest import read_manifest
-from asr.corpus.shar import write_shar
+from asr.corpus.pack import write_shar
 from asr.settings_file import load_config
 from asr.training import trainer
 from asr.training.reports import StepReport
