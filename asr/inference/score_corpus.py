@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.bundle.card import is_model_folder, write_card
-from asr.scoring.bootstrap import PairedComparison
+from asr.scoring.intervals import PairedComparison
 from asr.scoring.report import write_reports
 from asr.scoring.score import CorpusScore, compare_scores, read_score
 
@@ -24,7 +24,7 @@ class Scored:
         folder: the decode folder, which now has the reports.
         figures: all figures of the folder, e.g. `figures.wer`.
         other: the figures of the folder it was compared with; None if there was none.
-        difference: this folder's word error rate minus the other's, with interval and probability.
+        difference: this folder's word error rate minus the other's, with interval and p-value.
         card: the model card that was written again; None if the folder is not in a model folder.
     """
 

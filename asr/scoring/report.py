@@ -16,10 +16,10 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 
 from asr.files import printable, write_text
-from asr.scoring.bootstrap import Interval, PairedComparison
 from asr.scoring.calibration import reliability_svg, render_calibration
 from asr.scoring.decode_folder import FIGURES, PAGE, TEXT_REPORT
 from asr.scoring.error_counts import Confusions, ErrorCounts, WordPair
+from asr.scoring.intervals import Interval, PairedComparison
 from asr.scoring.score import CorpusScore, UtteranceErrors
 
 WIDTH = 80
@@ -119,7 +119,8 @@ def summary(score: CorpusScore) -> str:
     share = len(score.wrong) / len(score.words)
     lines = [
         _columns(_rates(score)),
-        f"{len(score.words)} utterances, {len(score.wrong)} with errors ({100 * share:.1f} %)",
+        f"{len(score.words)} utterances, {len(score.wrong)} with errors ({100 * share:.1f} %); "
+        f"intervals over {score.word_interval.sample}",
     ]
     if score.calibration is not None:
         auc = "" if score.calibration.auc is None else f", AUC {score.calibration.auc:.3f}"
@@ -130,12 +131,14 @@ def summary(score: CorpusScore) -> str:
 def render_comparison(comparison: PairedComparison, name: str) -> str:
     """Return in words how system B, called `name`, compares with system A."""
     interval = comparison.interval
+    better = "better" if comparison.difference < 0 else "worse"
+    verdict = f"{printable(name)} is {better}" if comparison.p_value < 0.05 else "no more than chance"
     if interval.low == interval.high == comparison.difference == 0:
         return "no difference in WER: both make the same number of errors in each utterance"
     return (
         f"WER difference {100 * comparison.difference:+.2f} % absolute"
         f" ({100 * interval.level:g} % interval {100 * interval.low:+.2f} … {100 * interval.high:+.2f} %)\n"
-        f"{printable(name)} is better with a probability of {comparison.probability_b_better:.3f} (paired bootstrap)"
+        f"p = {comparison.p_value:.3f} (randomisation test over {interval.sample}): {verdict}"
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from asr.errors import ScoringError
-from asr.scoring.bootstrap import Interval, PairedComparison, bootstrap_interval, paired_bootstrap
 from asr.scoring.calibration import CalibrationScore, score_calibration
 from asr.scoring.decode_folder import HYPOTHESES, RECOGNISED, REFERENCES, RecognisedUtterance, read_recognised, read_trn
 from asr.scoring.error_counts import (
@@ -19,6 +18,7 @@ from asr.scoring.error_counts import (
     count_corpus,
     words_right,
 )
+from asr.scoring.intervals import Interval, PairedComparison, compare_rates, rate_interval, speakers_of
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class CorpusScore:
     Attributes:
         words: each utterance's errors in words, by utterance id, in the order of the references.
         characters: the same in characters.
-        word_interval: bootstrap interval of the word error rate.
-        character_interval: bootstrap interval of the character error rate.
+        word_interval: of the word error rate; over speakers where at least five are known, else over utterances.
+        character_interval: of the character error rate.
         wrong: the utterances with errors: most errors first, then the higher WER.
         confusions: how often each word was deleted, inserted or taken for another.
         references: each utterance's reference text, by utterance id.
@@ -77,8 +77,15 @@ class CorpusScore:
         return self.character_total.rate
 
 
-def score_texts(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> CorpusScore:
+def score_texts(
+    references: Mapping[str, str], hypotheses: Mapping[str, str], speakers: Mapping[str, str] | None = None
+) -> CorpusScore:
     """Return the figures of hypotheses against references, both by utterance id.
+
+    Args:
+        references: each utterance's reference text.
+        hypotheses: each utterance's recognised text.
+        speakers: each utterance's speaker, of those that are known.
 
     Raises:
         ScoringError: the ids differ, or all references are empty.
@@ -91,14 +98,17 @@ def score_texts(references: Mapping[str, str], hypotheses: Mapping[str, str]) ->
         if counts.errors
     ]
     wrong.sort(key=lambda utterance: (-utterance.counts.errors, -utterance.counts.rate, utterance.id))
+    known = speakers or {}
+    groups = speakers_of(list(words), known)
     return CorpusScore(
         words=words,
         characters=characters,
-        word_interval=bootstrap_interval(list(words.values())),
-        character_interval=bootstrap_interval(list(characters.values())),
+        word_interval=rate_interval(list(words.values()), speakers=groups),
+        character_interval=rate_interval(list(characters.values()), speakers=groups),
         wrong=tuple(wrong),
         confusions=count_confusions(utterance.alignment for utterance in wrong),
         references=references,
+        speakers=known,
     )
 
 
@@ -113,12 +123,9 @@ def read_score(folder: Path) -> CorpusScore:
     references, hypotheses = read_trn(folder / REFERENCES), read_trn(folder / HYPOTHESES)
     recognised = read_recognised(folder)
     try:
-        score = score_texts(references, hypotheses)
-        return replace(
-            score,
-            calibration=_calibration(recognised, references, hypotheses),
-            speakers={name: item.speaker for name, item in recognised.items() if item.speaker is not None},
-        )
+        speakers = {name: item.speaker for name, item in recognised.items() if item.speaker is not None}
+        score = score_texts(references, hypotheses, speakers)
+        return replace(score, calibration=_calibration(recognised, references, hypotheses))
     except ScoringError as error:
         raise ScoringError(f"{folder}: {error}") from None
 
@@ -139,7 +146,12 @@ def compare_scores(score_a: CorpusScore, score_b: CorpusScore) -> PairedComparis
             f"the systems have different references ({len(differing)} utterances, e.g. {differing[0]!r}): "
             "only systems that decoded the same manifest can be compared"
         )
-    return paired_bootstrap([score_a.words[name] for name in score_b.words], [*score_b.words.values()])
+    names = list(score_b.words)
+    return compare_rates(
+        [score_a.words[name] for name in names],
+        [score_b.words[name] for name in names],
+        speakers=speakers_of(names, {**score_a.speakers, **score_b.speakers}),
+    )
 
 
 def _calibration(
