@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asr.bulk.run import transcribe_files
     from asr.config import Config
     from asr.corpus.check import DataReport, check
     from asr.corpus.pack import PackReport, pack
@@ -54,9 +55,11 @@ __all__ = [
     "pack",
     "prepare",
     "score",
+    "transcribe_files",
 ]
 
 _HOMES = {
+    "asr.bulk.run": ("transcribe_files",),
     "asr.config": ("Config",),
     "asr.corpus.check": ("DataReport", "check"),
     "asr.corpus.pack": ("PackReport", "pack"),

@@ -1,4 +1,28 @@
-"""The exception tree. Every error a user can cause is an `AsrError` that names the file, the value and the way out."""
+"""The exception tree, and the exit statuses of commands.
+
+Every error that a user can cause is an `AsrError` that names the file, the value and the way out.
+"""
+
+from enum import IntEnum
+
+
+class ExitStatus(IntEnum):
+    """What the exit status of a command means.
+
+    | status | meaning |
+    | --- | --- |
+    | 0 | done |
+    | 1 | failed, for the reason on stderr; `asr check`: the data have faults |
+    | 2 | some files were skipped, which stderr names; or the command line is wrong |
+    | 75 | training was asked to stop and wrote a checkpoint; `--resume` continues (EX_TEMPFAIL of sysexits.h) |
+    | 130 | interrupted by Ctrl-C (128 + SIGINT, as shells report it) |
+    """
+
+    DONE = 0
+    FAILED = 1
+    SKIPPED = 2
+    STOPPED = 75
+    INTERRUPTED = 130
 
 
 class AsrError(Exception):

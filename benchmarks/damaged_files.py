@@ -29,8 +29,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from damaged_audio import damaged_files
 
 from asr.audio.sound_file import audio_files
-from asr.bulk.workers import Load, Options, load_transcriber
+from asr.bulk.run import Options, load_transcriber
+from asr.bulk.workers import Load
 from asr.errors import AudioError
+from asr.inference.decoder import Search
 
 RECORDINGS = 25
 HANGS_S = 120.0  # of the clock: longer than the limit, since the machine may be busy with other things
@@ -68,7 +70,7 @@ def main() -> None:
     every = list(audio_files(given.folder, lambda error: sys.exit(str(error))))
     chosen = random.Random(given.seed).sample(sorted(every), RECORDINGS)
     recordings = [soundfile.read(path, dtype="float32") for path in chosen]
-    load = partial(load_transcriber, given.model, "cpu", Options(), threads=1)
+    load = partial(load_transcriber, given.model, "cpu", Options(Search()), threads=1)
 
     context = multiprocessing.get_context("spawn")
     process = None

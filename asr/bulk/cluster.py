@@ -1,4 +1,4 @@
-"""Workers that are actors of a ray cluster: the same work on many machines (extra `cluster`)."""
+"""Audio files → transcripts on many machines: workers that are actors of a ray cluster (extra `cluster`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from asr.bulk.workers import Died, Done, Failed, Load, Ready, Result, Transcribe, share_out
 from asr.errors import AsrError, DependencyError
 
-# While no actor is at work, so long may one take to get a machine and load the model there.
+# How long actors may take to get a machine and to load the model there, while none is at work.
 _STARTED_WITHIN_S = 600.0
 
 
@@ -22,15 +22,15 @@ def on_ray(
 ) -> Iterator[tuple[Path, Result]]:
     """Yield each file once with its result, in the order in which they are done, transcribed by actors of a cluster.
 
-    The model and the files must be under the same paths on all its machines, and this package installed there. The
-    results come back to this process.
+    All its machines need this package, and the model and the files under the same paths. The results come back to this
+    process.
 
     Args:
         load: is called once in each actor; it must be picklable, e.g. a `functools.partial` of a function.
         paths: the files.
-        address: `auto` for the cluster that this machine belongs to, `local` for one that is started here for the
-            occasion, or `HOST:PORT`.
-        jobs: how many actors; by default one for each processor core, or GPU, of the cluster.
+        address: `HOST:PORT`, `auto` for the cluster that this machine belongs to, or `local` for one that is started
+            here and ended afterwards.
+        jobs: number of actors; by default one for each processor core, or GPU, of the cluster.
         gpu: whether each actor takes a GPU.
 
     Raises:
@@ -41,7 +41,7 @@ def on_ray(
         import ray
     except ImportError:
         raise DependencyError("transcribing on a cluster needs ray: pip install ray") from None
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing here calls home unasked
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # ray reports its use to its makers otherwise
     own = {"num_cpus": jobs, "include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **own)
@@ -60,8 +60,8 @@ def on_ray(
 class _Actors:
     """Actors, each with one call at a time. Ray does not restart them, since `share_out` replaces them.
 
-    An actor that ray restarts keeps the file that it died with, and waits with it for a machine even if there will be
-    none again; here another actor takes that file.
+    An actor that ray restarts keeps the file that it died with. It then waits for a machine, even if none will come.
+    Here another actor takes that file.
     """
 
     def __init__(self, ray: Any, load: Load, gpu: bool) -> None:
@@ -95,7 +95,7 @@ class _Actors:
             kind, *content = self._ray.get(call)
         except self._ray.exceptions.RayError as error:
             with suppress(self._ray.exceptions.RayError):
-                self._ray.kill(self._actors[number])  # it may only be out of reach
+                self._ray.kill(self._actors[number])  # it may live and only be out of reach
             del self._actors[number]
             return Died(number, _reason(error))
         event: Ready | Done | Failed = kind(number, *content)
@@ -103,16 +103,16 @@ class _Actors:
 
 
 def _reason(error: Exception) -> str:
-    """Return the line that says most: the exception of an actor that could not start, else what became of it."""
+    """Return one line: the exception of an actor that could not start, or what happened to one that ran."""
     lines = str(error).strip().splitlines()
     return lines[-1 if getattr(error, "actor_init_failed", False) else 0].strip() if lines else type(error).__name__
 
 
 class _Actor:
-    """What runs on the cluster; errors are returned, since ray would wrap those that are raised."""
+    """What runs on the cluster. Errors are returned, since ray would wrap those that are raised."""
 
     def __init__(self, load: Load, folder: str) -> None:
-        with suppress(OSError):  # without it relative paths lead nowhere, as reading them will tell
+        with suppress(OSError):  # without this folder, relative paths do not exist here, and reading them says so
             os.chdir(folder)
         self._load = load
         self._transcribe: Transcribe | None = None

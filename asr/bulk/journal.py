@@ -1,10 +1,12 @@
-"""Which transcripts are finished: a record beside them, by which a run that was killed goes on where it was.
+"""Which transcripts are finished: a record beside them, with which an interrupted run resumes.
 
-A folder of outputs holds `.asr-transcribe.jsonl`, a line for each output: from which audio file it was made, by which
-model and options. The line comes first, then the output, whole or not at all. So what is there and has its line is
-finished, wherever the run was killed, and what is there without one is somebody else's, not to be replaced unasked.
-Two runs at once would not see each other's lines, so a run holds its folders by a lock of the operating system, on
-`.asr-transcribe.lock`, which ends with the process: what a killed run leaves behind locks nobody out.
+A folder of outputs holds `.asr-transcribe.jsonl`, with a line for each output: from which recording it was made, by
+which model and with which options. The line is written first, then the output, whole or not at all. So an output with a
+line is finished, wherever the run was killed. An output without a line was made by somebody else, and one with another
+recording's line belongs to that recording: neither is replaced unasked.
+
+Two runs at once would not see each other's lines. So a run locks its folders with a lock of the operating system on
+`.asr-transcribe.lock`. The system releases it when the process ends, so a killed run locks nobody out.
 """
 
 from __future__ import annotations
@@ -15,15 +17,16 @@ import json
 import os
 import re
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from asr.bulk.workers import Options
+from asr.audio.blocks import STDIN
 from asr.bundle.files import READ_BY_TRANSCRIBING
 from asr.errors import AsrError, AudioError
 from asr.files import append_line, write_text
@@ -35,21 +38,40 @@ _CHANNEL = re.compile(r"\.ch\d+(?=\.\w+$)")
 
 @dataclass(frozen=True)
 class Task:
-    """An audio file, the file its transcript goes to, and what that is made from, as its line in the record says it."""
+    """An audio file and the file that its transcript goes to.
+
+    Attributes:
+        audio: the audio file.
+        output: the file to write.
+        made_from: the audio's name, size and time, and the model and options, as the record keeps them.
+        separate: each channel gets a file of its own: not `a.txt` but `a.ch0.txt`, `a.ch1.txt` and so on.
+    """
 
     audio: Path
     output: Path
     made_from: Mapping[str, Any]
+    separate: bool = False
+
+    @property
+    def recording(self) -> str:
+        """The path of the audio file, relative to the output's folder, so that both can be moved together."""
+        if str(self.audio) == STDIN:
+            return STDIN
+        audio, folder = os.path.realpath(self.audio), os.path.realpath(self.output.parent)
+        try:
+            return os.path.relpath(audio, folder)
+        except ValueError:  # they are on two drives of Windows
+            return audio
 
 
 @contextmanager
 def hold(folders: Iterable[Path], outputs: Iterable[Path] = ()) -> Iterator[None]:
-    """Keep other runs out of folders, which are made if they are not there, until the `with` statement ends.
+    """Keep other runs out of folders until the `with` statement ends; missing folders are made.
 
     Args:
-        folders: those to hold.
-        outputs: files to be written below them: a run that holds a folder on the way there is found too, as is one that
-            holds a folder above.
+        folders: the folders to hold.
+        outputs: files to be written below them. A run that holds a folder between is found too, as is one that holds a
+            folder above.
 
     Raises:
         AsrError: another run holds one of them.
@@ -62,68 +84,68 @@ def hold(folders: Iterable[Path], outputs: Iterable[Path] = ()) -> Iterator[None
         below = {folder.resolve() for folder in {output.parent for output in outputs}}
         around = {folder for path in {*mine, *below} for folder in (path, *path.parents)}
         for folder in around - mine.keys():
-            if (folder / LOCK).exists():
-                with _locked(folder):
-                    pass
+            if os.path.exists(folder / LOCK) and _is_locked(folder):
+                raise _at_work_in(folder)
         yield
 
 
-def _locked(folder: Path) -> AbstractContextManager[object]:
-    try:
-        return FileLock(folder / LOCK).acquire(blocking=False)
-    except Timeout:
-        raise AsrError(
-            f"{folder}: another asr transcribe is at work there; wait for its end, or choose another folder"
-        ) from None
-
-
-def tasks_of(outputs: Mapping[Path, Path], made_by: str) -> list[Task]:
-    """Return what is to be done.
+def tasks_of(outputs: Mapping[Path, Path], made_by: str, *, separate: bool = False) -> list[Task]:
+    """Return a task for each audio file.
 
     Args:
-        outputs: of each audio file, the file that its transcript goes to.
+        outputs: the output of each audio file.
         made_by: the `fingerprint` of the model and the options.
+        separate: whether each channel gets a file of its own.
     """
     tasks = []
     for audio, output in outputs.items():
         try:
             status = audio.stat()
             size, modified_ns = status.st_size, status.st_mtime_ns
-        except OSError:  # standard input, which is another each time, or missing, as reading it will tell
+        except OSError:  # standard input, which is another each time; or the file is missing, as reading it will show
             size, modified_ns = 0, time.time_ns()
         made_from = {"audio": audio.name, "bytes": size, "modified_ns": modified_ns, "made_by": made_by}
-        tasks.append(Task(audio, output, made_from))
+        tasks.append(Task(audio, output, made_from, separate))
     return tasks
 
 
 def unfinished(tasks: Iterable[Task], *, overwrite: bool = False) -> list[Task]:
-    """Return the tasks whose outputs are missing or were made from other audio, by another model, with other options.
+    """Return the tasks whose outputs are missing, or were made from other audio, by another model or other options.
 
     Args:
-        tasks: what is to be done.
-        overwrite: return all of them, whatever is there.
+        tasks: all that the run is asked for.
+        overwrite: return all of them, whatever exists.
 
     Raises:
-        AsrError: an output is there that the record does not know.
+        AsrError: an output exists that the record does not know, or that belongs to another recording.
     """
     if overwrite:
         return list(tasks)
     folders: dict[Path, _Folder] = {}
-    left, strange = [], []
+    left, strange, taken = [], [], []
     for task in tasks:
-        parent, name = task.output.parent, task.output.name
+        parent = task.output.parent
         if parent not in folders:
             folders[parent] = _look_into(parent)
-        line = folders[parent].lines.get(name)
-        if name in folders[parent].strange:
-            strange.append(parent / folders[parent].strange[name])
-        elif line is None or line["from"] != task.made_from or not folders[parent].files.issuperset(line["to"]):
+        folder = folders[parent]
+        if (name := folder.strange.get(task.output.name)) is not None:
+            strange.append(parent / name)
+        elif (owned := folder.of_another_recording(task)) is not None:
+            taken.append(owned)
+        elif not folder.has_finished(task):
             left.append(task)
     if strange:
-        more = f" and {len(strange) - 1} more are" if len(strange) > 1 else " is"
+        more = f" and {len(strange) - 1} more exist" if len(strange) > 1 else " exists"
         raise AsrError(
-            f"{strange[0]}{more} there already and not the work of asr transcribe; "
-            "--overwrite replaces them, or choose another folder"
+            f"{strange[0]}{more} already and was not written by asr transcribe; "
+            "choose another folder, or replace with --overwrite"
+        )
+    if taken:
+        output, recording = taken[0]
+        more = f", and {len(taken) - 1} more belong to others" if len(taken) > 1 else ""
+        raise AsrError(
+            f"{output} is the transcript of another recording, {recording}{more}; "
+            "choose another folder, or replace with --overwrite"
         )
     return left
 
@@ -133,9 +155,14 @@ def finish(task: Task, outputs: Mapping[Path, str]) -> None:
 
     Raises:
         AudioError: the name is longer than the system allows.
-        AsrError: there is no room, or no leave to write there.
+        AsrError: the disk is full, or nothing may be written there.
     """
-    line = {"output": task.output.name, "to": [path.name for path in outputs], "from": task.made_from}
+    line = {
+        "output": task.output.name,
+        "to": [path.name for path in outputs],
+        "recording": task.recording,
+        "from": task.made_from,
+    }
     try:
         for path in outputs:
             path.unlink(missing_ok=True)  # or, killed after the next step, an old output would pass for the new one
@@ -148,19 +175,17 @@ def finish(task: Task, outputs: Mapping[Path, str]) -> None:
             raise AudioError(f"{task.audio}: {task.output.name} is longer than the name of a file may be") from None
         raise AsrError(
             f"{task.output}: cannot be written ({error.strerror or error}); "
-            "what is done is kept, and the same command goes on from there"
+            "finished transcripts are kept, and the same command resumes"
         ) from error
 
 
-def fingerprint(model: Path, options: Options, version: str) -> str:
-    """Return what changes if the model, the options or this package do: hexadecimal digits of a SHA-256 over them.
+def fingerprint(model: Path, made_with: Mapping[str, Any]) -> str:
+    """Return hexadecimal digits that change if the model does, or what it is used with: a SHA-256 over both.
 
     Args:
         model: the model folder.
-        options: how to transcribe.
-        version: of this package.
+        made_with: options and the version of this package; what JSON does not know counts as its `str`.
     """
-    made_with = {"asr": version, **asdict(options)}
     digest = hashlib.sha256(json.dumps(made_with, sort_keys=True, default=str).encode())
     for name in READ_BY_TRANSCRIBING:
         file = model / name
@@ -172,22 +197,95 @@ def fingerprint(model: Path, options: Options, version: str) -> str:
     return digest.hexdigest()[:32]
 
 
+def _locked(folder: Path) -> AbstractContextManager[object]:
+    try:
+        return FileLock(folder / LOCK).acquire(blocking=False)
+    except Timeout:
+        raise _at_work_in(folder) from None
+
+
+def _is_locked(folder: Path) -> bool:
+    """Return whether a living run holds a folder; its lock file may belong to another user."""
+    try:
+        with FileLock(folder / LOCK).acquire(blocking=False):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return _is_locked_for_reading(folder / LOCK)
+
+
+def _is_locked_for_reading(lock: Path) -> bool:
+    """Return whether a lock file is locked that may only be read; one that may not be read counts as not locked."""
+    try:
+        import fcntl
+
+        with lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):
+        return False
+    return False
+
+
+def _at_work_in(folder: Path) -> AsrError:
+    return AsrError(f"{folder}: another asr transcribe is at work there; wait for its end, or choose another folder")
+
+
 @dataclass(frozen=True)
 class _Folder:
-    """The record, all files that are there, and by the output that would replace it each one not in the record."""
+    """What a folder of outputs holds.
 
+    Attributes:
+        path: the folder.
+        lines: of the record, the last one of each output.
+        owners: the line of the run that last wrote a file, by the file's name.
+        files: the names of all files.
+        strange: files that are not in the record, by the output that would replace them.
+        channels: files of single channels, by the output without the channel's number.
+    """
+
+    path: Path
     lines: dict[str, dict[str, Any]]
+    owners: dict[str, dict[str, Any]]
     files: frozenset[str]
     strange: dict[str, str]
+    channels: dict[str, list[str]]
+
+    def has_finished(self, task: Task) -> bool:
+        line = self.lines.get(task.output.name)
+        return line is not None and line["from"] == task.made_from and self.files.issuperset(line["to"])
+
+    def of_another_recording(self, task: Task) -> tuple[Path, Path] | None:
+        """Return a file that the task would replace although it belongs to another recording, and that recording."""
+        names = self.channels.get(task.output.name, []) if task.separate else [task.output.name]
+        for name in names:
+            line = self.owners[name] if name in self.files else {}
+            recording = line.get("recording", task.recording)
+            if recording != task.recording and not self._is_the_same(recording, line["from"], task):
+                return self.path / name, Path(os.path.normpath(self.path / recording))
+        return None
+
+    def _is_the_same(self, recording: str, made_from: Mapping[str, Any], task: Task) -> bool:
+        """Return whether a recording is the task's, by another name or moved."""
+        path = self.path / recording
+        if os.path.exists(path):
+            return os.path.exists(task.audio) and os.path.samefile(path, task.audio)
+        return all(made_from.get(key) == task.made_from.get(key) for key in ("bytes", "modified_ns"))
 
 
 def _look_into(folder: Path) -> _Folder:
     lines = list(_read(folder / RECORD))
     files = frozenset(os.listdir(folder)) if folder.exists() else frozenset()
-    known = {name for line in lines for name in line["to"]}
+    owners = {name: line for line in lines for name in line["to"]}
     # An output called a.srt may become a.ch0.srt and so on, one file a channel.
-    strange = {replaced: name for name in sorted(files - known) for replaced in (name, _CHANNEL.sub("", name))}
-    return _Folder({line["output"]: line for line in lines}, files, strange)
+    strange = {replaced: name for name in sorted(files - owners.keys()) for replaced in (name, _CHANNEL.sub("", name))}
+    channels = defaultdict(list)
+    for name in sorted(files & owners.keys()):
+        if (output := _CHANNEL.sub("", name)) != name:
+            channels[output].append(name)
+    return _Folder(folder, {line["output"]: line for line in lines}, owners, files, strange, channels)
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:
@@ -196,4 +294,6 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
         for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
             with suppress(ValueError, KeyError, TypeError):
                 line = json.loads(text)
-                yield {"output": str(line["output"]), "to": [str(name) for name in line["to"]], "from": line["from"]}
+                known = {"recording": str(line["recording"])} if "recording" in line else {}
+                to = [str(name) for name in line["to"]]
+                yield {"output": str(line["output"]), "to": to, "from": {**line["from"]}, **known}

@@ -1,4 +1,4 @@
-"""Workers that are processes of this machine, each with its own copy of the model."""
+"""Audio files → transcripts on this machine: workers that are processes, each with its own copy of the model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def in_processes(load: Load, paths: Iterable[Path], jobs: int) -> Iterator[tuple
     Args:
         load: is called once in each process; it must be picklable, e.g. a `functools.partial` of a function.
         paths: the files.
-        jobs: how many processes; fewer are started for fewer files.
+        jobs: number of processes; fewer are started for fewer files.
 
     Raises:
         AsrError: as `share_out`.
@@ -35,11 +35,11 @@ def in_processes(load: Load, paths: Iterable[Path], jobs: int) -> Iterator[tuple
 
 
 class _Processes:
-    """Processes that answer through a pipe each; when a process dies, its pipe ends."""
+    """Processes that answer through a pipe each. When a process dies, its pipe ends."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
-        # Not forked: what torch's threads and the progress bar's hold would stay locked in the copy.
+        # A forked process would copy locks that torch's or the progress bar's threads hold, and nobody would free them.
         self._context = multiprocessing.get_context("spawn")
         self._numbers = count()
         self._workers: dict[int, tuple[SpawnProcess, Connection]] = {}
@@ -48,13 +48,13 @@ class _Processes:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(theirs, self._load), daemon=True)
         process.start()
-        theirs.close()  # held open here, the pipe would not end with the process
+        theirs.close()  # a pipe that is open here as well would not end with the process
         number = next(self._numbers)
         self._workers[number] = process, ours
         return number
 
     def give(self, worker: int, path: Path) -> None:
-        with suppress(OSError):  # it has died meanwhile, as `wait` will find out
+        with suppress(OSError):  # the process has died meanwhile; `wait` will report it
             self._workers[worker][1].send(path)
 
     def wait(self) -> Sequence[Ready | Done | Failed | Died]:
@@ -63,7 +63,7 @@ class _Processes:
         return [self._event(number) for number in numbers]
 
     def stop(self) -> None:
-        """End all processes at once: none of them has anything to put in order."""
+        """End all processes at once; none of them has anything to finish."""
         for process, connection in self._workers.values():
             process.terminate()
             process.join()
@@ -84,10 +84,10 @@ class _Processes:
 
 def _work(connection: Connection, load: Load) -> None:
     """Be a worker: load, then transcribe what comes through the pipe until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first process ends the others
     end_with_the_first()
     try:
-        with suppress(EOFError, OSError):  # the pipe ends with the first process, maybe before the thread has seen it
+        with suppress(EOFError, OSError):  # the pipe ends with the first process
             transcribe = load()
             connection.send((Ready,))
             while True:
@@ -99,5 +99,5 @@ def _work(connection: Connection, load: Load) -> None:
 def _cause(status: int | None) -> str:
     if status is not None and status < 0:
         name = signal.Signals(-status).name
-        return f"killed by {name}, perhaps for want of memory" if name == "SIGKILL" else f"killed by {name}"
+        return f"killed by {name}, perhaps because memory ran out" if name == "SIGKILL" else f"killed by {name}"
     return f"ended with exit status {status}"

@@ -1,111 +1,30 @@
-"""Many audio files → transcripts, by workers of which any may die: nothing lost, nothing twice, no endless wait.
+"""Many audio files → transcripts by workers, any of which may die: each file has one result, and no wait is endless.
 
-`share_out` hands the files to workers, one at a time to each, and decides what happens when one dies. What a worker
-is, `asr/bulk/processes.py` says for this machine and `asr/bulk/cluster.py` for a ray cluster. Each worker
-calls a `Load` once, and what that returned for every file it is given.
+`share_out` hands files to workers, one at a time to each, and decides what happens when one dies. A worker is a process
+of this machine (`asr/bulk/processes.py`) or an actor of a ray cluster (`asr/bulk/cluster.py`). Each worker calls a
+`Load` once, and then what that returned for every file that it is given.
 """
 
 from __future__ import annotations
 
-import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from asr.errors import AsrError, AudioError
+from asr.transcript.transcript import Transcript
 
-if TYPE_CHECKING:
-    from asr.audio.segment import Segmentation
-    from asr.inference.decoder import Method, Precision
-    from asr.transcript.transcript import Transcript
-
-# Of a file its transcripts, one unless its channels are transcribed separately, or why it has none.
-Result: TypeAlias = "tuple[Transcript, ...] | AudioError"
+# The transcripts of a file, one unless its channels are transcribed separately, or why it has none.
+Result: TypeAlias = tuple[Transcript, ...] | AudioError
 Transcribe: TypeAlias = Callable[[Path], Result]
 Load: TypeAlias = Callable[[], Transcribe]
-OnProgress: TypeAlias = Callable[[float], object]
 
-# A file whose worker died goes to another: most deaths are the machine's doing. The second one is the file's.
+# A file whose worker died goes to another one, since most deaths are the machine's doing. A second death is the file's.
 ATTEMPTS = 2
-# Once so many workers in a row have died while they loaded the model, the next would as well.
+# Once this many workers in a row have died while they loaded the model, the next would as well.
 FAILED_STARTS = 3
-
-
-@dataclass(frozen=True)
-class Options:
-    """How files are transcribed: all that changes a transcript, apart from the model.
-
-    Attributes:
-        method, hotwords, segment: as for `Recognizer.transcribe`.
-        channels: mixed down to one transcript, or one transcript of each.
-        precision, decode: as for `asr.load`.
-    """
-
-    method: Method | None = None
-    hotwords: dict[str, float] = field(default_factory=dict)
-    segment: Segmentation = "vad"
-    channels: Literal["mix", "separate"] = "mix"
-    precision: Precision = "fp32"
-    decode: dict[str, Any] = field(default_factory=dict)
-
-
-def load_transcriber(
-    model: Path,
-    accelerator: Literal["auto", "cpu", "cuda"],
-    options: Options,
-    threads: int | None = None,
-    on_progress: OnProgress | None = None,
-) -> Transcribe:
-    """Load a model folder and return what transcribes a file with it.
-
-    Args:
-        model: the model folder.
-        accelerator: as for `asr.load`.
-        options: how to transcribe.
-        threads: processor threads for the network; None leaves them to torch.
-        on_progress: is told how many more seconds of a file are done, as far as it is known.
-
-    Raises:
-        AsrError: the model cannot be used. What is returned raises it as well, if that shows with the first file.
-    """
-    import torch
-
-    from asr.audio.blocks import open_audio
-    from asr.inference.recognizer import load
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    recognizer = load(model, accelerator=accelerator, precision=options.precision, decode=options.decode)
-
-    def transcribe(path: Path) -> Result:
-        try:
-            channels: list[int | None] = [None]
-            if options.channels == "separate":
-                with open_audio(path) as recording:
-                    channels = list(range(recording.channels))
-            return tuple(
-                recognizer.transcribe(
-                    path,
-                    method=options.method,
-                    hotwords=options.hotwords,
-                    segment=options.segment,
-                    channel=channel,
-                    on_progress=None if on_progress is None else lambda more_s: on_progress(more_s / len(channels)),
-                )
-                for channel in channels
-            )
-        except AudioError as error:
-            return error
-        except AsrError:  # the model's or an option's fault, so that every file has it
-            raise
-        except Exception as error:  # a defect that one file in ten thousand brings out shall not stop the others
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{Path(place.filename).name}, line {place.lineno}"
-            return AudioError(f"{path}: cannot be transcribed ({type(error).__name__} in {where}: {error})")
-
-    return transcribe
 
 
 def one_by_one(load: Load, paths: Iterable[Path]) -> Iterator[tuple[Path, Result]]:
@@ -124,7 +43,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Done:
-    """A worker has transcribed the file it was given, or found out why it cannot."""
+    """A worker has transcribed its file, or found out why it cannot."""
 
     worker: int
     result: Result
@@ -132,7 +51,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """A worker says that going on is of no use, for any file."""
+    """A worker reports an error that every file would have."""
 
     worker: int
     error: AsrError
@@ -140,7 +59,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Died:
-    """A worker is no more, and why as far as is known."""
+    """A worker has ended, and why as far as is known."""
 
     worker: int
     reason: str
@@ -150,13 +69,13 @@ class Workers(Protocol):
     """What `share_out` asks of processes or of actors on a cluster."""
 
     def start(self) -> int:
-        """Begin to start a worker, which is `Ready` later; return its number, which no other has had."""
+        """Begin to start a worker, which is `Ready` later; return its number, which is never used again."""
 
     def give(self, worker: int, path: Path) -> None:
-        """Let a worker that is ready and has nothing to do transcribe a file."""
+        """Let a worker that is ready and idle transcribe a file."""
 
     def wait(self) -> Sequence[Ready | Done | Failed | Died]:
-        """Return what has happened, one event at least, as soon as there is one.
+        """Return what has happened, at least one event, as soon as there is one.
 
         Raises:
             AsrError: nothing will ever happen.
@@ -166,14 +85,14 @@ class Workers(Protocol):
 def share_out(workers: Workers, paths: Iterable[Path], most_workers: int) -> Iterator[tuple[Path, Result]]:
     """Yield each file once with its result, in the order in which they are done.
 
-    A file whose worker died is given to another when all others have been given out; if that dies too, its result says
-    so. A worker that died is replaced while there are files for it, unless several in a row died before they had loaded
-    the model: then those that live do the rest.
+    A file whose worker died is given to another one after all other files. If that one dies too, the file's result says
+    so. A dead worker is replaced while there are files for it. Once several in a row have died while they loaded the
+    model, none is replaced, and the others do the rest.
 
     Args:
         workers: processes, or actors on a cluster.
         paths: the files.
-        most_workers: how many are started at most.
+        most_workers: how many may live at once.
 
     Raises:
         AsrError: a worker failed, or none could load the model.
@@ -226,7 +145,7 @@ def share_out(workers: Workers, paths: Iterable[Path], most_workers: int) -> Ite
 
 
 def in_order(paths: Iterable[Path], results: Iterable[tuple[Path, Result]]) -> Iterator[tuple[Path, Result]]:
-    """Yield results that come in any order in the order of `paths`; those that come early are kept until then."""
+    """Yield results in the order of `paths`, whatever order they come in; early ones are kept until their turn."""
     coming = iter(results)
     early: dict[Path, Result] = {}
     for path in paths:

@@ -125,7 +125,7 @@ def rnn(
     """
     from asr.cli.console import out as console
     from asr.cli.console import progress
-    from asr.cli.train import STOPPED
+    from asr.errors import ExitStatus
     from asr.lm.rnnlm import LmUnits
     from asr.lm.texts import LeftOut, encoded, normalised, read_texts
     from asr.settings_file import parse_rnnlm_settings
@@ -185,7 +185,7 @@ def rnn(
                 )
             elif not isinstance(report, LmStart):
                 console.print(f"stopped   by {report.signal} after step {report.step}; --resume continues it")
-                raise typer.Exit(STOPPED)
+                raise typer.Exit(ExitStatus.STOPPED)
     console.print(f"written   {folder}")
 
 

@@ -9,8 +9,6 @@ import typer
 
 from asr.cli.options import ConfigFile, ConfigSet
 
-STOPPED = 75  # EX_TEMPFAIL of sysexits.h: not a failure, try again later
-
 
 def train(
     data: Annotated[Path, typer.Option(help="Folder with train.jsonl.gz and dev.jsonl.gz.")],
@@ -35,7 +33,7 @@ def train(
     """
     from asr.cli.console import out as console
     from asr.cli.training_display import TrainingDisplay
-    from asr.errors import AudioError, UtteranceAudioError
+    from asr.errors import AudioError, ExitStatus, UtteranceAudioError
     from asr.settings_file import load_config
     from asr.training.reports import RunStopped
     from asr.training.trainer import train as train_model
@@ -50,7 +48,7 @@ def train(
             for report in train_model(settings, data, out, resume=resume, init_from=init_from, with_dev=with_dev):
                 display.show(report)
                 if isinstance(report, RunStopped):
-                    raise typer.Exit(STOPPED)
+                    raise typer.Exit(ExitStatus.STOPPED)
                 reported = True
     except UtteranceAudioError as error:
         raise AudioError(f"{error}; `asr check {data} --out DIR` writes manifests without such recordings") from None

@@ -6,11 +6,12 @@ Transcript → the contents of a file. A further format is one function and one 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from asr.errors import ConfigError
 from asr.transcript.subtitles import break_into_cues
 
 if TYPE_CHECKING:
@@ -212,6 +213,23 @@ FORMATS: dict[str, Callable[[Transcript], str]] = {
 
 # Those of which several may follow each other in one stream; a subtitle file stands alone.
 STREAMED = ("txt", "jsonl")
+
+
+def format_names(given: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the keys of `FORMATS` that are meant, each once: `"SRT,json"` or `["SRT", "json"]` → `("srt", "json")`.
+
+    Args:
+        given: a name, several with commas between, or a list of names, in upper or lower case.
+
+    Raises:
+        ConfigError: there is no such format.
+    """
+    known = {name.lower(): name for name in FORMATS}
+    names = [name.strip() for name in (given.split(",") if isinstance(given, str) else given)]
+    for name in names or [""]:
+        if name.lower() not in known:
+            raise ConfigError(f"format {name!r} is not one of {', '.join(FORMATS)}")
+    return tuple(dict.fromkeys(known[name.lower()] for name in names))
 
 
 def _dumped(transcript: Transcript, indent: int | None) -> str:

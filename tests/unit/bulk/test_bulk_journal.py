@@ -11,7 +11,6 @@ import pytest
 
 from asr.bulk import journal
 from asr.bulk.journal import RECORD, Task, fingerprint, finish, hold, tasks_of, unfinished
-from asr.bulk.workers import Options
 from asr.errors import AsrError, AudioError
 
 
@@ -126,9 +125,9 @@ def test_outputs_that_the_record_does_not_know_are_refused(task) -> None:
     strangers = [replace(task, output=task.output.with_name(name)) for name in ("b.txt", "c.txt")]
     for stranger in strangers:
         stranger.output.write_text("by hand\n")
-    with pytest.raises(AsrError, match=r"out/b\.txt and 1 more are there already .* --overwrite"):
+    with pytest.raises(AsrError, match=r"out/b\.txt and 1 more exist already .* --overwrite"):
         unfinished([task, *strangers])
-    with pytest.raises(AsrError, match=r"out/b\.txt is there already"):
+    with pytest.raises(AsrError, match=r"out/b\.txt exists already"):
         unfinished([task, strangers[0]])
     assert unfinished(strangers, overwrite=True) == strangers
 
@@ -136,7 +135,7 @@ def test_outputs_that_the_record_does_not_know_are_refused(task) -> None:
 def test_a_channels_output_that_the_record_does_not_know_is_refused(task) -> None:
     stranger = task.output.with_name("a.ch1.txt")
     stranger.write_text("by hand\n")
-    with pytest.raises(AsrError, match=r"out/a\.ch1\.txt is there already"):
+    with pytest.raises(AsrError, match=r"out/a\.ch1\.txt exists already"):
         unfinished([again(task, "others")])
     stranger.rename(stranger.with_name("a.chapter1.txt"))
     assert unfinished([task]) == []
@@ -189,22 +188,17 @@ def test_a_fingerprint_is_that_of_the_model_the_options_and_this_package_alone(t
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("before")
-    options = Options(hotwords={"a": 1.0, "b": 2.0})
-    first = fingerprint(tmp_path, options, "1.2")
+    made_with = {"asr": "1.2", "hotwords": {"a": 1.0, "b": 2.0}, "method": None}
+    first = fingerprint(tmp_path, made_with)
     (tmp_path / "log.jsonl").write_text("{}")
-    assert fingerprint(tmp_path, Options(hotwords={"b": 2.0, "a": 1.0}), "1.2") == first
+    assert fingerprint(tmp_path, {"method": None, "hotwords": {"b": 2.0, "a": 1.0}, "asr": "1.2"}) == first
     others = [
-        fingerprint(tmp_path, changed, "1.2")
-        for changed in (
-            replace(options, method="beam"),
-            replace(options, decode={"beam_size": 3}),
-            replace(options, hotwords={"a": 1.0}),
-        )
+        fingerprint(tmp_path, made_with | changed)
+        for changed in ({"method": "beam"}, {"asr": "1.3"}, {"hotwords": {"a": 1.0}}, {"decode": {"beam_size": 3}})
     ]
-    others.append(fingerprint(tmp_path, options, "1.3"))
     for name in names:
         (tmp_path / name).write_text("after")
-        others.append(fingerprint(tmp_path, options, "1.2"))
+        others.append(fingerprint(tmp_path, made_with))
     assert len({first, *others}) == 1 + len(others)
 
 
@@ -232,3 +226,39 @@ def test_a_name_as_long_as_the_system_allows_is_written_whole(tmp_path):
     (task,) = tasks_of({tmp_path / "a.wav": tmp_path / ("語" * 83 + ".txt")}, "x")
     finish(task, {task.output: "text"})
     assert task.output.read_text() == "text"
+
+
+@pytest.fixture
+def of_another_user(monkeypatch):
+    """Make lock files in some folders those of another user, which may be read but not written."""
+    folders: list[Path] = []
+
+    class Lock(journal.FileLock):
+        def acquire(self, *arguments, **options):
+            if Path(self.lock_file).parent in folders:
+                raise PermissionError(13, "Permission denied", self.lock_file)
+            return super().acquire(*arguments, **options)
+
+    monkeypatch.setattr(journal, "FileLock", Lock)
+    return folders.append
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
+def test_a_finished_run_of_another_user_locks_nobody_out_of_the_folders_below(tmp_path, of_another_user):
+    with hold([tmp_path]):
+        of_another_user(tmp_path)
+        with pytest.raises(AsrError, match="another asr transcribe is at work"), hold([tmp_path / "below"]):
+            pytest.fail("two runs at once")
+    with hold([tmp_path / "below"]):
+        pass
+    with pytest.raises(PermissionError), hold([tmp_path]):
+        pytest.fail("the folder's own lock file is needed")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="to root no file is unreadable")
+def test_a_lock_file_that_may_not_even_be_read_locks_nobody_out(tmp_path):
+    with hold([tmp_path]):
+        pass
+    (tmp_path / journal.LOCK).chmod(0)
+    with hold([tmp_path / "below"]):
+        pass

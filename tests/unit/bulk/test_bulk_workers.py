@@ -23,20 +23,20 @@ from hypothesis import strategies as st
 
 from asr.bulk.journal import hold
 from asr.bulk.processes import in_processes
+from asr.bulk.run import Options, load_transcriber
 from asr.bulk.workers import (
     ATTEMPTS,
     FAILED_STARTS,
     Died,
     Done,
-    Options,
     Ready,
     in_order,
-    load_transcriber,
     one_by_one,
     share_out,
 )
 from asr.bundle.bundle import ModelBundle
 from asr.errors import AsrError, AudioError, ModelError
+from asr.inference.decoder import Search
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
@@ -131,7 +131,7 @@ def test_a_file_whose_process_was_killed_is_given_to_another_and_after_two_death
     assert texts == {name: f"text of {name}" for name in ("a", "b", "c", "d", "unlucky")} | {
         "bad": f"{tmp_path / 'bad.wav'}: truncated",
         "deadly": f"{tmp_path / 'deadly.wav'}: the process at work on it died 2 times "
-        "(killed by SIGKILL, perhaps for want of memory)",
+        "(killed by SIGKILL, perhaps because memory ran out)",
     }
 
 
@@ -154,7 +154,7 @@ def test_a_process_that_loads_a_model_returns_what_this_one_transcribes(rng, tmp
         speech = tone_speech("ab cd", rng)
         soundfile.write(path, np.stack([speech, -speech[::-1]], axis=1), 16000)
     paths[3].write_bytes(b"no audio")
-    load = partial(load_transcriber, tmp_path / "model", "cpu", Options(channels="separate"), threads=1)
+    load = partial(load_transcriber, tmp_path / "model", "cpu", Options(Search(), channels="separate"), threads=1)
     alone = dict(one_by_one(load, paths))
     shared = dict(in_processes(load, paths, 1))
     assert [str(shared[path]) for path in paths] == [str(alone[path]) for path in paths]

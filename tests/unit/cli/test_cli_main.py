@@ -36,7 +36,7 @@ def failing(monkeypatch):
         def load(*arguments, **options):
             raise error
 
-        monkeypatch.setattr("asr.inference.recognizer.load", load)
+        monkeypatch.setattr("asr.bulk.run.load", load)
 
     return failing
 

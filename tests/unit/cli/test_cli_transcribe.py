@@ -170,7 +170,7 @@ def test_an_unknown_format_is_refused_with_those_that_exist(transcribe, loads):
 
 
 def test_options_reach_the_recogniser(transcribe, loads):
-    given = "--method greedy --accelerator cpu --hotword Rosa=4.5 --hotword Emma --set beam_size=3"
+    given = "--method beam --accelerator cpu --hotword Rosa=4.5 --hotword Emma --set beam_size=3"
     given += " --segment fixed --precision bf16"
     assert transcribe("a.wav", *given.split())[0] == 0
     assert transcribe("a.wav")[0] == 0
@@ -179,7 +179,7 @@ def test_options_reach_the_recogniser(transcribe, loads):
     ((path, asked),) = fake.asked
     assert path == Path("a.wav")
     assert asked | {"on_progress": None} == {
-        "method": "greedy",
+        "method": "beam",
         "hotwords": {"Rosa": 4.5, "Emma": DEFAULT_BONUS},
         "segment": "fixed",
         "channel": None,
@@ -216,7 +216,7 @@ def test_stdin_has_its_name_and_cannot_be_shared_out(transcribe, loads):
     for refused in (["--beside"], ["--jobs", "2"], ["--ray", "local"], ["--channels", "separate"]):
         status, _, err = transcribe("-", *refused)
         assert status == 2
-        assert "standard input goes with none of" in err
+        assert "standard input (-) goes with none of" in err
 
 
 def test_stream_hands_one_file_or_stdin_over(transcribe, monkeypatch):

@@ -1,5 +1,6 @@
 """`asr transcribe` of many files: patterns, places, what is done already, with a recogniser that says their names."""
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def test_jobs_and_a_cluster_transcribe_with_the_same_options_and_keep_the_order(
 def test_with_beside_and_out_nothing_is_done(transcribe, loads):
     status, _, err = transcribe("a.wav", "--beside", "--out", "out")
     assert (status, loads) == (2, [])
-    assert "--beside: it excludes --out" in err
+    assert "--beside: transcripts are written to one folder or beside their audio, not both" in err
 
 
 def test_a_pattern_in_quotes_is_found_below_its_first_folder(transcribe):
@@ -104,7 +105,9 @@ def test_a_transcript_by_somebody_else_stays_and_nothing_is_done(transcribe, loa
     Path("in/a.txt").write_text("typed by hand\n")
     status, _, err = transcribe("in", "--beside")
     assert (status, loads) == (1, [])
-    assert err.startswith("error: in/a.txt is there already and not the work of asr transcribe; --overwrite replaces")
+    assert err.startswith(
+        "error: in/a.txt exists already and was not written by asr transcribe; choose another folder, or"
+    )
     assert files_in("in")["a.txt"] == "typed by hand\n"
 
 
@@ -143,3 +146,47 @@ def test_two_files_with_the_same_place_for_their_transcripts_are_an_error_howeve
     assert status == 1
     assert "talks/a.wav and " in err
     assert "would both be written" in err
+
+
+def test_an_empty_name_is_refused_and_not_taken_for_this_folder(transcribe, loads):
+    touch("a.wav")
+    status, _, err = transcribe("a.wav", "--out", "")
+    assert (status, loads) == (2, [])
+    assert "--out: the name of the folder is empty" in err
+    status, _, err = transcribe("")
+    assert (status, loads) == (2, [])
+    assert "FILE: the name of a file is empty" in err
+
+
+def test_several_formats_in_any_case_need_a_place(transcribe, loads):
+    touch("a.wav")
+    status, _, err = transcribe("a.wav", "--format", "SRT,textgrid")
+    assert (status, loads) == (2, [])
+    assert "--out or --beside: needed for several formats" in err
+    assert transcribe("a.wav", "--format", "SRT, textgrid", "--out", "out") == (0, "", "")
+    assert sorted(files_in("out")) == ["a.TextGrid", "a.srt"]
+    assert transcribe("a.wav", "--format", "JSONL")[1].startswith('{"path": "a.wav"')
+
+
+def test_what_was_passed_over_in_a_folder_is_said_in_a_line(transcribe):
+    touch("talks/a.wav", "talks/b.au", "talks/notes.txt", "elsewhere/c.wav")
+    Path("talks/link").symlink_to("../elsewhere")
+    noted = "2 files with other suffixes were passed over: .au .txt\n1 link to a folder was not followed: talks/link\n"
+    assert transcribe("talks") == (0, "talks/a.wav\ta\n", noted)
+
+
+def test_a_pipe_in_a_folder_is_skipped_by_name(transcribe):
+    touch("talks/a.wav")
+    os.mkfifo("talks/b.wav")
+    problem = "skipped: talks/b.wav: is a pipe, not a file; `- < talks/b.wav` reads it\n"
+    status, out, err = transcribe("talks")
+    assert (status, out) == (2, "talks/a.wav\ta\n")
+    assert err.startswith(problem)
+
+
+def test_a_second_run_does_not_replace_the_transcript_of_a_recording_of_the_same_name(transcribe, loads):
+    touch("x/a.wav", "y/a.wav")
+    assert transcribe("x/a.wav", "--out", "out")[0] == 0
+    status, _, err = transcribe("y/a.wav", "--out", "out")
+    assert (status, len(loads)) == (1, 1)
+    assert err.startswith("error: out/a.txt is the transcript of another recording, x/a.wav; choose another folder")

@@ -31,7 +31,7 @@ def install(monkeypatch):
         calls.append((folder, wishes, NameSayer()))
         return calls[-1][-1]
 
-    monkeypatch.setattr("asr.inference.recognizer.load", load)
+    monkeypatch.setattr("asr.bulk.run.load", load)
     return calls
 
 
