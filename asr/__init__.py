@@ -15,7 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asr.bulk.run import transcribe_files
+    from asr.bulk.run import Transcribed, transcribe_files
     from asr.config import Config
     from asr.corpus.check import DataReport, check
     from asr.corpus.pack import PackReport, pack
@@ -44,6 +44,7 @@ __all__ = [
     "Partial",
     "Recognizer",
     "Scored",
+    "Transcribed",
     "Transcript",
     "Word",
     "__version__",
@@ -59,7 +60,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "asr.bulk.run": ("transcribe_files",),
+    "asr.bulk.run": ("Transcribed", "transcribe_files"),
     "asr.config": ("Config",),
     "asr.corpus.check": ("DataReport", "check"),
     "asr.corpus.pack": ("PackReport", "pack"),

@@ -58,13 +58,13 @@ class Options:
 
 
 @dataclass(frozen=True)
-class BulkReport:
-    """What became of the files of `transcribe_files`.
+class Transcribed:
+    """What `transcribe_files` found and did.
 
     Attributes:
         files: number of audio files that were found.
         done_before: number of those that an earlier run had finished.
-        transcribed: number of those that this run finished.
+        done: number of those that this run finished.
         skipped: an error for each file that has no transcript, and for each folder or pattern without audio.
         passed_over: how many files of other kinds the folders hold, by suffix.
         unfollowed: links to folders, which were not searched.
@@ -73,7 +73,7 @@ class BulkReport:
 
     files: int
     done_before: int
-    transcribed: int
+    done: int
     skipped: tuple[AudioError, ...]
     passed_over: Mapping[str, int]
     unfollowed: tuple[Path, ...]
@@ -112,10 +112,10 @@ def transcribe_files(
     precision: Precision = "fp32",
     accelerator: Accelerator = "auto",
     overwrite: bool = False,
-    on_start: Callable[[BulkReport], object] = lambda _: None,
+    on_start: Callable[[Transcribed], object] = lambda _: None,
     on_result: OnResult | None = None,
     progress: Progress = silent,
-) -> BulkReport:
+) -> Transcribed:
     """Transcribe any number of audio files; write the transcripts to files, or hand them over.
 
     With `out` or `beside` an interrupted run resumes: finished transcripts that were made from the same audio with the
@@ -163,16 +163,16 @@ def transcribe_files(
     work = _Work(Path(model), accelerator, options, jobs, ray)
     formats, to_files = format_names(format), beside or out is not None
     found = find_audio(map(Path, names))
-    skipped, transcripts, transcribed = list(found.problems), list[Transcript](), 0
+    skipped, transcripts, done = list(found.problems), list[Transcript](), 0
     with (
         _written(found.files, None if out is None else Path(out), formats, work, overwrite=overwrite)
         if to_files
         else nullcontext(([file.path for file in found.files], _keep))
     ) as (paths, put):
-        report = BulkReport(
+        report = Transcribed(
             files=len(found.files),
             done_before=len(found.files) - len(paths),
-            transcribed=0,
+            done=0,
             skipped=found.problems,
             passed_over=_without_transcripts(found.passed_over) if to_files else found.passed_over,
             unfollowed=found.unfollowed,
@@ -184,12 +184,12 @@ def transcribe_files(
                 if isinstance(delivered, AudioError):
                     skipped.append(delivered)
                 else:
-                    transcribed += 1
+                    done += 1
                 if on_result is not None:
                     on_result(path, delivered)
                 elif not to_files and not isinstance(delivered, AudioError):
                     transcripts += delivered
-    return replace(report, transcribed=transcribed, skipped=tuple(skipped), transcripts=tuple(transcripts))
+    return replace(report, done=done, skipped=tuple(skipped), transcripts=tuple(transcripts))
 
 
 def contradictions(

@@ -18,13 +18,14 @@ import typer
 
 from asr.cli.options import Accelerator, DecodeSet, Hotword, Method
 from asr.errors import AudioError, ConfigError, ExitStatus
+from asr.files import printable
 from asr.transcript.transcript import FORMATS, STREAMED, format_names
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from asr.bulk.run import BulkReport
+    from asr.bulk.run import Transcribed
     from asr.inference.recognizer import Recognizer
     from asr.inference.stream import Partial
     from asr.transcript.transcript import Transcript
@@ -145,7 +146,7 @@ def transcribe(
 
     def show(path: Path, result: tuple[Transcript, ...] | AudioError) -> None:
         if isinstance(result, AudioError):
-            err.print(f"skipped: {result}")
+            err.print(f"skipped: {printable(str(result))}")
         elif not in_files:
             _print(path, result, format=format, several=several, separate=separate)
 
@@ -170,27 +171,25 @@ def transcribe(
         progress=_progress if in_files or not several or not sys.stdout.isatty() else silent,
     )
     for note in report.notes:
-        err.print(note)
+        err.print(printable(note))
     if report.skipped:
         if several:
             err.print(f"\n{len(report.skipped)} skipped:")
             for problem in report.skipped:
-                err.print(f"  {problem}")
+                err.print(f"  {printable(str(problem))}")
         raise typer.Exit(ExitStatus.SKIPPED)
 
 
-def _print_start(report: BulkReport) -> None:
+def _print_start(report: Transcribed) -> None:
     from asr.cli.console import err
 
     if report.done_before:
         err.print(f"{report.done_before} of {report.files} files are done already")
     for problem in report.skipped:
-        err.print(f"skipped: {problem}")
+        err.print(f"skipped: {printable(str(problem))}")
 
 
 def _print(path: Path, transcripts: Sequence[Transcript], *, format: str, several: bool, separate: bool) -> None:
-    from asr.files import printable
-
     for transcript in transcripts:
         columns = [printable(path)] * several + [f"ch{transcript.channel}"] * separate
         typer.echo("\t".join([*(columns if format == "txt" else []), FORMATS[format](transcript)]), nl=False)

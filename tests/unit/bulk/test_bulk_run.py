@@ -31,7 +31,7 @@ def test_without_a_place_the_report_has_the_transcripts_in_the_order_of_the_file
     touch("x/b.wav", "x/a.wav", "x/bad.wav", "x/c.au")
     report = asr.transcribe_files("model", ["x", "empty"])
     assert texts(report) == ["a", "b", "empty"]
-    assert (report.files, report.done_before, report.transcribed) == (4, 0, 3)
+    assert (report.files, report.done_before, report.done) == (4, 0, 3)
     assert list(map(str, report.skipped)) == ["x/bad.wav: truncated"]
     assert report.notes == ["1 file with another suffix was passed over: .au"]
     assert capfd.readouterr() == ("", "")
@@ -49,18 +49,18 @@ def test_results_go_to_the_caller_as_they_come_and_are_not_kept():
         "model", ["x"], on_start=seen.append, on_result=lambda path, result: seen.append((path, result))
     )
     start, *results = seen
-    assert (start.files, start.transcribed) == (3, 0)
+    assert (start.files, start.done) == (3, 0)
     assert [path.name for path, _ in results] == ["a.wav", "b.wav", "bad.wav"]
     assert results[0][1][0].text == "a"
     assert isinstance(results[2][1], AudioError)
-    assert (report.transcribed, report.transcripts) == (2, ())
+    assert (report.done, report.transcripts) == (2, ())
 
 
 def test_with_a_place_transcripts_are_written_and_a_second_run_does_nothing(loads):
     touch("x/a.wav", "x/1/b.wav")
     for run in range(2):
         report = asr.transcribe_files("model", ["x"], out="o", hotwords=["anna"], decode={"beam_size": 3})
-        assert (report.done_before, report.transcribed, report.transcripts) == (2 * run, 2 - 2 * run, ())
+        assert (report.done_before, report.done, report.transcripts) == (2 * run, 2 - 2 * run, ())
     assert files_in("o") == {"a.txt": "a\n", "1/b.txt": "b\n"}
     assert len(loads) == 1
 
@@ -72,7 +72,7 @@ def test_several_formats_are_written_in_one_run_and_only_the_missing_ones_later(
     Path("x/a.srt").unlink()
     before = os.stat("x/a.TextGrid").st_mtime_ns
     report = asr.transcribe_files("model", ["x"], beside=True, format=["textgrid", "srt"])
-    assert (report.done_before, report.transcribed) == (1, 1)
+    assert (report.done_before, report.done) == (1, 1)
     assert os.stat("x/a.TextGrid").st_mtime_ns == before
     assert [path.name for path, _ in loads[1][2].asked] == ["a.wav"]
 
@@ -138,7 +138,7 @@ def test_a_folder_of_audio_and_transcripts_can_be_moved_as_a_whole():
     assert asr.transcribe_files("model", "y", beside=True).done_before == 1
     assert asr.transcribe_files("model", "y", out="y/texts").done_before == 1
     Path("y/a.wav").write_bytes(b"changed")
-    assert asr.transcribe_files("model", "y", beside=True).transcribed == 1
+    assert asr.transcribe_files("model", "y", beside=True).done == 1
 
 
 def two_channels(*names: str) -> None:
@@ -221,5 +221,5 @@ def test_an_error_of_the_caller_ends_the_work_at_once(loads):
 def test_a_name_that_is_too_long_for_its_transcript_is_skipped_and_the_others_are_written():
     touch("x/a.wav", "x/" + "b" * 251 + ".wav")
     report = asr.transcribe_files("model", "x", out="o", format="TextGrid")
-    assert (report.transcribed, len(report.skipped)) == (1, 1)
+    assert (report.done, len(report.skipped)) == (1, 1)
     assert "longer than the name of a file may be" in str(report.skipped[0])

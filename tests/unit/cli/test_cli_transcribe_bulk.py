@@ -190,3 +190,8 @@ def test_a_second_run_does_not_replace_the_transcript_of_a_recording_of_the_same
     status, _, err = transcribe("y/a.wav", "--out", "out")
     assert (status, len(loads)) == (1, 1)
     assert err.startswith("error: out/a.txt is the transcript of another recording, x/a.wav; choose another folder")
+
+
+def test_a_file_name_does_nothing_to_the_terminal(transcribe):
+    name = "bad\x1bc\nskipped: all.wav"
+    assert transcribe(name) == (2, "", "skipped: bad\\x1bc\\nskipped: all.wav: truncated\n")
