@@ -14,6 +14,7 @@ Source: Gulati et al. 2020, arXiv:2005.08100.
 
 from __future__ import annotations
 
+import torch
 import torchaudio.models.conformer
 from torch import Tensor, nn
 
@@ -49,11 +50,15 @@ class ConformerLayer(torchaudio.models.conformer.ConformerLayer):  # type: ignor
             reversal: not used; a `RecurrentLayer` takes it, and both are called alike.
         """
         valid = valid_frames(lengths, x.shape[1])
-        x = x + 0.5 * self.ffn1(x)
-        x = x + self._attend(x, valid)
-        x = x + self._convolve(x, valid)
-        x = x + 0.5 * self.ffn2(x)
-        result: Tensor = self.final_layer_norm(x) * valid[..., None]
+        # In bfloat16 attention rounds sums over all frames of the batch's longest utterance: an utterance's
+        # log-posteriors would depend on its neighbours by up to 0.1.
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.float()
+            x = x + 0.5 * self.ffn1(x)
+            x = x + self._attend(x, valid)
+            x = x + self._convolve(x, valid)
+            x = x + 0.5 * self.ffn2(x)
+            result: Tensor = self.final_layer_norm(x) * valid[..., None]
         return result
 
     def _attend(self, x: Tensor, valid: Tensor) -> Tensor:

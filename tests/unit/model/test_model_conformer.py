@@ -81,12 +81,13 @@ def test_the_group_norm_leaves_each_utterance_with_mean_0_and_variance_1() -> No
         torch.testing.assert_close(y[row, :, :count].var(correction=0), torch.tensor(1.0), rtol=0, atol=1e-4)
 
 
-def test_a_conformer_model_alone_and_in_a_batch_has_the_same_log_posteriors() -> None:
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_conformer_model_alone_and_in_a_batch_has_the_same_log_posteriors(bf16: bool) -> None:
     chosen = ModelSettings(encoder="conformer", layers=2, hidden_size=16, subsampling_channels=4)
     model = AcousticModel(Config(model=chosen), token_count=7).eval()
     lengths = torch.tensor([16000, 9001, 400])
     waveforms = torch.randn(3, 16000)
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         together, frames = model(waveforms, lengths)
         for row, length in enumerate(lengths):
             alone, count = model(waveforms[row : row + 1, :length], length[None])
