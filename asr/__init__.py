@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from asr.settings_file import load_config
     from asr.transcript.transcript import Transcript
     from asr.transcript.words import Word
+    from asr.tuning.tune import TuneReport, tune
 
 __version__ = "0.1.0"
 
@@ -46,6 +47,7 @@ __all__ = [
     "Scored",
     "Transcribed",
     "Transcript",
+    "TuneReport",
     "Word",
     "__version__",
     "check",
@@ -57,6 +59,7 @@ __all__ = [
     "prepare",
     "score",
     "transcribe_files",
+    "tune",
 ]
 
 _HOMES = {
@@ -73,6 +76,7 @@ _HOMES = {
     "asr.settings_file": ("load_config",),
     "asr.transcript.transcript": ("Transcript",),
     "asr.transcript.words": ("Word",),
+    "asr.tuning.tune": ("TuneReport", "tune"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

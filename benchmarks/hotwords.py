@@ -36,7 +36,7 @@ from asr.lm.estimate import token_ngram
 from asr.lm.kneser_ney import kneser_ney
 from asr.scoring.error_counts import align_words
 from asr.tuning.dev_search import DevBatch, run_network, word_errors
-from asr.tuning.tune import tune
+from asr.tuning.weights import choose_settings
 
 HOTWORDS = 10
 LEAST_LETTERS = 4
@@ -125,7 +125,7 @@ def tuned(recognizer: Recognizer, dev: Sequence[DevBatch]) -> DecodeSettings:
     def count_errors(_: str, settings: Sequence[DecodeSettings]) -> list[int]:
         return [sum(word_errors(recognizer.decoder, batch, item) for batch in dev) for item in settings]
 
-    return tune(count_errors, recognizer.decoder.bundle.config.decode).best
+    return choose_settings(count_errors, recognizer.decoder.bundle.config.decode).best
 
 
 def main() -> None:

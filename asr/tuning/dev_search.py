@@ -1,8 +1,8 @@
-"""A dev set that is searched over and over with other settings, on all cores of the machine.
+"""A dev set and many settings of the search → the errors under each, counted on all cores of the machine.
 
-The network runs once. Its log-posteriors go to the processes through a file that all of them map into memory. What is
-given out is one batch with one set of settings, so that there is enough to do for many cores; what comes back for a
-batch is the same wherever it is searched, and is summed in the order of the batches.
+The network runs once. Its log-posteriors are in a file that all processes map into memory. A task is one batch with one
+set of settings, so there are enough tasks for many cores. A batch gives the same result in every process, and results
+are summed in the order of the batches.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from asr.transcript.words import evidence_of
 if TYPE_CHECKING:
     from lhotse.cut import Cut
 
-# Utterances searched together. More would save a little time, and leave cores idle at the end.
+# Audio of the utterances that are searched together. More would save a little time, but leave cores idle at the end.
 DEV_BATCH_S = 120.0
-# Of dev audio, for each process that is started: less is searched sooner than a process has started, which takes 3 s.
+# Dev audio for each process. A process takes 3 s to start; this one searches less audio than this sooner.
 AUDIO_OF_PROCESS_S = 150.0
 
 Result = TypeVar("Result")
 
 
 class DevBatch(NamedTuple):
-    """What the network makes of some utterances: `(batch, frame, token)` natural logs and `(batch,)` frames."""
+    """Some utterances: their references, `(batch, frame, token)` natural-log posteriors and `(batch,)` frames."""
 
     references: list[str]
     log_posteriors: Tensor
@@ -56,7 +56,7 @@ class DevBatch(NamedTuple):
 
 
 def require_language_models(decoder: Decoder) -> None:
-    """Search a frame of nothing with the model folder's settings, which shows whether its language models are there.
+    """Search one frame with the model folder's settings, which reads all language models that they name.
 
     Raises:
         ModelError, LanguageModelError: one is missing or damaged, or does not fit the acoustic model.
@@ -73,13 +73,13 @@ def run_network(decoder: Decoder, cuts: Iterable[Cut]) -> Iterator[DevBatch]:
     """
     config = decoder.bundle.config
     references = transcripts(cuts, config.text)
-    # Of one length they need little padding, and what takes longest does not come last, when other cores are idle.
+    # Utterances of similar length need little padding. What takes longest comes first, so no core is idle at the end.
     for batch in evaluation_batches(sorted(cuts, key=lambda cut: -cut.duration), config, batch_s=DEV_BATCH_S):
         yield DevBatch([references[name] for name in batch.ids], *decoder.log_posteriors(batch))
 
 
 def usual_jobs(decoder: Decoder, audio_s: float) -> int:
-    """Return how many processes tune soonest on so much audio: one a core, but one on a GPU or for little audio."""
+    """Return how many processes search this much audio soonest: one a core, fewer for little audio, one on a GPU."""
     if decoder.device.type == "cuda":
         return 1
     return max(1, min(cores(), int(audio_s / AUDIO_OF_PROCESS_S)))
@@ -93,7 +93,7 @@ def word_errors(decoder: Decoder, batch: DevBatch, settings: DecodeSettings) -> 
 
 
 def word_evidence(decoder: Decoder, batch: DevBatch, settings: DecodeSettings) -> tuple[list[Evidence], list[bool]]:
-    """Return what speaks for each word that a beam search finds, and whether it is right."""
+    """Return the evidence for each word that a beam search finds, and whether the word is right."""
     tokens = decoder.bundle.tokens
     evidence: list[Evidence] = []
     right: list[bool] = []
@@ -107,15 +107,15 @@ def word_evidence(decoder: Decoder, batch: DevBatch, settings: DecodeSettings) -
 
 
 class DevSearch:
-    """A dev set and the processes that search it; to be used in a `with` statement."""
+    """A dev set and the processes that search it, for a `with` statement."""
 
     def __init__(self, decoder: Decoder, batches: Sequence[DevBatch], jobs: int) -> None:
-        """Start nothing yet.
+        """Start no process yet.
 
         Args:
-            decoder: loaded from a model folder, from which each process loads it again.
+            decoder: loaded from a model folder; each process loads that folder again.
             batches: as `run_network` yields them.
-            jobs: processes, with one thread each; 1 is this process.
+            jobs: number of processes, with one thread each; 1 searches in this process.
         """
         self._decoder, self._batches, self._jobs = decoder, batches, jobs
         self._stack = ExitStack()
@@ -123,11 +123,11 @@ class DevSearch:
     def __enter__(self) -> DevSearch:
         if self._jobs > 1:
             folder = self._decoder.bundle.folder
-            assert folder is not None, "a model that was not loaded cannot be loaded again"
+            assert folder is not None, "a model in memory cannot be loaded by another process"
             self._folder = folder
             self._file = Path(self._stack.enter_context(TemporaryDirectory())) / "dev.safetensors"
             _save(self._batches, self._file)
-            # Not forked: what torch's threads hold would stay locked in the copy.
+            # Not forked: locks that torch's threads hold would stay locked in the copy.
             context = multiprocessing.get_context("spawn")
             self._executor = ProcessPoolExecutor(self._jobs, context, initializer=_begin)
             self._stack.callback(self._executor.shutdown, cancel_futures=True)
@@ -136,8 +136,8 @@ class DevSearch:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def count_errors(self, settings: Sequence[DecodeSettings], advance: Callable[[int], None]) -> list[int]:
-        """Return the word errors under each of several settings; `advance` is called after each batch.
+    def count_errors(self, settings: Sequence[DecodeSettings], advance: Callable[[float], object]) -> list[int]:
+        """Return the word errors under each of several settings; `advance(1)` is called after each batch.
 
         Raises:
             AsrError: the settings cannot be used with the model folder, or a process died.
@@ -149,7 +149,7 @@ class DevSearch:
         return counts
 
     def evidence(self, settings: DecodeSettings) -> tuple[list[Evidence], list[bool]]:
-        """Return what speaks for each word that the search finds, and whether it is right.
+        """Return the evidence for each word that the search finds, and whether the word is right.
 
         Raises:
             AsrError: as `count_errors`.
@@ -179,11 +179,11 @@ class DevSearch:
             for (index, _), future in zip(work, futures, strict=True):
                 yield index, future.result()
         except BrokenProcessPool:
-            raise AsrError("a process of the search died, perhaps for want of memory: fewer --jobs need less") from None
+            raise AsrError("a process of the search died, perhaps because memory ran out; try fewer jobs") from None
 
 
 def _begin() -> None:
-    """Make this process one that computes with one thread, leaves Ctrl-C to the first process and ends with it."""
+    """Compute with one thread, leave Ctrl-C to the first process, and end when it ends."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_the_first()
@@ -213,11 +213,11 @@ def _save(batches: Sequence[DevBatch], file: Path) -> None:
     try:
         save_file(tensors, file, references)
     except (OSError, SafetensorError) as error:
-        raise AsrError(f"{file}: cannot hold the log-posteriors ({error}); name another folder in TMPDIR") from None
+        raise AsrError(f"{file}: cannot write the log-posteriors ({error}); set TMPDIR to a folder with room") from None
 
 
 def _load(file: Path, place: int) -> DevBatch:
-    """Return a batch; its tensors are read from the file as they are used, into memory that all processes share."""
+    """Return a batch. Its tensors are read from the file when they are used, into memory that all processes share."""
     with safe_open(file, framework="pt") as content:
         references = json.loads(content.metadata()[f"{place}.references"])
         return DevBatch(

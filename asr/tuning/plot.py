@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asr.plotting import RED, save_figure, styled_figure
-from asr.tuning.tune import BEAM_SIZES, INSERTION_BONUS_STEP, LM_WEIGHT_STEP, WEIGHTS_BEAM_SIZE, Trial, TuneResult
+from asr.tuning.weights import BEAM_SIZES, INSERTION_BONUS_STEP, LM_WEIGHT_STEP, WEIGHTS_BEAM_SIZE, Choice, Trial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ COLUMN_IN, ROW_IN, BEAMS_IN, MARGIN_IN = 0.95, 0.66, 3.2, 1.3
 COLOURS = "viridis_r"
 
 
-def draw_tuning(result: TuneResult, words: int, path: Path) -> None:
+def draw_tuning(result: Choice, words: int, path: Path) -> None:
     """Write a plot of the rate over LM weight and insertion bonus, and beside it over the beam size.
 
     Args:
@@ -40,7 +40,7 @@ def draw_tuning(result: TuneResult, words: int, path: Path) -> None:
         save_figure(figure, path)
 
 
-def _draw_surface(axes: Axes, result: TuneResult, words: int) -> None:
+def _draw_surface(axes: Axes, result: Choice, words: int) -> None:
     """Draw a cell for each trial. The cells of the finer grid are half as wide and high, and cover the coarse ones."""
     from matplotlib import colormaps
     from matplotlib.colors import Normalize
@@ -94,7 +94,7 @@ def _draw_surface(axes: Axes, result: TuneResult, words: int) -> None:
     axes.spines[:].set_visible(False)
 
 
-def _draw_beams(axes: Axes, result: TuneResult, words: int) -> None:
+def _draw_beams(axes: Axes, result: Choice, words: int) -> None:
     best = result.best
     rates = [100 * result.errors(best.lm_weight, best.insertion_bonus, size) / words for size in BEAM_SIZES]
     axes.plot(BEAM_SIZES, rates, "o-", color="tab:grey", clip_on=False)  # whole at 0 too

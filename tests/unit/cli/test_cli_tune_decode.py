@@ -44,7 +44,7 @@ def test_a_model_without_the_language_model_is_an_error_that_says_how_to_get_it_
     given: tuple[str, ...],
     command: str,
 ) -> None:
-    monkeypatch.setattr("asr.tuning.dev_search.run_network", lambda *_: pytest.fail("the network ran"))
+    monkeypatch.setattr("asr.tuning.tune.run_network", lambda *_: pytest.fail("the network ran"))
     before = (model / "decoder.yaml").read_text()
     status, _, err = call("tune", model, tone_corpus / "dev.jsonl.gz", *given)
     assert status == 1
