@@ -4,8 +4,8 @@
 
 Each utterance of the manifest is recognised as a whole and as a stream; then all of them, joined into one recording
 with pauses of 0.3 to 3 s, as a stream. A model with one direction and global normalisation carries its state on through
-an utterance, whose log-posteriors are those of the whole: the greatest difference is printed. Any other hears
-overlapping chunks.
+an utterance. Its log-posteriors should be those of the whole utterance; the greatest difference is printed. Any other
+model hears the utterance again while it grows.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from machine import describe
 from numpy.typing import NDArray
 
 import asr
+from asr.audio.segment import STREAM_RULE
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import read_manifest, transcripts
 from asr.features.batching import collate
 from asr.inference.decoder import Search
 from asr.inference.recognizer import Recognizer
-from asr.inference.stream import END_SILENCE_S, OverlappingChunks
+from asr.inference.stream import AGAIN_S, PIECE_S, CarriedState
 from asr.scoring.error_counts import ErrorCounts, count_errors
 
 PAUSE_S = (0.3, 3.0)
@@ -55,9 +56,10 @@ def main() -> None:
             f"heard            with a carried state; a frame looks {recognizer.decoder.model.lookahead_s:.3f} s ahead"
         )
     else:
-        print(f"heard            in overlapping chunks, a new one every {OverlappingChunks.renewal_s:g} s")
-    wait_s = END_SILENCE_S + (recognizer.decoder.model.lookahead_s if recognizer.decoder.model.streams else 0.0)
-    print(f"final            {wait_s:.2f} s after an utterance's end")
+        print(f"heard            again from the utterance's start after each {AGAIN_S:g} s of new audio")
+    print(
+        f"final            {STREAM_RULE.pause_s:.2f} to {STREAM_RULE.pause_s + PIECE_S:.2f} s after an utterance's end"
+    )
 
     whole, wholly = ErrorCounts(), []
     for waveform, reference in zip(waveforms, references, strict=True):
@@ -72,8 +74,8 @@ def main() -> None:
         text, _ = stream(recognizer, waveform, arguments)
         streamed += count_errors(reference, text, unit="word")
         if recognizer.decoder.model.streams:
-            carried = in_blocks(recognizer, waveform, arguments.block_s)
-            difference = max(difference, float((carried - log_posteriors).abs().max()))
+            in_blocks = carried(recognizer, waveform, arguments.block_s)
+            difference = max(difference, float((in_blocks - log_posteriors).abs().max()))
     print_errors("each as a stream", streamed)
     if recognizer.decoder.model.streams:
         print(f"log-posteriors   differ by {difference:.1e} at most")
@@ -100,14 +102,12 @@ def join(waveforms: list[Waveform], rate_hz: int) -> Waveform:
     return np.concatenate(pieces)
 
 
-def in_blocks(recognizer: Recognizer, waveform: Waveform, block_s: float) -> torch.Tensor:
+def carried(recognizer: Recognizer, waveform: Waveform, block_s: float) -> torch.Tensor:
     """Return the log-posteriors `(frame, token)` of a waveform that arrives in blocks."""
-    state, pieces = recognizer.decoder.model.start(), []
-    for block in torch.from_numpy(waveform).split(round(block_s * recognizer.sample_rate_hz)):
-        piece, state = recognizer.decoder.model.step(block, state)
-        pieces.append(piece)
-    piece, _ = recognizer.decoder.model.step(torch.zeros(0), state, last=True)
-    return torch.cat([*pieces, piece])
+    hearing, step = CarriedState(recognizer.decoder), round(block_s * recognizer.sample_rate_hz)
+    for end in range(step, len(waveform), step):
+        hearing.more_of(waveform[:end])
+    return hearing.all_of(waveform)
 
 
 def stream(recognizer: Recognizer, waveform: Waveform, arguments: argparse.Namespace) -> tuple[str, list[float]]:

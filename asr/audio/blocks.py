@@ -1,9 +1,10 @@
-"""Audio of any kind → mono samples at the model's rate, block by block: the length of a recording takes no memory.
+"""Files, pipes and arrays → mono samples at the model's rate, block by block, so that memory does not grow with length.
 
-What libsndfile decodes is read by it, everything else by ffmpeg. `-` is standard input.
-
-Audio that is still being recorded comes from a pipe: raw samples, or a format that can be decoded while it is being
-written (wav, aiff, au and ogg, by libsndfile).
+* `open_audio`, `audio_blocks` and `load_audio` read finished files, by libsndfile or else by ffmpeg. `-` is standard
+  input.
+* `live_audio` reads a pipe while it is written: raw samples, or a format that libsndfile decodes from a pipe (wav,
+  aiff, au, ogg).
+* `checked_waveform`, `waveform_blocks` and `mono_blocks` take samples that are in memory already.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from asr.audio.resample import Resampler, StreamResampler
 from asr.audio.sound_file import (
     AUDIO_SUFFIXES,
     FFMPEG_SUFFIXES,
+    HIGHEST_RATE_HZ,
     LOUDEST,
+    LOWEST_RATE_HZ,
     UNUSABLE,
     UnknownFormatError,
     bounded,
@@ -44,8 +47,9 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 RECORDING_SUFFIXES: frozenset[str] = AUDIO_SUFFIXES | FFMPEG_SUFFIXES
-"""Audio and video that `open_audio` reads, the latter half where ffmpeg is installed."""
-BLOCK_S = 10.0
+"""Audio and video that `open_audio` reads; those of `FFMPEG_SUFFIXES` only where ffmpeg is installed."""
+BLOCK_S = 10.0  # of a block of a file
+LIVE_BLOCK_S = 0.1  # of a block of a pipe: how long is waited for it
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO"
 """Where a recording is: a path, `-` for standard input, the bytes of a file, or a file open for reading bytes."""
@@ -57,10 +61,10 @@ class AudioStream:
 
     Attributes:
         sample_rate_hz: of each channel.
-        channels: how many there are.
+        channels: their number.
         duration_s: as the file declares it; None if it does not.
-        blocks: `(channel, sample)` float32, to be read once, in order. An `AudioError` is raised where the file turns
-            out to be damaged.
+        blocks: `(channel, sample)` float32, to be read once, in order. Reading them raises an `AudioError` where the
+            file is damaged.
     """
 
     sample_rate_hz: int
@@ -75,10 +79,10 @@ def open_audio(source: Source) -> Iterator[AudioStream]:
 
     Args:
         source: in a format that libsndfile or ffmpeg can decode. All but paths are copied to a temporary file first,
-            since the headers of many formats stand at the end or are looked at twice.
+            because many formats have their header at the end or need it twice.
 
     Raises:
-        AudioError: it is missing, not audio, empty or damaged, or needs ffmpeg and there is none.
+        AudioError: the source is missing, not audio, empty or damaged, or it needs ffmpeg and none is installed.
     """
     with ExitStack() as stack:
         file, name = stack.enter_context(_as_file(source))
@@ -91,14 +95,16 @@ def open_audio(source: Source) -> Iterator[AudioStream]:
             duration_s = sound.frames / sound.samplerate
             yield AudioStream(sound.samplerate, sound.channels, duration_s, _sound_blocks(sound, name))
         elif (program := shutil.which("ffmpeg")) is None:
-            raise AudioError(f"{unknown}; or install ffmpeg, with which it is read as it is: none is on the PATH")
+            raise AudioError(f"{unknown}; or install ffmpeg, which reads it as it is: none is on the PATH")
         else:
             stream = stack.enter_context(open_with_ffmpeg(program, file, name))
+            if not LOWEST_RATE_HZ <= stream.sample_rate_hz <= HIGHEST_RATE_HZ:
+                raise AudioError(f"{name}: damaged: it declares a sample rate of {stream.sample_rate_hz} Hz")
             yield AudioStream(stream.sample_rate_hz, stream.channels, stream.duration_s, _ffmpeg_blocks(stream, name))
 
 
 def is_source(audio: object) -> TypeIs[Source]:
-    """Return whether something is a recording to be opened, in contrast to its samples."""
+    """Return whether `audio` is a recording to open, and not its samples."""
     return isinstance(audio, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(audio, "read")
 
 
@@ -134,12 +140,12 @@ def audio_blocks(source: Source, sample_rate_hz: int, *, channel: int | None = N
     """Yield a recording as consecutive blocks `(sample,)`, mono float32 at `sample_rate_hz`.
 
     Args:
-        source: as for `open_audio`.
+        source: see `open_audio`.
         sample_rate_hz: the rate to resample to.
         channel: the one to take, counted from 0; None for the average of all.
 
     Raises:
-        AudioError: as `open_audio`; or the recording has no such channel.
+        AudioError: as `open_audio`, or the recording has no such channel.
     """
     name = source_name(source) or "the recording"
     with open_audio(source) as stream:
@@ -150,7 +156,7 @@ def audio_blocks(source: Source, sample_rate_hz: int, *, channel: int | None = N
 def waveform_blocks(
     waveform: NDArray[np.float32], from_hz: int, to_hz: int, *, channel: int | None = None
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield a waveform `(channel, sample)` of `from_hz` as `audio_blocks` does a file.
+    """Yield a waveform `(channel, sample)` of `from_hz` as `audio_blocks` yields a file.
 
     Raises:
         AudioError: the waveform has no such channel.
@@ -170,7 +176,15 @@ def load_audio(source: Source, sample_rate_hz: int, *, channel: int | None = Non
 def resampled(
     blocks: Iterable[NDArray[np.float32]], from_hz: int, to_hz: int, resampler: Resampler | None = None
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield the blocks `(sample,)` at another rate; by default with the samples that `resample` gives of the whole."""
+    """Yield blocks `(sample,)` at another rate.
+
+    Args:
+        blocks: consecutive, mono.
+        from_hz: their rate.
+        to_hz: the rate to change to.
+        resampler: between these rates, nothing heard yet. By default soxr's: together the blocks are then `resample` of
+            the whole.
+    """
     change = resampler or StreamResampler(from_hz, to_hz)
     yield from filter(len, map(change, blocks))
     rest = change(np.zeros(0, np.float32), last=True)
@@ -179,10 +193,10 @@ def resampled(
 
 
 def one_channel(waveform: NDArray[np.float32], channel: int | None, name: str) -> NDArray[np.float32]:
-    """Return a channel, counted from 0, of `(channel, sample)`, or with None the average of all.
+    """Return one channel of `(channel, sample)`, counted from 0, or with None the average of all.
 
     Raises:
-        AudioError: there is no such channel; the message calls the recording `name`.
+        AudioError: there is no such channel. The message calls the recording `name`.
     """
     if channel is None:
         return mix_down(waveform)
@@ -212,9 +226,6 @@ def _ffmpeg_blocks(stream: FfmpegStream, name: str) -> Iterator[NDArray[np.float
         raise AudioError(f"{name}: holds no samples (0 s of audio)")
 
 
-LIVE_BLOCK_S = 0.1  # how much is waited for at a time
-
-
 class LiveAudio(NamedTuple):
     """Consecutive blocks `(sample,)`, mono float32 in [-1, 1], and their rate."""
 
@@ -227,11 +238,12 @@ def live_audio(descriptor: int, rate_hz: int | None) -> LiveAudio:
 
     Args:
         descriptor: of a pipe or file.
-        rate_hz: of raw samples: signed 16-bit integers, little-endian, one channel. None if a header tells.
+        rate_hz: sample rate of raw samples: signed 16-bit integers, little-endian, one channel. None if there is a
+            header.
 
     Raises:
-        AudioError: the header is of no format that can be read from a pipe. The blocks raise it where what follows is
-            damaged.
+        AudioError: the header is of no format that can be read from a pipe. Reading the blocks raises it where the
+            audio is damaged.
     """
     if rate_hz is not None:
         return LiveAudio(rate_hz, _raw_blocks(descriptor, max(1, round(LIVE_BLOCK_S * rate_hz))))
@@ -268,30 +280,91 @@ def _decoded_blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
         raise AudioError(f"the stream is damaged ({error.error_string.strip().rstrip('.')})") from None
 
 
-def checked_waveform(audio: NDArray[Any]) -> NDArray[np.float32]:
+def checked_rate_hz(sample_rate_hz: Any) -> int:
+    """Return a sample rate that a caller gave.
+
+    Raises:
+        AudioError: it is not an integer, or no recording has it.
+    """
+    number = isinstance(sample_rate_hz, (int, float, np.integer, np.floating))
+    if number and LOWEST_RATE_HZ <= sample_rate_hz <= HIGHEST_RATE_HZ and sample_rate_hz == int(sample_rate_hz):
+        return int(sample_rate_hz)
+    if sample_rate_hz is None:
+        raise AudioError("a waveform needs sample_rate_hz=, its samples per second")
+    raise AudioError(
+        f"sample_rate_hz={sample_rate_hz!r}: a sample rate is an integer from {LOWEST_RATE_HZ:,} to {HIGHEST_RATE_HZ:,}"
+    )
+
+
+def checked_waveform(audio: NDArray[Any], channels: int | None = None) -> NDArray[np.float32]:
     """Return samples that came as an array as `(channel, sample)` float32.
 
     Args:
-        audio: floats in [-1, 1], `(sample,)` or `(channel, sample)`.
+        audio: floats of any width in [-1, 1], `(sample,)` or `(channel, sample)`.
+        channels: their number, where it is known; then there may be fewer samples than channels.
 
     Raises:
         AudioError: it is something else, is empty or holds samples that are not finite.
     """
     if audio.ndim not in (1, 2) or audio.size == 0:
         raise AudioError(f"a waveform is (sample,) or (channel, sample) and not empty; got shape {audio.shape}")
-    if audio.ndim == 2 and audio.shape[0] > audio.shape[1]:
+    if audio.ndim == 2 and audio.shape[0] > audio.shape[1] and audio.shape[0] != channels:
         raise AudioError(
-            f"a waveform of shape {audio.shape} would have more channels than samples; soundfile, for one, gives "
-            "(sample, channel): pass waveform.T"
+            f"a waveform of shape {audio.shape} would have more channels than samples; some packages, such as "
+            "soundfile, give (sample, channel): pass waveform.T"
         )
-    if not np.issubdtype(audio.dtype, np.floating):
+    if not np.issubdtype(audio.dtype, np.floating) and audio.dtype.name != "bfloat16":
         raise AudioError(f"a waveform holds floats in [-1, 1]; got {audio.dtype}: divide integers by their full scale")
-    if not usable(audio).all():
+    with np.errstate(over="ignore"):
+        waveform = np.atleast_2d(audio).astype(np.float32)
+    if not usable(waveform).all():
         raise AudioError(f"the waveform holds samples that are not finite numbers or larger than {LOUDEST:g}")
-    return np.atleast_2d(audio).astype(np.float32)
+    return waveform
+
+
+def mono_blocks(blocks: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
+    """Yield blocks of samples that came as arrays, mono `(sample,)` float32, without the empty ones.
+
+    Args:
+        blocks: consecutive, as for `checked_waveform`. A block may hold fewer samples than channels if the block before
+            has as many channels.
+
+    Raises:
+        AudioError: a block cannot be used.
+    """
+    channels = None
+    for block in blocks:
+        if block.size:
+            waveform = checked_waveform(block, channels)
+            channels = len(waveform)
+            yield mix_down(waveform)
+
+
+def equal_blocks(blocks: Iterable[NDArray[np.float32]], samples: int) -> Iterator[NDArray[np.float32]]:
+    """Yield the same samples `(sample,)` in blocks of equal size, each once it is full; the last may be shorter."""
+    waiting, count = [], 0
+    for block in blocks:
+        waiting.append(block)
+        count += len(block)
+        if count >= samples:
+            joined = np.concatenate(waiting)
+            whole = count // samples * samples
+            yield from joined[:whole].reshape(-1, samples)
+            waiting, count = [joined[whole:]], count - whole
+    if count:
+        yield np.concatenate(waiting)
 
 
 def mix_down(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Average the channels: `(channel, sample)` → `(sample,)`."""
-    mono: NDArray[np.float32] = waveform[0] if len(waveform) == 1 else waveform.mean(axis=0, dtype=np.float32)
+    """Average the channels: `(channel, sample)` → `(sample,)`.
+
+    They are added one after the other, so that a sample's value does not depend on the shape of its block; numpy's own
+    sums do.
+    """
+    mono: NDArray[np.float32] = waveform[0]
+    if len(waveform) > 1:
+        mono = mono.copy()
+        for channel in waveform[1:]:
+            mono += channel
+        mono /= len(waveform)
     return mono

@@ -1,32 +1,69 @@
-"""Recordings that arrive in blocks → segments short enough for the network, cut where nobody speaks."""
+"""Recordings that arrive in blocks → segments, cut where nobody speaks.
+
+`Segmenter` is the one rule for where an utterance ends. Files (`segments`), streams (`asr.inference.stream`) and the
+runtime without torch use it; the first and the last with `FILE_RULE`, streams with `STREAM_RULE`.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr.audio import speech_detector
 from asr.audio.speech_detector import WINDOW_S, Detector, is_speech
+from asr.errors import ConfigError
 
 Segmentation: TypeAlias = Literal["vad", "fixed", "none"]
 Waveform: TypeAlias = NDArray[np.float32]
 
-# No segment is longer, but for the segmentation `none`.
-LONGEST_SEGMENT_S = 30.0
-
-# A pause this long ends a segment. Of the pauses around it each segment keeps these parts: in truth a quarter of a
-# second of either, since the detector is some 0.06 s late at both ends. Shorter recordings are cut there too: models
-# are trained on utterances, and two of them in one file cost AN4's model almost twice as many word errors, six thrice,
-# three seconds of silence before or after an utterance almost twice as many.
-_PAUSE_S = 0.6
-_BEFORE_S, _AFTER_S = 0.3, 0.2
-
+_LEAST_LONGEST_S = 1.0
 _STEP_S = 0.02
 _QUIET_S = 0.2
+
+
+@dataclass(frozen=True)
+class EndRule:
+    """When a segment ends, and how much of the silence around its speech it keeps.
+
+    Attributes:
+        pause_s: a pause of this length ends a segment.
+        longest_s: no segment is longer. One that would be is cut at the quietest place of its second half.
+        before_s: silence that is kept before the speech.
+        after_s: silence that is kept after the speech; never more than `pause_s`.
+    """
+
+    pause_s: float
+    longest_s: float
+    before_s: float
+    after_s: float
+
+    def __post_init__(self) -> None:
+        """Refuse times that no segment can have.
+
+        Raises:
+            ConfigError: `pause_s` is not above 0, or `longest_s` is below 1.
+        """
+        if not 0 < self.pause_s < math.inf:
+            raise ConfigError(f"the pause that ends an utterance is {self.pause_s!r} s, not a number above 0")
+        if not _LEAST_LONGEST_S <= self.longest_s < math.inf:
+            raise ConfigError(
+                f"the longest utterance is {self.longest_s!r} s, not a number of at least {_LEAST_LONGEST_S:g}"
+            )
+
+
+# The detector is some 0.06 s late at both ends of speech, so a quarter of a second is in truth kept on either side.
+# Short recordings are cut by the same rule. Models are trained on utterances: AN4's model made almost twice as many
+# word errors with two utterances in one file, three times as many with six, and almost twice as many with three seconds
+# of silence before or after an utterance.
+FILE_RULE = EndRule(pause_s=0.6, longest_s=30.0, before_s=0.3, after_s=0.2)
+# Somebody waits for the words of a stream.
+STREAM_RULE = EndRule(pause_s=0.5, longest_s=20.0, before_s=0.25, after_s=0.25)
 
 
 class Segment(NamedTuple):
@@ -40,53 +77,168 @@ class Segment(NamedTuple):
     """Samples between the segment before, or the start of the recording, and this one: nobody speaks there."""
 
 
+class Segmenter:
+    """Cuts one recording, which arrives in blocks, into the segments in which somebody speaks.
+
+    A segment begins a little before its first window with speech. It ends a little after its last one, once the pause
+    of the rule has passed. Or it ends at the quietest place of its second half, before it gets too long; the next
+    segment then begins there, if somebody still speaks.
+    """
+
+    def __init__(self, rate_hz: int, rule: EndRule, detector: Detector | None = None) -> None:
+        """Begin a recording.
+
+        Args:
+            rate_hz: sample rate of the blocks.
+            rule: where segments end.
+            detector: finds speech, nothing heard yet; by default that of the package silero-vad.
+        """
+        self._rate_hz = rate_hz
+        self._pause = max(1, int(rule.pause_s * rate_hz))
+        self._longest, self._before, self._after = (
+            int(s * rate_hz) for s in (rule.longest_s, rule.before_s, min(rule.after_s, rule.pause_s))
+        )
+        self._detect = detector or speech_detector.SpeechDetector(rate_hz)
+        self._tape = _Tape()
+        self._windows = 0  # of the detector, so far
+        self._in_speech = False
+        self._start: int | None = None  # of the segment that is open, if one is
+        self._spoken_end = 0  # where its last window with speech ended
+
+    def hear(self, block: Waveform, *, last: bool = False) -> list[Segment]:
+        """Return the segments that have ended by now and had not before.
+
+        Args:
+            block: `(sample,)`, the next samples of the recording; there may be none.
+            last: whether the recording ends with them.
+        """
+        self._tape.append(block)
+        ended = []
+        for probability in self._detect(block, last=last).tolist():
+            self._in_speech = is_speech(probability, self._in_speech)
+            begin = round(self._windows * WINDOW_S * self._rate_hz)
+            self._windows += 1
+            end = min(round(self._windows * WINDOW_S * self._rate_hz), self._tape.end)
+            cut = self._place_of_cut(begin, end)
+            if cut is not None:
+                ended.append(self._cut(cut))
+        if last and self._start is not None:
+            ended.append(self._cut(self._certain_end))
+        return ended
+
+    @property
+    def open(self) -> Segment | None:
+        """The segment that has begun but not ended, as far as it was heard; None while nobody speaks.
+
+        It reaches to the silence that is kept after its last word. It may still lose a part of its second half to the
+        next segment, if it gets too long.
+        """
+        if self._start is None:
+            return None
+        return self._tape.segment(self._start, self._certain_end)
+
+    @property
+    def _certain_end(self) -> int:
+        return min(self._spoken_end + self._after, self._tape.end)
+
+    def _place_of_cut(self, begin: int, end: int) -> int | None:
+        """Take in the window from sample `begin` to `end`; return where the open segment ends, if it does."""
+        if self._in_speech:
+            self._start = max(begin - self._before, self._tape.start) if self._start is None else self._start
+            self._spoken_end = end
+        if self._start is None:
+            self._tape.forget(end - self._before)
+        elif end - self._spoken_end >= self._pause:
+            return self._spoken_end + self._after
+        elif end + self._after - self._start > self._longest:
+            return _quietest(self._tape, self._start + self._longest // 2, end, self._rate_hz)
+        return None
+
+    def _cut(self, end: int) -> Segment:
+        assert self._start is not None
+        segment = self._tape.cut(self._start, end)
+        self._start = end if self._spoken_end > end else None
+        return segment
+
+
 def segments(
     blocks: Iterable[Waveform],
     rate_hz: int,
     segmentation: Segmentation = "vad",
     detector: Detector | None = None,
 ) -> Iterator[Segment]:
-    """Yield a recording's segments as soon as they are known.
+    """Return a recording's segments, each as soon as it is known.
 
     Args:
         blocks: the recording, `(sample,)` each, mono.
         rate_hz: its sample rate.
-        segmentation: `vad` cuts in pauses and leaves long ones out, those at the ends too, and everything if nobody
-            speaks; `fixed` leaves nothing out, cuts at the quietest fifth of a second between 15 and 30 s; `none` keeps
-            the recording whole.
-        detector: of speech, for `vad`, at its beginning; by default that of the package silero-vad.
+        segmentation: `vad` cuts in pauses and leaves out what no one says: long pauses, silence at the ends, and
+            everything if nobody speaks. `fixed` leaves nothing out and cuts at the quietest fifth of a second between
+            15 and 30 s. `none` keeps the recording whole.
+        detector: finds speech, for `vad`, nothing heard yet; by default that of the package silero-vad.
+
+    Raises:
+        ConfigError: there is no such segmentation.
     """
-    detector = (detector or speech_detector.SpeechDetector(rate_hz)) if segmentation == "vad" else None
+    if segmentation == "vad":
+        return _speech_segments(blocks, rate_hz, detector)
+    if segmentation == "fixed":
+        return _fixed_segments(blocks, rate_hz)
+    if segmentation == "none":
+        return _one_segment(blocks)
+    raise ConfigError(f"segment={segmentation!r}: it is one of {', '.join(get_args(Segmentation))}")
+
+
+def _speech_segments(blocks: Iterable[Waveform], rate_hz: int, detector: Detector | None) -> Iterator[Segment]:
+    segmenter = Segmenter(rate_hz, FILE_RULE, detector)
+    end = np.zeros(0, np.float32)
     rest = iter(blocks)
-    head: list[Waveform] = []
-    while segmentation == "none" or sum(map(len, head)) <= LONGEST_SEGMENT_S * rate_hz:
+    head: list[Waveform] = []  # one segment longer than the longest: to know whether the recording is short
+    while sum(map(len, head)) <= FILE_RULE.longest_s * rate_hz:
         block = next(rest, None)
         if block is None:
-            if head:
-                whole = Segment(0, np.concatenate(head), 0)
-                found = list(_speech_segments([whole.waveform], rate_hz, detector)) if detector else [whole]
-                yield from [_with_short_silence(whole, found[0], rate_hz)] if len(found) == 1 else found
+            whole = np.concatenate([*head, end])
+            found = segmenter.hear(whole) + segmenter.hear(end, last=True)
+            yield from [_with_short_silence(whole, found[0], rate_hz)] if len(found) == 1 else found
             return
         head.append(block)
-    blocks = chain(head, rest)
-    yield from _speech_segments(blocks, rate_hz, detector) if detector else _fixed_segments(blocks, rate_hz)
+    for block in chain(head, rest):
+        yield from segmenter.hear(block)
+    yield from segmenter.hear(end, last=True)
 
 
-def _with_short_silence(whole: Segment, only: Segment, rate_hz: int) -> Segment:
+def _with_short_silence(whole: Waveform, only: Segment, rate_hz: int) -> Segment:
     """Return a recording's only segment with the silence at either end of the recording, unless that is a pause.
 
-    Nothing is cut off needlessly: the detector may come too late for a word.
+    Nothing is cut off without need: the detector may come too late for a word.
     """
     start, end = only.start, only.start + len(only.waveform)
-    if start < (_PAUSE_S - _BEFORE_S) * rate_hz:
+    if start < (FILE_RULE.pause_s - FILE_RULE.before_s) * rate_hz:
         start = 0
-    if len(whole.waveform) - end < (_PAUSE_S - _AFTER_S) * rate_hz:
-        end = len(whole.waveform)
-    return Segment(start, whole.waveform[start:end], start)
+    if len(whole) - end < (FILE_RULE.pause_s - FILE_RULE.after_s) * rate_hz:
+        end = len(whole)
+    return Segment(start, whole[start:end], start)
+
+
+def _fixed_segments(blocks: Iterable[Waveform], rate_hz: int) -> Iterator[Segment]:
+    longest = int(FILE_RULE.longest_s * rate_hz)
+    tape = _Tape()
+    for block in blocks:
+        tape.append(block)
+        while tape.end - tape.start > longest:
+            yield tape.cut(tape.start, _quietest(tape, tape.start + longest // 2, tape.start + longest, rate_hz))
+    if tape.end > tape.start:
+        yield tape.cut(tape.start, tape.end)
+
+
+def _one_segment(blocks: Iterable[Waveform]) -> Iterator[Segment]:
+    waveform = np.concatenate([np.zeros(0, np.float32), *blocks])
+    if len(waveform):
+        yield Segment(0, waveform, 0)
 
 
 class Counted:
-    """Passes a recording's blocks on, as they are asked for, and counts their samples."""
+    """Passes on a recording's blocks as they are asked for, and counts their samples."""
 
     def __init__(self, blocks: Iterable[Waveform]) -> None:
         """Begin with none."""
@@ -115,74 +267,23 @@ class _Tape:
         self._samples = np.concatenate([self._samples, block])
 
     def forget(self, until: int) -> None:
-        """Drop what lies before the sample `until`."""
+        """Drop everything before the sample `until`."""
         if until > self.start:
             self._samples = self._samples[until - self.start :]
             self.start = until
 
+    def segment(self, start: int, end: int) -> Segment:
+        return Segment(start, self.part(start, end), start - self._cut_to)
+
     def cut(self, start: int, end: int) -> Segment:
-        """Return a segment and forget all before its end."""
-        segment = Segment(start, self.part(start, end).copy(), start - self._cut_to)
+        """Return a segment, with samples of its own, and forget all before its end."""
+        segment = self.segment(start, end)
         self.forget(end)
         self._cut_to = end
-        return segment
+        return segment._replace(waveform=segment.waveform.copy())
 
     def part(self, start: int, end: int) -> Waveform:
         return self._samples[start - self.start : end - self.start]
-
-
-def _fixed_segments(blocks: Iterable[Waveform], rate_hz: int) -> Iterator[Segment]:
-    longest = int(LONGEST_SEGMENT_S * rate_hz)
-    tape = _Tape()
-    for block in blocks:
-        tape.append(block)
-        while tape.end - tape.start > longest:
-            yield tape.cut(tape.start, _quietest(tape, tape.start + longest // 2, tape.start + longest, rate_hz))
-    yield tape.cut(tape.start, tape.end)
-
-
-def _speech_segments(blocks: Iterable[Waveform], rate_hz: int, detector: Detector) -> Iterator[Segment]:
-    """Yield the segments in which there is speech.
-
-    A segment begins a little before its first window with speech. It ends a little after its last one, once no other
-    has come for `_PAUSE_S`; or at the quietest place of its second half, before it is longer than `LONGEST_SEGMENT_S`.
-    """
-    longest, pause, before, after = (int(s * rate_hz) for s in (LONGEST_SEGMENT_S, _PAUSE_S, _BEFORE_S, _AFTER_S))
-    tape = _Tape()
-    start: int | None = None  # of the segment that is open, if one is
-    last = 0  # where its last window with speech ended
-    for begin, end, speech in _windows(blocks, rate_hz, detector, tape):
-        if speech:
-            start = max(begin - before, tape.start) if start is None else start
-            last = end
-        if start is None:
-            tape.forget(end - before)
-        elif end - last >= pause:
-            yield tape.cut(start, last + after)
-            start = None
-        elif end + after - start > longest:
-            cut = _quietest(tape, start + longest // 2, end, rate_hz)
-            yield tape.cut(start, cut)
-            start = cut if last > cut else None
-    if start is not None:
-        yield tape.cut(start, min(last + after, tape.end))
-
-
-def _windows(
-    blocks: Iterable[Waveform], rate_hz: int, detector: Detector, tape: _Tape
-) -> Iterator[tuple[int, int, bool]]:
-    """Put the blocks on the tape and yield where each window begins and ends, and whether there is speech in it."""
-    speech, window = False, 0
-    for block in chain(blocks, [None]):
-        if block is None:
-            probabilities = detector(np.zeros(0, np.float32), last=True)
-        else:
-            tape.append(block)
-            probabilities = detector(block)
-        for probability in probabilities.tolist():
-            speech = is_speech(probability, speech)
-            begin, window = round(window * WINDOW_S * rate_hz), window + 1
-            yield begin, min(round(window * WINDOW_S * rate_hz), tape.end), speech
 
 
 def _quietest(tape: _Tape, start: int, end: int, rate_hz: int) -> int:
@@ -195,6 +296,8 @@ def _quietest(tape: _Tape, start: int, end: int, rate_hz: int) -> int:
     return start + int((np.argmin(sums) + width / 2) * step)
 
 
+# A detector of speech needs context and answers within 0.06 s, which is enough to cut a recording. Word times need the
+# first and the last sound of an utterance to a few hundredths of a second, which its loudness alone tells.
 _LOUDNESS_STEP_S = 0.01
 _LOUD_SHARE = 0.25  # of the way, in dB, from the quiet to the loud parts of an utterance
 _DEPTH_DB = 34  # by which the quiet parts lie below the loud ones at most, lest digital silence make background loud

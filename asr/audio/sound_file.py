@@ -27,8 +27,8 @@ FFMPEG_SUFFIXES: frozenset[str] = frozenset(
 """Audio and video that libsndfile cannot decode; `asr.audio.ffmpeg` can, where ffmpeg is installed."""
 
 _HEADERLESS_SUFFIXES = frozenset({".raw", ".pcm"})
-# A rate beyond these was never meant: its header is damaged, and resampling from it would take all memory.
-_LOWEST_HZ, _HIGHEST_HZ = 1_000, 1_000_000
+# A rate beyond these was never meant, and resampling from it could take all memory.
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 1_000_000
 # Programs that write to a pipe cannot go back to fill in the length, so they declare the largest possible one
 # (ffmpeg 0xFFFFFFFF, sox 0x7FFFF000 or so). Nothing is missing from such files.
 _STREAMING_BYTES = 0x7FFF0000
@@ -82,7 +82,7 @@ def open_sound(path: Path, name: str | None = None) -> Iterator[soundfile.SoundF
             reason = _truncation(file, header)
             if reason:
                 raise AudioError(f"{name}: truncated: {reason}; copy or convert the file again")
-            if not _LOWEST_HZ <= file.samplerate <= _HIGHEST_HZ:
+            if not LOWEST_RATE_HZ <= file.samplerate <= HIGHEST_RATE_HZ:
                 raise AudioError(f"{name}: damaged: its header declares a sample rate of {file.samplerate} Hz")
             if file.frames == 0:
                 raise AudioError(f"{name}: holds no samples (0 s of audio)")

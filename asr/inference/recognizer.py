@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,15 +17,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.audio.blocks import Source, audio_blocks, checked_waveform, is_source, mix_down, source_name, waveform_blocks
-from asr.audio.segment import Counted, Segmentation, segments
+from asr.audio.blocks import (
+    Source,
+    audio_blocks,
+    checked_rate_hz,
+    checked_waveform,
+    is_source,
+    mono_blocks,
+    source_name,
+    waveform_blocks,
+)
+from asr.audio.segment import STREAM_RULE, Counted, Segmentation, segments
 from asr.bundle.bundle import ModelBundle
 from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import AudioError
 from asr.features.batching import collate
 from asr.features.sampling import batches
 from asr.inference.decoder import Decoder, Method, Precision, Search
-from asr.inference.stream import END_SILENCE_S, LONGEST_UTTERANCE_S, Partial, listener, stream_results
+from asr.inference.stream import Partial, stream_results
 from asr.inference.text_alignment import AlignedText, align_audio
 from asr.machine import choose_accelerator
 from asr.transcript.transcript import Transcript
@@ -44,7 +54,8 @@ def load(
         folder: the model folder.
         accelerator: auto takes a GPU if there is one.
         precision: bf16 is quicker where the processor computes in bfloat16 (x86 with AVX512-BF16 or AMX, GPUs), and
-            slower where it does not. Features are computed in float32 either way, and so is a stream.
+            slower where it does not. Features are computed in float32 either way, and so is
+            the stream of a model that carries its state (`AcousticModel.streams`).
         decode: settings of the search in place of the folder's, e.g. `{"beam_size": 50, "lm": "words"}`; see
             `DecodeSettings`.
 
@@ -94,7 +105,7 @@ class Recognizer:
         Args:
             audio: the path of an audio or video file, `-` for standard input, an open binary file or the bytes of one,
                 or samples in [-1, 1]: `(sample,)` or `(channel, sample)`.
-            sample_rate_hz: of samples; files carry their own.
+            sample_rate_hz: of samples, from 1,000 to 1,000,000; files carry their own.
             method: greedy or beam search; by default beam if the model has a language model, or with hotwords.
             hotwords: expected words and phrases, such as names that the model never heard. `["anna"]`, or with the
                 natural-log bonus of each occurrence: `{"anna": 5.0}`.
@@ -114,9 +125,8 @@ class Recognizer:
         if is_source(audio):
             name, blocks = source_name(audio), audio_blocks(audio, rate_hz, channel=channel)
         else:
-            if sample_rate_hz is None or sample_rate_hz <= 0:
-                raise AudioError("a waveform needs sample_rate_hz=, its samples per second")
-            blocks = waveform_blocks(checked_waveform(_array(audio)), sample_rate_hz, rate_hz, channel=channel)
+            from_hz = checked_rate_hz(sample_rate_hz)
+            blocks = waveform_blocks(checked_waveform(_array(audio)), from_hz, rate_hz, channel=channel)
         recording = Counted(blocks)
         words = self._words(recording, search, segment, on_progress or (lambda _: None))
         return Transcript.of(words, recording.samples / rate_hz, name, channel)
@@ -167,36 +177,30 @@ class Recognizer:
         sample_rate_hz: int,
         method: Method | None = None,
         hotwords: Mapping[str, float] | Iterable[str] = (),
-        end_silence_s: float = END_SILENCE_S,
-        longest_s: float = LONGEST_UTTERANCE_S,
+        end_silence_s: float = STREAM_RULE.pause_s,
+        longest_s: float = STREAM_RULE.longest_s,
     ) -> Iterator[Partial]:
         """Transcribe audio while it arrives: what has been said so far, and at the end of each utterance its words.
+
+        The results are the same however the audio is cut into blocks.
 
         Args:
             blocks: the next samples each, in [-1, 1]: `(sample,)` or `(channel, sample)`, any number of them.
             sample_rate_hz: of the blocks.
             method: search of the final results, as for `transcribe`; partial ones are always greedy.
             hotwords: see `transcribe`; they count in final results.
-            end_silence_s: an utterance ends after this much silence.
-            longest_s: or when it would get longer than this, at a pause.
+            end_silence_s: an utterance ends after a pause of this length.
+            longest_s: no utterance is longer, at least 1 s. One that would be is cut at the quietest place of its
+                second half.
 
         Raises:
-            AudioError: a block cannot be used.
+            AudioError: a block cannot be used, or the sample rate is none.
             ConfigError, TokenError: as `transcribe`.
         """
-        if sample_rate_hz <= 0:
-            raise AudioError(f"sample_rate_hz={sample_rate_hz}: the samples per second are more than 0")
+        from_hz = checked_rate_hz(sample_rate_hz)
         search = Search(method, hotword_bonuses(hotwords))
-        mono = (mix_down(checked_waveform(block)) for block in map(_array, blocks) if block.size)
-        return stream_results(
-            self.decoder,
-            mono,
-            sample_rate_hz,
-            listener(self.decoder.model),
-            search,
-            end_silence_s=end_silence_s,
-            longest_s=longest_s,
-        )
+        rule = replace(STREAM_RULE, pause_s=end_silence_s, longest_s=longest_s)
+        return stream_results(self.decoder, mono_blocks(map(_array, blocks)), from_hz, search, rule)
 
     def align(self, audio: Source, text: str) -> AlignedText:
         """Return when each word of a given text was spoken, and how well it fits what is heard.
@@ -214,4 +218,7 @@ class Recognizer:
 
 
 def _array(samples: NDArray[np.floating] | Tensor) -> NDArray[np.floating]:
-    return samples.detach().cpu().numpy() if isinstance(samples, Tensor) else np.asarray(samples)
+    if not isinstance(samples, Tensor):
+        return np.asarray(samples)
+    samples = samples.detach().cpu()
+    return (samples.float() if samples.dtype == torch.bfloat16 else samples).numpy()  # numpy has no bfloat16

@@ -17,12 +17,21 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.audio.blocks import Source, checked_waveform, is_source, mix_down, open_audio, resampled, source_name
+from asr.audio.blocks import (
+    Source,
+    checked_rate_hz,
+    checked_waveform,
+    is_source,
+    mix_down,
+    open_audio,
+    resampled,
+    source_name,
+)
 from asr.audio.resample import FourierResampler
 from asr.audio.segment import Counted, Segmentation, segments, speech_extent
 from asr.audio.speech_detector import RATE_HZ, Network, SpeechDetector
 from asr.bundle.files import ONNX_NETWORK, ONNX_SPEECH_DETECTOR
-from asr.errors import AudioError, ConfigError, DependencyError, ModelError
+from asr.errors import ConfigError, DependencyError, ModelError
 from asr.runtime.folder import INPUT, OUTPUT, Description
 from asr.text.tokens import BLANK, TokenTable
 from asr.transcript.hypothesis import Hypothesis, TokenSpan
@@ -80,19 +89,19 @@ class OnnxRecognizer:
         Args:
             audio: the path of an audio file, `-` for standard input, an open binary file or the bytes of one, or
                 samples in [-1, 1]: `(sample,)` or `(channel, sample)`, mixed down.
-            sample_rate_hz: of samples; files carry their own.
-            segment: how a recording is cut, see `asr.inference.segment.segments`.
+            sample_rate_hz: of samples, from 1,000 to 1,000,000; files carry their own.
+            segment: how a recording is cut, see `asr.audio.segment.segments`.
 
         Raises:
             AudioError: the audio cannot be used.
+            ConfigError: `segment` is none of `vad`, `fixed` and `none`.
         """
         if is_source(audio):
             with open_audio(audio) as stream:
                 mono = map(mix_down, stream.blocks)
                 return self._transcribe(mono, stream.sample_rate_hz, source_name(audio), segment)
-        if sample_rate_hz is None or sample_rate_hz <= 0:
-            raise AudioError("a waveform needs sample_rate_hz=, its samples per second")
-        return self._transcribe([mix_down(checked_waveform(np.asarray(audio)))], sample_rate_hz, None, segment)
+        from_hz = checked_rate_hz(sample_rate_hz)
+        return self._transcribe([mix_down(checked_waveform(np.asarray(audio)))], from_hz, None, segment)
 
     def log_posteriors(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return `(frame, token)` natural-log posteriors of `(sample,)` at the model's rate; token 0 is the blank."""

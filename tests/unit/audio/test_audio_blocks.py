@@ -8,9 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 
 from asr.audio import blocks as module
-from asr.audio.blocks import audio_blocks, load_audio, mix_down, open_audio, waveform_blocks
+from asr.audio.blocks import (
+    audio_blocks,
+    checked_rate_hz,
+    checked_waveform,
+    equal_blocks,
+    load_audio,
+    mix_down,
+    open_audio,
+    waveform_blocks,
+)
 from asr.audio.resample import resample
 from asr.audio.sound_file import bounded, read_audio
 from asr.errors import AudioError
@@ -149,3 +160,64 @@ def test_standard_input_that_is_no_audio_is_named(monkeypatch):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
         with pytest.raises(AudioError, match=f"^standard input: {reason}"):
             load_audio(Path("-"), RATE_HZ)
+
+
+@given(st.lists(st.integers(0, 50), max_size=20), st.integers(1, 60))
+def test_equal_blocks_hold_the_samples_in_order_and_each_comes_once_it_is_full(sizes, samples):
+    waveform = np.arange(sum(sizes), dtype=np.float32)
+    heard = 0
+
+    def blocks():
+        nonlocal heard
+        for block in np.split(waveform, np.cumsum(sizes))[:-1]:
+            heard += len(block)
+            yield block
+
+    found = []
+    for block in equal_blocks(blocks(), samples):
+        found.append(block)
+        assert len(block) == samples or heard == len(waveform)
+        assert heard < sum(map(len, found)) + max(sizes)  # it did not wait for another block
+    assert [len(block) for block in found[:-1]] == [samples] * (len(found) - 1)
+    assert len(found) == -(-len(waveform) // samples)
+    np.testing.assert_array_equal(np.concatenate([waveform[:0], *found]), waveform)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 9, 12])
+@pytest.mark.parametrize("samples", [1, 2, 700])
+def test_a_sample_mixed_down_does_not_depend_on_its_block(rng, channels, samples):
+    waveform = rng.standard_normal((channels, 1400)).astype(np.float32)
+    expected = waveform.astype(np.float64).mean(0)
+    whole = mix_down(waveform)
+    np.testing.assert_allclose(whole, expected, atol=1e-6)
+    for order in "CF":
+        np.testing.assert_array_equal(mix_down(np.array(waveform[:, :samples], order=order)), whole[:samples])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.longdouble, "bfloat16"])
+def test_floats_of_any_width_become_float32_and_infinite_ones_are_refused(dtype):
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes").bfloat16
+    samples = np.array([0.5, -0.25, 1.0]).astype(dtype)
+    waveform = checked_waveform(samples)
+    assert waveform.dtype == np.float32
+    np.testing.assert_array_equal(waveform, [[0.5, -0.25, 1.0]])
+    with pytest.raises(AudioError, match="not finite"):
+        checked_waveform(np.array([0.5, np.inf]).astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8, bool, complex])
+def test_samples_that_are_no_floats_are_refused(dtype):
+    with pytest.raises(AudioError, match=f"got {np.dtype(dtype)}"):
+        checked_waveform(np.zeros(3, dtype))
+
+
+def test_a_sample_rate_is_an_integer_that_a_recording_can_have():
+    for rate_hz in (1_000, 16_000, 1_000_000, np.int32(8000), 44_100.0):
+        assert checked_rate_hz(rate_hz) == rate_hz
+        assert type(checked_rate_hz(rate_hz)) is int
+    for rate_hz in (0, -16_000, 999, 1_000_001, 0.5, 16_000.5, 1e30, np.nan, np.inf, -np.inf, "16000", b"", True, [1]):
+        with pytest.raises(AudioError, match=r"sample_rate_hz=.*: a sample rate is an integer from 1,000 to 1,000,000"):
+            checked_rate_hz(rate_hz)
+    with pytest.raises(AudioError, match="needs sample_rate_hz="):
+        checked_rate_hz(None)

@@ -95,6 +95,12 @@ def test_no_samples_and_samples_that_are_not_finite_are_refused(film):
         load_audio(film(samples=[[0.5], [float("nan")]], rate=RATE_HZ), RATE_HZ)
 
 
+@pytest.mark.parametrize("rate_hz", [3, 4_000_000_000])
+def test_a_rate_that_no_recording_has_is_refused(film, rate_hz):
+    with pytest.raises(AudioError, match=rf"film\.mp4: damaged: it declares a sample rate of {rate_hz} Hz"):
+        load_audio(film(samples=[[0.5]], rate=rate_hz), RATE_HZ)
+
+
 def test_a_reader_that_stops_early_ends_the_program(film, monkeypatch):
     monkeypatch.setattr("asr.audio.blocks.BLOCK_S", 0.5)
     path = film(samples=[[0.5]] * 50_000, rate=RATE_HZ)

@@ -5,15 +5,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asr.audio.segment import LONGEST_SEGMENT_S as LONGEST_S
-from asr.audio.segment import Segment, _Tape, segments
+from asr.audio.segment import FILE_RULE, Segment, _Tape, segments
 from asr.features.sampling import SEGMENT_BATCH_S as BATCH_S
 from asr.features.sampling import WAITING_S, batches
 
 RATE_HZ = 1000  # nothing but the speech detector minds the rate, and that is replaced
 WINDOW = 32
 PAUSE, BEFORE, AFTER = 600, 300, 200
-LONGEST = int(LONGEST_S) * RATE_HZ
+LONGEST = int(FILE_RULE.longest_s) * RATE_HZ
 
 
 pytestmark = pytest.mark.usefixtures("loud_is_speech")
@@ -202,7 +201,7 @@ def test_batches_are_of_similar_length_bounded_and_complete_and_their_segments_w
         longest_s = max(len(segment.waveform) for segment in group) / RATE_HZ
         assert longest_s * len(group) <= BATCH_S
         padded_s += longest_s * len(group)
-        assert seconds[given_back : len(drawn)].sum() <= WAITING_S + LONGEST_S
+        assert seconds[given_back : len(drawn)].sum() <= WAITING_S + FILE_RULE.longest_s
         given_back += len(group)
     assert given_back == len(seconds)
     assert padded_s < 1.15 * seconds.sum()

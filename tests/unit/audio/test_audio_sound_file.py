@@ -255,7 +255,7 @@ def test_a_manifest_runs_no_command_and_fetches_nothing(tmp_path, kind, form):
     else:
         cut.recording = foreign
         cut = cut.pad(duration=1.5) if form == "padded" else cut
-    with pytest.raises(AudioError, match=f"u.*a source of type '{kind}' .*write the audio to a file first"):
+    with pytest.raises(AudioError, match=f"u.*source is of type '{kind}' .*write the audio to a file first"):
         load_cut(cut, RATE_HZ)
     assert not (tmp_path / "done").exists()
 

@@ -273,11 +273,18 @@ def test_audio_that_cannot_be_used_is_refused(exported, tmp_path):
     runtime = load(exported)
     with pytest.raises(AudioError, match=r"empty\.wav"):
         runtime.transcribe(tmp_path / "empty.wav")
-    for rate_hz in (None, 0, -16000):
+    for rate_hz in (None, 0, -16000, 1, 0.5, 1e30, np.nan, np.inf, "16000"):
         with pytest.raises(AudioError, match="sample_rate"):
             runtime.transcribe(np.zeros(100, np.float32), sample_rate_hz=rate_hz)
+    with pytest.raises(AudioError, match="not finite"):
+        runtime.transcribe(np.array([np.inf], np.float16), sample_rate_hz=16000)
     with pytest.raises(AudioError, match="int16"):
         runtime.transcribe(np.zeros(100, np.int16), sample_rate_hz=16000)
+
+
+def test_a_segmentation_that_is_none_is_refused_with_the_choices(exported):
+    with pytest.raises(ConfigError, match=r"segment='foo': .* vad, fixed, none"):
+        load(exported).transcribe(np.zeros(100, np.float32), sample_rate_hz=16000, segment="foo")
 
 
 def run_main(monkeypatch, capsys, *arguments):
