@@ -3,6 +3,8 @@
 Every error that a user can cause is an `AsrError` that names the file, the value and the way out.
 """
 
+from __future__ import annotations
+
 from enum import IntEnum
 
 
@@ -27,6 +29,13 @@ class ExitStatus(IntEnum):
 
 class AsrError(Exception):
     """Base of all errors that this package raises on purpose; the command line prints them without a traceback."""
+
+
+def explained(error: AsrError | OSError) -> str:
+    """Return an error's message, which for an error of the system names the file."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 class AudioError(AsrError):

@@ -240,14 +240,34 @@ def _lives(process: int) -> bool:
     return True
 
 
-def write_utf8() -> None:
+def use_utf8() -> None:
     """Let standard output be UTF-8 in a file or a pipe, whatever the locale is; a terminal keeps its encoding.
 
-    A character that the encoding does not have becomes an escape.
+    A character that the encoding does not have becomes an escape. What is written to a closed stream is dropped.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (it stays open)
     if isinstance(sys.stdout, io.TextIOWrapper):
         encoding = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
+
+
+def write_output(text: str) -> None:
+    """Write text to standard output at once.
+
+    Raises:
+        AsrError: it cannot be written, for instance because the disk is full.
+        BrokenPipeError: the program that reads it has ended.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again when it ends
+        raise AsrError(f"standard output cannot be written ({error.strerror})") from None
 
 
 # Characters that reorder the text after them, so that a line can say another thing than it holds.

@@ -126,6 +126,8 @@ def _as_file(source: Source) -> Iterator[tuple[Path, str]]:
             yield copy, "the bytes given"
             return
         standard = isinstance(source, (str, os.PathLike))
+        if standard and sys.stdin is None:
+            raise AudioError("standard input is closed")
         given: BinaryIO = sys.stdin.buffer if standard else source  # type: ignore[assignment]
         name = "standard input" if standard else "the file object"
         with copy.open("wb") as file:
@@ -133,6 +135,8 @@ def _as_file(source: Source) -> Iterator[tuple[Path, str]]:
                 shutil.copyfileobj(given, file)
             except TypeError:
                 raise AudioError(f"{name}: gives text, not bytes; open it with mode 'rb'") from None
+            except OSError as error:
+                raise AudioError(f"{name}: cannot be read ({error.strerror})") from None
         yield copy, name
 
 

@@ -27,8 +27,8 @@ from asr.cli import (
     transcribe,
     tune,
 )
-from asr.errors import AsrError
-from asr.files import write_utf8
+from asr.errors import AsrError, ExitStatus, explained
+from asr.files import printable, use_utf8
 
 # In the order of a user's work, which the help keeps.
 COMMANDS: dict[str, tuple[Callable[..., None] | typer.Typer, str]] = {
@@ -48,8 +48,6 @@ COMMANDS: dict[str, tuple[Callable[..., None] | typer.Typer, str]] = {
     "align": (align.align, "Show when each word of a text was spoken, and which fit badly."),
 }
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-
 
 class _Commands(TyperGroup):
     """Lists commands in the order of work, and prints what they raise on purpose without a traceback."""
@@ -62,12 +60,12 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             _print_error("interrupted")
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(ExitStatus.INTERRUPTED) from None
         except (AsrError, OSError) as error:
             if ctx.params["debug"] or isinstance(error, BrokenPipeError):
                 raise
-            _print_error(_explain(error))
-            raise typer.Exit(1) from None
+            _print_error(explained(error))
+            raise typer.Exit(ExitStatus.FAILED) from None
 
 
 app = typer.Typer(
@@ -108,14 +106,8 @@ def _options(
 
 def run() -> None:
     """Run the command line; the entry point of the `asr` script."""
-    write_utf8()
+    use_utf8()
     app(prog_name="asr")
-
-
-def _explain(error: AsrError | OSError) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
 
 
 def _print_error(message: str) -> None:
@@ -123,4 +115,4 @@ def _print_error(message: str) -> None:
 
     from asr.cli.console import err
 
-    err.print(Text.assemble(("error: ", "bold red"), message))
+    err.print(Text.assemble(("error: ", "bold red"), "\n".join(map(printable, message.split("\n")))))

@@ -18,7 +18,7 @@ import typer
 
 from asr.cli.options import Accelerator, DecodeSet, Hotword, Method
 from asr.errors import AudioError, ConfigError, ExitStatus
-from asr.files import printable
+from asr.files import printable, write_output
 from asr.transcript.transcript import FORMATS, STREAMED, format_names
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _print_start(report: Transcribed) -> None:
 def _print(path: Path, transcripts: Sequence[Transcript], *, format: str, several: bool, separate: bool) -> None:
     for transcript in transcripts:
         columns = [printable(path)] * several + [f"ch{transcript.channel}"] * separate
-        typer.echo("\t".join([*(columns if format == "txt" else []), FORMATS[format](transcript)]), nl=False)
+        write_output("\t".join([*(columns if format == "txt" else []), FORMATS[format](transcript)]))
 
 
 def _progress(description: str, total: float) -> AbstractContextManager[Callable[[float], object]]:
@@ -236,17 +236,18 @@ def print_stream(
         for partial in recognizer.stream(
             arriving, sample_rate_hz=sample_rate_hz, method=method, hotwords=hotwords or ()
         ):
-            show(partial, sys.stdout.write)
-            sys.stdout.flush()
+            show(partial, write_output)
     if interrupted.is_set():
         raise typer.Exit(ExitStatus.INTERRUPTED)
 
 
 def _open(source: Path, rate_hz: int | None) -> tuple[int, Iterator[NDArray[np.float32]]]:
     """Return rate and mono blocks of a file or of standard input."""
-    from asr.audio.blocks import live_audio, mix_down, open_audio
+    from asr.audio.blocks import STDIN, live_audio, mix_down, open_audio
 
-    if str(source) == "-":
+    if str(source) == STDIN:
+        if sys.stdin is None:
+            raise AudioError("standard input is closed")
         return live_audio(0, rate_hz)
     if rate_hz is not None:
         raise typer.BadParameter("it is for raw samples on standard input (-)", param_hint="--rate")

@@ -5,53 +5,71 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 
-from asr.errors import AsrError, AudioError
-from asr.files import write_utf8
+from asr.errors import AsrError, AudioError, ConfigError, ExitStatus, explained
+from asr.files import printable, use_utf8, write_output
 from asr.runtime.recognizer import load
-from asr.transcript.transcript import FORMATS, STREAMED
-
-_FAILED, _SOME_SKIPPED, _INTERRUPTED = 1, 2, 130
+from asr.transcript.transcript import FORMATS, STREAMED, format_names
 
 
 def main() -> int:
     """Transcribe the files that the command line names; return the exit status."""
+    arguments, format = _parsed()
+    use_utf8()
+    try:
+        return _transcribe(arguments.model, arguments.files, format, arguments.threads)
+    except BrokenPipeError:  # the reader of the output has seen enough; Python would complain when it closes it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.FAILED
+    except (AsrError, OSError) as error:
+        print(f"error: {printable(explained(error))}", file=sys.stderr)
+        return ExitStatus.FAILED
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return ExitStatus.INTERRUPTED
+
+
+def _parsed() -> tuple[argparse.Namespace, str]:
+    """Return the arguments of the command line, and the format's name as `FORMATS` has it."""
     parser = argparse.ArgumentParser(
         prog="python -m asr.runtime",
         description="Turn audio files into text with an exported model, without torch.",
-        epilog="Exit status: 0 all files done, 1 the model cannot be used, 2 some files skipped.",
+        epilog="Exit status: 0 all files are done, 1 failed, 2 some files were skipped.",
     )
-    parser.add_argument("model", metavar="MODEL", help="a folder that `asr export` wrote")
-    parser.add_argument("files", metavar="FILE", nargs="+", help="audio files; - is standard input")
-    parser.add_argument("--format", choices=FORMATS, default="txt", help="of several files txt or jsonl (default txt)")
-    parser.add_argument("--threads", type=int, default=1, help="to compute with (default 1)")
+    parser.add_argument("model", metavar="MODEL", help="A folder that `asr export` wrote.")
+    parser.add_argument("files", metavar="FILE", nargs="+", help="Audio files, or - for stdin.")
+    parser.add_argument(
+        "--format",
+        metavar="NAME",
+        default="txt",
+        help=f"{', '.join(FORMATS)}. Several files need {' or '.join(STREAMED)}. Default: txt.",
+    )
+    parser.add_argument("--threads", metavar="N", type=int, default=1, help="Number of threads. Default: 1.")
     arguments = parser.parse_args()
-    several = len(arguments.files) > 1
-    if several and arguments.format not in STREAMED:
-        parser.error(f"several files become {' or '.join(STREAMED)}, not {arguments.format}")
-    write_utf8()
-
-    status = 0
     try:
-        recognizer = load(arguments.model, threads=arguments.threads)
-        for path in arguments.files:
-            try:
-                transcript = recognizer.transcribe(path)
-            except AudioError as error:
-                status = _SOME_SKIPPED
-                print(f"skipped: {error}", file=sys.stderr)
-            else:
-                prefix = f"{path}\t" if several and arguments.format == "txt" else ""
-                print(prefix + FORMATS[arguments.format](transcript), end="", flush=True)
-    except AsrError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return _FAILED
-    except BrokenPipeError:  # whoever reads the output has seen enough; Python would complain when it closes it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _FAILED
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return _INTERRUPTED
+        formats = format_names(arguments.format)
+    except ConfigError as error:
+        parser.error(f"--format: {error}")
+    if len(formats) > 1:
+        parser.error(f"--format: {arguments.format} names {len(formats)} formats, but one is written")
+    if len(arguments.files) > 1 and formats[0] not in STREAMED:
+        parser.error(f"--format: several files become {' or '.join(STREAMED)}, not {formats[0]}")
+    return arguments, formats[0]
+
+
+def _transcribe(model: str, files: Sequence[str], format: str, threads: int) -> ExitStatus:
+    status = ExitStatus.DONE
+    recognizer = load(model, threads=threads)
+    for path in files:
+        try:
+            transcript = recognizer.transcribe(path)
+        except AudioError as error:
+            status = ExitStatus.SKIPPED
+            print(f"skipped: {printable(str(error))}", file=sys.stderr)
+        else:
+            prefix = f"{printable(path)}\t" if len(files) > 1 and format == "txt" else ""
+            write_output(prefix + FORMATS[format](transcript))
     return status
 
 

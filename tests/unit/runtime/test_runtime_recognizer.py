@@ -1,6 +1,7 @@
 """The runtime against the recogniser that stands on torch; and without torch."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -307,14 +308,62 @@ def test_several_files_are_named_and_a_bad_one_is_skipped(monkeypatch, capsys, e
     assert err.startswith("error: ")
 
 
-def test_output_that_nobody_reads_to_its_end_is_no_fault(exported, tmp_path, rng):
+@pytest.fixture(params=["asr.runtime", "asr transcribe"])
+def command(request, exported):
+    """The beginning of a command line that transcribes; both commands behave alike."""
+    if request.param == "asr.runtime":
+        return [sys.executable, "-m", "asr.runtime", str(exported)]
+    return [sys.executable, "-m", "asr", "transcribe", "--method", "greedy", str(exported.parent / "model")]
+
+
+@pytest.fixture
+def speech(tmp_path, rng):
     path = tmp_path / "speech.wav"
     soundfile.write(path, tone_speech("ab cd", rng), 16000)
-    command = [sys.executable, "-m", "asr.runtime", str(exported), str(path), str(path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return path
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_fault(command, speech, tmp_path):
+    shutil.copy(speech, tmp_path / "again.wav")
+    process = subprocess.Popen(
+        [*command, speech, tmp_path / "again.wav"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     process.stdout.close()
     assert process.stderr.read() == b""
     assert process.wait(timeout=60) == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_a_full_disk_under_standard_output_is_an_error(command, speech):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*command, speech], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.stderr == "error: standard output cannot be written (No space left on device)\n"
+    assert done.returncode == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes files as a POSIX shell does")
+def test_a_closed_standard_input_is_named(command):
+    done = subprocess.run(["sh", "-c", '"$@" <&-', "sh", *command, "-"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "skipped: standard input is closed\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes files as a POSIX shell does")
+def test_closed_outputs_do_no_harm(command, speech, tmp_path):
+    shell = ["sh", "-c", '"$@" >&- 2>&-', "sh", *command, speech, tmp_path / "none.wav"]
+    assert subprocess.run(shell, timeout=60).returncode == 2
+    shell[2] = '"$@" 2>&-'
+    done = subprocess.run(shell, stdout=subprocess.PIPE, text=True, timeout=60)
+    assert "none.wav" not in done.stdout
+
+
+def test_formats_are_known_in_any_case_and_one_is_written(monkeypatch, capsys, exported, speech):
+    status, out, _ = run_main(monkeypatch, capsys, exported, speech, "--format", "textGRID")
+    assert (status, out.splitlines()[0]) == (0, 'File type = "ooTextFile"')
+    for names, message in (("doc", "format 'doc' is not one of txt, json"), ("srt,vtt", "names 2 formats")):
+        with pytest.raises(SystemExit) as raised:
+            run_main(monkeypatch, capsys, exported, speech, "--format", names)
+        assert raised.value.code == 2
+        assert message in capsys.readouterr().err
 
 
 def test_several_files_do_not_become_one_subtitle_file(monkeypatch, capsys, exported):
