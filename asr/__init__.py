@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from asr.bulk.run import Transcribed, transcribe_files
     from asr.config import Config
     from asr.corpus.check import DataReport, check
+    from asr.corpus.importers.json_lines import import_jsonl
+    from asr.corpus.importers.kaldi import import_kaldi
+    from asr.corpus.importers.table import Columns, import_csv
+    from asr.corpus.importers.utterances import ImportReport
     from asr.corpus.pack import PackReport, pack
     from asr.corpus.recipes import prepare
+    from asr.corpus.splits import SplitRule
     from asr.errors import AsrError, AudioError, ConfigError, ManifestError, ModelError
     from asr.inference.recognizer import Recognizer, load
     from asr.inference.score_corpus import Scored, compare, score
@@ -35,9 +40,11 @@ __version__ = "0.1.0"
 __all__ = [
     "AsrError",
     "AudioError",
+    "Columns",
     "Config",
     "ConfigError",
     "DataReport",
+    "ImportReport",
     "ManifestError",
     "ModelError",
     "NgramReport",
@@ -45,6 +52,7 @@ __all__ = [
     "Partial",
     "Recognizer",
     "Scored",
+    "SplitRule",
     "Transcribed",
     "Transcript",
     "TuneReport",
@@ -53,6 +61,9 @@ __all__ = [
     "check",
     "compare",
     "estimate_ngram",
+    "import_csv",
+    "import_jsonl",
+    "import_kaldi",
     "load",
     "load_config",
     "pack",
@@ -66,8 +77,13 @@ _HOMES = {
     "asr.bulk.run": ("Transcribed", "transcribe_files"),
     "asr.config": ("Config",),
     "asr.corpus.check": ("DataReport", "check"),
+    "asr.corpus.importers.json_lines": ("import_jsonl",),
+    "asr.corpus.importers.kaldi": ("import_kaldi",),
+    "asr.corpus.importers.table": ("Columns", "import_csv"),
+    "asr.corpus.importers.utterances": ("ImportReport",),
     "asr.corpus.pack": ("PackReport", "pack"),
     "asr.corpus.recipes": ("prepare",),
+    "asr.corpus.splits": ("SplitRule",),
     "asr.errors": ("AsrError", "AudioError", "ConfigError", "ManifestError", "ModelError"),
     "asr.inference.recognizer": ("Recognizer", "load"),
     "asr.inference.score_corpus": ("Scored", "compare", "score"),

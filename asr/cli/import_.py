@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 if TYPE_CHECKING:
-    from asr.corpus.importers.table import Columns
-    from asr.corpus.importers.utterances import Utterance
-
-    Reader = Callable[[Path, Columns, Path | None], list[Utterance]]
+    from asr.corpus.importers.utterances import ImportReport
 
 app = typer.Typer(help="Make manifests of a table, JSON lines or a Kaldi data folder.", no_args_is_help=True)
 
-
-class SplitBy(str, Enum):
-    """What train, dev and test do not share."""
-
-    SPEAKER = "speaker"
-    UTTERANCE = "utterance"
-
-
 Out = Annotated[Path, typer.Option(help="Folder for {train,dev,test}.jsonl.gz, e.g. data/mine.")]
-By = Annotated[SplitBy, typer.Option(help="What the splits that are drawn do not share.")]
+By = Annotated[Literal["speaker", "utterance"], typer.Option(help="What no two of the splits that are drawn share.")]
 DevShare = Annotated[float, typer.Option(help="Share of the audio drawn for dev, unless the source has a dev split.")]
 TestShare = Annotated[float, typer.Option(help="Share of the audio drawn for test, unless it has a test split.")]
 Seed = Annotated[int, typer.Option(help="Seed of the draw.")]
 Language = Annotated[str | None, typer.Option(help="Noted in the manifests, e.g. en.")]
-Dev = Annotated[Path | None, typer.Option("--dev", help="The dev set, where it is a file of its own.")]
+Dev = Annotated[Path | None, typer.Option("--dev", help="The dev set, if it is a file of its own.")]
 Test = Annotated[Path | None, typer.Option("--test", help="The test set, likewise.")]
-AudioDir = Annotated[Path | None, typer.Option(help="What audio paths are relative to. Default: the source's folder.")]
+AudioDir = Annotated[
+    Path | None, typer.Option(help="Folder that audio paths start from. Default: the source's folder.")
+]
 AudioColumn = Annotated[str | None, typer.Option(help="Audio file.")]
 TextColumn = Annotated[str | None, typer.Option(help="Transcript.")]
 SpeakerColumn = Annotated[str | None, typer.Option(help="Speaker.")]
@@ -41,7 +31,7 @@ SplitColumn = Annotated[str | None, typer.Option(help="train, dev or test.")]
 IdColumn = Annotated[str | None, typer.Option(help="Utterance id; without it, made from the path.")]
 
 
-def _import_records(read: Reader) -> Callable[..., None]:
+def _import_records(kind: Literal["csv", "jsonl"], description: str) -> Callable[..., None]:
     """Return the command that imports a file of records: one signature for all formats of such files."""
 
     def command(
@@ -55,51 +45,52 @@ def _import_records(read: Reader) -> Callable[..., None]:
         speaker_column: SpeakerColumn = None,
         split_column: SplitColumn = None,
         id_column: IdColumn = None,
-        split_by: By = SplitBy.SPEAKER,
+        split_by: By = "speaker",
         dev_share: DevShare = 0.1,
         test_share: TestShare = 0.1,
         seed: Seed = 0,
         language: Language = None,
     ) -> None:
-        from dataclasses import replace
+        import asr
+        from asr.cli.console import progress
 
-        from asr.corpus.importers.table import Columns
+        report = (asr.import_csv if kind == "csv" else asr.import_jsonl)(
+            source,
+            out,
+            dev=dev,
+            test=test,
+            audio_dir=audio_dir,
+            columns=asr.Columns(audio_column, text_column, speaker_column, split_column, id_column),
+            split=asr.SplitRule(split_by, dev_share, test_share, seed),
+            language=language,
+            progress=progress,
+        )
+        _show(report)
 
-        columns = Columns(audio_column, text_column, speaker_column, split_column, id_column)
-        utterances = read(source, columns, audio_dir)
-        for split, path in (("dev", dev), ("test", test)):
-            if path is not None:  # what is in the file of a split belongs to it
-                utterances += [replace(utterance, split=split) for utterance in read(path, columns, audio_dir)]
-        _write(utterances, out, split_by, dev_share, test_share, seed, language)
-
-    command.__doc__ = read.__doc__
+    command.__doc__ = description
     return command
 
 
-def _read_csv(source: Path, columns: Columns, audio_dir: Path | None) -> list[Utterance]:
-    """Import a .csv or .tsv table with a header and a row per utterance.
+app.command("csv")(
+    _import_records(
+        "csv",
+        """Import a .csv or .tsv table with a header and a row per utterance.
 
-    Columns that are not named are found by their usual names. Common Voice:
-    asr import csv cv/de/train.tsv --dev cv/de/dev.tsv --test cv/de/test.tsv --audio-dir cv/de/clips --out data/de
-    """
-    from asr.corpus.importers.table import read_table
+        Columns that are not named are found by their usual names. Common Voice:
+        asr import csv cv/de/train.tsv --dev cv/de/dev.tsv --test cv/de/test.tsv --audio-dir cv/de/clips --out data/de
+        """,
+    )
+)
+app.command("jsonl")(
+    _import_records(
+        "jsonl",
+        """Import JSON lines, such as NeMo's manifests and Hugging Face's metadata.jsonl.
 
-    return read_table(source, columns, audio_dir)
-
-
-def _read_jsonl(source: Path, columns: Columns, audio_dir: Path | None) -> list[Utterance]:
-    """Import JSON lines, such as NeMo's manifests and Hugging Face's metadata.jsonl.
-
-    An object is an utterance. Keys that are not named are found by their usual names. One with offset or duration, in
-    seconds, is that part of its audio file.
-    """
-    from asr.corpus.importers.json_lines import read_json_lines
-
-    return read_json_lines(source, columns, audio_dir)
-
-
-app.command("csv")(_import_records(_read_csv))
-app.command("jsonl")(_import_records(_read_jsonl))
+        Each object is an utterance. Keys that are not named are found by their usual names. An object with offset or
+        duration, in seconds, is that part of its audio file.
+        """,
+    )
+)
 
 
 @app.command("kaldi")
@@ -108,7 +99,7 @@ def import_kaldi(
         Path, typer.Argument(metavar="SRC", help="Folder with wav.scp and text, or with train/, dev/, test/.")
     ],
     out: Out,
-    split_by: By = SplitBy.SPEAKER,
+    split_by: By = "speaker",
     dev_share: DevShare = 0.1,
     test_share: TestShare = 0.1,
     seed: Seed = 0,
@@ -116,36 +107,27 @@ def import_kaldi(
 ) -> None:
     """Import a Kaldi data folder whose wav.scp holds plain paths.
 
-    utt2spk and segments are used if they are there.
+    utt2spk and segments are used if they exist.
     """
-    from asr.corpus.importers.kaldi import read_kaldi
+    import asr
+    from asr.cli.console import progress
 
-    _write(read_kaldi(source), out, split_by, dev_share, test_share, seed, language)
+    split = asr.SplitRule(split_by, dev_share, test_share, seed)
+    _show(asr.import_kaldi(source, out, split=split, language=language, progress=progress))
 
 
-def _write(
-    utterances: list[Utterance],
-    out: Path,
-    split_by: SplitBy,
-    dev_share: float,
-    test_share: float,
-    seed: int,
-    language: str | None,
-) -> None:
-    """Write the manifests and print what was written; exit status 1 if utterances were left out."""
-    from asr.cli.console import err, progress
+def _show(report: ImportReport) -> None:
+    """Print what was written; exit status 1 if utterances were left out."""
+    from asr.cli.console import err
     from asr.cli.console import out as console
-    from asr.corpus.importers.utterances import SplitRule, write_splits
 
-    rule = SplitRule(split_by.value, dev_share, test_share, seed)
-    with progress("import", len(utterances)) as advance:
-        report = write_splits(utterances, out, rule, language=language, on_utterance=lambda: advance(1))
     for split, count in report.utterances.items():
-        console.print(f"{split:<6}{count:>9} utterances   {out / f'{split}.jsonl.gz'}")
+        console.print(f"{split:<6}{count:>9} utterances   {report.manifests[split]}")
     for note in report.notes:
         console.print(f"note: {note}")
     if report.skipped:
-        err.print(f"{len(report.skipped)} of {len(utterances)} utterances were left out:")
+        total = sum(report.utterances.values()) + len(report.skipped)
+        err.print(f"{len(report.skipped)} of {total} utterances were left out:")
         for line in report.skipped:
             err.print(f"  {line}")
         raise typer.Exit(1)

@@ -36,7 +36,7 @@ _PLAIN_CUTS = ("MonoCut", "MultiCut")
 # A cut may run this far past its recording's end, because tables round times to hundredths.
 _OVERRUN_S = 0.025
 # Times beyond 30 years are broken numbers.
-_MOST_S = 1e9
+MOST_S = 1e9
 
 
 class Entry(NamedTuple):
@@ -287,7 +287,7 @@ def _read_lines(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterat
         try:
             content = decode_json_line(line)
             if b"\\ud" in line or b"\\uD" in line:
-                _refuse_half_characters(content)
+                refuse_half_characters(content)
             parsed = parse(content)
         except ManifestError as error:
             raise ManifestError(f"{path}:{number}: {error}") from None
@@ -296,8 +296,12 @@ def _read_lines(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterat
         yield parsed
 
 
-def _refuse_half_characters(line: Any) -> None:
-    """Refuse half a surrogate pair, which JSON can escape but no text can hold."""
+def refuse_half_characters(line: Any) -> None:
+    """Refuse half a surrogate pair anywhere in decoded JSON, which can escape it, but no text can hold it.
+
+    Raises:
+        ManifestError: there is one.
+    """
     try:
         json.dumps(line, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
@@ -322,7 +326,7 @@ def _check_part(cut: DataCut) -> None:
     _require_seconds("start", cut.start)
     _require_seconds("duration", cut.duration)
     for supervision in cut.supervisions:
-        _require_seconds("supervision's start", supervision.start, least=-_MOST_S)
+        _require_seconds("supervision's start", supervision.start, least=-MOST_S)
         if supervision.text is not None:
             _require_text("text", supervision.text)
     if cut.has_recording:
@@ -359,7 +363,7 @@ def _require_text(name: str, value: Any) -> None:
 
 def _require_seconds(name: str, value: Any, *, least: float = 0.0) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    _require(is_number and least <= value <= _MOST_S, name, value, f"a number of seconds from {least:g} to {_MOST_S:g}")
+    _require(is_number and least <= value <= MOST_S, name, value, f"a number of seconds from {least:g} to {MOST_S:g}")
 
 
 def _require_count(name: str, value: Any) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from asr.corpus.manifest import SPLITS, cut_speaker
 from asr.errors import ManifestError
@@ -13,47 +14,58 @@ if TYPE_CHECKING:
     from lhotse.cut import Cut
 
 
-def split_by_speaker(cuts: Iterable[Cut], *, dev_share: float, test_share: float, seed: int) -> dict[str, list[Cut]]:
-    """Divide cuts into "train", "dev" and "test" so that no speaker is in two of them.
+@dataclass(frozen=True)
+class SplitRule:
+    """How utterances are divided into train, dev and test.
 
-    Speakers are taken in an order drawn from `seed`; dev and test each get whole speakers until they hold
+    Attributes:
+        by: what no two splits share. With "utterance", a speaker may be in several splits, so error rates are those of
+            known voices.
+        dev_share: share of the audio for dev; 0: no dev split.
+        test_share: likewise for test.
+        seed: decides which speakers, or utterances, go where.
+    """
+
+    by: Literal["speaker", "utterance"] = "speaker"
+    dev_share: float = 0.1
+    test_share: float = 0.1
+    seed: int = 0
+
+
+def divide(cuts: Iterable[Cut], rule: SplitRule) -> dict[str, list[Cut]]:
+    """Divide cuts into "train", "dev" and "test" so that no speaker, or only no utterance, is in two of them.
+
+    Speakers are taken in an order drawn from the rule's seed. Dev and test each get whole speakers until they hold
     about their share of the audio. A share of 0 gives an empty split.
 
     Raises:
         ManifestError: there are fewer speakers than splits, or the shares leave nothing for training.
     """
-    return _split(cuts, cut_speaker, "speaker", dev_share, test_share, seed)
-
-
-def split_by_utterance(cuts: Iterable[Cut], *, dev_share: float, test_share: float, seed: int) -> dict[str, list[Cut]]:
-    """Divide cuts like `split_by_speaker`, but whoever speaks: error rates will be those of known speakers.
-
-    Raises:
-        ManifestError: there are fewer utterances than splits, or the shares leave nothing for training.
-    """
-    return _split(cuts, lambda cut: str(cut.id), "utterance", dev_share, test_share, seed)
-
-
-def _split(
-    cuts: Iterable[Cut],
-    group_of: Callable[[Cut], str],
-    noun: str,
-    dev_share: float,
-    test_share: float,
-    seed: int,
-) -> dict[str, list[Cut]]:
+    dev_share, test_share = rule.dev_share, rule.test_share
     if dev_share < 0 or test_share < 0 or dev_share + test_share >= 1:
-        raise ManifestError(f"shares of {dev_share:g} (dev) and {test_share:g} (test) leave nothing for training")
+        raise ManifestError(
+            f"shares of {dev_share:g} (dev) and {test_share:g} (test) leave nothing for training; "
+            "each is 0 or more, and their sum is below 1"
+        )
     shares = {split: share for split, share in (("dev", dev_share), ("test", test_share)) if share > 0}
     groups: dict[str, list[Cut]] = {}
     for cut in cuts:
-        groups.setdefault(group_of(cut), []).append(cut)
+        groups.setdefault(cut_speaker(cut) if rule.by == "speaker" else str(cut.id), []).append(cut)
     if len(groups) < len(shares) + 1:
         raise ManifestError(
-            f"{len(groups)} {noun}(s) cannot be divided into {' and '.join(['train', *shares])} without "
-            f"sharing one; name the splits in the data, add {noun}s"
-            + (", or use --split-by utterance" if noun == "speaker" else "")
+            f"{len(groups)} {rule.by}(s) cannot be divided into {' and '.join(['train', *shares])} without "
+            f"sharing one; name the splits in the data, add {rule.by}s"
+            + (", or use --split-by utterance" if rule.by == "speaker" else "")
         )
+    split_of = _draw(groups, shares, rule.seed)
+    result: dict[str, list[Cut]] = {split: [] for split in SPLITS}
+    for name, group in groups.items():
+        result[split_of.get(name, "train")].extend(group)
+    return result
+
+
+def _draw(groups: dict[str, list[Cut]], shares: dict[str, float], seed: int) -> dict[str, str]:
+    """Return the split of each group that is not of train."""
     seconds = {name: sum(cut.duration for cut in group) for name, group in groups.items()}
     total_s = sum(seconds.values())
     left = sorted(groups)
@@ -64,14 +76,11 @@ def _split(
         for name in _take(left, seconds, share * total_s, at_most=len(left) - still_to_come):
             split_of[name] = split
             left.remove(name)
-    result: dict[str, list[Cut]] = {split: [] for split in SPLITS}
-    for name, group in groups.items():
-        result[split_of.get(name, "train")].extend(group)
-    return result
+    return split_of
 
 
 def _take(names: Sequence[str], seconds: dict[str, float], target_s: float, at_most: int) -> list[str]:
-    """Take, in order, what brings the audio taken nearer to the target; at least the shortest one."""
+    """Take, in order, the names that bring the audio taken nearer to the target; at least the shortest one."""
     taken: list[str] = []
     taken_s = 0.0
     for name in names:

@@ -1,81 +1,102 @@
-"""JSON lines, an object per utterance, as NeMo's manifests and Hugging Face's `metadata.jsonl` are → utterances."""
+"""JSON lines, one object per utterance → manifests. NeMo's manifests and Hugging Face's `metadata.jsonl` are such."""
 
 from __future__ import annotations
 
 import json
+import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from asr.corpus.importers.table import Columns, find_columns, id_from_path
-from asr.corpus.importers.utterances import Utterance, split_name
+from asr.corpus.importers.table import Columns, find_columns, make_utterance
+from asr.corpus.importers.utterances import ImportReport, Utterance, read_parts, write_splits
+from asr.corpus.manifest import MOST_S, refuse_half_characters
+from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
+from asr.files import read_lines
+from asr.machine import Progress, silent
+
+
+def import_jsonl(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    dev: str | os.PathLike[str] | None = None,
+    test: str | os.PathLike[str] | None = None,
+    audio_dir: str | os.PathLike[str] | None = None,
+    columns: Columns | None = None,
+    split: SplitRule | None = None,
+    language: str | None = None,
+    progress: Progress = silent,
+) -> ImportReport:
+    """Write the manifests of a file of JSON lines, one object per utterance, into the folder `out`.
+
+    An object with `offset` or `duration`, in seconds, is that part of its audio file. The arguments are those of
+    `import_csv`; `columns` names the objects' keys.
+
+    Raises:
+        ManifestError: a file cannot be read, a line is malformed or lacks a key, or nothing is left for training.
+    """
+    read = partial(read_json_lines, columns=columns or Columns(), audio_dir=Path(audio_dir) if audio_dir else None)
+    utterances = read_parts(read, source, dev, test)
+    return write_splits(utterances, Path(out), split or SplitRule(), language=language, progress=progress)
 
 
 def read_json_lines(path: Path, columns: Columns, audio_dir: Path | None = None) -> list[Utterance]:
     """Return the utterances of a file of JSON lines; audio paths are relative to `audio_dir`, or to the file's folder.
 
     Where an object has `offset` or `duration`, in seconds, the utterance is that part of the audio file. Without a key
-    of ids an utterance's id is its audio path without the suffix and, where there is an offset, the begin and the end
-    of the part in milliseconds.
+    of ids an utterance's id is its audio path without the suffix. Where there is an offset, the start and the end of
+    the part in milliseconds follow.
 
     Raises:
         ManifestError: the file cannot be read, or a line is malformed or lacks a key.
     """
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise ManifestError(f"{path}: cannot read the manifest ({error.strerror})") from None
-    folder = audio_dir or path.parent
     utterances = [
-        _utterance(line, columns, folder, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()
+        _utterance(line, columns, audio_dir or path.parent, f"{path}:{number}")
+        for number, line in enumerate(read_lines(path, ManifestError, "the manifest"), 1)
+        if line.strip()
     ]
     if not utterances:
-        raise ManifestError(f"{path}: no utterances; each line is to be a JSON object")
+        raise ManifestError(f"{path}: no utterances; each line is a JSON object of its own")
     return utterances
 
 
-def _object(line: bytes, where: str) -> dict[str, Any]:
+def _utterance(line: str, columns: Columns, folder: Path, where: str) -> Utterance:
+    record = _object(line, where)
+    return make_utterance(
+        lambda key: _text(record, key, where),
+        find_columns(columns, list(record), where),
+        folder,
+        where,
+        start_s=_seconds(record, "offset", where),
+        duration_s=_seconds(record, "duration", where),
+    )
+
+
+def _object(line: str, where: str) -> dict[str, Any]:
     try:
-        value = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse)
-    except ValueError as error:  # UnicodeDecodeError is one
-        raise ManifestError(f"{where}: not JSON in UTF-8 ({error}); each line is an object of its own") from None
+        value = json.loads(line, parse_constant=_refuse)
+        refuse_half_characters(value)
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"{where}: not JSON ({error}); each line is an object of its own") from None
+    except ManifestError as error:
+        raise ManifestError(f"{where}: {error}") from None
     if not isinstance(value, dict):
-        raise ManifestError(f"{where}: a JSON {type(value).__name__}, where an object was expected")
+        raise ManifestError(f"{where}: a JSON {type(value).__name__}; each line is an object of its own")
     return value
 
 
 def _refuse(constant: str) -> None:
-    """Refuse NaN and Infinity, which Python writes for what is missing or broken and JSON does not know."""
+    """Refuse NaN and Infinity, which Python writes for missing or broken numbers and JSON does not have."""
     raise ValueError(f"{constant} is no JSON value")
 
 
-def _utterance(line: bytes, columns: Columns, folder: Path, where: str) -> Utterance:
-    record = _object(line, where)
-    found = find_columns(columns, list(record), where)
-    name = _text(record, found.audio, where).strip()
-    if not name:
-        raise ManifestError(f"{where}: {found.audio!r} is empty; it names the audio file")
-    start_s, duration_s = _seconds(record, "offset", where), _seconds(record, "duration", where)
-    part = ""
-    if start_s is not None:
-        part = "".join(f"-{round(1000 * time_s):07d}" for time_s in (start_s, start_s + (duration_s or 0.0)))
-    return Utterance(
-        id=_text(record, found.id, where).strip() if found.id else id_from_path(name) + part,
-        audio_path=folder / name,
-        text=_text(record, found.text, where),
-        where=where,
-        speaker=(_text(record, found.speaker, where).strip() or None) if found.speaker else None,
-        split=split_name(_text(record, found.split, where), where) if found.split else None,
-        start_s=start_s or 0.0,
-        duration_s=duration_s,
-    )
-
-
 def _text(record: dict[str, Any], key: str, where: str) -> str:
-    """Return a text; numbers are taken for one, as speakers and ids often are numbers, and null for none."""
+    """Return a text. A number becomes one, because speakers and ids often are numbers; null becomes an empty one."""
     value = record[key]
     if isinstance(value, (dict, list, bool)):
-        raise ManifestError(f"{where}: {key!r} is {json.dumps(value)}, where a text was expected")
+        raise ManifestError(f"{where}: {key!r} is {json.dumps(value)}, but a text is needed")
     return "" if value is None else str(value)
 
 
@@ -83,6 +104,6 @@ def _seconds(record: dict[str, Any], key: str, where: str) -> float | None:
     value = record.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ManifestError(f"{where}: {key!r} is {json.dumps(value)}, where seconds were expected")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= MOST_S:
+        raise ManifestError(f"{where}: {key!r} is {json.dumps(value):.80}, but a number of seconds is needed")
     return float(value)

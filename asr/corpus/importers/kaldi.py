@@ -1,17 +1,20 @@
-"""A Kaldi data folder (wav.scp, text, utt2spk, segments) → utterances.
+"""A Kaldi data folder (wav.scp, text, utt2spk, segments) → manifests.
 
 Source: kaldi-asr.org/doc/data_prep.html.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-from asr.corpus.importers.utterances import SPLIT_NAMES, Utterance, split_name
+from asr.corpus.importers.utterances import SPLIT_NAMES, ImportReport, Utterance, split_name, write_splits
+from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
 from asr.files import read_text
+from asr.machine import Progress, silent
 
 
 class _Line(NamedTuple):
@@ -19,12 +22,37 @@ class _Line(NamedTuple):
     rest: str
 
 
+def import_kaldi(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    split: SplitRule | None = None,
+    language: str | None = None,
+    progress: Progress = silent,
+) -> ImportReport:
+    """Write the manifests of a Kaldi data folder, whose wav.scp holds plain paths, into the folder `out`.
+
+    utt2spk and segments are used if they exist.
+
+    Args:
+        source: a folder with wav.scp and text, or one with sub-folders train, dev (valid) and test (eval).
+        out: the folder for train.jsonl.gz, dev.jsonl.gz and test.jsonl.gz.
+        split: how splits are drawn that the source does not give; None: dev and test get a tenth each, by speaker.
+        language: noted in the manifests, e.g. "en".
+        progress: shows how far the import is.
+
+    Raises:
+        ManifestError: a file is missing, a line is malformed, wav.scp holds a command or an archive, or nothing is left
+            for training.
+    """
+    return write_splits(read_kaldi(Path(source)), Path(out), split or SplitRule(), language=language, progress=progress)
+
+
 def read_kaldi(folder: Path) -> list[Utterance]:
     """Return the utterances of a Kaldi data folder, or of its sub-folders train, dev (valid) and test (eval).
 
-    Relative paths in wav.scp start, as in Kaldi, from the working directory; if nothing is there, from the
-    folder itself.
-    Without `segments` each recording is an utterance.
+    As in Kaldi, relative paths in wav.scp start from the working directory. If there is no such file, they start from
+    the folder itself. Without `segments` each recording is an utterance.
 
     Raises:
         ManifestError: a file is missing or a line is malformed; or wav.scp holds a command or an archive.
@@ -96,8 +124,8 @@ def _read(path: Path, *, may_be_empty: bool = False) -> dict[str, _Line]:
 def _audio_path(folder: Path, line: _Line) -> Path:
     if line.rest.startswith("|") or line.rest.endswith("|"):
         raise ManifestError(
-            f"{line.where}: a command ({line.rest}); commands are not run: write its output to a wav or flac "
-            "file and put that file's path here"
+            f"{line.where}: a command ({line.rest}); commands are not run. Write its output to a wav or flac file "
+            "and put that file's path here"
         )
     if re.search(r"\.ark:\d+$", line.rest):
         raise ManifestError(

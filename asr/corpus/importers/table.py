@@ -1,23 +1,100 @@
-"""A table (csv, tsv) with a row per utterance and a header → utterances.
+"""A table (csv, tsv) with a header and a row per utterance → manifests; and which column holds what.
 
-Which column of a table, or key of a JSON object, holds what.
+The columns of a table and the keys of JSON objects (`json_lines.py`) are found by the same names.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from asr.corpus.importers.utterances import Utterance, split_name
+from asr.corpus.importers.utterances import ImportReport, Utterance, read_parts, split_name, write_splits
+from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
 from asr.files import read_text
+from asr.machine import Progress, silent
 
 _DELIMITERS = ",;\t|"
+# Names by which a column is found if it is not named: the first that the header has, in capitals or not.
+_USUAL_NAMES = {
+    "audio": (
+        *("audio", "path", "file", "filename", "file_name", "audio_path", "audio_file", "audio_filepath"),
+        *("wav", "wav_filename"),
+    ),
+    "text": ("text", "sentence", "transcript", "transcription", "words"),
+    "speaker": ("speaker", "speaker_id", "client_id", "spk", "reader"),
+    "split": ("split", "subset", "partition"),
+    "id": ("id", "utterance_id", "utt_id", "utterance", "utt"),
+}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table, or keys of JSON objects, hold what; None: the one with a usual name, if there is one.
+
+    Attributes:
+        audio: the path of the audio file.
+        text: the transcript.
+        speaker: who speaks; without it each utterance counts as a speaker of its own.
+        split: train, dev or test; without it splits are drawn.
+        id: the utterance's id; without it ids are made from the audio paths.
+    """
+
+    audio: str | None = None
+    text: str | None = None
+    speaker: str | None = None
+    split: str | None = None
+    id: str | None = None
+
+
+class Found(NamedTuple):
+    """What a header calls the columns; None where it has no such column."""
+
+    audio: str
+    text: str
+    speaker: str | None
+    split: str | None
+    id: str | None
+
+
+def import_csv(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    dev: str | os.PathLike[str] | None = None,
+    test: str | os.PathLike[str] | None = None,
+    audio_dir: str | os.PathLike[str] | None = None,
+    columns: Columns | None = None,
+    split: SplitRule | None = None,
+    language: str | None = None,
+    progress: Progress = silent,
+) -> ImportReport:
+    """Write the manifests of a .csv or .tsv table, which has a header and a row per utterance, into the folder `out`.
+
+    Args:
+        source: the table; with `dev` or `test`, the one of the training set.
+        out: the folder for train.jsonl.gz, dev.jsonl.gz and test.jsonl.gz.
+        dev: the table of the dev set, if it is a file of its own.
+        test: likewise of the test set.
+        audio_dir: the folder that audio paths start from; None: the table's folder.
+        columns: which columns hold what; None: those with usual names.
+        split: how splits are drawn that the source does not give; None: dev and test get a tenth each, by speaker.
+        language: noted in the manifests, e.g. "en".
+        progress: shows how far the import is.
+
+    Raises:
+        ManifestError: a table cannot be read, a column is missing, a row is malformed, or nothing is left for training.
+    """
+    read = partial(read_table, columns=columns or Columns(), audio_dir=Path(audio_dir) if audio_dir else None)
+    utterances = read_parts(read, source, dev, test)
+    return write_splits(utterances, Path(out), split or SplitRule(), language=language, progress=progress)
 
 
 def read_table(path: Path, columns: Columns, audio_dir: Path | None = None) -> list[Utterance]:
@@ -37,9 +114,7 @@ def read_table(path: Path, columns: Columns, audio_dir: Path | None = None) -> l
     if header[0].startswith("{"):
         raise ManifestError(f"{path}: JSON lines, not a table; use asr import jsonl {path}")
     found = find_columns(columns, header, str(path))
-    audio, text = header.index(found.audio), header.index(found.text)
-    speaker, split, id_ = (None if name is None else header.index(name) for name in found[2:])
-    folder = audio_dir or path.parent
+    place = {name: header.index(name) for name in header}
     utterances = []
     for line, row in rows:
         where = f"{path}:{line}"
@@ -47,19 +122,11 @@ def read_table(path: Path, columns: Columns, audio_dir: Path | None = None) -> l
             raise ManifestError(
                 f"{where}: {len(row)} cells, but the header (line {header_line}) has {len(header)}: {row}"
             )
-        name = row[audio].strip()
-        if not name:
-            raise ManifestError(f"{where}: the column {header[audio]!r} is empty; it names the audio file")
-        utterances.append(
-            Utterance(
-                id=row[id_].strip() if id_ is not None else id_from_path(name),
-                audio_path=folder / name,
-                text=row[text],
-                where=where,
-                speaker=(row[speaker].strip() or None) if speaker is not None else None,
-                split=split_name(row[split], where) if split is not None else None,
-            )
-        )
+
+        def cell(column: str, row: list[str] = row) -> str:
+            return row[place[column]]
+
+        utterances.append(make_utterance(cell, found, audio_dir or path.parent, where))
     if not utterances:
         raise ManifestError(f"{path}: the table has a header but no rows")
     return utterances
@@ -90,85 +157,82 @@ def _unquote(cell: str) -> str:
     return cell
 
 
-# Names by which a column is found when it is not named; the first that the header has, whatever its case.
-AUDIO_NAMES = (
-    "audio",
-    "path",
-    "file",
-    "filename",
-    "file_name",
-    "audio_path",
-    "audio_file",
-    "audio_filepath",
-    "wav",
-    "wav_filename",
-)
-TEXT_NAMES = ("text", "sentence", "transcript", "transcription", "words")
-SPEAKER_NAMES = ("speaker", "speaker_id", "client_id", "spk", "reader")
-SPLIT_NAMES = ("split", "subset", "partition")
-ID_NAMES = ("id", "utterance_id", "utt_id", "utterance", "utt")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The names of the columns to use; None: find the column by its usual names."""
-
-    audio: str | None = None
-    text: str | None = None
-    speaker: str | None = None
-    split: str | None = None
-    id: str | None = None
-
-
-class Found(NamedTuple):
-    """The names that a header has for the columns; None where it has none."""
-
-    audio: str
-    text: str
-    speaker: str | None
-    split: str | None
-    id: str | None
-
-
 def find_columns(columns: Columns, header: Sequence[str], where: str) -> Found:
-    """Return what the columns are called in `header`, which stands at `where`.
+    """Return what the columns are called in a header.
+
+    Args:
+        columns: those that the user names.
+        header: the names that exist.
+        where: the file and line of the header, for errors.
 
     Raises:
-        ManifestError: a column that was named is not there, or there is none for the audio or the text.
+        ManifestError: a column that was named does not exist, or there is none for the audio or the text.
     """
-    audio = _find(where, header, columns.audio, AUDIO_NAMES, "audio")
-    text = _find(where, header, columns.text, TEXT_NAMES, "text")
-    assert audio is not None
-    assert text is not None
-    return Found(
-        audio,
-        text,
-        _find(where, header, columns.speaker, SPEAKER_NAMES),
-        _find(where, header, columns.split, SPLIT_NAMES),
-        _find(where, header, columns.id, ID_NAMES),
-    )
+    found = {kind: _find(where, header, getattr(columns, kind), usual) for kind, usual in _USUAL_NAMES.items()}
+    audio, text = found["audio"], found["text"]
+    if audio is None or text is None:
+        needed = "text" if audio else "audio"
+        raise ManifestError(
+            f"{where}: no column for the {needed} (looked for {', '.join(_USUAL_NAMES[needed])}); there are: "
+            f"{', '.join(header)}; name the column with --{needed}-column (a table's first line names its columns)"
+        )
+    return Found(audio, text, found["speaker"], found["split"], found["id"])
 
 
-def id_from_path(name: str) -> str:
-    """Return an utterance id made of an audio path as the source gives it."""
-    parts = [part for part in Path(name).with_suffix("").parts if part not in ("/", "..")]
-    return re.sub(r"[\s()]+", "_", "-".join(parts))
-
-
-def _find(
-    where: str, header: Sequence[str], wanted: str | None, usual: tuple[str, ...], needed: str | None = None
-) -> str | None:
+def _find(where: str, header: Sequence[str], wanted: str | None, usual: Sequence[str]) -> str | None:
     if wanted is not None:
         if wanted not in header:
             raise ManifestError(f"{where}: no column {wanted!r}; there are: {', '.join(header)}")
         return wanted
     named = {name.strip().lower(): name for name in reversed(header)}
-    for name in usual:
-        if name in named:
-            return named[name]
-    if needed is None:
-        return None
-    raise ManifestError(
-        f"{where}: no column for the {needed} (looked for {', '.join(usual)}); there are: {', '.join(header)}; "
-        f"name the column with --{needed}-column (a table's first line names its columns)"
+    return next((named[name] for name in usual if name in named), None)
+
+
+def make_utterance(
+    cell: Callable[[str], str],
+    found: Found,
+    folder: Path,
+    where: str,
+    *,
+    start_s: float | None = None,
+    duration_s: float | None = None,
+) -> Utterance:
+    """Return the utterance of a row, or of a JSON object.
+
+    Args:
+        cell: returns the text in a column.
+        found: what the columns are called.
+        folder: what audio paths are relative to.
+        where: the file and line, for errors.
+        start_s: where the utterance starts in its audio file; None: it is the whole file.
+        duration_s: how long it is; None: up to the end of the file.
+
+    Raises:
+        ManifestError: there is no audio path, or the split is unknown.
+    """
+    name = cell(found.audio).strip()
+    if not Path(name).name:
+        fault = f"is {name!r}" if name else "is empty"
+        raise ManifestError(f"{where}: {found.audio!r} {fault}; it names the audio file")
+    if found.id:
+        id_ = cell(found.id).strip()
+    else:
+        id_ = _id_from_path(name)
+        if start_s is not None:  # one of several parts of the file
+            id_ += "".join(f"-{round(1000 * time_s):07d}" for time_s in (start_s, start_s + (duration_s or 0.0)))
+    return Utterance(
+        id=id_,
+        audio_path=folder / name,
+        text=cell(found.text),
+        where=where,
+        speaker=(cell(found.speaker).strip() or None) if found.speaker else None,
+        split=split_name(cell(found.split), where) if found.split else None,
+        start_s=start_s or 0.0,
+        duration_s=duration_s,
     )
+
+
+def _id_from_path(name: str) -> str:
+    """Return an utterance id made of an audio path as the source gives it."""
+    parts = [part for part in Path(name).with_suffix("").parts if part not in ("/", "..")]
+    return re.sub(r"[\s()]+", "_", "-".join(parts))

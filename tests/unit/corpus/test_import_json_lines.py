@@ -1,7 +1,15 @@
 """JSON lines as NeMo and Hugging Face's datasets write them; errors that name file and line."""
 
-import pytest
+import json
+import math
 
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+import asr
 from asr.corpus.importers.json_lines import read_json_lines
 from asr.corpus.importers.table import Columns
 from asr.errors import ManifestError
@@ -51,15 +59,29 @@ def test_keys_can_be_named_and_audio_may_lie_elsewhere(tmp_path):
     ("content", "reason"),
     [
         ("", r"m\.jsonl: no utterances"),
-        ('{"audio": "a.wav", "text": "a"}\n{"audio"', r"m\.jsonl:2: not JSON in UTF-8"),
-        (b'{"audio": "a.wav", "text": "\xe9"}', r"m\.jsonl:1: not JSON in UTF-8"),
-        ('{"audio": "a.wav", "text": NaN}', r"m\.jsonl:1: not JSON in UTF-8 \(NaN is no JSON value\)"),
-        ('{"audio": "a.wav", "text": "a", "offset": -Infinity}', r"m\.jsonl:1: not JSON in UTF-8 \(-Infinity is"),
-        ('["a.wav", "a"]', r"m\.jsonl:1: a JSON list, where an object was expected"),
+        ('{"audio": "a.wav", "text": "a"}\n{"audio"', r"m\.jsonl:2: not JSON \("),
+        (b'{"audio": "a.wav", "text": "\xe9"}', r"m\.jsonl:1: not UTF-8 \(byte 0xe9\); save the manifest as UTF-8"),
+        ('{"audio": "a.wav", "text": NaN}', r"m\.jsonl:1: not JSON \(NaN is no JSON value\)"),
+        ('{"audio": "a.wav", "text": "a", "offset": -Infinity}', r"m\.jsonl:1: not JSON \(-Infinity is"),
+        ('["a.wav", "a"]', r"m\.jsonl:1: a JSON list; each line is an object of its own"),
         ('{"audio": "a.wav"}', r"m\.jsonl:1: no column for the text .*there are: audio; .*--text-column"),
         ('{"audio": " ", "text": "a"}', r"m\.jsonl:1: 'audio' is empty"),
-        ('{"audio": {"path": "a.wav"}, "text": "a"}', r"m\.jsonl:1: 'audio' is {\"path\": \"a.wav\"}, where a text"),
-        ('{"audio": "a.wav", "text": "a", "offset": "3 s"}', r"m\.jsonl:1: 'offset' is \"3 s\", where seconds"),
+        ('{"audio": ".", "text": "a"}', r"m\.jsonl:1: 'audio' is '\.'; it names the audio file"),
+        (
+            '{"audio": {"path": "a.wav"}, "text": "a"}',
+            r"m\.jsonl:1: 'audio' is {\"path\": \"a.wav\"}, but a text",
+        ),
+        (
+            '{"audio": "a.wav", "text": "a", "offset": "3 s"}',
+            r"m\.jsonl:1: 'offset' is \"3 s\", but a number of seconds",
+        ),
+        (
+            '{"audio": "a.wav", "text": "a", "offset": 1e999}',
+            r"m\.jsonl:1: 'offset' is Infinity, but a number of seconds",
+        ),
+        ('{"audio": "a.wav", "text": "a", "duration": 1' + "0" * 400 + "}", r"m\.jsonl:1: 'duration' is 1000"),
+        ('{"audio": "a.wav", "text": "\\ud800"}', r"m\.jsonl:1: \\ud800 is half a surrogate pair"),
+        ("[" * 100_000, r"m\.jsonl:1: not JSON"),
         ('{"audio": "a.wav", "text": "a", "split": "x"}', r"m\.jsonl:1: 'x' is not a split"),
     ],
 )
@@ -71,3 +93,36 @@ def test_what_is_wrong_with_a_line_is_named(lines, content, reason):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ManifestError, match=r"m\.jsonl: cannot read the manifest"):
         read_json_lines(tmp_path / "m.jsonl", Columns())
+
+
+BROKEN = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text() | st.just("\ud800"), st.lists, max_leaves=3
+)
+
+
+@given(key=st.sampled_from(["audio", "text", "speaker", "split", "id", "offset", "duration"]), value=BROKEN)
+def test_whatever_a_line_holds_it_is_an_utterance_or_refused_by_its_number(tmp_path_factory, key, value):
+    path = tmp_path_factory.getbasetemp() / "m.jsonl"
+    path.write_text(json.dumps({"audio": "a.wav", "text": "a"} | {key: value}))
+    try:
+        (utterance,) = read_json_lines(path, Columns())
+    except ManifestError as error:
+        reason = str(error)
+    else:
+        reason = f"{path}:1: "
+        assert f"{utterance.id}{utterance.text}{utterance.speaker}".encode() is not None
+        assert "/" not in utterance.id or key == "id"
+        assert math.isfinite(utterance.start_s + (utterance.duration_s or 0.0))
+    assert reason.startswith(f"{path}:1: ")
+
+
+def test_a_file_is_imported_from_python(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.full(16000, 0.1), 8000)
+    parts = [{"audio": "a.wav", "said": "one", "offset": start, "duration": 0.2} for start in (0.0, 0.5, 1.0)]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, parts)))
+    columns, split = asr.Columns(text="said"), asr.SplitRule(by="utterance", dev_share=0.3, test_share=0.0)
+    report = asr.import_jsonl(str(tmp_path / "m.jsonl"), str(tmp_path / "data"), columns=columns, split=split)
+    assert report.utterances == {"train": 2, "dev": 1}
+    assert report.manifests == {split: tmp_path / f"data/{split}.jsonl.gz" for split in ("train", "dev")}
+    with pytest.raises(ManifestError, match=r"m\.jsonl:1: no column for the text"):
+        asr.import_jsonl(tmp_path / "m.jsonl", tmp_path / "data")

@@ -69,7 +69,7 @@ def test_an_utterance_without_a_transcript_has_an_empty_one(kaldi):
     [
         (
             {"wav.scp": "r1 a.wav\nr2 sph2pipe -f wav b.sph |\n"},
-            r"wav\.scp:2: a command .* are not run: write its output",
+            r"wav\.scp:2: a command .* are not run\. Write its output",
         ),
         ({"wav.scp": "r1 data/a.ark:123\n"}, r"wav\.scp:1: audio inside an archive"),
         ({"wav.scp": "r1\n"}, r"wav\.scp:1: 'r1' has no value"),

@@ -96,7 +96,7 @@ def test_audio_may_lie_elsewhere(table, tmp_path):
         ("path,words spoken\na.wav,hello\n", r"t\.csv: no column for the text .*--text-column"),
         ("speech,text\na.wav,hello\n", r"t\.csv: no column for the audio .*--audio-column"),
         ("path,text\na.wav,hello\nb.wav,one,two\n", r"t\.csv:3: 3 cells, but the header \(line 1\) has 2"),
-        ("path,text\n,hello\n", r"t\.csv:2: the column 'path' is empty"),
+        ("path,text\n,hello\n", r"t\.csv:2: 'path' is empty; it names the audio file"),
         ("path,text,split\na.wav,hello,holdout\n", r"t\.csv:2: 'holdout' is not a split; known: train"),
         ('path,text\na.wav,"hello\n', r"t\.csv:\d: malformed row"),
         (b"path,text\na.wav,hello\nb.wav,h\xe9\n", r"t\.csv:3: not UTF-8"),

@@ -1,13 +1,15 @@
 """From described utterances to manifests: given and drawn splits, what is left out, what is refused."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 
-from asr.corpus.importers.utterances import SplitRule, Utterance, write_splits
+from asr.corpus.importers.utterances import Utterance, write_splits
 from asr.corpus.manifest import cut_speaker, cut_text, read_manifest
+from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
 
 
@@ -31,6 +33,7 @@ def ids(folder, split):
 def test_splits_are_drawn_by_speaker(utterances, tmp_path):
     report = write_splits(utterances, tmp_path / "out", SplitRule(dev_share=0.2, test_share=0.1), language="en")
     assert report.utterances == {"train": 14, "dev": 4, "test": 2}
+    assert report.manifests == {split: tmp_path / f"out/{split}.jsonl.gz" for split in ("train", "dev", "test")}
     assert report.skipped == ()
     assert report.notes == ("dev and test drawn from the training utterances, by speaker, seed 0",)
     cuts = {split: list(read_manifest(tmp_path / "out" / f"{split}.jsonl.gz")) for split in report.utterances}
@@ -70,18 +73,26 @@ def test_one_speaker_is_refused_unless_splits_are_by_utterance(audio, tmp_path):
 
 def test_bad_utterances_are_left_out_and_listed(utterances, audio, tmp_path):
     bad = [
+        Utterance("none", tmp_path / "a\0.wav", "text", "t.csv:49", speaker="s0"),
         Utterance("gone", tmp_path / "gone.wav", "text", "t.csv:50", speaker="s0"),
         Utterance("mute", audio, "  ", "t.csv:51", speaker="s0"),
         Utterance("late", audio, "text", "t.csv:52", speaker="s0", start_s=0.5, duration_s=2.0),
     ]
     seen = []
-    report = write_splits([*bad, *utterances], tmp_path / "out", SplitRule(), on_utterance=lambda: seen.append(1))
+
+    @contextmanager
+    def progress(description, total):
+        seen.append(total)
+        yield seen.append
+
+    report = write_splits([*bad, *utterances], tmp_path / "out", SplitRule(), progress=progress)
     assert sum(report.utterances.values()) == 20
-    assert len(seen) == 23
-    assert report.skipped[0].startswith("t.csv:50: ")
-    assert report.skipped[0].endswith("gone.wav: no such file")
-    assert report.skipped[1] == "t.csv:51: utterance mute: its transcript is empty"
-    assert "utterance late: 0.5 s to 2.5 s is not a part of" in report.skipped[2]
+    assert seen == [24] + [1] * 24
+    assert "a\\x00.wav' cannot be the path of a file" in report.skipped[0]
+    assert report.skipped[1].startswith("t.csv:50: ")
+    assert report.skipped[1].endswith("gone.wav: no such file")
+    assert report.skipped[2] == "t.csv:51: utterance mute: its transcript is empty"
+    assert "utterance late: 0.5 s to 2.5 s is not a part of" in report.skipped[3]
 
 
 def test_nothing_usable_is_an_error_with_the_first_reason(audio, tmp_path):
