@@ -25,13 +25,13 @@ def check(
         typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. text.remove='.,?!'; repeatable."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write manifests of the utterances without a fault here.")
+        Path | None, typer.Option(metavar="DIR", help="Folder to write manifests of the utterances without a fault to.")
     ] = None,
 ) -> None:
     """Show what manifests hold and name every unfit utterance.
 
     Every recording is decoded. Settings say how transcripts are normalised and which lengths are fit. The exit
-    status is 1 if anything is wrong that --out does not mend.
+    status is 1 if there is a problem, unless --out leaves all of them out.
     """
     import asr
     from asr.cli.console import out as console

@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Make manifests of a table, JSON lines or a Kaldi data folder.", no_args_is_help=True)
 
 Out = Annotated[Path, typer.Option(help="Folder for {train,dev,test}.jsonl.gz, e.g. data/mine.")]
-By = Annotated[Literal["speaker", "utterance"], typer.Option(help="What no two of the splits that are drawn share.")]
-DevShare = Annotated[float, typer.Option(help="Share of the audio drawn for dev, unless the source has a dev split.")]
-TestShare = Annotated[float, typer.Option(help="Share of the audio drawn for test, unless it has a test split.")]
-Seed = Annotated[int, typer.Option(help="Seed of the draw.")]
-Language = Annotated[str | None, typer.Option(help="Noted in the manifests, e.g. en.")]
+By = Annotated[Literal["speaker", "utterance"], typer.Option(help="What no two drawn splits have in common.")]
+DevShare = Annotated[float, typer.Option(help="Share of the audio drawn for dev if the source has no dev split.")]
+TestShare = Annotated[float, typer.Option(help="Share of the audio drawn for test if it has no test split.")]
+Seed = Annotated[int, typer.Option(help="Seed of the random draw.")]
+Language = Annotated[str | None, typer.Option(help="Language noted in the manifests, e.g. en.")]
 Dev = Annotated[Path | None, typer.Option("--dev", help="The dev set, if it is a file of its own.")]
-Test = Annotated[Path | None, typer.Option("--test", help="The test set, likewise.")]
+Test = Annotated[Path | None, typer.Option("--test", help="The test set, if it is a file of its own.")]
 AudioDir = Annotated[
     Path | None, typer.Option(help="Folder that audio paths start from. Default: the source's folder.")
 ]
-AudioColumn = Annotated[str | None, typer.Option(help="Audio file.")]
-TextColumn = Annotated[str | None, typer.Option(help="Transcript.")]
-SpeakerColumn = Annotated[str | None, typer.Option(help="Speaker.")]
-SplitColumn = Annotated[str | None, typer.Option(help="train, dev or test.")]
-IdColumn = Annotated[str | None, typer.Option(help="Utterance id; without it, made from the path.")]
+AudioColumn = Annotated[str | None, typer.Option(help="Name of the column, or key, with the path of the audio file.")]
+TextColumn = Annotated[str | None, typer.Option(help="The one with the transcript.")]
+SpeakerColumn = Annotated[str | None, typer.Option(help="The one with the speaker.")]
+SplitColumn = Annotated[str | None, typer.Option(help="The one with the split: train, dev or test.")]
+IdColumn = Annotated[str | None, typer.Option(help="The one with the utterance id; without it, ids are made from paths.")]
 
 
 def _import_records(kind: Literal["csv", "jsonl"], description: str) -> Callable[..., None]:
