@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     from asr.corpus.recipes import prepare
     from asr.corpus.splits import SplitRule
     from asr.errors import AsrError, AudioError, ConfigError, ManifestError, ModelError
+    from asr.exporting.export import ExportReport, export
+    from asr.inference.decode_corpus import DecodeReport, decode
     from asr.inference.recognizer import Recognizer, load
     from asr.inference.score_corpus import Scored, compare, score
     from asr.inference.stream import Partial
+    from asr.inference.text_alignment import AlignedText, AlignedWord, align_manifest
     from asr.lm.estimate import NgramReport, estimate_ngram
     from asr.settings_file import load_config
     from asr.transcript.transcript import Transcript
@@ -38,12 +41,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlignedText",
+    "AlignedWord",
     "AsrError",
     "AudioError",
     "Columns",
     "Config",
     "ConfigError",
     "DataReport",
+    "DecodeReport",
+    "ExportReport",
     "ImportReport",
     "ManifestError",
     "ModelError",
@@ -58,9 +65,12 @@ __all__ = [
     "TuneReport",
     "Word",
     "__version__",
+    "align_manifest",
     "check",
     "compare",
+    "decode",
     "estimate_ngram",
+    "export",
     "import_csv",
     "import_jsonl",
     "import_kaldi",
@@ -85,9 +95,12 @@ _HOMES = {
     "asr.corpus.recipes": ("prepare",),
     "asr.corpus.splits": ("SplitRule",),
     "asr.errors": ("AsrError", "AudioError", "ConfigError", "ManifestError", "ModelError"),
+    "asr.exporting.export": ("ExportReport", "export"),
+    "asr.inference.decode_corpus": ("DecodeReport", "decode"),
     "asr.inference.recognizer": ("Recognizer", "load"),
     "asr.inference.score_corpus": ("Scored", "compare", "score"),
     "asr.inference.stream": ("Partial",),
+    "asr.inference.text_alignment": ("AlignedText", "AlignedWord", "align_manifest"),
     "asr.lm.estimate": ("NgramReport", "estimate_ngram"),
     "asr.settings_file": ("load_config",),
     "asr.transcript.transcript": ("Transcript",),

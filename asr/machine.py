@@ -8,12 +8,14 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from asr.errors import DependencyError, DeviceError
 
 # Shows how far long work is: `with progress("decode", total) as advance: advance(1)`. Commands draw a bar.
 Progress: TypeAlias = Callable[[str, float], AbstractContextManager[Callable[[float], object]]]
+
+Accelerator: TypeAlias = Literal["auto", "cpu", "cuda"]
 
 
 def silent(description: str, total: float) -> AbstractContextManager[Callable[[float], object]]:

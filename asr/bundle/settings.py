@@ -26,7 +26,7 @@ from asr.transcript.confidence import Calibration
 def save_settings(config: Config, folder: Path) -> None:
     """Write `config.yaml` and `decoder.yaml` into a model folder."""
     save_config(config, folder / CONFIG, without=("decode", "rnnlm"))
-    save_decoder(config.decode, folder)
+    save_decode_settings(config.decode, folder)
 
 
 def load_settings(folder: Path) -> Config:
@@ -39,19 +39,19 @@ def load_settings(folder: Path) -> Config:
     config = load_config(folder / CONFIG)
     if not (folder / DECODER).is_file():
         return config
-    return config.model_copy(update={"decode": load_decoder(folder)})
+    return config.model_copy(update={"decode": load_decode_settings(folder)})
 
 
-def save_decoder(settings: DecodeSettings, folder: Path) -> None:
+def save_decode_settings(settings: DecodeSettings, folder: Path) -> None:
     """Write the settings of the search into a model folder."""
     save_config(settings, folder / DECODER)
 
 
-def load_decoder(folder: Path) -> DecodeSettings:
+def load_decode_settings(folder: Path) -> DecodeSettings:
     """Return the settings of the search of a model folder.
 
     Raises:
-        ModelError: the file is missing, or not what `save_decoder` writes.
+        ModelError: the file is missing, or not what `save_decode_settings` writes.
     """
     path = folder / DECODER
     try:

@@ -1,4 +1,4 @@
-"""`asr align`: a text along its audio, and which words fit badly."""
+"""`asr align`: when each word of a text was spoken, and which words fit badly."""
 
 from __future__ import annotations
 
@@ -21,31 +21,40 @@ def align(
 ) -> None:
     """Show when each word of a text was spoken and how well it fits, to find wrong transcripts.
 
-    Of an audio file, one line a word: start and end in seconds, fit from 0 to 1, the word, and "fits badly" where it is
-    likely not what was said. Of a manifest, one JSON object a line for each utterance, the worst fit first. The fit of
-    the whole compares the text with the best that the model hears: low too where words are heard that the text lacks.
+    For an audio file, print a line for each word: its start and end in seconds, its fit from 0 to 1, the word, and
+    "fits badly" if something else was probably said. For a manifest, print a JSON object for each utterance, the worst
+    fit first. The fit of the whole also falls if words are heard that the text lacks.
     """
-    import asr
-    from asr.files import read_text
-
     if audio.name.endswith(_MANIFEST_SUFFIXES):
         if text is not None or text_file is not None:
-            raise typer.BadParameter("a manifest holds its texts itself; leave the text away", param_hint="TEXT")
+            raise typer.BadParameter("a manifest holds its own texts; leave it out", param_hint="TEXT")
         _align_manifest(model, audio, accelerator)
-        return
+    else:
+        _align_file(model, audio, _given_text(text, text_file), accelerator)
+
+
+def _given_text(text: str | None, text_file: Path | None) -> str:
+    from asr.errors import AsrError
+    from asr.files import read_text
+
     if (text is None) == (text_file is None):
         raise typer.BadParameter("give either a text or --text-file", param_hint="TEXT")
-    if text_file is not None:
-        text = read_text(text_file, asr.AsrError, "the text")
-    if not (text or "").strip():
+    given = text if text_file is None else read_text(text_file, AsrError, "the text")
+    if not given or not given.strip():
         raise typer.BadParameter("the text is empty", param_hint="TEXT")
-    aligned = asr.load(model, accelerator=accelerator).align(audio, text or "")
-    typer.echo(f"{'start_s':>8} {'end_s':>8}  {'fit':5}  word", err=True)  # stdout is the lines alone
+    return given
+
+
+def _align_file(model: Path, audio: Path, text: str, accelerator: Accelerator) -> None:
+    import asr
+
+    aligned = asr.load(model, accelerator=accelerator).align(audio, text)
+    typer.echo(f"{'start_s':>8} {'end_s':>8}  {'fit':5}  word", err=True)  # stdout has the lines alone
     for word in aligned.words:
         note = "  fits badly" if word.fits_badly else ""
         typer.echo(f"{word.start_s:8.2f} {word.end_s:8.2f}  {word.fit:.3f}  {word.text}{note}")
-    bad = [word.text for word in aligned.words if word.fits_badly]
-    typer.echo(f"fit of the whole {aligned.fit:.3f}; {len(bad)} of {len(aligned.words)} words fit badly", err=True)
+    bad = sum(word.fits_badly for word in aligned.words)
+    typer.echo(f"fit of the whole {aligned.fit:.3f}; {bad} of {len(aligned.words)} words fit badly", err=True)
 
 
 def _align_manifest(model: Path, manifest: Path, accelerator: Accelerator) -> None:
@@ -53,31 +62,6 @@ def _align_manifest(model: Path, manifest: Path, accelerator: Accelerator) -> No
 
     import asr
     from asr.cli.console import progress
-    from asr.corpus.manifest import load_manifest
-    from asr.inference.text_alignment import align_cuts
 
-    cuts = load_manifest(manifest)
-    utterances = []
-    with progress("align", len(cuts)) as advance:
-        for aligned in align_cuts(asr.load(model, accelerator=accelerator).decoder, cuts):
-            utterances.append(aligned)
-            advance(1)
-    for aligned in sorted(utterances, key=lambda aligned: (aligned.worst_fit, aligned.fit)):
-        record = {
-            "id": aligned.id,
-            "worst_fit": round(aligned.worst_fit, 4),
-            "fit": round(aligned.fit, 4),
-            "fits_badly": [word.text for word in aligned.words if word.fits_badly],
-            "text": aligned.text,
-            **({"reason": aligned.reason} if aligned.reason else {}),
-            "words": [
-                {
-                    "text": word.text,
-                    "start_s": round(word.start_s, 3),
-                    "end_s": round(word.end_s, 3),
-                    "fit": round(word.fit, 4),
-                }
-                for word in aligned.words
-            ],
-        }
-        typer.echo(json.dumps(record, ensure_ascii=False))
+    for aligned in asr.align_manifest(model, manifest, accelerator=accelerator, progress=progress):
+        typer.echo(json.dumps(aligned.to_json(), ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""Options that several commands share, so that they are named, explained and read alike."""
+"""Options that several commands share, with the same names and the same help."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings file; the defaults without it.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings file; without it, the defaults.")]
 ConfigSet = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. model.hidden_size=320; repeatable."),
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. model.layers=4, see asr settings; repeatable."),
 ]
-Accelerator = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto takes a GPU if there is one.")]
-Method = Annotated[Literal["greedy", "beam"] | None, typer.Option(help="By default beam if the model has an LM.")]
+Accelerator = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="Device to compute on; auto takes a GPU if there is one.")
+]
+Method = Annotated[
+    Literal["greedy", "beam"] | None,
+    typer.Option(help="Kind of search. Default: beam if the model has a language model."),
+]
 Hotword = Annotated[
     list[str] | None,
     typer.Option(
         "--hotword",
         metavar="PHRASE[=BONUS]",
-        help="A word or phrase that is expected, with the bonus of its occurrence; repeatable.",
+        help="An expected word or phrase, and the bonus for each time it occurs; repeatable.",
     ),
 ]
 DecodeSet = Annotated[
@@ -34,10 +39,10 @@ DecodeSet = Annotated[
 
 
 def hotword_bonuses(given: Sequence[str] | None) -> dict[str, float]:
-    """Return the bonus of each phrase of `--hotword` options; the last one of a phrase holds.
+    """Return the bonus of each phrase in `--hotword` options; if a phrase is given twice, the last one holds.
 
     Raises:
-        BadParameter: what stands after the `=` is no number.
+        BadParameter: the text after the `=` is not a number.
     """
     from asr.decoding.hotwords import DEFAULT_BONUS
 
@@ -52,7 +57,7 @@ def hotword_bonuses(given: Sequence[str] | None) -> dict[str, float]:
 
 
 def decode_settings(overrides: Sequence[str] | None) -> dict[str, Any]:
-    """Return what `--set` options say of the search's settings, for `asr.load`.
+    """Return the settings of the search in `--set` options, as `asr.load` takes them.
 
     Raises:
         ConfigError: an override is malformed.

@@ -1,10 +1,13 @@
-"""Model folder → a folder to pass on: of this form, or one for `asr.runtime`, which needs no torch."""
+"""Model folder → a folder to pass on: a smaller model folder, or an ONNX folder for `asr.runtime`, without torch."""
 
 from __future__ import annotations
 
+import os
 import shutil
+from dataclasses import dataclass
 from importlib.metadata import files as files_of
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from safetensors.torch import save_file
@@ -14,18 +17,61 @@ from asr.bundle import files
 from asr.bundle.bundle import ModelBundle
 from asr.bundle.card import Exported, model_card
 from asr.bundle.int8 import to_int8
-from asr.errors import DependencyError, ModelError
+from asr.errors import ConfigError, DependencyError, ModelError
 from asr.files import atomic_path, write_text
 from asr.runtime.folder import Description
 
+Format = Literal["onnx", "torch"]
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What `export` wrote; `size_bytes` is the size of the file with the weights."""
+
+    folder: Path
+    format: Format
+    int8: bool
+    size_bytes: int
+
+
+def export(
+    model: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    format: Format = "onnx",
+    int8: bool = False,
+) -> ExportReport:
+    """Write a model to pass on, without checkpoints and logs.
+
+    Args:
+        model: a model folder.
+        out: the folder to write. Default: beside the model, with `-onnx`, `-torch` and `-int8` added to its name.
+        format: `onnx` runs without torch, see `asr.runtime`, and has no language model. `torch` is a model folder
+            again, with its language models.
+        int8: store the weights in 8 bits, a quarter of the size.
+
+    Raises:
+        ConfigError: there is no such format.
+        ModelError: the model folder is damaged, `out` is a model folder already, or the network is not recurrent and
+            `format` is `onnx`.
+        DependencyError: the package onnx or silero-vad is missing.
+    """
+    if format not in get_args(Format):
+        raise ConfigError(f"format={format!r}: {' or '.join(get_args(Format))}")
+    source = Path(model)
+    named = source.resolve() if source.name in ("", "..") else source
+    folder = named.with_name(f"{named.name}-{format}{'-int8' if int8 else ''}") if out is None else Path(out)
+    write = export_onnx if format == "onnx" else export_torch
+    return ExportReport(folder, format, int8, write(source, folder, int8=int8))
+
 
 def export_onnx(model: Path, folder: Path, *, int8: bool = False) -> int:
-    """Write a model as ONNX, with features and normalisation inside; a language model is not exported.
+    """Write a model as ONNX, with features and normalisation inside. Language models are not exported.
 
     Args:
         model: the model folder.
-        folder: where to write, see `onnx_folder.py`.
-        int8: weights of 8 bits, for a quarter of the size; see `acoustic_graph`.
+        folder: where to write.
+        int8: store the weights in 8 bits, a quarter of the size; see `acoustic_graph`.
 
     Returns:
         The size of the network's file in bytes.
@@ -61,12 +107,13 @@ def _write_speech_detector(folder: Path) -> None:
 
 
 def export_torch(model: Path, folder: Path, *, int8: bool = False) -> int:
-    """Write a model folder that transcribes as `model` does, without checkpoints and whatever else lies there.
+    """Write a model folder that transcribes as `model` does, without checkpoints and logs.
 
     Args:
         model: the model folder.
         folder: where to write.
-        int8: weights of 8 bits, for a quarter of the size; see `asr/model/int8.py`. Language models stay as they are.
+        int8: store the weights in 8 bits, a quarter of the size; see `asr/bundle/int8.py`. Language models stay as they
+            are.
 
     Returns:
         The size of the weights' file in bytes.
@@ -89,4 +136,4 @@ def export_torch(model: Path, folder: Path, *, int8: bool = False) -> int:
 
 def _refuse_model_folder(folder: Path) -> None:
     if (folder / files.WEIGHTS).exists():
-        raise ModelError(f"{folder}: holds a model already, which an export would overwrite; name another folder")
+        raise ModelError(f"{folder}: holds a model already, which would be overwritten; name another folder")

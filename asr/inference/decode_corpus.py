@@ -1,23 +1,101 @@
-"""A manifest → a decode folder: references, and what was recognised in the same way as in audio files."""
+"""A manifest → a decode folder: its references, and what is recognised, in the same way as in audio files."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from asr.corpus.manifest import cut_speaker, transcripts
+from asr.corpus.manifest import cut_speaker, load_manifest, transcripts
+from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import ManifestError
 from asr.features.batching import evaluation_batches
 from asr.files import write_text
 from asr.inference.decoder import Decoder, Method, Search
-from asr.scoring.decode_folder import HYPOTHESES, RECOGNISED, REFERENCES, REPORTS, RUN, write_trn
+from asr.machine import Accelerator, Progress, silent
+from asr.scoring.decode_folder import HYPOTHESES, RECOGNISED, REFERENCES, REPORTS, RUN, check_ids, write_trn
 from asr.transcript.words import Decoded
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
+
+
+@dataclass(frozen=True)
+class DecodeReport:
+    """What `decode` did.
+
+    Attributes:
+        folder: the decode folder.
+        method: the search.
+        utterances: how many there are.
+        audio_s: how long they are together.
+        seconds: how long it took to recognise them, without loading the model.
+    """
+
+    folder: Path
+    method: Method
+    utterances: int
+    audio_s: float
+    seconds: float
+
+    @property
+    def rtf(self) -> float:
+        """The real-time factor: computing time per time of audio."""
+        return self.seconds / self.audio_s
+
+
+def decode(
+    model: str | os.PathLike[str],
+    manifest: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    method: Method | None = None,
+    hotwords: Mapping[str, float] | Iterable[str] = (),
+    decode: Mapping[str, Any] | None = None,
+    accelerator: Accelerator = "auto",
+    progress: Progress = silent,
+) -> DecodeReport:
+    """Recognise the utterances of a manifest and write a decode folder, which `asr.score` reads.
+
+    Args:
+        model: a model folder.
+        manifest: the utterances.
+        out: the decode folder. It gets `ref.trn`, `hyp.trn`, `hyp.jsonl` and `run.json`.
+        method: greedy or beam search; by default beam if the model has a language model, or with hotwords.
+        hotwords: expected words and phrases, as for `Recognizer.transcribe`.
+        decode: settings of the search in place of the model folder's, e.g. `{"beam_size": 50}`.
+        accelerator: auto takes a GPU if there is one.
+        progress: shows how far it is.
+
+    Raises:
+        AudioError: a recording cannot be read.
+        ConfigError: a setting, method or hotword bonus cannot be used.
+        LanguageModelError, ModelError: the model folder or a language model in it cannot be used.
+        ManifestError: the manifest is missing, malformed or empty.
+        ScoringError: an utterance id cannot be written to a decode folder.
+        TokenError: a hotword holds a character that is in none of the model's tokens.
+    """
+    folder = Path(out)
+    cuts = load_manifest(Path(manifest))
+    check_ids([cut.id for cut in cuts], folder)
+    folder.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost if it failed
+    decoder = Decoder.load(model, accelerator=accelerator, decode=decode)
+    search = Search(method, hotword_bonuses(hotwords))
+    began, utterances = time.perf_counter(), []
+    with progress("decode", len(cuts)) as advance:
+        for utterance in decode_cuts(decoder, cuts, search):
+            utterances.append(utterance)
+            advance(1)
+    seconds = time.perf_counter() - began
+    audio_s = sum(cut.duration for cut in cuts)
+    report = DecodeReport(folder, decoder.method_of(search), len(utterances), audio_s, seconds)
+    write_decode_folder(folder, utterances, decoder)
+    write_run(report, Path(manifest))
+    return report
 
 
 @dataclass(frozen=True)
@@ -34,7 +112,7 @@ def decode_cuts(decoder: Decoder, cuts: Iterable[Cut], search: Search) -> Iterat
     """Yield the utterances of a manifest in its order.
 
     Raises:
-        AudioError: a recording cannot be read; a word error rate over the others would not be the corpus'.
+        AudioError: a recording cannot be read. It is not skipped, because the error rate of the others is another one.
     """
     config = decoder.bundle.config
     references = transcripts(cuts, config.text)
@@ -86,7 +164,12 @@ def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], de
     write_trn(hypotheses, folder / HYPOTHESES)
 
 
-def write_run(folder: Path, manifest: Path, method: Method, audio_s: float, seconds: float) -> None:
-    """Write how a folder was decoded into its `run.json`; decoding `audio_s` seconds of audio took `seconds`."""
-    content = {"manifest": str(manifest), "method": method, "audio_s": audio_s, "seconds": seconds}
-    write_text(folder / RUN, json.dumps(content, indent=2) + "\n")
+def write_run(report: DecodeReport, manifest: Path) -> None:
+    """Write how a folder was decoded into its `run.json`."""
+    content = {
+        "manifest": str(manifest),
+        "method": report.method,
+        "audio_s": report.audio_s,
+        "seconds": report.seconds,
+    }
+    write_text(report.folder / RUN, json.dumps(content, indent=2) + "\n")

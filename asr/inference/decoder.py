@@ -1,13 +1,14 @@
-"""Waveforms → log-posteriors → hypotheses → words: a loaded model folder at work.
+"""A loaded model folder at work: waveforms → log-posteriors → hypotheses → words.
 
-`Recognizer`, streams, `asr decode`, `asr align` and `asr tune` all go through here.
+The recogniser, streams, `asr.decode`, `asr.align_manifest` and `asr.tune` all use it.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from asr.decoding.greedy import greedy_search
 from asr.errors import ConfigError
 from asr.features.batching import Batch
 from asr.inference.language_models import LanguageModels
+from asr.machine import Accelerator, choose_accelerator
 from asr.transcript.hypothesis import Hypothesis
 from asr.transcript.words import Decoded, Word
 
@@ -32,11 +34,11 @@ Precision = Literal["fp32", "bf16"]
 
 @dataclass(frozen=True)
 class Search:
-    """How hypotheses are looked for.
+    """How to search for hypotheses.
 
     Attributes:
         method: greedy or beam search; None takes beam if the model has a language model or there are hotwords.
-        hotwords: natural-log bonus of each expected word or phrase, see `asr.decoding.hotwords`.
+        hotwords: natural-log bonus of each expected word or phrase, see `asr/decoding/hotwords.py`.
         settings: of the beam search; None takes those of the model folder.
     """
 
@@ -45,19 +47,26 @@ class Search:
     settings: DecodeSettings | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what contradicts itself.
+        """Refuse an unknown method, and hotwords for greedy search.
 
         Raises:
-            ConfigError: there is no such method, or greedy search is given hotwords.
+            ConfigError: it is one of them.
         """
         if self.method not in (None, *get_args(Method)):
             raise ConfigError(f"method={self.method!r}: {' or '.join(get_args(Method))}")
         if self.hotwords and self.method == "greedy":
-            raise ConfigError(f"hotwords ({', '.join(self.hotwords)}) need the beam search, not the greedy one")
+            raise ConfigError(f"hotwords ({', '.join(self.hotwords)}) need the beam search, not greedy")
 
 
 class Decoder:
-    """A model folder on a device: its network and its search."""
+    """A model on a device: its network and its search.
+
+    Attributes:
+        bundle: the model folder.
+        device: where network and search run.
+        precision: in which the network computes.
+        model: the network.
+    """
 
     def __init__(
         self,
@@ -65,16 +74,28 @@ class Decoder:
         device: str = "cpu",
         precision: Precision = "fp32",
     ) -> None:
-        """Move the bundle's model to `device`."""
+        """Move the bundle's network to `device`."""
         self.bundle = bundle
         self.device = torch.device(device)
         self.precision: Precision = precision
         self.model = bundle.model.to(self.device)
         self._language_models = LanguageModels(bundle, self.device)
 
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        accelerator: Accelerator = "auto",
+        precision: Precision = "fp32",
+        decode: Mapping[str, Any] | None = None,
+    ) -> Decoder:
+        """Load a model folder; arguments and errors are those of `asr.load`."""
+        return cls(ModelBundle.load(folder, decode), choose_accelerator(accelerator), precision)
+
     @property
     def sample_rate_hz(self) -> int:
-        """The rate that the model works at."""
+        """The sample rate that the model works at."""
         return self.model.sample_rate_hz
 
     def method_of(self, search: Search) -> Method:
@@ -98,7 +119,7 @@ class Decoder:
         Args:
             log_posteriors: `(batch, frame, token)`, natural log.
             lengths: `(batch,)`, valid frames.
-            search: how to look for them. Greedy search asks no language model.
+            search: how to search. Greedy search uses no language model.
 
         Raises:
             ModelError, LanguageModelError: a language model that the settings name is missing or damaged.
@@ -133,13 +154,13 @@ class Decoder:
         heard: Sequence[NDArray[np.float32]],
         search: Search = Search(),
     ) -> list[Decoded]:
-        """Return what `decode` does, of log-posteriors.
+        """Return what `decode` returns, from log-posteriors.
 
         Args:
             log_posteriors: `(batch, frame, token)`, natural log.
             lengths: `(batch,)`, valid frames.
-            heard: each utterance's waveform `(sample,)`, in which its speech's extent is looked for.
-            search: how to look for hypotheses.
+            heard: each utterance's waveform `(sample,)`, to find where its speech begins and ends.
+            search: how to search.
         """
         searched = self.search(log_posteriors, lengths, search)
         utterances = zip(searched, log_posteriors.cpu(), lengths.tolist(), heard, strict=True)
@@ -153,7 +174,7 @@ class Decoder:
         ]
 
     def words(self, decoded: Decoded, offset_s: float = 0.0) -> list[Word]:
-        """Return the best hypothesis as words; `offset_s` is where the utterance starts in its recording."""
+        """Return the words of the best hypothesis; the utterance starts at `offset_s` in its recording."""
         return decoded.words(self.bundle.tokens, self.model.frame_shift_s, offset_s, self.bundle.calibration)
 
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +28,6 @@ from asr.audio.blocks import (
     waveform_blocks,
 )
 from asr.audio.segment import STREAM_RULE, Counted, Segmentation, segments
-from asr.bundle.bundle import ModelBundle
 from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import AudioError
 from asr.features.batching import collate
@@ -36,7 +35,7 @@ from asr.features.sampling import batches
 from asr.inference.decoder import Decoder, Method, Precision, Search
 from asr.inference.stream import Partial, stream_results
 from asr.inference.text_alignment import AlignedText, align_audio
-from asr.machine import choose_accelerator
+from asr.machine import Accelerator
 from asr.transcript.transcript import Transcript
 from asr.transcript.words import Word
 
@@ -44,7 +43,7 @@ from asr.transcript.words import Word
 def load(
     folder: str | os.PathLike[str],
     *,
-    accelerator: Literal["auto", "cpu", "cuda"] = "auto",
+    accelerator: Accelerator = "auto",
     precision: Precision = "fp32",
     decode: Mapping[str, Any] | None = None,
 ) -> Recognizer:
@@ -64,8 +63,7 @@ def load(
         DeviceError: `cuda` is asked for and there is none.
         ModelError: the folder is missing, incomplete or damaged.
     """
-    device = choose_accelerator(accelerator)
-    return Recognizer(Decoder(ModelBundle.load(folder, decode), device, precision))
+    return Recognizer(Decoder.load(folder, accelerator=accelerator, precision=precision, decode=decode))
 
 
 class Recognizer:

@@ -30,7 +30,6 @@ from asr.decoding.align import align
 from asr.errors import AsrError
 from asr.features.batching import evaluation_batches
 from asr.inference.decoder import Decoder, Search
-from asr.inference.recognizer import load
 from asr.machine import cores, end_with_the_first
 from asr.scoring.error_counts import count_errors, words_right
 from asr.transcript.confidence import Evidence
@@ -201,7 +200,7 @@ def _work(
 
 @lru_cache(maxsize=1)
 def _decoder(folder: Path) -> Decoder:
-    return load(folder, accelerator="cpu").decoder
+    return Decoder.load(folder, accelerator="cpu")
 
 
 def _save(batches: Sequence[DevBatch], file: Path) -> None:

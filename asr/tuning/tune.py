@@ -7,18 +7,18 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from asr.bundle.files import TUNE_PLOT, TUNE_TRIALS
-from asr.bundle.settings import save_calibration, save_decoder
+from asr.bundle.settings import save_calibration, save_decode_settings
 from asr.config import DecodeSettings
 from asr.corpus.manifest import load_manifest
 from asr.errors import ConfigError, ModelError, ScoringError
 from asr.files import write_text
-from asr.inference.recognizer import load
-from asr.machine import Progress, silent
+from asr.inference.decoder import Decoder
+from asr.machine import Accelerator, Progress, silent
 from asr.scoring.calibration import CalibrationScore, score_calibration
 from asr.transcript.confidence import Calibration, Evidence, evidence_features
 from asr.tuning.dev_search import DevBatch, DevSearch, require_language_models, run_network, usual_jobs
@@ -62,7 +62,7 @@ def tune(
     *,
     jobs: int | None = None,
     decode: Mapping[str, Any] | None = None,
-    accelerator: Literal["auto", "cpu", "cuda"] = "auto",
+    accelerator: Accelerator = "auto",
     progress: Progress = silent,
 ) -> TuneReport:
     """Choose the settings of a model's search by the word errors on a dev set, and calibrate its confidences there.
@@ -89,7 +89,7 @@ def tune(
     folder, decode = Path(model), decode or {}
     if chosen := [name for name in CHOSEN if name in decode]:
         raise ConfigError(f"decode: {', '.join(chosen)}: this is what tune chooses; leave it out")
-    decoder = load(folder, accelerator=accelerator, decode=decode).decoder
+    decoder = Decoder.load(folder, accelerator=accelerator, decode=decode)
     settings = decoder.bundle.config.decode
     if settings.lm == "tokens" and decoder.bundle.lm_path is None:
         raise ModelError(f"{folder}: no language model to weigh; `asr lm ngram TEXT --model {folder}` estimates one")
@@ -125,7 +125,7 @@ def _choose(dev: DevSearch, settings: DecodeSettings, batches: int, progress: Pr
 
 
 def _write(report: TuneReport) -> None:
-    save_decoder(report.choice.best, report.folder)
+    save_decode_settings(report.choice.best, report.folder)
     save_calibration(report.calibration, report.folder)
     trials = json.dumps(report.choice.to_json(report.words), indent=2)
     write_text(report.folder / TUNE_TRIALS, f"{trials}\n")

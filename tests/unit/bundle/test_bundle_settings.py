@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from asr.bundle.bundle import ModelBundle
-from asr.bundle.settings import load_calibration, load_settings, save_calibration, save_decoder, save_settings
+from asr.bundle.settings import load_calibration, load_settings, save_calibration, save_decode_settings, save_settings
 from asr.config import DecodeSettings
 from asr.errors import ConfigError, ModelError
 from asr.model.acoustic import AcousticModel
@@ -29,13 +29,13 @@ def test_each_setting_is_in_one_file_and_all_are_read_back(tmp_path):
 def test_in_a_folder_that_has_settings_of_the_search_in_both_files_those_of_decoder_yaml_hold(tmp_path):
     save_config(CONFIG, tmp_path / "config.yaml")
     assert load_settings(tmp_path) == CONFIG
-    save_decoder(DecodeSettings(beam_size=9), tmp_path)
+    save_decode_settings(DecodeSettings(beam_size=9), tmp_path)
     assert load_settings(tmp_path).decode == DecodeSettings(beam_size=9)
     tokens = TokenTable.from_texts(["abc "])
     bundle = ModelBundle(CONFIG, tokens, AcousticModel(CONFIG, len(tokens)))
     bundle.save(tmp_path / "model")
     save_config(CONFIG, tmp_path / "model" / "config.yaml")
-    save_decoder(DecodeSettings(beam_size=9), tmp_path / "model")
+    save_decode_settings(DecodeSettings(beam_size=9), tmp_path / "model")
     assert ModelBundle.load(tmp_path / "model").config.decode.beam_size == 9
     assert ModelBundle.load(tmp_path / "model", {"beam_size": 2}).config.decode == DecodeSettings(beam_size=2)
 

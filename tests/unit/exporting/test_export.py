@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+import asr
 from asr.bundle.bundle import ModelBundle
 from asr.bundle.settings import save_calibration
-from asr.errors import ModelError
+from asr.errors import ConfigError, ModelError
 from asr.exporting.export import export_onnx, export_torch
 from asr.model.acoustic import AcousticModel
 from asr.runtime.folder import Description
@@ -162,6 +163,17 @@ def test_the_command_exports_beside_the_model_and_says_how_to_go_on(call, tmp_pa
     assert status == 0
     assert f"python -m asr.runtime {tmp_path / 'mine-onnx-int8'}" in out
     assert Description.load(tmp_path / "mine-onnx-int8").sample_rate_hz == 16000
+
+
+def test_a_model_is_exported_from_python_and_the_report_says_where_and_how_large(tmp_path):
+    bundle_of().save(tmp_path / "mine")
+    for format, name in (("onnx", "model.onnx"), ("torch", "model.safetensors")):
+        report = asr.export(str(tmp_path / "mine"), format=format)
+        assert (report.folder, report.format, report.int8) == (tmp_path / f"mine-{format}", format, False)
+        assert report.size_bytes == (report.folder / name).stat().st_size
+    assert asr.export(tmp_path / "mine", tmp_path / "out", int8=True).folder == tmp_path / "out"
+    with pytest.raises(ConfigError, match="format='pickle': onnx or torch"):
+        asr.export(tmp_path / "mine", format="pickle")
 
 
 def test_a_model_that_is_named_by_a_dot_is_exported_beside_itself_too(call, tmp_path, monkeypatch):

@@ -1,13 +1,15 @@
 """A decode folder holds one run: what an earlier one left is not taken for this one's."""
 
 import json
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+import asr
 from asr.bundle.bundle import ModelBundle
-from asr.corpus.manifest import read_manifest
+from asr.corpus.manifest import read_manifest, write_manifest
 from asr.errors import ConfigError
 from asr.inference.decode_corpus import decode_cuts, write_decode_folder
 from asr.inference.decoder import Decoder, Search
@@ -36,6 +38,33 @@ def test_each_utterance_keeps_its_speaker_and_null_where_the_manifest_names_none
     speakers = {record["id"]: record["speaker"] for record in records}
     assert speakers == {"test-000": "test-speaker-0", "test-001": None, "test-002": "test-speaker-2"}
     assert read_score(tmp_path).speakers == {"test-000": "test-speaker-0", "test-002": "test-speaker-2"}
+
+
+def test_a_manifest_is_decoded_into_a_folder_and_the_report_says_how(tmp_path, tone_corpus):
+    cuts = list(read_manifest(tone_corpus / "test.jsonl.gz"))[:3]
+    write_manifest(cuts, tmp_path / "test.jsonl.gz")
+    config, tokens = load_config(None, TINY), TokenTable.from_texts(["abcd "])
+    ModelBundle(config, tokens, AcousticModel(config, len(tokens))).save(tmp_path / "model")
+    shown = []
+
+    @contextmanager
+    def progress(description, total):
+        shown.append((description, total))
+        yield shown.append
+
+    report = asr.decode(
+        tmp_path / "model", str(tmp_path / "test.jsonl.gz"), tmp_path / "out", hotwords=["ab"], progress=progress
+    )
+    assert (report.folder, report.method, report.utterances) == (tmp_path / "out", "beam", 3)
+    assert report.audio_s == pytest.approx(sum(cut.duration for cut in cuts))
+    assert report.rtf == report.seconds / report.audio_s
+    assert shown == [("decode", 3), 1, 1, 1]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["hyp.jsonl", "hyp.trn", "ref.trn", "run.json"]
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (run["manifest"], run["method"]) == (str(tmp_path / "test.jsonl.gz"), "beam")
+    assert (run["audio_s"], run["seconds"]) == (report.audio_s, report.seconds)
+    with pytest.raises(ConfigError, match="beam_sise: unknown key"):
+        asr.decode(tmp_path / "model", tmp_path / "test.jsonl.gz", tmp_path / "out", decode={"beam_sise": 3})
 
 
 def test_a_search_that_does_not_exist_and_hotwords_that_are_no_list_are_refused():

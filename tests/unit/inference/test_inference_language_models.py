@@ -15,7 +15,7 @@ from torch import Tensor
 import asr
 from asr.bundle.bundle import ModelBundle
 from asr.bundle.files import RNN_LM
-from asr.bundle.settings import load_decoder
+from asr.bundle.settings import load_decode_settings
 from asr.config import RnnLmSettings
 from asr.errors import ConfigError, LanguageModelError, ModelError, TokenError
 from asr.features.batching import collate
@@ -208,7 +208,7 @@ def test_surely_blank_frames_are_skipped_if_the_settings_say_so(folder: Path) ->
 def test_decoder_settings_of_before_these_models_still_load(folder: Path) -> None:
     old = {"beam_size": 24, "lm_order": 4, "lm_weight": 0.5, "insertion_bonus": 0.75}
     (folder / "decoder.yaml").write_text(yaml.safe_dump(old))
-    loaded = load_decoder(folder)
+    loaded = load_decode_settings(folder)
     assert loaded.model_dump(include=set(old)) == old
     assert (loaded.lm, loaded.rnn_weight, loaded.rescore_weight, loaded.blank_skip) == ("tokens", 0, 0, 1)
     assert asr.load(folder).decoder.bundle.config.decode == loaded
@@ -216,7 +216,7 @@ def test_decoder_settings_of_before_these_models_still_load(folder: Path) -> Non
 
 def test_settings_given_at_load_replace_the_folders_and_are_checked(folder: Path) -> None:
     decoder = asr.load(folder, decode={"beam_size": 3}).decoder.bundle.config.decode
-    assert decoder == load_decoder(folder).model_copy(update={"beam_size": 3})
+    assert decoder == load_decode_settings(folder).model_copy(update={"beam_size": 3})
     for wrong, message in (
         ({"beam": 3}, "beam: unknown key; known here: beam_size"),
         ({"lm": "letters"}, "lm: Input should be 'tokens' or 'words'"),

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 import torch
 
+import asr
 from asr.config import Config
 from asr.corpus.manifest import make_cut, read_manifest, write_manifest
 from asr.errors import ShapeError, TokenError
@@ -98,3 +99,18 @@ def test_a_manifests_utterances_come_in_its_order_and_one_that_cannot_be_fits_no
         assert reason in item.reason
     assert aligned[0].reason == ""
     assert aligned[0].words[0].fit == pytest.approx(0.9)
+
+
+def test_a_manifest_is_aligned_with_the_worst_fit_first(
+    recognizer: Any, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuts = [make_cut(f"u{index}", audio, text, "speaker") for index, text in enumerate(("ab c", "ab b", "ab 7", "ab"))]
+    write_manifest(cuts, tmp_path / "m.jsonl.gz")
+    monkeypatch.setattr("asr.inference.text_alignment.Decoder.load", lambda *_, **__: recognizer.decoder)
+    aligned = asr.align_manifest("model", str(tmp_path / "m.jsonl.gz"))
+    assert [item.id for item in aligned] == ["u2", "u1", "u3", "u0"]
+    record = aligned[1].to_json()
+    assert (record["id"], record["fits_badly"], record["text"]) == ("u1", ["b"], "ab b")
+    assert record["words"][0] == {"text": "ab", "start_s": 0.88, "end_s": 1.28, "fit": 0.9}
+    assert "reason" not in record
+    assert aligned[0].to_json()["reason"].startswith("'ab 7': no token for '7'")

@@ -13,7 +13,7 @@ from conftest import TINY
 import asr
 from asr.bundle.bundle import ModelBundle
 from asr.bundle.files import LANGUAGE_MODEL
-from asr.bundle.settings import load_calibration, load_decoder
+from asr.bundle.settings import load_calibration, load_decode_settings
 from asr.lm.arpa import write_arpa
 from asr.lm.estimate import token_ngram
 from asr.model.acoustic import AcousticModel
@@ -43,7 +43,7 @@ def test_what_is_chosen_is_written_into_the_folder_and_reported(model: Path, ton
     report = asr.tune(model, str(tone_corpus / "dev.jsonl.gz"), decode={"blank_skip": 0.9})
     assert report.folder == model
     assert report.words == 5
-    assert load_decoder(model) == report.choice.best
+    assert load_decode_settings(model) == report.choice.best
     assert yaml.safe_load((model / "decoder.yaml").read_text())["blank_skip"] == 0.9
     assert report.choice.best.lm_order == 3
     assert load_calibration(model) == report.calibration
