@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from asr.errors import AsrError, AudioError, ConfigError, ManifestError, ModelError
     from asr.exporting.export import ExportReport, export
     from asr.inference.decode_corpus import DecodeReport, decode
+    from asr.inference.plot import Plotted, plot
     from asr.inference.recognizer import Recognizer, load
-    from asr.inference.score_corpus import Scored, compare, score
     from asr.inference.stream import Partial
     from asr.inference.text_alignment import AlignedText, AlignedWord, align_manifest
     from asr.lm.estimate import NgramReport, estimate_ngram
+    from asr.scoring.report import Scored, compare, score
     from asr.settings_file import load_config
     from asr.transcript.transcript import Transcript
     from asr.transcript.words import Word
@@ -57,6 +58,7 @@ __all__ = [
     "NgramReport",
     "PackReport",
     "Partial",
+    "Plotted",
     "Recognizer",
     "Scored",
     "SplitRule",
@@ -77,6 +79,7 @@ __all__ = [
     "load",
     "load_config",
     "pack",
+    "plot",
     "prepare",
     "score",
     "transcribe_files",
@@ -97,11 +100,12 @@ _HOMES = {
     "asr.errors": ("AsrError", "AudioError", "ConfigError", "ManifestError", "ModelError"),
     "asr.exporting.export": ("ExportReport", "export"),
     "asr.inference.decode_corpus": ("DecodeReport", "decode"),
+    "asr.inference.plot": ("Plotted", "plot"),
     "asr.inference.recognizer": ("Recognizer", "load"),
-    "asr.inference.score_corpus": ("Scored", "compare", "score"),
     "asr.inference.stream": ("Partial",),
     "asr.inference.text_alignment": ("AlignedText", "AlignedWord", "align_manifest"),
     "asr.lm.estimate": ("NgramReport", "estimate_ngram"),
+    "asr.scoring.report": ("Scored", "compare", "score"),
     "asr.settings_file": ("load_config",),
     "asr.transcript.transcript": ("Transcript",),
     "asr.transcript.words": ("Word",),

@@ -38,6 +38,14 @@ _IN_A_PAGE = dict.fromkeys(
 )
 
 
+# Fonts of Linux, macOS and Windows for what the first, which matplotlib brings along, does not have.
+_FONTS = (
+    *("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans Devanagari", "Noto Sans Bengali"),
+    *("Noto Sans Tamil", "Noto Sans Thai", "Noto Sans Ethiopic", "WenQuanYi Zen Hei", "Arial Unicode MS"),
+    *("Hiragino Sans", "PingFang SC", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Nirmala UI"),
+)
+
+
 @contextmanager
 def styled_figure(width_in: float, height_in: float, *, in_a_page: bool = False) -> Iterator[Figure]:
     """Yield an empty figure in the style of this package; it must be saved before the block ends.
@@ -49,8 +57,11 @@ def styled_figure(width_in: float, height_in: float, *, in_a_page: bool = False)
     """
     from matplotlib import style
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import fontManager
 
-    with style.context(["default", _STYLE, _IN_A_PAGE if in_a_page else {}]):
+    installed = {font.name for font in fontManager.ttflist}
+    fonts = {"font.family": [name for name in _FONTS if name in installed] + ["sans-serif"]}
+    with style.context(["default", _STYLE, fonts, _IN_A_PAGE if in_a_page else {}]):
         yield Figure(figsize=(width_in, height_in), layout="constrained")
 
 

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
-from asr.bundle.files import CARD, CONFIG, ONNX_NETWORK, SCALE, TOKENS, TRAINING, WEIGHTS
+from asr.bundle.files import CARD, CONFIG, DECODE_RUN, ONNX_NETWORK, SCALE, SCORES, TOKENS, TRAINING, WEIGHTS
 from asr.config import Config
 from asr.errors import AsrError, ModelError
 from asr.files import printable, write_text
-from asr.scoring.decode_folder import FIGURES, RUN
 from asr.settings_file import load_config
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def model_card(folder: Path, exported: Exported | None = None) -> str:
             {
                 "network": _network(folder, config, exported),
                 "facts": _training_facts(folder),
-                "results": [_result(path) for path in sorted(folder.glob(f"*/{FIGURES}"))],
+                "results": [_result(path) for path in sorted(folder.glob(f"*/{SCORES}"))],
                 "exported_as": None if exported is None else exported.form,
                 "onnx_network": ONNX_NETWORK,
                 "settings_file": CONFIG,
@@ -194,7 +193,7 @@ class _Result:
 
 def _result(path: Path) -> _Result:
     score: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    run_path = path.with_name(RUN)
+    run_path = path.with_name(DECODE_RUN)
     run: dict[str, Any] = json.loads(run_path.read_text(encoding="utf-8")) if run_path.is_file() else {}
     return _Result(
         folder=path.parent.name,

@@ -1,4 +1,4 @@
-"""The names of all files in a model folder and in an exported folder.
+"""The names of all files in a model folder, in an exported folder and in a decode folder.
 
 Only this module spells them. It imports nothing, so every room may use it.
 """
@@ -35,6 +35,18 @@ ONNX_NETWORK = "model.onnx"  # recording → log-posteriors
 ONNX_DESCRIPTION = "model.json"  # sample rate, frame shift, tokens
 ONNX_SPEECH_DETECTOR = "speech_detector.npz"  # the weights of Silero VAD, which finds where somebody speaks
 ONNX_SPEECH_DETECTOR_LICENCE = "speech_detector.LICENSE"  # the licence of these weights
+
+# In a decode folder, which is often inside a model folder. Written by `asr decode`.
+REFERENCES = "ref.trn"  # what was said, one utterance per line
+HYPOTHESES = "hyp.trn"  # what was recognised, one utterance per line
+RECOGNISED = "hyp.jsonl"  # speaker, words with times and confidences, n-best hypotheses of each utterance
+DECODE_RUN = "run.json"  # which manifest was decoded, how, and how fast
+
+# In a decode folder, written by `asr score`.
+SCORES = "wer.json"  # the error rates
+SCORES_TEXT = "wer.txt"  # the same to read, with every error
+SCORES_PAGE = "report.html"  # the same as a page for the browser
+SCORE_REPORTS = (SCORES, SCORES_TEXT, SCORES_PAGE)
 
 # The scales of an int8 tensor are stored under the tensor's name with this suffix, see `int8.py`.
 SCALE = ".scale"

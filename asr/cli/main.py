@@ -19,6 +19,7 @@ from asr.cli import (
     export,
     import_,
     lm,
+    plot,
     prepare,
     score,
     settings,
@@ -44,6 +45,7 @@ COMMANDS: dict[str, tuple[Callable[..., None] | typer.Typer, str]] = {
     "decode": (decode.decode, "Recognise the utterances of a manifest."),
     "score": (score.score, "Count the errors of a decode folder: WER and CER."),
     "transcribe": (transcribe.transcribe, "Turn audio files into text."),
+    "plot": (plot.plot, "Draw a recording: waveform, spectrogram, posteriors, words."),
     "export": (export.export, "Write a model to ship: as ONNX, or in 8 bits."),
     "align": (align.align, "Show when each word of a text was spoken, and which fit badly."),
 }

@@ -9,7 +9,7 @@ import typer
 
 
 def score(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A decode folder with ref.trn and hyp.trn.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A decode folder, as `asr decode` writes it.")],
     against: Annotated[
         Path | None,
         typer.Option(help="Another system's decode folder of the same utterances, to compare with."),
@@ -21,8 +21,8 @@ def score(
     the decode folder is in a model folder, the rates also go into the model card there.
     """
     import asr
+    from asr.bundle.files import SCORES_PAGE, SCORES_TEXT
     from asr.files import printable
-    from asr.scoring.decode_folder import PAGE, TEXT_REPORT
     from asr.scoring.report import render_comparison, summary
 
     scored = asr.score(folder, against=against)
@@ -31,4 +31,4 @@ def score(
     if against is not None and scored.other is not None and scored.difference is not None:
         typer.echo(f"\n{printable(against)}\n{summary(scored.other)}")
         typer.echo(f"\n{render_comparison(scored.difference, str(scored.folder))}")
-    typer.echo(f"\ndetails   {name}: {TEXT_REPORT}, {PAGE}")
+    typer.echo(f"\ndetails   {name}: {SCORES_TEXT}, {SCORES_PAGE}")

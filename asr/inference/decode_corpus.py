@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from asr.bundle.files import DECODE_RUN, HYPOTHESES, RECOGNISED, REFERENCES, SCORE_REPORTS
 from asr.corpus.manifest import cut_speaker, load_manifest, transcripts
 from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import ManifestError
@@ -17,7 +18,7 @@ from asr.features.batching import evaluation_batches
 from asr.files import write_text
 from asr.inference.decoder import Decoder, Method, Search
 from asr.machine import Accelerator, Progress, silent
-from asr.scoring.decode_folder import HYPOTHESES, RECOGNISED, REFERENCES, REPORTS, RUN, check_ids, write_trn
+from asr.scoring.score import check_ids, write_trn
 from asr.transcript.words import Decoded
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], de
             ],
         }
         records.append(json.dumps(record, ensure_ascii=False))
-    for name in REPORTS:
+    for name in SCORE_REPORTS:
         (folder / name).unlink(missing_ok=True)
     write_text(folder / RECOGNISED, "".join(f"{record}\n" for record in records))
     write_trn(references, folder / REFERENCES)
@@ -172,4 +173,4 @@ def write_run(report: DecodeReport, manifest: Path) -> None:
         "audio_s": report.audio_s,
         "seconds": report.seconds,
     }
-    write_text(report.folder / RUN, json.dumps(content, indent=2) + "\n")
+    write_text(report.folder / DECODE_RUN, json.dumps(content, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""The figures of a decode folder → `wer.json`, `wer.txt` and `report.html`, and what `asr score` prints.
+"""A decode folder → `wer.json`, `wer.txt` and `report.html` inside it, and what `asr score` prints. No torch.
 
 Plain text is in columns, like sclite's reports. The page is one file without scripts that needs nothing from elsewhere;
 its template and style are in `asr/scoring/templates/`.
@@ -7,6 +7,7 @@ its template and style are in `asr/scoring/templates/`.
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,29 +16,83 @@ from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 
+from asr.bundle.card import is_model_folder, write_card
+from asr.bundle.files import SCORES, SCORES_PAGE, SCORES_TEXT
 from asr.files import printable, write_text
 from asr.scoring.calibration import reliability_svg, render_calibration
-from asr.scoring.decode_folder import FIGURES, PAGE, TEXT_REPORT
 from asr.scoring.error_counts import Confusions, ErrorCounts, WordPair
 from asr.scoring.intervals import Interval, PairedComparison
-from asr.scoring.score import CorpusScore, UtteranceErrors
+from asr.scoring.score import CorpusScore, UtteranceErrors, compare_scores, read_score
 
-WIDTH = 80
-"""Characters in a line of an aligned utterance; a longer word is still on one line."""
-LISTED_ERRORS = 20
-"""Entries in each list of frequent errors."""
-LISTED_UTTERANCES = 200
-"""Utterances with errors on the page; all of them are in `wer.txt`."""
+WIDTH = 80  # characters in a line of an aligned utterance; a longer word is still on one line
+LISTED_ERRORS = 20  # entries in each list of frequent errors
+LISTED_UTTERANCES = 200  # utterances with errors on the page; the text report has all of them
 
 _LABELS = ("REF: ", "HYP: ", "EVAL:")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What `score` found.
+
+    Attributes:
+        folder: the decode folder, which now has the reports.
+        figures: all figures of the folder, e.g. `figures.wer`.
+        other: the figures of the folder it was compared with; None if there was none.
+        difference: this folder's word error rate minus the other's, with interval and p-value.
+        card: the model card that was written again; None if the folder is not in a model folder.
+    """
+
+    folder: Path
+    figures: CorpusScore
+    other: CorpusScore | None = None
+    difference: PairedComparison | None = None
+    card: Path | None = None
+
+
+def score(folder: str | os.PathLike[str], *, against: str | os.PathLike[str] | None = None) -> Scored:
+    """Return the error rates of a decode folder and write `wer.json`, `wer.txt` and `report.html` into it.
+
+    If the decode folder is inside a model folder, the rates also go into the model card there.
+
+    Args:
+        folder: as `asr.decode` wrote it.
+        against: another system's decode folder of the same utterances, to compare with; nothing is written there.
+
+    Raises:
+        ScoringError: a file is missing or malformed, or the two folders have different references.
+        ModelError: the model folder around it is damaged.
+    """
+    folder = Path(folder)
+    if folder.name in ("", ".."):  # the current folder or the one above: the model folder is found by the full path
+        folder = folder.resolve()
+    figures = read_score(folder)
+    other = None if against is None else read_score(Path(against))
+    difference = None if other is None else compare_scores(other, figures)
+    write_reports(figures, folder)
+    card = write_card(folder.parent) if is_model_folder(folder.parent) else None
+    return Scored(folder, figures, other, difference, card)
+
+
+def compare(folder: str | os.PathLike[str], against: str | os.PathLike[str]) -> PairedComparison:
+    """Return how the word error rate of one decode folder differs from another's; write nothing.
+
+    Args:
+        folder: system B; the difference is negative if it is the better one.
+        against: system A, on the same utterances.
+
+    Raises:
+        ScoringError: a file is missing or malformed, or the two folders have different references.
+    """
+    return compare_scores(read_score(Path(against)), read_score(Path(folder)))
 
 
 def write_reports(score: CorpusScore, folder: Path) -> None:
     """Write the figures of a decode folder into it: `wer.json`, and `wer.txt` and `report.html` to read."""
     contents = {
-        FIGURES: json.dumps(to_json(score), indent=2, ensure_ascii=False) + "\n",
-        TEXT_REPORT: to_text(score),
-        PAGE: to_html(score, str(folder)),
+        SCORES: json.dumps(to_json(score), indent=2, ensure_ascii=False) + "\n",
+        SCORES_TEXT: to_text(score),
+        SCORES_PAGE: to_html(score, str(folder)),
     }
     for name, content in contents.items():
         write_text(folder / name, content)
@@ -92,7 +147,7 @@ def to_html(score: CorpusScore, title: str) -> str:
         keep_trailing_newline=True,
     )
     templates.filters["printable"] = printable
-    return templates.get_template("report.html.jinja").render(
+    return templates.get_template(f"{SCORES_PAGE}.jinja").render(
         title=title,
         score=score,
         table=_rates(score),

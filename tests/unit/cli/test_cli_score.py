@@ -3,7 +3,7 @@ from typer.testing import CliRunner
 
 from asr.cli.score import score
 from asr.errors import ScoringError
-from asr.scoring.decode_folder import write_trn
+from asr.scoring.score import write_trn
 
 
 def decode_folder(path, hypothesis):
@@ -49,7 +49,7 @@ def test_the_folder_one_stands_in_has_its_model_card_too(tmp_path, monkeypatch):
     folder = decode_folder(tmp_path / "a", "one two three for")
     monkeypatch.chdir(folder)
     asked = []
-    monkeypatch.setattr("asr.inference.score_corpus.is_model_folder", lambda path: asked.append(path.resolve()))
+    monkeypatch.setattr("asr.scoring.report.is_model_folder", lambda path: asked.append(path.resolve()))
     result = run(".")
     assert result.exit_code == 0
     assert asked == [tmp_path]

@@ -9,9 +9,8 @@ import pytest
 
 from asr.errors import ScoringError
 from asr.scoring.calibration import render_calibration, score_calibration
-from asr.scoring.decode_folder import write_trn
 from asr.scoring.report import to_json, to_text
-from asr.scoring.score import read_score
+from asr.scoring.score import read_score, write_trn
 
 
 def test_ece_and_auc_of_a_case_worked_by_hand() -> None:

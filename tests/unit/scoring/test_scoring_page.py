@@ -13,9 +13,8 @@ import pytest
 
 from asr.plotting import BLUE, styled_figure
 from asr.scoring.calibration import draw_reliability, reliability_svg, score_calibration, share_interval
-from asr.scoring.decode_folder import write_trn
 from asr.scoring.report import LISTED_UTTERANCES, to_html, write_reports
-from asr.scoring.score import read_score, score_texts
+from asr.scoring.score import read_score, score_texts, write_trn
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -7,11 +7,10 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from asr.errors import ScoringError
-from asr.scoring.decode_folder import write_trn
 from asr.scoring.error_counts import align_words, count_confusions, count_errors
 from asr.scoring.intervals import Interval
 from asr.scoring.report import WIDTH, render_comparison, render_utterance, to_text, write_reports
-from asr.scoring.score import UtteranceErrors, compare_scores, read_score, score_texts
+from asr.scoring.score import UtteranceErrors, compare_scores, read_score, score_texts, write_trn
 
 REFERENCES = {
     "anna-1": "the cat sat",

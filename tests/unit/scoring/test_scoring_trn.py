@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.errors import ScoringError
-from asr.scoring.decode_folder import read_trn, write_trn
+from asr.scoring.score import read_trn, write_trn
 
 ids = (
     st.text(st.characters(exclude_characters="()", exclude_categories=("Cs",)), min_size=1)

@@ -9,7 +9,7 @@ import pytest
 
 import asr
 from asr.errors import ScoringError
-from asr.scoring.decode_folder import write_trn
+from asr.scoring.score import write_trn
 
 
 def decode_folder(path: Path, hypothesis: str) -> Path:

@@ -1,0 +1,34 @@
+"""`asr plot`: a recording → a figure of its waveform, spectrogram, posteriors and words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def plot(
+    audio: Annotated[Path, typer.Argument(metavar="AUDIO", help="An audio or video file; - for standard input.")],
+    out: Annotated[Path, typer.Option(help="The figure to write: a name that ends in .png, .svg or .pdf.")],
+    model: Annotated[Path | None, typer.Option(help="A model folder: adds its posteriors and words.")] = None,
+    start: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="Where in the recording the figure begins.")
+    ] = 0.0,
+    duration: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Length of the plotted part, at most 60 s.")
+    ] = None,
+) -> None:
+    """Draw a recording: its waveform and log-mel spectrogram, over seconds.
+
+    With --model, the figure also shows the posterior of each token in each frame, and the recognised words with their
+    times.
+    """
+    import asr
+    from asr.files import printable
+
+    plotted = asr.plot(audio, out, model=model, start_s=start, duration_s=duration)
+    words = "" if plotted.words is None else f", {len(plotted.words)} words"
+    typer.echo(
+        f"{printable(plotted.path)}: {plotted.start_s:.2f} to {plotted.end_s:.2f} s of {printable(audio)}{words}"
+    )
