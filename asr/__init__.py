@@ -15,17 +15,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asr.bulk.run import Transcribed, transcribe_files
-    from asr.config import Config
+    from asr.bulk.run import TranscribeReport, transcribe_files
+    from asr.config import Config, DecodeSettings
     from asr.corpus.check import DataReport, check
     from asr.corpus.importers.json_lines import import_jsonl
     from asr.corpus.importers.kaldi import import_kaldi
     from asr.corpus.importers.table import Columns, import_csv
     from asr.corpus.importers.utterances import ImportReport
     from asr.corpus.pack import PackReport, pack
-    from asr.corpus.recipes import prepare
+    from asr.corpus.recipes import Prepared, prepare
     from asr.corpus.splits import SplitRule
-    from asr.errors import AsrError, AudioError, ConfigError, ManifestError, ModelError
+    from asr.errors import (
+        AsrError,
+        AudioError,
+        ConfigError,
+        DependencyError,
+        DeviceError,
+        LanguageModelError,
+        ManifestError,
+        ModelError,
+        ScoringError,
+        ShapeError,
+        TokenError,
+        TrainingError,
+        UnknownFormatError,
+        UtteranceAudioError,
+    )
     from asr.exporting.export import ExportReport, export
     from asr.inference.decode_corpus import DecodeReport, decode
     from asr.inference.plot import Plotted, plot
@@ -33,6 +48,7 @@ if TYPE_CHECKING:
     from asr.inference.stream import Partial
     from asr.inference.text_alignment import AlignedText, AlignedWord, align_manifest
     from asr.lm.estimate import NgramReport, estimate_ngram
+    from asr.scoring.intervals import PairedComparison
     from asr.scoring.report import Scored, compare, score
     from asr.settings_file import load_config
     from asr.transcript.transcript import Transcript
@@ -51,20 +67,32 @@ __all__ = [
     "ConfigError",
     "DataReport",
     "DecodeReport",
+    "DecodeSettings",
+    "DependencyError",
+    "DeviceError",
     "ExportReport",
     "ImportReport",
+    "LanguageModelError",
     "ManifestError",
     "ModelError",
     "NgramReport",
     "PackReport",
+    "PairedComparison",
     "Partial",
     "Plotted",
+    "Prepared",
     "Recognizer",
     "Scored",
+    "ScoringError",
+    "ShapeError",
     "SplitRule",
-    "Transcribed",
+    "TokenError",
+    "TrainingError",
+    "TranscribeReport",
     "Transcript",
     "TuneReport",
+    "UnknownFormatError",
+    "UtteranceAudioError",
     "Word",
     "__version__",
     "align_manifest",
@@ -87,17 +115,32 @@ __all__ = [
 ]
 
 _HOMES = {
-    "asr.bulk.run": ("Transcribed", "transcribe_files"),
-    "asr.config": ("Config",),
+    "asr.bulk.run": ("TranscribeReport", "transcribe_files"),
+    "asr.config": ("Config", "DecodeSettings"),
     "asr.corpus.check": ("DataReport", "check"),
     "asr.corpus.importers.json_lines": ("import_jsonl",),
     "asr.corpus.importers.kaldi": ("import_kaldi",),
     "asr.corpus.importers.table": ("Columns", "import_csv"),
     "asr.corpus.importers.utterances": ("ImportReport",),
     "asr.corpus.pack": ("PackReport", "pack"),
-    "asr.corpus.recipes": ("prepare",),
+    "asr.corpus.recipes": ("Prepared", "prepare"),
     "asr.corpus.splits": ("SplitRule",),
-    "asr.errors": ("AsrError", "AudioError", "ConfigError", "ManifestError", "ModelError"),
+    "asr.errors": (
+        "AsrError",
+        "AudioError",
+        "ConfigError",
+        "DependencyError",
+        "DeviceError",
+        "LanguageModelError",
+        "ManifestError",
+        "ModelError",
+        "ScoringError",
+        "ShapeError",
+        "TokenError",
+        "TrainingError",
+        "UnknownFormatError",
+        "UtteranceAudioError",
+    ),
     "asr.exporting.export": ("ExportReport", "export"),
     "asr.inference.decode_corpus": ("DecodeReport", "decode"),
     "asr.inference.plot": ("Plotted", "plot"),
@@ -105,6 +148,7 @@ _HOMES = {
     "asr.inference.stream": ("Partial",),
     "asr.inference.text_alignment": ("AlignedText", "AlignedWord", "align_manifest"),
     "asr.lm.estimate": ("NgramReport", "estimate_ngram"),
+    "asr.scoring.intervals": ("PairedComparison",),
     "asr.scoring.report": ("Scored", "compare", "score"),
     "asr.settings_file": ("load_config",),
     "asr.transcript.transcript": ("Transcript",),
@@ -121,4 +165,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return sorted({*globals(), *__all__})

@@ -1,6 +1,22 @@
-"""The exception tree, and the exit statuses of commands.
+"""The errors that users can cause, and the exit statuses of commands.
 
-Every error that a user can cause is an `AsrError` that names the file, the value and the way out.
+Every error names the file, the value and the way out. `except asr.AsrError` catches them all.
+
+| error | what is wrong |
+| --- | --- |
+| `AudioError` | an audio file, or samples |
+| `UnknownFormatError`, an `AudioError` | an audio file is in a format that nothing here decodes |
+| `UtteranceAudioError`, an `AudioError` | the audio of an utterance in a manifest |
+| `ManifestError` | a corpus, a table or a manifest |
+| `TokenError` | a text or hotword with characters that the model does not know, or a token table |
+| `ConfigError` | a setting or an argument |
+| `ModelError` | a model folder, an export or a checkpoint |
+| `LanguageModelError`, a `ModelError` | a language model, or the text to estimate one from |
+| `ShapeError` | arrays that do not fit each other, or a text that is too long for its audio |
+| `TrainingError` | a training run, which cannot begin or continue |
+| `ScoringError` | references and hypotheses that do not belong together |
+| `DeviceError` | a device that this machine does not have |
+| `DependencyError` | a package that is not installed, or does not load |
 """
 
 from __future__ import annotations
@@ -28,7 +44,11 @@ class ExitStatus(IntEnum):
 
 
 class AsrError(Exception):
-    """Base of all errors that this package raises on purpose; the command line prints them without a traceback."""
+    """Base of all errors that this package raises on purpose; commands print them without a traceback.
+
+    Raised as such where nothing but the message helps: an output that would replace another file, a full disk, a run
+    that is at work in the same folder.
+    """
 
 
 def explained(error: AsrError | OSError) -> str:
@@ -39,11 +59,15 @@ def explained(error: AsrError | OSError) -> str:
 
 
 class AudioError(AsrError):
-    """An audio file is missing, damaged, empty or in a format that cannot be decoded."""
+    """An audio file is missing, damaged, empty or in an unknown format, or samples are not a waveform."""
+
+
+class UnknownFormatError(AudioError):
+    """An audio file is in a format that nothing here decodes."""
 
 
 class UtteranceAudioError(AudioError):
-    """The audio of an utterance of a manifest cannot be used."""
+    """The audio of an utterance in a manifest cannot be used; the message names the utterance."""
 
 
 class ManifestError(AsrError):
@@ -51,27 +75,27 @@ class ManifestError(AsrError):
 
 
 class TokenError(AsrError):
-    """A text holds a character that the token table does not know, or a token table is malformed."""
+    """A text or hotword holds a character that the model does not know, or a token table is malformed."""
 
 
 class ConfigError(AsrError):
-    """A settings file or override has an unknown key, a wrong type or a value out of range."""
+    """A setting or an argument has an unknown name, a wrong type or value, or contradicts another one."""
 
 
 class ModelError(AsrError):
-    """A model folder or checkpoint is missing, incomplete or corrupt."""
+    """A model folder, export or checkpoint is missing, incomplete or damaged."""
 
 
-class LanguageModelError(AsrError):
-    """A language model file or its training text cannot be used."""
+class LanguageModelError(ModelError):
+    """A language model is damaged or does not fit the acoustic model, or one cannot be estimated from a text."""
 
 
 class ShapeError(AsrError):
-    """A tensor's shape, or a length, does not fit the others."""
+    """Arrays do not fit each other, or a text has more tokens than its audio has frames for."""
 
 
 class TrainingError(AsrError):
-    """Training cannot go on: no usable data, a loss that is not finite, a device that is not there."""
+    """Training cannot begin or continue: no usable data, a loss that is not finite, a folder that holds another run."""
 
 
 class DeviceError(AsrError):
@@ -83,4 +107,4 @@ class ScoringError(AsrError):
 
 
 class DependencyError(AsrError):
-    """A package that this one stands on is missing or does not load."""
+    """A package that is needed is not installed, or does not load."""

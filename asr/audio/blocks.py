@@ -32,7 +32,6 @@ from asr.audio.sound_file import (
     LOUDEST,
     LOWEST_RATE_HZ,
     UNUSABLE,
-    UnknownFormatError,
     bounded,
     check_complete,
     check_finite,
@@ -40,7 +39,7 @@ from asr.audio.sound_file import (
     read_blocks,
     usable,
 )
-from asr.errors import AudioError
+from asr.errors import AudioError, UnknownFormatError
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -82,7 +81,8 @@ def open_audio(source: Source) -> Iterator[AudioStream]:
             because many formats have their header at the end or need it twice.
 
     Raises:
-        AudioError: the source is missing, not audio, empty or damaged, or it needs ffmpeg and none is installed.
+        AudioError: the source is missing, empty, damaged or not audio.
+        UnknownFormatError: it needs ffmpeg, which is not installed.
     """
     with ExitStack() as stack:
         file, name = stack.enter_context(_as_file(source))
@@ -95,7 +95,7 @@ def open_audio(source: Source) -> Iterator[AudioStream]:
             duration_s = sound.frames / sound.samplerate
             yield AudioStream(sound.samplerate, sound.channels, duration_s, _sound_blocks(sound, name))
         elif (program := shutil.which("ffmpeg")) is None:
-            raise AudioError(f"{unknown}; or install ffmpeg, which reads it as it is: none is on the PATH")
+            raise UnknownFormatError(f"{unknown}; or install ffmpeg, which reads it as it is: none is on the PATH")
         else:
             stream = stack.enter_context(open_with_ffmpeg(program, file, name))
             if not LOWEST_RATE_HZ <= stream.sample_rate_hz <= HIGHEST_RATE_HZ:

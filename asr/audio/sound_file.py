@@ -17,7 +17,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from asr.errors import AudioError
+from asr.errors import AudioError, UnknownFormatError
 
 AUDIO_SUFFIXES: frozenset[str] = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3", ".sph", ".aiff", ".aif"})
 
@@ -39,10 +39,6 @@ UNUSABLE = f"NaN or infinite or larger than {LOUDEST:g}"
 _MOST_VALUES = 4_000_000  # of a block's samples times channels, whatever the header says of either
 # An mp3's declared length counts encoder padding, which not every decoder returns: two MPEG frames of leeway.
 _MP3_LEEWAY_SAMPLES = 2 * 1152
-
-
-class UnknownFormatError(AudioError):
-    """The file is in no format that libsndfile decodes; another program may know it."""
 
 
 @contextmanager

@@ -58,7 +58,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Transcribed:
+class TranscribeReport:
     """What `transcribe_files` found and did.
 
     Attributes:
@@ -112,10 +112,10 @@ def transcribe_files(
     precision: Precision = "fp32",
     accelerator: Accelerator = "auto",
     overwrite: bool = False,
-    on_start: Callable[[Transcribed], object] = lambda _: None,
+    on_start: Callable[[TranscribeReport], object] = lambda _: None,
     on_result: OnResult | None = None,
     progress: Progress = silent,
-) -> Transcribed:
+) -> TranscribeReport:
     """Transcribe any number of audio files; write the transcripts to files, or hand them over.
 
     With `out` or `beside` an interrupted run resumes: finished transcripts that were made from the same audio with the
@@ -169,7 +169,7 @@ def transcribe_files(
         if to_files
         else nullcontext(([file.path for file in found.files], _keep))
     ) as (paths, put):
-        report = Transcribed(
+        report = TranscribeReport(
             files=len(found.files),
             done_before=len(found.files) - len(paths),
             done=0,

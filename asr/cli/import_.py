@@ -28,7 +28,9 @@ AudioColumn = Annotated[str | None, typer.Option(help="Name of the column, or ke
 TextColumn = Annotated[str | None, typer.Option(help="The one with the transcript.")]
 SpeakerColumn = Annotated[str | None, typer.Option(help="The one with the speaker.")]
 SplitColumn = Annotated[str | None, typer.Option(help="The one with the split: train, dev or test.")]
-IdColumn = Annotated[str | None, typer.Option(help="The one with the utterance id; without it, ids are made from paths.")]
+IdColumn = Annotated[
+    str | None, typer.Option(help="The one with the utterance id; without it, ids are made from paths.")
+]
 
 
 def _import_records(kind: Literal["csv", "jsonl"], description: str) -> Callable[..., None]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from asr.bulk.run import Transcribed
+    from asr.bulk.run import TranscribeReport
     from asr.inference.recognizer import Recognizer
     from asr.inference.stream import Partial
     from asr.transcript.transcript import Transcript
@@ -180,7 +180,7 @@ def transcribe(
         raise typer.Exit(ExitStatus.SKIPPED)
 
 
-def _print_start(report: Transcribed) -> None:
+def _print_start(report: TranscribeReport) -> None:
     from asr.cli.console import err
 
     if report.done_before:
