@@ -160,6 +160,9 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 def __getattr__(name: str) -> Any:
     if name in _HOME_OF:
+        from asr.machine import set_library_defaults
+
+        set_library_defaults()  # torch is loaded now, if it is not yet
         return getattr(importlib.import_module(_HOME_OF[name]), name)
     raise AttributeError(f"module 'asr' has no attribute {name!r}")
 

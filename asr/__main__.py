@@ -9,7 +9,9 @@ def run() -> None:
     """Run the command line; say what is missing where no more was installed than `asr.runtime` needs."""
     try:
         from asr.cli.main import run as run_commands
+        from asr.machine import set_library_defaults
 
+        set_library_defaults()
         run_commands()
     except ModuleNotFoundError as error:
         package = (error.name or "asr").partition(".")[0]

@@ -23,6 +23,22 @@ def silent(description: str, total: float) -> AbstractContextManager[Callable[[f
     return nullcontext(lambda _: None)
 
 
+def set_library_defaults() -> None:
+    """Set what torch's libraries read from the environment when they start; what the user has set stays.
+
+    * OpenMP's threads sleep while they wait for each other. By default they spin, and at each time step of a recurrent
+      layer the threads wait. If another process needs a core, everything takes 5 to 50 times as long
+      (`benchmarks/threads.py`).
+    * oneDNN keeps 64 compiled kernels, not 1024. Speech has a new shape in almost every batch, so a kernel is rarely
+    used
+      again, and after a hundred epochs the kernels took half of the memory.
+
+    The commands and the public names of `asr` call this before torch is loaded. It has no effect afterwards.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+
+
 def cores() -> int:
     """Return how many processor cores this process may use."""
     if hasattr(os, "sched_getaffinity"):

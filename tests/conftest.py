@@ -16,6 +16,11 @@ from hypothesis import settings
 settings.register_profile("asr", deadline=None)
 settings.load_profile("asr")
 
+# One thread, here and in the processes that tests start: several tests may run on a busy machine, where threads that
+# wait for each other take many times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
+
 
 def _corpus(name: str) -> Path:
     root = os.environ.get("ASR_CORPORA")

@@ -11,7 +11,6 @@ before:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,11 +26,6 @@ from asr.model.conformer import ConformerLayer
 from asr.model.logmel import Cmvn, LogMel
 from asr.model.rnn import Dropout, LookAhead, RecurrentLayer, State, reversal_index
 from asr.model.subsampling import Subsampling
-
-# oneDNN caches the compiled kernels of 1024 shapes by default. Speech has a new shape in almost every batch, so a
-# cached kernel is rarely used again, and after a hundred epochs the cache took half of the memory. oneDNN reads this
-# variable when it compiles the first kernel.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 # Maps normalised features `(batch, frame, mel)` and lengths to perturbed ones; the batch may grow (several views).
 Augment = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]

@@ -29,7 +29,7 @@ MAY_IMPORT = {room: {room, *ORDER[:place]} for place, room in enumerate(ORDER)} 
     # The door and the public API lead to every room.
     "cli": {*ORDER, "__init__"},
     "__init__": {*ORDER},
-    "__main__": {"cli"},
+    "__main__": {"cli", "machine"},
 }
 # Neither torch nor what loads it may be imported in these rooms.
 WITHOUT_TORCH = [
