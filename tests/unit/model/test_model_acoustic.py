@@ -197,7 +197,7 @@ def test_the_kernels_of_past_shapes_are_let_go() -> None:
     if not torch.backends.mkldnn.is_available() or not has_bf16("cpu"):
         pytest.skip("needs a processor for which oneDNN has bfloat16 kernels")
     script = """
-import asr.model.acoustic, torch
+import asr; asr.Recognizer; import torch
 lstm = torch.nn.LSTM(16, 16).bfloat16()
 with torch.inference_mode():
     for frames in (*range(10, 110), 10):
