@@ -19,14 +19,26 @@ from numpy.typing import NDArray
 import asr
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import read_manifest, transcripts
+from asr.features.augment import Draw
 from asr.features.batching import collate
-from asr.features.conditions import add_evaluation_noise, add_evaluation_reverb
+from asr.features.noise import add_noise, generated_noise, generated_room, reverberate
 from asr.inference.decoder import Search
 from asr.scoring.error_counts import ErrorCounts, count_errors
 
 BATCH = 16
 
 Waveform = NDArray[np.float32]
+
+
+def with_noise(waveform: Waveform, utterance_id: str, snr_db: float, rate_hz: int) -> Waveform:
+    """Return the waveform with the generated noise that always belongs to this utterance."""
+    rng = Draw(0, 0, utterance_id).rng("evaluation noise")
+    return add_noise(waveform, generated_noise(len(waveform), rate_hz, rng), snr_db)
+
+
+def in_room(waveform: Waveform, utterance_id: str, rate_hz: int) -> Waveform:
+    """Return the waveform in the synthetic room that always belongs to this utterance."""
+    return reverberate(waveform, generated_room(rate_hz, Draw(0, 0, utterance_id).rng("evaluation reverb")))
 
 
 def main() -> None:
@@ -55,10 +67,10 @@ def main() -> None:
 
     conditions: dict[str, Callable[[Waveform, str], Waveform]] = {
         "clean": lambda waveform, _: waveform,
-        f"noise at {arguments.snr_db:g} dB": lambda waveform, name: add_evaluation_noise(
-            waveform, name, snr_db=arguments.snr_db, rate_hz=rate_hz
+        f"noise at {arguments.snr_db:g} dB": lambda waveform, name: with_noise(
+            waveform, name, arguments.snr_db, rate_hz
         ),
-        "synthetic room": lambda waveform, name: add_evaluation_reverb(waveform, name, rate_hz=rate_hz),
+        "synthetic room": lambda waveform, name: in_room(waveform, name, rate_hz),
     }
     for name, condition in conditions.items():
         counts = errors(condition)

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from asr.decoding.scorers import TableScorer
 from asr.errors import ConfigError, TokenError
-from asr.text.tokens import BLANK, SPACE, TokenTable, characters
+from asr.text.tokens import BLANK, SPACE, TokenTable
 
 # Where none is given. On AN4's dev set bonuses of 4 to 6 find the most at no price, see benchmarks/hotwords.py.
 DEFAULT_BONUS = 5.0
@@ -78,7 +78,7 @@ class HotwordScorer(TableScorer):
             ConfigError: a bonus is not above 0 and finite.
         """
         phrases: dict[str, float] = {}
-        alphabet = characters(tokens) | {SPACE}
+        alphabet = tokens.characters | {SPACE}
         for phrase, bonus in bonuses.items():
             words = phrase.split()
             strange = sorted(set().union(*words) - alphabet)
@@ -165,7 +165,7 @@ def _fill_in_fallbacks(automaton: _Automaton) -> None:
 
 def _tables(automaton: _Automaton, tokens: TokenTable) -> tuple[Tensor, Tensor]:
     """Return `scores (node, token)` and `next_states (node, token)`: the tokens' characters, read from every node."""
-    alphabet = {character: column for column, character in enumerate(sorted(characters(tokens) | {SPACE}))}
+    alphabet = {character: column for column, character in enumerate(sorted(tokens.characters | {SPACE}))}
     nodes = np.arange(len(automaton.lent))
     moves = [[automaton.read(node, character) for character in alphabet] for node in nodes.tolist()]
     node_after = np.array([[node for node, _ in row] for row in moves])

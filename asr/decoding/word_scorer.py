@@ -52,7 +52,7 @@ from torch import Tensor
 from asr.decoding.ngram_scorer import backoff_table
 from asr.errors import LanguageModelError, TokenError
 from asr.lm.ngram import MARKS, SENTENCE_END, UNKNOWN, NgramLm
-from asr.text.tokens import BLANK, SPACE, TokenTable, characters, spellable
+from asr.text.tokens import BLANK, SPACE, TokenTable
 
 BETWEEN, OUTSIDE = 0, 1
 NO_WORD = -1
@@ -84,7 +84,7 @@ def build_trie(words: Sequence[str], tokens: TokenTable) -> Trie:
         TokenError: a word is empty or holds a space or a character that is in no token.
         LanguageModelError: the table would take more than 2 GiB.
     """
-    alphabet = {character: index for index, character in enumerate(sorted(characters(tokens)))}
+    alphabet = {character: index for index, character in enumerate(sorted(tokens.characters))}
     children: dict[tuple[int, int], int] = {}
     word_at: dict[int, int] = {}
     for index, word in enumerate(words):
@@ -173,7 +173,7 @@ class WordNgramScorer:
         self._ngram, self._units = backoff_table(lm)
         self._tokens, self._oov_penalty = tokens, oov_penalty
         if words is None:
-            words = spellable((word for word in self._units if word not in MARKS), tokens)
+            words = tokens.spellable(word for word in self._units if word not in MARKS)
         self.words = tuple(dict.fromkeys(words))
         if not self.words:
             raise LanguageModelError(

@@ -1,4 +1,4 @@
-"""Cuts → padded batches. Which cuts share one, `sampling.py` says."""
+"""Cuts → padded batches. `sampling.py` decides which cuts share a batch."""
 
 from __future__ import annotations
 
@@ -39,13 +39,12 @@ class Batch:
     tokens: Tensor  # (batch, token)
     token_lengths: Tensor  # (batch,)
     ids: list[str]
-    tempos: list[float]  # at which the features are to be played; training batches alone have others than 1
+    tempos: list[float]  # speeds at which to play the features; 1, except in training batches
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`."""
         if self.waveforms.device == device:
             return self
-
         return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pinned(self) -> Batch:
@@ -76,11 +75,11 @@ class Batch:
 
 @dataclass(frozen=True)
 class StepBatch:
-    """What one process computes of one optimiser step: `pieces`, and the size of the whole step over all processes.
+    """One process's share of an optimiser step, in `pieces`, and the size of the whole step over all processes.
 
     The losses of all pieces of all processes are divided by `token_count`, so the step does not depend on how it was
-    shared out. A process for which no utterance was left has one piece all the same, since all must take part in the
-    exchange of gradients, which is in the last piece's backward pass; `idle` says that it counts nothing.
+    shared out. Every process must take part in the exchange of gradients, which is in the last piece's backward pass.
+    So a process that got no utterance has a piece too, and is `idle`: its losses count nothing.
     """
 
     pieces: list[Batch]
@@ -90,7 +89,7 @@ class StepBatch:
     audio_s: float
 
     def pinned(self) -> StepBatch:
-        """Return the step in page-locked memory, from which a GPU fetches without the processor waiting."""
+        """Return the step in page-locked memory, from which a GPU copies while the processor goes on."""
         return replace(self, pieces=[piece.pinned() for piece in self.pieces])
 
 
@@ -100,7 +99,7 @@ def collate(
     ids: Sequence[str],
     tempos: Sequence[float] | None = None,
 ) -> Batch:
-    """Pad 1-D waveforms and token lists into a batch; without `tempos`, each utterance keeps its own."""
+    """Return 1-D waveforms and token lists, padded, as a batch; without `tempos`, all tempos are 1."""
     return Batch(
         waveforms=torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True),
         lengths=torch.tensor([len(waveform) for waveform in waveforms]),
@@ -125,19 +124,19 @@ def training_batches(
 ) -> Iterator[StepBatch]:
     """Yield one epoch's steps, in an order and with perturbations fixed by (seed, epoch, utterance).
 
-    Every process sees the same steps and loads the audio of its own share alone.
+    Every process sees the same steps and loads only the audio of its own share.
 
     Args:
         cuts: utterances that are fit for training; may be lazy.
         tokens: the token table of the transcripts.
         config: text, feature, augmentation and training settings.
         epoch: counted from 0.
-        skip: leading steps left out, without their audio being read (to resume within an epoch).
+        skip: number of steps at the start to leave out without reading their audio, to resume within an epoch.
         process: number of this process, from 0.
-        processes: how many share a step.
+        processes: number of processes that share a step.
 
     Raises:
-        AudioError: a recording, also one of noise or of a room, cannot be read.
+        AudioError: a recording cannot be read; also one of noise or of a room.
         ConfigError: a folder of noise or of rooms holds no audio.
         TokenError: a transcript has an unknown character.
     """
@@ -183,7 +182,7 @@ def _duration_s(cut: Cut) -> float:
 
 
 def evaluation_batches(cuts: Iterable[Cut], config: Config, *, batch_s: float = 60.0) -> Iterator[Batch]:
-    """Yield unperturbed batches without tokens, in the manifest's order, of at most `batch_s` padded seconds."""
+    """Yield batches as they are, without tokens, in the cuts' order, of at most `batch_s` padded seconds."""
     rate_hz = config.features.sample_rate_hz
 
     def load(batch: list[Cut]) -> Batch:
@@ -194,11 +193,11 @@ def evaluation_batches(cuts: Iterable[Cut], config: Config, *, batch_s: float = 
 
 
 def prefetch(items: Iterator[Item], ahead: int = 4) -> Iterator[Item]:
-    """Yield `items`, computed up to `ahead` in advance by a thread; its exceptions surface here.
+    """Yield `items`, which a thread computes up to `ahead` in advance; its exceptions are raised here.
 
-    For training on a GPU. On a CPU it would only slow the network down: every core is busy already, and a second
-    thread that enters OpenMP makes the runtime put its workers to sleep at each of the recurrent kernels' barriers
-    (2.7 times slower steps, measured on two cores).
+    For training on a GPU. On a CPU it only slows the network down: every core is busy, and a second thread that enters
+    OpenMP makes the runtime put its workers to sleep at each barrier of the recurrent kernels (2.7 times slower steps,
+    measured on two cores).
     """
     buffer: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(ahead)
     stop = threading.Event()

@@ -1,4 +1,4 @@
-"""The conditions of a recording, room, noise and level, drawn anew for each training utterance in each epoch."""
+"""Recording conditions of a training utterance: a room, noise and a level, drawn anew in each epoch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from asr.features.noise import add_noise, generated_noise, generated_room, recor
 
 @dataclass(frozen=True)
 class Conditions:
-    """From what the conditions are drawn. Without recordings, noise and rooms are generated."""
+    """What conditions are drawn from. Without recordings, noise and rooms are generated."""
 
     settings: AugmentSettings
     rate_hz: int
@@ -28,7 +28,7 @@ class Conditions:
 
 
 def conditions_of(config: Config) -> Conditions:
-    """Return the training conditions of the settings, with the folders they name searched.
+    """Return what the settings say about conditions, with the recordings in the folders that they name.
 
     Raises:
         ConfigError: a folder that is needed cannot be searched or holds no audio.
@@ -54,9 +54,9 @@ def conditions_checksum(config: Config) -> int:
 
 
 def perturb_conditions(waveform: NDArray[np.float32], conditions: Conditions, draw: Draw) -> NDArray[np.float32]:
-    """Return a waveform, `(sample,)`, in another room, then with noise, then at another level; its length stays.
+    """Return a waveform, `(sample,)`, in another room, then with noise, then at another level; the length stays.
 
-    Samples may leave [-1, 1]: they are floats, and clipping would be a distortion of its own.
+    Samples may leave [-1, 1]: they are floats, and clipping would distort them.
 
     Raises:
         AudioError: a recording of noise or of a room cannot be used.
@@ -75,22 +75,9 @@ def perturb_conditions(waveform: NDArray[np.float32], conditions: Conditions, dr
     return waveform
 
 
-def add_evaluation_noise(
-    waveform: NDArray[np.float32], utterance_id: str, *, snr_db: float, rate_hz: int
-) -> NDArray[np.float32]:
-    """Return a waveform, `(sample,)`, with the generated noise that always belongs to this utterance."""
-    rng = Draw(0, 0, utterance_id).rng("evaluation noise")
-    return add_noise(waveform, generated_noise(len(waveform), rate_hz, rng), snr_db)
-
-
-def add_evaluation_reverb(waveform: NDArray[np.float32], utterance_id: str, *, rate_hz: int) -> NDArray[np.float32]:
-    """Return a waveform, `(sample,)`, in the synthetic room that always belongs to this utterance."""
-    return reverberate(waveform, generated_room(rate_hz, Draw(0, 0, utterance_id).rng("evaluation reverb")))
-
-
-@cache  # once a process: a file that appears during a run must not change the run's later epochs
+@cache  # once a process, so that a file that appears during a run does not change the run's later epochs
 def recordings_in(folder: str, setting: str) -> tuple[Path, ...]:
-    """Return the audio files of a folder and its sub-folders, sorted; hidden ones are passed over.
+    """Return the audio files of a folder and its sub-folders, sorted; hidden ones are left out.
 
     Args:
         folder: where to search.

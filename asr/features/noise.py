@@ -1,6 +1,7 @@
-"""Noise for waveforms: excerpts of recordings, or generated coloured noise, mixed in at a signal-to-noise ratio.
+"""A waveform with noise, or in a room.
 
-Rooms for waveforms: measured impulse responses, or synthetic ones, convolved with the speech.
+Noise: an excerpt of a recording, or generated coloured noise, at a signal-to-noise ratio. Room: a measured or a
+synthetic impulse response, convolved with the speech.
 """
 
 from __future__ import annotations
@@ -16,27 +17,32 @@ from asr.audio.resample import resample
 from asr.audio.sound_file import audio_info, read_audio
 from asr.errors import AudioError
 
-# Below this power, that of the smallest step of a 24-bit recording, there is nothing that a ratio could refer to.
+# A waveform below this power, that of the smallest step of a 24-bit recording, is silent: it has no ratio to noise.
 SILENT_POWER = 1e-14
-# Below this frequency generated noise is flat: speech has nothing there, and a spectrum that goes on rising towards
-# 0 Hz would spend nearly all of its power where nobody hears it.
+# Generated noise is flat below this frequency. Speech has nothing there, and a spectrum that rises down to 0 Hz would
+# have nearly all of its power where nobody hears it.
 _FLAT_BELOW_HZ = 50.0
-# The level of generated noise wanders between independent values this far apart: four in a second, as of syllables.
+# The level of generated noise moves between independent values this far apart, four a second like syllables.
 _LEVEL_EVERY_S = 0.25
 # Ranges from which `generated_noise` draws: white to brown, steady to wavering.
 _EXPONENTS = (0.0, 2.0)
 _WAVERING_DB = (0.0, 6.0)
+# Ranges from which `generated_room` draws: a furnished cabin to a bare meeting room, near to far from the microphone.
+_RT60_S = (0.1, 0.6)
+_DIRECT_TO_REVERBERANT_DB = (-3.0, 12.0)
+# A room has died away by then; a longer file is a recording of something else, or ends in silence.
+_LONGEST_RESPONSE_S = 4.0
 
 
 def add_noise(waveform: NDArray[np.float32], noise: NDArray[np.float32], snr_db: float) -> NDArray[np.float32]:
     """Return the waveform with noise at a signal-to-noise ratio.
 
-    The ratio is that of the powers over the whole utterance, its pauses included. Power is the variance of the samples,
-    so that a constant offset, which nobody hears, counts on neither side. Nothing is clipped.
+    The ratio is that of the powers over the whole utterance with its pauses. Power is the variance of the samples, so a
+    constant offset, which nobody hears, does not count. Nothing is clipped.
 
     Args:
-        waveform: `(sample,)`; returned as it is if it, or the noise, is silent.
-        noise: `(sample,)`, as long as the waveform; its level does not matter.
+        waveform: `(sample,)`; returned unchanged if it, or the noise, is silent.
+        noise: `(sample,)`, as long as the waveform, at any level.
         snr_db: 0 is as loud as the speech.
     """
     signal_power = float(waveform.var(dtype=np.float64))
@@ -51,18 +57,18 @@ def add_noise(waveform: NDArray[np.float32], noise: NDArray[np.float32], snr_db:
 def coloured_noise(
     samples: int, rate_hz: int, *, exponent: float, wavering_db: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Return `(sample,)` Gaussian noise whose power density falls as 1 / frequency^exponent; its level is arbitrary.
+    """Return `(sample,)` Gaussian noise with a power density of 1 / frequency^exponent, at any level.
 
     Args:
         samples: its length.
         rate_hz: its sample rate.
         exponent: 0 is white, 1 pink, 2 brown noise; the spectrum is flat below 50 Hz.
         wavering_db: standard deviation of the level, which changes within a quarter of a second; 0 is steady.
-        rng: decides on everything.
+        rng: decides every draw.
 
     Source: Timmer & König 1995, On generating power law noise (independent Gaussian Fourier coefficients).
     """
-    size = fft_size(samples)  # longer than wanted, so that the end does not run on into the beginning
+    size = fft_size(samples)  # longer than needed, so that the end does not continue into the start
     bins = size // 2 + 1
     frequency_hz = np.arange(bins, dtype=np.float32) * (rate_hz / size)
     amplitude = np.maximum(frequency_hz / _FLAT_BELOW_HZ, 1.0) ** np.float32(-exponent / 2)
@@ -78,15 +84,15 @@ def coloured_noise(
 
 
 def generated_noise(samples: int, rate_hz: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return `(sample,)` coloured noise between white and brown and between steady and wavering, as drawn."""
+    """Return `(sample,)` coloured noise, drawn between white and brown and between steady and wavering."""
     exponent, wavering_db = rng.uniform(*_EXPONENTS), rng.uniform(*_WAVERING_DB)
     return coloured_noise(samples, rate_hz, exponent=exponent, wavering_db=wavering_db, rng=rng)
 
 
 def recorded_noise(path: Path, samples: int, rate_hz: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return `(sample,)` of a recording from a random place on, mono, resampled to `rate_hz`.
+    """Return `(sample,)` of a recording from a random place, mono, resampled to `rate_hz`.
 
-    Of a recording that is long enough only the excerpt is read; a shorter one is repeated.
+    If the recording is long enough, only the excerpt is read. A shorter one is repeated.
 
     Raises:
         AudioError: as `read_audio`.
@@ -105,26 +111,19 @@ def recorded_noise(path: Path, samples: int, rate_hz: int, rng: np.random.Genera
 
 
 def fft_size(samples: int) -> int:
-    """Return the power of two from `samples` on: for other lengths a Fourier transform can take many times as long."""
+    """Return the next power of two: a Fourier transform of another length can take many times as long."""
     return 1 << (samples - 1).bit_length()
 
 
-# Ranges from which `generated_room` draws: a furnished cabin to a bare meeting room, near to far from the microphone.
-_RT60_S = (0.1, 0.6)
-_DIRECT_TO_REVERBERANT_DB = (-3.0, 12.0)
-# A room has died away by then; what is longer is a recording of something else, or silence.
-_LONGEST_RESPONSE_S = 4.0
-
-
 def reverberate(waveform: NDArray[np.float32], response: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the waveform as heard in a room: same length, same power, words where they were.
+    """Return the waveform as heard in a room, with the same length, power and word times.
 
-    The direct path is taken to be the response's largest sample, and what comes before it is left out. The echoes
-    beyond the waveform's end are cut off. Nothing is clipped.
+    The response's largest sample counts as the direct path; samples before it are left out. Echoes beyond the
+    waveform's end are cut off. Nothing is clipped.
 
     Args:
-        waveform: `(sample,)`; returned as it is if it is silent.
-        response: `(sample,)` impulse response at the same rate, any level and either polarity; not all zero.
+        waveform: `(sample,)`; returned unchanged if it is silent.
+        response: `(sample,)` impulse response at the same rate, at any level and of either polarity; not all zero.
     """
     direct = int(np.abs(response).argmax())
     echoes = response[direct : direct + len(waveform)] / response[direct]
@@ -141,15 +140,15 @@ def reverberate(waveform: NDArray[np.float32], response: NDArray[np.float32]) ->
 def synthetic_room(
     rt60_s: float, direct_to_reverberant_db: float, rate_hz: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Return `(sample,)` impulse response: a direct path of 1, then Gaussian noise that dies away exponentially.
+    """Return `(sample,)` impulse response: a direct path of 1, then Gaussian noise that decays exponentially.
 
-    It has no separate early echoes, and all frequencies die away alike.
+    It has no separate early echoes, and all frequencies decay alike.
 
     Args:
-        rt60_s: reverberation time, in which the tail falls by 60 dB; there the response ends.
+        rt60_s: reverberation time, in which the tail falls by 60 dB; the response ends there.
         direct_to_reverberant_db: energy of the direct path ÷ energy of the tail.
         rate_hz: sample rate.
-        rng: decides on the tail.
+        rng: decides the tail.
 
     Source: Polack 1988, La transmission de l'énergie sonore dans les salles (the statistical model of a room).
     """
@@ -163,14 +162,14 @@ def synthetic_room(
 
 
 def generated_room(rate_hz: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return a synthetic room with a reverberation time of 0.1 to 0.6 s, from near to far, as drawn."""
+    """Return a synthetic room with a reverberation time of 0.1 to 0.6 s and a speaker near to far, as drawn."""
     return synthetic_room(rng.uniform(*_RT60_S), rng.uniform(*_DIRECT_TO_REVERBERANT_DB), rate_hz, rng)
 
 
 def recorded_room(path: Path, rate_hz: int) -> NDArray[np.float32]:
     """Return `(sample,)` of an impulse response's first channel, resampled to `rate_hz`.
 
-    Microphones of an array must not be averaged: their direct paths arrive at different times.
+    Channels of an array are not averaged, because their direct paths arrive at different times.
 
     Raises:
         AudioError: as `read_audio`, or the response is silent.
@@ -178,5 +177,5 @@ def recorded_room(path: Path, rate_hz: int) -> NDArray[np.float32]:
     channels, file_hz = read_audio(path, duration_s=min(audio_info(path).duration_s, _LONGEST_RESPONSE_S))
     response = resample(channels[0], file_hz, rate_hz)
     if not response.any():
-        raise AudioError(f"{path}: an impulse response of zeros only would silence all speech; take it out")
+        raise AudioError(f"{path}: this impulse response is all zeros, which would silence speech; remove the file")
     return response

@@ -1,13 +1,13 @@
-"""Which utterances share a batch, and in what order: shuffled, of similar length, without all of them in memory.
+"""Which utterances share a batch, and in what order; which segments of a recording do.
 
-The cuts are taken in pools of neighbours. Within a pool the utterances are put in order of length, disturbed a little
-so that the same ones do not meet every time; runs of them become batches; the batches are shuffled. One pool is in
-memory, whatever the length of the manifest, and the work per utterance is that of a sort.
+For training, cuts are taken in pools of neighbours. Within a pool they are sorted by length, with a random shift, so
+that an utterance meets others each epoch. Runs of them become batches, and the batches are shuffled. Only one pool is
+in memory, however long the manifest is. The work per utterance is that of a sort.
 
-How well a corpus is shuffled depends on the pool: of a manifest longer than one pool, utterances that stand far from
-each other in the file never share a batch, and the file's order is kept from pool to pool. The first pool's size is
-drawn anew each epoch, so the borders move. A big manifest that is sorted, by speaker for instance, should be shuffled
-once (`shuf`), or be kept as Shar, whose shards come in another order each epoch.
+How well a corpus is shuffled depends on the pool. In a manifest longer than one pool, utterances far from each other in
+the file never share a batch, and pools come in the file's order. The first pool's size is drawn anew each epoch, so the
+borders move. A big manifest that is sorted, for instance by speaker, should be shuffled once (`shuf`) or packed as
+Shar, whose shards come in another order each epoch.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from asr.features.augment import Draw
 Item = TypeVar("Item")
 
 POOL_UTTERANCES = 20_000
-# In order of length, each utterance is moved by up to this many places. More makes batches more varied and fuller of
-# padding (3 % in a full pool). Few utterances need it most: on AN4's 845, batches of the same neighbours each epoch
-# learnt visibly slower.
+# Each utterance is moved by up to this many places in the order of length. More makes batches more varied and adds
+# padding (3 % in a full pool). Small corpora need it most: AN4's 845 utterances were learnt visibly slower when batches
+# held the same neighbours each epoch.
 _PLACES = 200
 
 
@@ -45,7 +45,7 @@ def shuffled_batches(
         duration_s: returns an item's length.
         batch_s: the most padded seconds of a batch, unless one item alone is longer.
         draw: of the epoch.
-        pool_utterances: how many items are shuffled together, and held in memory.
+        pool_utterances: number of items that are shuffled together, in memory.
     """
     rest = iter(items)
     for number in count():
@@ -54,7 +54,7 @@ def shuffled_batches(
         batches = _batches(list(islice(rest, size)), duration_s, batch_s, rng)
         if not batches:
             return
-        while batches:  # what has been given out is let go, so that the next pool finds room
+        while batches:  # a batch that was yielded is not kept, so the next pool finds room
             yield batches.pop()
 
 
@@ -70,7 +70,7 @@ def _batches(
 
 
 def group_by_padded_size(items: Iterable[Item], size: Callable[[Item], float], limit: float) -> Iterator[list[Item]]:
-    """Group neighbours so that the longest item's size times the group's count stays within `limit`."""
+    """Yield groups of neighbours whose number times the size of the longest is at most `limit`, or single items."""
     group: list[Item] = []
     longest = 0.0
     for item in items:
@@ -83,27 +83,27 @@ def group_by_padded_size(items: Iterable[Item], size: Callable[[Item], float], l
         yield group
 
 
-# Segments that go through the network at once, in padded seconds, and those that wait to be put in order of length.
+# Padded seconds of segments that go through the network together, and seconds of segments that wait to be sorted.
 SEGMENT_BATCH_S = 60.0
-WAITING_S = 240.0
+SEGMENT_POOL_S = 240.0
 
 
-def batches(segments: Iterable[Segment], rate_hz: int) -> Iterator[list[Segment]]:
-    """Yield segments in groups of similar length, of at most `SEGMENT_BATCH_S` padded; the groups are nearly in order.
+def segment_batches(segments: Iterable[Segment], rate_hz: int) -> Iterator[list[Segment]]:
+    """Yield the segments of a recording in groups of similar length; the groups are nearly in order.
 
-    At most `WAITING_S` and a segment are held.
+    A group has at most `SEGMENT_BATCH_S` padded seconds. At most `SEGMENT_POOL_S` and one segment are in memory.
     """
-    waiting: list[Segment] = []
+    pool: list[Segment] = []
     for segment in segments:
-        waiting.append(segment)
-        if sum(map(_samples, waiting)) >= WAITING_S * rate_hz:
-            yield from _by_length(waiting, rate_hz)
-            waiting = []
-    yield from _by_length(waiting, rate_hz)
+        pool.append(segment)
+        if sum(map(_samples, pool)) >= SEGMENT_POOL_S * rate_hz:
+            yield from _by_length(pool, rate_hz)
+            pool = []
+    yield from _by_length(pool, rate_hz)
 
 
-def _by_length(waiting: list[Segment], rate_hz: int) -> Iterator[list[Segment]]:
-    return group_by_padded_size(sorted(waiting, key=_samples), _samples, SEGMENT_BATCH_S * rate_hz)
+def _by_length(pool: list[Segment], rate_hz: int) -> Iterator[list[Segment]]:
+    return group_by_padded_size(sorted(pool, key=_samples), _samples, SEGMENT_BATCH_S * rate_hz)
 
 
 def _samples(segment: Segment) -> int:

@@ -31,7 +31,7 @@ from asr.audio.segment import STREAM_RULE, Counted, Segmentation, segments
 from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import AudioError
 from asr.features.batching import collate
-from asr.features.sampling import batches
+from asr.features.sampling import segment_batches
 from asr.inference.decoder import Decoder, Method, Precision, Search
 from asr.inference.stream import Partial, stream_results
 from asr.inference.text_alignment import AlignedText, align_audio
@@ -135,7 +135,7 @@ class Recognizer:
         rate_hz = self.sample_rate_hz
         found: list[tuple[int, list[Word]]] = []
         done = 0
-        for group in batches(segments(recording, rate_hz, segment), rate_hz):
+        for group in segment_batches(segments(recording, rate_hz, segment), rate_hz):
             tensors = [torch.from_numpy(piece.waveform) for piece in group]
             batch = collate(tensors, [[]] * len(group), [""] * len(group))
             for piece, decoded in zip(group, self.decoder.decode(batch, search), strict=True):

@@ -17,7 +17,7 @@ from asr.lm.arpa import write_arpa
 from asr.lm.kneser_ney import kneser_ney
 from asr.lm.ngram import MARKS, UNKNOWN, NgramLm, Perplexity
 from asr.lm.texts import LeftOut, normalised, read_texts, stream_texts, token_sentences, token_units
-from asr.text.tokens import BLANK, TokenTable, load_tokens, spellable
+from asr.text.tokens import BLANK, TokenTable, load_tokens
 
 WORD_ORDER = 3
 
@@ -103,7 +103,7 @@ def estimate_ngram(
     write_arpa(lm, path)
 
     lexicon = [unit for (unit,) in lm.ngrams[0] if unit not in MARKS] if tokens is not None and words else None
-    written = spellable(lexicon, tokens) if lexicon is not None and tokens is not None else []
+    written = tokens.spellable(lexicon) if lexicon is not None and tokens is not None else []
     return NgramReport(
         path=path,
         units="words" if tokens is None or words else "tokens",

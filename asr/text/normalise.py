@@ -1,7 +1,4 @@
-"""Transcripts as people write them → transcripts as the model learns them.
-
-What may name an utterance.
-"""
+"""Transcripts as people write them → transcripts as the model learns them; and which texts can be utterance ids."""
 
 from __future__ import annotations
 
@@ -14,21 +11,21 @@ if TYPE_CHECKING:
 
 
 def normalise(text: str, settings: TextSettings) -> str:
-    """Fold case, compose Unicode (NFC), delete the characters of `settings.remove` and collapse white space.
+    """Return a text in one case, in composed Unicode (NFC), without `settings.remove`, with single spaces.
 
-    Applied to its own result it changes nothing, so text may be normalised wherever it enters.
+    A normalised text does not change again, so text can be normalised wherever it enters.
     """
     kept = _fold(text, settings.case)
-    if settings.remove:  # after which a letter and its accent may have come together
+    if settings.remove:  # a letter and its accent may then be neighbours, so compose again
         kept = unicodedata.normalize("NFC", kept.translate(_deletions(settings.remove, settings.case)))
-    if kept.isprintable() and "  " not in kept:  # then its only white space is single spaces
+    if kept.isprintable() and "  " not in kept:  # so all its white space is single spaces
         return kept.strip()
     return " ".join(kept.split())
 
 
 @lru_cache(maxsize=8)
 def _deletions(characters: str, case: str) -> dict[int, None]:
-    """Return the table for `str.translate`; white space is collapsed, never deleted."""
+    """Return the table for `str.translate`. It has no white space, which is collapsed instead."""
     return {ord(character): None for character in _fold(characters, case) if not character.isspace()}
 
 
@@ -41,5 +38,5 @@ def _fold(text: str, case: str) -> str:
 
 
 def is_utterance_id(name: str) -> bool:
-    """Return whether a trn file can hold the id: `text (id)`, a line each, with single spaces."""
+    """Return whether a trn file, with a line `text (id)` per utterance, can hold the id."""
     return bool(name) and name == " ".join(name.split()) and "(" not in name and ")" not in name

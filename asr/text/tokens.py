@@ -1,17 +1,14 @@
-"""Text ↔ token ids: characters here, sub-word pieces in `pieces.py`. Blank is token 0, here and everywhere.
+"""Text ↔ token ids: single characters (`TokenTable`) or sub-word pieces (`PieceTable`). Blank is token 0 everywhere.
 
-Sub-word pieces ↔ token ids, learnt from the training text by sentencepiece.
-
-A piece is a run of characters that is frequent within words. Whichever pieces there are, every character is one, so
-that any text over the same characters can be spelled. A space becomes the sign ▁ (U+2581) and belongs to the word after
-it; the first word gets one too. So pieces that open a word begin with ▁, and no piece reaches over a space.
+A piece is a run of characters that is frequent within words. sentencepiece learns the pieces from the training text.
+Every character is a piece too, so any text of the same characters can be spelled. A space becomes the sign ▁ (U+2581)
+and belongs to the word after it; the first word gets one too. So pieces that start a word start with ▁, and no piece
+reaches over a space.
 
     ▁the  ▁c  at  ▁s  at        the cat sat
 
 Sources: Sennrich et al. 2016, arXiv:1508.07909 (`bpe`: the most frequent pair of neighbours becomes a piece, again and
-again); Kudo 2018, arXiv:1804.10959 (`unigram`: of many candidates, those that make the text most probable stay).
-
-A token table's file → the table, of characters or of sub-word pieces.
+again); Kudo 2018, arXiv:1804.10959 (`unigram`: of many candidates, those that make the text most probable are kept).
 """
 
 from __future__ import annotations
@@ -36,13 +33,20 @@ if TYPE_CHECKING:
 
 BLANK = 0
 BLANK_SYMBOL = "<blank>"
+SPACE = " "
+WORD_START = "▁"
+
+# Signs that sentencepiece reserves: the space, what it cannot spell, the end of a string.
+_UNKNOWN = "▅"
+_RESERVED = {WORD_START, _UNKNOWN, "\0"}
+_LONGEST_WORD_BYTES = 1 << 20  # languages without spaces have "words" as long as an utterance
 
 
 @dataclass(frozen=True)
 class TokenTable:
-    """The tokens of a model: `symbols[0]` is blank, the rest are single characters in sorted order.
+    """The tokens of a model: `symbols[0]` is blank, the others are single characters in sorted order.
 
-    `PieceTable` is a table of sub-word pieces instead, with the same methods.
+    `PieceTable` has sub-word pieces instead, and the same methods.
 
     Raises:
         TokenError: the symbols are not of that form.
@@ -51,7 +55,7 @@ class TokenTable:
     symbols: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a table whose ids would mean something else than its symbols say."""
+        """Refuse a table whose ids would not mean what its symbols say."""
         if not self.symbols or self.symbols[BLANK] != BLANK_SYMBOL:
             raise TokenError(f"a token table begins with {BLANK_SYMBOL!r}, not {self.symbols[:1]}")
         characters = self.symbols[1:]
@@ -73,12 +77,21 @@ class TokenTable:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What each token adds to a text, by token id; a token that opens a word begins with a space, or is one."""
+        """What each token adds to a text, by token id; a token that starts a word starts with a space, or is one."""
         return self.symbols
 
     @cached_property
+    def characters(self) -> frozenset[str]:
+        """The characters, without the space, that tokens hold."""
+        return frozenset().union(*self.texts[BLANK + 1 :]) - {SPACE}
+
+    def spellable(self, words: Iterable[str]) -> list[str]:
+        """Return the words that can be written in the tokens' characters."""
+        return [word for word in words if word and self.characters.issuperset(word)]
+
+    @cached_property
     def _ids(self) -> dict[str, int]:
-        """The token of each character that is one by itself."""
+        """The token id of each character that is a token by itself."""
         return {text: index for index, text in enumerate(self.texts) if index != BLANK and len(text) == 1}
 
     def encode(self, text: str) -> list[int]:
@@ -98,14 +111,11 @@ class TokenTable:
         """
         wrong = sorted({int(i) for i in ids if not BLANK < i < len(self.symbols)})
         if wrong:
-            raise TokenError(f"token ids {wrong}: a text's tokens lie between 1 and {len(self.symbols) - 1}")
+            raise TokenError(f"token ids {wrong}: the tokens of a text are between 1 and {len(self.symbols) - 1}")
         return " ".join("".join(self.texts[i] for i in ids).split())
 
     def save(self, path: str | Path) -> None:
-        """Write the table as JSON: `{"kind": "char", "symbols": [...]}`, or as `PieceTable` says.
-
-        `load_tokens` in `token_files.py` reads it.
-        """
+        """Write the table as JSON: `{"kind": "char", "symbols": [...]}`, or as `PieceTable` says. See `load_tokens`."""
         write_text(Path(path), json.dumps(self._content(), ensure_ascii=False, indent=1) + "\n")
 
     def _require_known(self, text: str) -> None:
@@ -113,55 +123,19 @@ class TokenTable:
         if unknown:
             names = ", ".join(repr(character) for character in unknown)
             raise TokenError(
-                f"{text!r}: no token for {names}, which the model's training text does not have; write what is "
-                "spoken, or take the text out"
+                f"{text!r}: no token for {names}, because the model's training text has no such character; write "
+                "the text as it is spoken, or leave it out"
             )
 
     def _content(self) -> dict[str, Any]:
         return {"kind": "char", "symbols": list(self.symbols)}
 
 
-def min_frames(tokens: Sequence[object]) -> int:
-    """Return the fewest output frames in which CTC can emit `tokens`.
-
-    Each takes one, and equal neighbours need a blank between them.
-
-    Source: Graves et al. 2006, "Connectionist temporal classification", section 3.
-    """
-    return len(tokens) + _repeats(tokens)
-
-
-def _repeats(tokens: Sequence[object]) -> int:
-    """Count the tokens that are equal to the one before."""
-    if isinstance(tokens, str) and tokens.isascii() and len(tokens) > 1:
-        # The zero bytes of the text XORed with itself moved by one: ten times quicker, for surveys of big corpora.
-        text = tokens.encode("ascii")
-        pairs = int.from_bytes(text[1:], "big") ^ int.from_bytes(text[:-1], "big")
-        return pairs.to_bytes(len(text) - 1, "big").count(0)
-    return sum(a == b for a, b in pairwise(tokens))
-
-
-def fewest_tokens(text: str, settings: TextSettings) -> Sequence[str]:
-    """Return a normalised transcript as the tokens that need the fewest frames, whatever the table turns out to be.
-
-    These are its characters if tokens are characters, and else its words: no piece reaches over a space.
-    """
-    return text if settings.tokens == "characters" else text.split()
-
-
-WORD_START = "▁"
-
-# Signs of sentencepiece's own: the space, what it cannot spell, the end of a string.
-_UNKNOWN = "▅"
-_RESERVED = {WORD_START, _UNKNOWN, "\0"}
-_LONGEST_WORD_BYTES = 1 << 20  # languages without spaces have "words" as long as an utterance
-
-
 @dataclass(frozen=True)
 class PieceTable(TokenTable):
-    """Tokens that are pieces: `symbols[0]` is blank, the rest are the model's pieces in its order.
+    """Tokens that are pieces: `symbols[0]` is blank, the others are the pieces of a sentencepiece model in its order.
 
-    `model` is the serialised sentencepiece model, whose piece 0, kept for what it cannot spell, is the blank's place.
+    `model` is that model, serialised. Its piece 0, reserved for what it cannot spell, is in the blank's place.
 
     Raises:
         TokenError: the model is damaged, or its pieces are not the symbols.
@@ -170,19 +144,19 @@ class PieceTable(TokenTable):
     model: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse a table whose ids would mean something else than its symbols say."""
+        """Refuse a table whose ids would not mean what its symbols say."""
         if self.symbols != _symbols(self._processor):
             raise TokenError("the symbols are not the pieces of the sentencepiece model beside them")
 
     @classmethod
     def from_content(cls, symbols: tuple[str, ...], model: object) -> PieceTable:
-        """Return the table of a file's symbols and model, which is in base64.
+        """Return the table of a file's symbols and its model in base64.
 
         Raises:
             TokenError: as for the class, or the model is not in base64.
         """
         if not isinstance(model, str):
-            raise TokenError("a table of pieces holds its sentencepiece model, in base64")
+            raise TokenError("a table of pieces needs its sentencepiece model, in base64")
         try:
             return cls(symbols, base64.b64decode(model, validate=True))
         except ValueError as error:
@@ -190,7 +164,7 @@ class PieceTable(TokenTable):
 
     @cached_property
     def texts(self) -> tuple[str, ...]:
-        """What each token adds to a text, by token id; a token that opens a word begins with a space, or is one."""
+        """What each token adds to a text, by token id; a token that starts a word starts with a space, or is one."""
         return tuple(symbol.replace(WORD_START, " ") for symbol in self.symbols)
 
     @cached_property
@@ -219,24 +193,24 @@ class PieceTable(TokenTable):
 
 
 def train_pieces(word_counts: Mapping[str, int], settings: TextSettings) -> PieceTable:
-    """Learn `settings.pieces` pieces of kind `settings.tokens` from how often each word occurs in normalised texts.
+    """Return `settings.pieces` pieces of kind `settings.tokens`, learnt from the counts of words in normalised texts.
 
-    The same counts give the same table: they are sorted first, and one thread works.
+    The same counts give the same table: they are sorted first, and only one thread works.
 
     Raises:
         ConfigError: `settings.pieces` is more than the text has pieces for, or less than it has characters.
-        TokenError: a word holds a character that sentencepiece keeps to itself.
+        TokenError: a word holds a character that sentencepiece reserves.
     """
     from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
     characters = set().union(*word_counts)
     if characters & _RESERVED:
         names = ", ".join(map(repr, sorted(characters & _RESERVED)))
-        raise TokenError(f"the training text holds {names}, which cannot be in pieces; delete it with text.remove")
+        raise TokenError(f"the training text holds {names}, which pieces cannot hold; delete it with text.remove")
     if settings.pieces < len(characters) + 1:
         raise ConfigError(
-            f"text.pieces = {settings.pieces} is too few: each of the training text's {len(characters)} characters "
-            f"and the space is a piece, so {len(characters) + 1} at least"
+            f"text.pieces = {settings.pieces} is too few: the training text's {len(characters)} characters and the "
+            f"space are pieces, so at least {len(characters) + 1} are needed"
         )
     model = io.BytesIO()
     try:
@@ -268,7 +242,7 @@ def train_pieces(word_counts: Mapping[str, int], settings: TextSettings) -> Piec
     if len(table) - 1 < settings.pieces:
         raise ConfigError(
             f"text.pieces = {settings.pieces} is more than the training text supports: "
-            f"{len(table) - 1} {settings.tokens} pieces are the most"
+            f"it has at most {len(table) - 1} {settings.tokens} pieces"
         )
     return table
 
@@ -276,8 +250,8 @@ def train_pieces(word_counts: Mapping[str, int], settings: TextSettings) -> Piec
 def _lines(word_counts: Mapping[str, int]) -> Iterator[str]:
     """Yield words and their counts as lines of sentencepiece's `tsv` format.
 
-    Only what can be followed by different things is a candidate for a unigram piece. A word that occurs twice is
-    therefore written twice on a line: once the space follows, once the end. A whole word could never be a piece else.
+    A unigram piece must be followed by different characters. So a word that occurs twice is written twice on a line:
+    once a space follows, once the end. Otherwise a whole word could never be a piece.
     """
     for word, count in sorted(word_counts.items()):
         if count > 1:
@@ -316,15 +290,27 @@ def _table(content: Any) -> TokenTable:
     raise TokenError('not a token table; expected {"kind": "char" or "pieces", "symbols": [...]}')
 
 
-SPACE = " "
+def min_frames(tokens: Sequence[object]) -> int:
+    """Return the fewest output frames in which CTC can emit `tokens`: one each, and a blank between equal neighbours.
+
+    Source: Graves et al. 2006, "Connectionist temporal classification", section 3.
+    """
+    return len(tokens) + _repeats(tokens)
 
 
-def spellable(words: Iterable[str], tokens: TokenTable) -> list[str]:
-    """Return the words that can be written in the tokens' characters."""
-    known = characters(tokens)
-    return [word for word in words if word and known.issuperset(word)]
+def _repeats(tokens: Sequence[object]) -> int:
+    """Count the tokens that are equal to the one before."""
+    if isinstance(tokens, str) and tokens.isascii() and len(tokens) > 1:
+        # The zero bytes of the text XORed with itself moved by one: ten times faster, for surveys of big corpora.
+        text = tokens.encode("ascii")
+        pairs = int.from_bytes(text[1:], "big") ^ int.from_bytes(text[:-1], "big")
+        return pairs.to_bytes(len(text) - 1, "big").count(0)
+    return sum(a == b for a, b in pairwise(tokens))
 
 
-def characters(tokens: TokenTable) -> set[str]:
-    """Return the characters, space apart, that the tokens hold."""
-    return set().union(*tokens.texts[BLANK + 1 :]) - {SPACE}
+def fewest_tokens(text: str, settings: TextSettings) -> Sequence[str]:
+    """Return a normalised transcript as the tokens that need the fewest frames, before the token table is known.
+
+    If tokens are characters, these are its characters. Otherwise they are its words: no piece reaches over a space.
+    """
+    return text if settings.tokens == "characters" else text.split()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from asr.audio.segment import FILE_RULE, Segment, _Tape, segments
 from asr.features.sampling import SEGMENT_BATCH_S as BATCH_S
-from asr.features.sampling import WAITING_S, batches
+from asr.features.sampling import SEGMENT_POOL_S, segment_batches
 
 RATE_HZ = 1000  # nothing but the speech detector minds the rate, and that is replaced
 WINDOW = 32
@@ -197,11 +197,11 @@ def test_batches_are_of_similar_length_bounded_and_complete_and_their_segments_w
             yield Segment(place, np.zeros(round(duration_s * RATE_HZ), np.float32), 0)
 
     given_back, padded_s = 0, 0.0
-    for group in batches(source(), RATE_HZ):
+    for group in segment_batches(source(), RATE_HZ):
         longest_s = max(len(segment.waveform) for segment in group) / RATE_HZ
         assert longest_s * len(group) <= BATCH_S
         padded_s += longest_s * len(group)
-        assert seconds[given_back : len(drawn)].sum() <= WAITING_S + FILE_RULE.longest_s
+        assert seconds[given_back : len(drawn)].sum() <= SEGMENT_POOL_S + FILE_RULE.longest_s
         given_back += len(group)
     assert given_back == len(seconds)
     assert padded_s < 1.15 * seconds.sum()

@@ -10,8 +10,6 @@ from asr.errors import AudioError, ConfigError
 from asr.features.augment import Draw
 from asr.features.batching import training_batches
 from asr.features.conditions import (
-    add_evaluation_noise,
-    add_evaluation_reverb,
     conditions_of,
     perturb_conditions,
     recordings_in,
@@ -149,20 +147,6 @@ def test_a_damaged_recording_is_named_with_its_setting(tmp_path: Path, kind: str
     (tmp_path / "bad.wav").write_text("not audio")
     with pytest.raises(AudioError, match=rf"augment\.{kind}_dir: .*bad\.wav"):
         perturbed(f"augment.{kind}_dir={tmp_path}", f"augment.{kind}_share=1")
-
-
-def test_evaluation_noise_has_its_ratio_and_belongs_to_the_utterance() -> None:
-    noisy = add_evaluation_noise(speech(), "a", snr_db=5.0, rate_hz=RATE_HZ)
-    assert power_db(speech()) - power_db(noisy - speech()) == pytest.approx(5, abs=0.01)
-    np.testing.assert_array_equal(noisy, add_evaluation_noise(speech(), "a", snr_db=5.0, rate_hz=RATE_HZ))
-    assert not np.array_equal(noisy, add_evaluation_noise(speech(), "b", snr_db=5.0, rate_hz=RATE_HZ))
-
-
-def test_an_evaluation_room_belongs_to_the_utterance() -> None:
-    wet = add_evaluation_reverb(speech(), "a", rate_hz=RATE_HZ)
-    np.testing.assert_array_equal(wet, add_evaluation_reverb(speech(), "a", rate_hz=RATE_HZ))
-    assert not np.allclose(wet, add_evaluation_reverb(speech(), "b", rate_hz=RATE_HZ), atol=1e-3)
-    assert power_db(wet) == pytest.approx(power_db(speech()), abs=0.01)
 
 
 def test_training_batches_hold_the_perturbed_waveforms(tone_corpus: Path) -> None:

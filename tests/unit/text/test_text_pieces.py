@@ -39,7 +39,7 @@ def most_pieces(texts, kind):
     """Return the number of pieces that the error for too many says is possible."""
     with pytest.raises(ConfigError) as error:
         learn(texts, kind, 20000)
-    return int(re.search(r"(\d+) \w+ pieces are the most", str(error.value))[1])
+    return int(re.search(r"at most (\d+) \w+ pieces", str(error.value))[1])
 
 
 TABLES = {kind: learn(TEXTS, kind, 18) for kind in KINDS}
@@ -151,14 +151,16 @@ def test_ids_that_are_no_pieces_are_refused(ids):
 @pytest.mark.parametrize("pieces", [8, 12])
 def test_fewer_pieces_than_characters_are_refused_with_the_least_possible(kind, pieces):
     texts = ["abcdefghijkl"] * 2
-    with pytest.raises(ConfigError, match=rf"text\.pieces = {pieces} is too few: .* 12 characters .* so 13 at least"):
+    with pytest.raises(
+        ConfigError, match=rf"text\.pieces = {pieces} is too few: .* 12 characters .* at least 13 are needed"
+    ):
         learn(texts, kind, pieces)
     assert set(learn(texts, kind, 13).symbols[1:]) == set("▁abcdefghijkl")
 
 
 @pytest.mark.parametrize("character", ["▁", "▅", "\0"])
 def test_characters_that_sentencepiece_keeps_to_itself_are_named(character):
-    with pytest.raises(TokenError, match=r"which cannot be in pieces; .*text\.remove") as error:
+    with pytest.raises(TokenError, match=r"which pieces cannot hold; .*text\.remove") as error:
         learn([f"one two thr{character}ee"], "bpe", 12)
     assert f"holds {character!r}," in str(error.value)
 
@@ -178,7 +180,7 @@ SYMBOLS = list(TABLES["bpe"].symbols)
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ({"kind": "pieces", "symbols": SYMBOLS}, "holds its sentencepiece model"),
+        ({"kind": "pieces", "symbols": SYMBOLS}, "needs its sentencepiece model"),
         ({"kind": "pieces", "symbols": SYMBOLS, "model": "%%"}, "not in base64"),
         ({"kind": "pieces", "symbols": SYMBOLS, "model": ""}, "damaged"),
         ({"kind": "pieces", "symbols": SYMBOLS, "model": MODEL[:96]}, "(damaged|not the pieces of)"),
@@ -202,3 +204,9 @@ def test_a_model_whose_first_piece_is_not_the_blank_is_refused():
     judge = SentencePieceProcessor(model_proto=model.getvalue())
     with pytest.raises(TokenError, match=r"'<unk>', not the blank's place"):
         PieceTable(tuple(judge.id_to_piece(index) for index in range(30)), model.getvalue())
+
+
+def test_pieces_spell_words_of_their_characters():
+    for table in TABLES.values():
+        assert table.characters == set("".join(TEXTS)) - {" "}
+        assert table.spellable(["hose", "house", "", "sea shell"]) == ["hose"]

@@ -93,3 +93,9 @@ def test_min_frames_is_the_length_of_the_shortest_path_that_collapses_to_the_tok
         if any(collapse(path) == tokens for path in itertools.product((BLANK, 1, 2), repeat=frames))
     )
     assert min_frames(tokens) == shortest
+
+
+def test_the_characters_of_a_table_spell_words_without_spaces():
+    table = TokenTable.from_texts(["a cab"])
+    assert table.characters == {"a", "b", "c"}
+    assert table.spellable(["cab", "cad", "", "a b", "b"]) == ["cab", "b"]
