@@ -90,5 +90,5 @@ def test_what_follows_a_rooms_last_echo_is_not_read(tmp_path: Path) -> None:
 def test_a_silent_room_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "room.wav"
     soundfile.write(path, np.zeros(1000), RATE_HZ)
-    with pytest.raises(AudioError, match=r"room\.wav.*take it out"):
+    with pytest.raises(AudioError, match=r"room\.wav.*remove the file"):
         recorded_room(path, RATE_HZ)
