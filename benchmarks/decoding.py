@@ -53,7 +53,7 @@ from torch.nn.utils.rnn import pad_sequence
 import asr
 from asr.bundle.bundle import ModelBundle
 from asr.corpus.manifest import read_manifest, transcripts
-from asr.decoding.beam import beam_search
+from asr.decoding.beam import BeamOptions, beam_search
 from asr.decoding.scorers import WeightedScorer
 from asr.decoding.word_scorer import WordNgramScorer
 from asr.features.batching import evaluation_batches
@@ -95,11 +95,13 @@ def ours(tokens: TokenTable, arpa: Path) -> Decode:
             found = beam_search(
                 pad_sequence(list(batch), batch_first=True),
                 torch.tensor([len(frames) for frames in batch]),
-                beam_size=BEAM_SIZE,
-                scorers=[WeightedScorer(scorer, settings.lm_weight)],
-                insertion_bonus=settings.bonus,
-                token_floor=settings.token_floor,
-                blank_skip=settings.blank_skip,
+                BeamOptions(
+                    beam_size=BEAM_SIZE,
+                    insertion_bonus=settings.bonus,
+                    token_floor=settings.token_floor,
+                    blank_skip=settings.blank_skip,
+                ),
+                [WeightedScorer(scorer, settings.lm_weight)],
             )
             texts += [tokens.decode(hypotheses[0].tokens) for hypotheses in found]
         return [" ".join(text.split()) for text in texts]

@@ -1,18 +1,16 @@
-"""The check that every search makes of its input.
+"""A batch's log-posteriors → the frames to search, and the tokens that may extend prefixes in each frame.
 
-Frames that are all but surely blank, taken as blank without a search.
+`frame_mask` checks the input of every search. The other two functions save time, at the cost of exactness:
 
-Most frames of a trained CTC model are blank with a posterior near 1. Such a frame cannot simply be dropped: between two
-equal tokens it is what keeps them apart. It is taken as if blank were its only token: every prefix's mass, times the
-blank's posterior, then ends in a blank, and a run of such frames costs one multiplication. What is lost are the
-paths that have a token there, the last one's repetition included; a hypothesis' probability can only become smaller.
-
-Which tokens may extend prefixes in each frame: those whose posterior is not all but zero.
-
-In a frame of a trained model nearly all of the posterior falls to the blank and a few tokens. Prefixes that the others
-would begin or extend fill the candidates of the beam search, and few of them ever enter the beam. They are left out
-before the search, for each frame by itself; what an utterance gets does not depend on the batch. Only extensions are
-left out: a prefix keeps the mass of its last token's repetitions, however small.
+- `keep_frames` takes frames as blank if they almost surely are. In a trained CTC model most frames are blank with a
+  posterior near 1. Such a frame cannot simply be dropped, because it keeps two equal tokens apart. Instead, blank is
+  taken for its only token: every prefix's mass is multiplied by the blank's posterior and then ends in a blank. A run
+  of such frames costs one multiplication. The paths with a token there are lost, also those that repeat the last token,
+  so a hypothesis can only become less probable.
+- `active_tokens` leaves out tokens whose posterior is almost 0. In a frame of a trained model the blank and a few
+  tokens share nearly all of the posterior. The others only fill the list of candidates, and hardly any enters the beam.
+  Each frame is treated by itself, so an utterance does not depend on its batch. Only extensions are left out:
+  repetitions of a prefix's last token always count.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ from asr.text.tokens import BLANK
 
 
 def frame_mask(log_posteriors: Tensor, lengths: Tensor) -> Tensor:
-    """Return which frames are an utterance's own rather than padding, `(batch, frame)` bool.
+    """Return which frames belong to an utterance and are not padding, `(batch, frame)` bool.
 
     Args:
         log_posteriors: `(batch, frame, token)`, natural log; token 0 is blank.
@@ -52,18 +50,18 @@ def frame_mask(log_posteriors: Tensor, lengths: Tensor) -> Tensor:
 
 
 class KeptFrames(NamedTuple):
-    """The frames to be searched, moved together, and what lies between them; the utterances with the most come first.
+    """The frames to search, without gaps, and what was skipped between them. The longest utterances come first.
 
-    So the utterances that have a frame are the first of the batch, and a search drops the others as it goes.
+    So the utterances that have a certain frame are the first of the batch. The search drops the others on its way.
     """
 
     utterance: Tensor  # (batch,) int64, each row's number in the batch that was given
-    running: list[int]  # of each frame, how many utterances have it
+    running: list[int]  # for each frame, how many utterances have it
     valid: Tensor  # (batch, kept) bool, the same as a mask
     log_posteriors: Tensor  # (batch, kept, token)
-    number: Tensor  # (batch, kept) int64, each frame's number before
-    skips: Tensor  # (batch, kept + 1) bool: are there skipped frames before this one, or at last after all?
-    log_blank: Tensor  # (batch, kept + 1) float64, the log-probability that those are blank
+    number: Tensor  # (batch, kept) int64, each frame's number in the batch that was given
+    skips: Tensor  # (batch, kept + 1) bool, whether frames were skipped before this one; the last: after all
+    log_blank: Tensor  # (batch, kept + 1) float64, the log-probability that these are blank
 
 
 def keep_frames(log_posteriors: Tensor, valid: Tensor, threshold: float) -> KeptFrames:
@@ -71,8 +69,8 @@ def keep_frames(log_posteriors: Tensor, valid: Tensor, threshold: float) -> Kept
 
     Args:
         log_posteriors: `(batch, frame, token)`, natural log; token 0 is blank. At least one utterance.
-        valid: `(batch, frame)` bool, an utterance's own frames.
-        threshold: of the posterior; 1 keeps all frames, those whose rounded posterior is above 1 too.
+        valid: `(batch, frame)` bool, as of `frame_mask`.
+        threshold: of the posterior; 1 keeps all frames, even if rounding makes a posterior greater than 1.
     """
     log_blank = log_posteriors[:, :, BLANK].double()
     skipped = valid & (log_blank > math.log(threshold)) if threshold < 1 else torch.zeros_like(valid)
@@ -100,13 +98,13 @@ _IMPOSSIBLE = float("-inf")
 
 
 class ActiveTokens(NamedTuple):
-    """The tokens of each frame, the most probable first, in as many columns as the frame's fullest utterance needs.
+    """The active tokens of each frame, the most probable first. A frame has as many columns as any utterance needs.
 
-    Column 0 is the blank's, in which the search puts the prefixes that stay as they are.
+    Column 0 is the blank's; the search uses it for prefixes that stay as they are.
     """
 
-    tokens: Sequence[Tensor | None]  # of each frame (batch, column) int64, all different in a row; None: all, in order
-    log_posteriors: Sequence[Tensor]  # of each frame (batch, column) float64; −inf for the blank and where not active
+    tokens: Sequence[Tensor | None]  # for each frame (batch, column) int64, different in a row; None: all, in order
+    log_posteriors: Sequence[Tensor]  # for each frame (batch, column) float64; −inf for the blank and if not active
 
 
 def active_tokens(log_posteriors: Tensor, valid: Tensor, threshold: float) -> ActiveTokens:

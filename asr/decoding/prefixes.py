@@ -1,10 +1,7 @@
-"""The prefixes that a beam search holds, and their way through one frame; the idea is told in `beam.py`.
+"""The prefixes of a beam search: through one frame, and from the last frame back to their tokens. See `beam.py`.
 
-Shapes: `batch` utterances, `beam` prefixes of each, `column`s for the tokens that may extend a prefix in this frame.
-Column 0 is the blank's: it stands for the prefix that stays as it is.
-
-
-From the last frame's prefixes back to the first frame: which tokens they hold, and where each was emitted.
+Shapes: `batch` utterances, `beam` prefixes of each, a `column` for each token that may extend a prefix in this frame.
+Column 0 is the blank's: there the prefix stays as it is.
 """
 
 from __future__ import annotations
@@ -23,30 +20,35 @@ from asr.text.tokens import BLANK
 IMPOSSIBLE = float("-inf")
 _LN_2 = math.log(2)
 
-# FNV-1a (Fowler, Noll, Vo) over token ids: hash ← (hash XOR token) · prime, modulo 2⁶⁴. As the prime is odd it has an
-# inverse, and the last token can be taken back: the parent's hash is (hash · inverse) XOR token.
+# FNV-1a (Fowler, Noll, Vo) over token ids: hash ← (hash XOR token) · prime, modulo 2⁶⁴. The prime is odd, so it has an
+# inverse, and the last token can be removed again: the parent's hash is (hash · inverse) XOR token.
 _EMPTY_HASH = 0xCBF29CE484222325 - 2**64  # the offset basis as a signed integer
 _HASH_PRIME = 0x100000001B3
 _HASH_INVERSE = pow(_HASH_PRIME, -1, 2**64) - 2**64  # as a signed integer
-_UNUSED_HASH = 1  # of slots not in use: no prefix's, nor the parent's of one, but by chance as small as any other
+_UNUSED_HASH = 1  # of slots not in use; a prefix or a parent has it only by chance, like any other number
 
 
 class Prefixes(NamedTuple):
-    """The prefixes kept, best first. Tensors are `(batch, beam)`; a slot not in use has no mass (−inf)."""
+    """The prefixes that are kept, best first. Tensors are `(batch, beam)`; a slot not in use has no mass (−inf)."""
 
     ends_in_blank: Tensor  # float64 log-mass
     ends_in_token: Tensor  # float64 log-mass
-    mass: Tensor  # float64, of both: the log-probability that the frames so far collapse to the prefix
+    mass: Tensor  # float64, the sum of both: the log-probability that the frames so far collapse to the prefix
     last: Tensor  # int64, the last token; BLANK if the prefix is empty
     hash: Tensor  # int64, of its tokens
-    gain: Tensor  # float64, finite: what ranks it beside its mass, the scorers' weighted sum and insertion bonuses
+    gain: Tensor  # float64, finite: the scorers' weighted sum and the insertion bonuses; mass + gain is the rank
 
     def first(self, utterances: int) -> Prefixes:
-        """Return those of the first utterances."""
+        """Return the prefixes of the first utterances."""
         return Prefixes(*(part[:utterances] for part in self))
 
     def after_blanks(self, skips: Tensor, log_blank: Tensor) -> Prefixes:
-        """Return them after blanks of `(batch,)` log-probability, in utterances with `(batch,)` such frames."""
+        """Return the prefixes after frames that are taken as blank.
+
+        Args:
+            skips: `(batch,)` bool, whether an utterance has such frames here.
+            log_blank: `(batch,)` float64, the log-probability that they are blank.
+        """
         skips, in_blank = skips[:, None], self.mass + log_blank[:, None]
         return self._replace(
             mass=torch.where(skips, in_blank, self.mass),
@@ -56,24 +58,24 @@ class Prefixes(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What a frame's log-posteriors and the language models say."""
+    """What the network and the language models say about a frame."""
 
     log_posteriors: Tensor  # (batch, token)
-    tokens: Tensor | None  # (batch, column) int64, BLANK and those that may extend prefixes; None: column = token
-    extending: Tensor  # (batch, column) float64, their log-posteriors; −inf in column 0 and in those not in use
-    gains: Tensor  # (batch, beam, column) float64, what an extension adds to the prefix's gain; not read in column 0
+    tokens: Tensor | None  # (batch, column) int64, BLANK and the tokens that may extend prefixes; None: column = token
+    extending: Tensor  # (batch, column) float64, their log-posteriors; −inf in column 0 and in columns not in use
+    gains: Tensor  # (batch, beam, column) float64, what an extension adds to the prefix's gain; column 0 is not read
 
 
 class Passage(NamedTuple):
     """How the prefixes came through a frame. Tensors are `(batch, beam)` int64."""
 
-    slot: Tensor  # of the prefix before the frame that each of them was, or was extended from
+    slot: Tensor  # of the prefix before the frame that it was, or was extended from
     token: Tensor  # by which it was extended; BLANK if it stayed
-    came_by: Tensor  # the move by which most of its mass came: where paths merged, that need not be this
+    came_by: Tensor  # the move that brought most of its mass; it may be another one where paths merged
 
 
 def root(batch: int, beam_size: int, device: torch.device) -> Prefixes:
-    """Return the beam before the first frame: the empty prefix with probability 1, and slots not in use."""
+    """Return the beam before the first frame: the empty prefix with probability 1; all other slots are not in use."""
     shape = (batch, beam_size)
     impossible = torch.full(shape, IMPOSSIBLE, dtype=torch.float64, device=device)
     first = torch.arange(beam_size, device=device) == 0
@@ -88,24 +90,24 @@ def root(batch: int, beam_size: int, device: torch.device) -> Prefixes:
 
 
 def through_frame(beam: Prefixes, frame: Frame) -> tuple[Prefixes, Passage]:
-    """Return the best of what the prefixes can become in a frame, and how they became it.
+    """Return the best prefixes after a frame, and how they became what they are.
 
-    A move is one integer, `slot · columns + column`: the prefix in `slot` extended by the column's token, or left as
-    it is if the column is 0. `rank (batch, beam, column)` is what each move's result is ranked by: log-mass + gain.
+    A move is one integer, `slot · columns + column`: the prefix in `slot` is extended by the column's token, or stays
+    as it is if the column is 0. `rank (batch, beam, column)` is the rank of each move's result: log-mass + gain.
     """
     batch, size = beam.last.shape
     columns = frame.extending.shape[1]
     rank = (beam.mass + beam.gain)[:, :, None] + frame.extending[:, None, :]
     rank += frame.gains
-    # By its own last token a prefix is extended only by the paths that end in a blank: by that share of the mass. It is
-    # not a number where a slot is not in use.
+    # By its own last token, only the paths that end in a blank extend a prefix: a share of its mass. The share is not a
+    # number if the slot is not in use.
     column = _columns(beam.last, frame)
     share = (beam.ends_in_blank - beam.mass).nan_to_num_(nan=IMPOSSIBLE, neginf=IMPOSSIBLE)
     rank.scatter_add_(2, column[:, :, None], share[:, :, None])
 
-    # Where the beam holds prefix j's parent as well, the parent's extension by j's last token arrives at j: its mass is
-    # j's. (The rank less the gain is the mass, as a prefix gains the same whatever way led to it.) So far column 0 is
-    # impossible, so that to prefixes without a parent move 0 brings nothing.
+    # If the beam holds prefix j's parent too, the parent's extension by j's last token arrives at j, and its mass
+    # belongs to j. (That mass is the rank minus j's gain, because the gain does not depend on the path.) Column 0 is
+    # still impossible here, so move 0 brings nothing to prefixes without a parent.
     has_parent, parent = _parents(beam)
     moves = rank.view(batch, size * columns)
     arrival = torch.where(has_parent, parent * columns + column, 0)
@@ -126,7 +128,7 @@ def through_frame(beam: Prefixes, frame: Frame) -> tuple[Prefixes, Passage]:
     if frame.tokens is not None:
         token = frame.tokens.gather(1, token)
     stays, unused = token == BLANK, best == IMPOSSIBLE
-    # For slots not in use the gain is kept finite, so that their mass is −inf as their rank is.
+    # The gain of slots not in use stays finite, so that their mass is −inf like their rank.
     gained = frame.gains.flatten(1).gather(1, move).masked_fill_(stays | unused, 0.0)
     gain = beam.gain.gather(1, slot) + gained
     mass, hash_before = best - gain, beam.hash.gather(1, slot)
@@ -143,7 +145,7 @@ def through_frame(beam: Prefixes, frame: Frame) -> tuple[Prefixes, Passage]:
 
 
 def _columns(tokens: Tensor, frame: Frame) -> Tensor:
-    """Return the columns of `(batch, beam)` tokens, 0 for those that may extend no prefix in this frame."""
+    """Return the columns of `(batch, beam)` tokens; 0 for tokens that may not extend prefixes in this frame."""
     if frame.tokens is None:
         return tokens
     numbers = torch.arange(frame.tokens.shape[1], device=tokens.device).expand_as(frame.tokens)
@@ -159,25 +161,25 @@ def _parents(beam: Prefixes) -> tuple[Tensor, Tensor]:
     return ascending.gather(1, place) == parent_hash, slots.gather(1, place)
 
 
-# Tokens, and the frame of each.
+# A prefix's tokens, and the frame in which each was emitted.
 Traced = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 class Moves(NamedTuple):
     """How each slot of a beam came through a frame."""
 
-    move: Tensor  # (batch, beam) int64: slot · columns + column, of the prefix before the frame and of what it gained
+    move: Tensor  # (batch, beam) int64: slot · columns + column; the slot is of the prefix before the frame
     columns: int
-    tokens: Tensor | None  # (batch, column) int64, the columns' tokens; None if column = token. BLANK, which is 0: none
+    tokens: Tensor | None  # (batch, column) int64, the columns' tokens, BLANK for none; None: column = token
 
 
 def trace(moves: Sequence[Moves], slots: Tensor, frame_numbers: Tensor) -> list[list[Traced]]:
-    """Return each utterance's prefixes, in the order of `slots`.
+    """Return the tokens and frames of each utterance's prefixes, in the order of `slots`.
 
     Args:
-        moves: of each frame; of the first utterances only where the others had ended.
-        slots: `(batch, beam)` int64, of the beam after each utterance's last frame.
-        frame_numbers: `(batch, frame)` int64, what the frames are called.
+        moves: of each frame, for the utterances that had not ended; they are the first of the batch.
+        slots: `(batch, beam)` int64, in the beam after each utterance's last frame.
+        frame_numbers: `(batch, frame)` int64, the numbers of the frames in the result.
     """
     batch, beam = slots.shape
     slots = slots.clone()

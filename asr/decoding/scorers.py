@@ -1,7 +1,4 @@
-"""What a language model must offer to the beam search, and the token n-gram in that form.
-
-Several scorers beside each other, asked for the tokens that a frame needs.
-"""
+"""What a language model must offer to the beam search; one that is a table; and the weighted sum of several."""
 
 from __future__ import annotations
 
@@ -17,12 +14,11 @@ from asr.text.tokens import BLANK
 class Scorer(Protocol):
     """Scores how each row may go on. A row is a prefix: row `u · beam + k` is prefix `k` of utterance `u`.
 
-    What a state is, is the scorer's own affair: a tensor of automaton states, an RNN's hidden vectors, a
-    tuple of them.
+    A state may be anything: a tensor of automaton states, an RNN's hidden vectors, a tuple of them.
     """
 
     def start(self, batch: int, device: torch.device) -> Any:
-        """Return the state of `batch` rows, one an utterance, before the first token."""
+        """Return the state of `batch` rows before the first token, one row for each utterance."""
 
     def score(self, state: Any) -> Tensor:
         """Return `(row, token)` natural-log probabilities of the next token, finite or −inf.
@@ -35,14 +31,21 @@ class Scorer(Protocol):
 
         Args:
             state: of the previous rows.
-            parents: `(row,)` int64, the previous row that each new row continues; there may be more rows than
+            parents: `(row,)` int64, the previous row that each new row continues. There may be more rows than
                 before, or fewer.
             tokens: `(row,)` int64, the token it takes; 0 leaves the prefix as it is.
         """
 
 
+class WeightedScorer(NamedTuple):
+    """A language model and the weight of its log-probabilities."""
+
+    scorer: Scorer
+    weight: float
+
+
 class TableScorer:
-    """An automaton of two dense tables; its state is a `(row,)` int64 tensor, so that a step is an index operation.
+    """A `Scorer` of two dense tables. Its state is a `(row,)` int64 tensor, so that a step is an index operation.
 
     Attributes:
         scores: `(state, token)` floats; column 0 is the sentence's end.
@@ -68,21 +71,19 @@ class TableScorer:
         return self.next_states.take(state.index_select(0, parents) * self.next_states.shape[1] + tokens)
 
 
-# With their weights.
-Scorers = Sequence[tuple[Scorer, float]]
-
-
-def start_states(scorers: Scorers, batch: int, beam_size: int, device: torch.device) -> list[Any]:
+def start_states(scorers: Sequence[WeightedScorer], batch: int, beam_size: int, device: torch.device) -> list[Any]:
     """Return each scorer's state of `batch · beam_size` rows."""
     parents = torch.arange(batch, device=device).repeat_interleave(beam_size)
     unchanged = torch.full_like(parents, BLANK)
     return [scorer.advance(scorer.start(batch, device), parents, unchanged) for scorer, _ in scorers]
 
 
-def advance_states(scorers: Scorers, states: Sequence[Any], slots: Tensor, tokens: Tensor) -> list[Any]:
+def advance_states(
+    scorers: Sequence[WeightedScorer], states: Sequence[Any], slots: Tensor, tokens: Tensor
+) -> list[Any]:
     """Return each scorer's state after the prefixes in `slots (batch, beam)` have taken `tokens (batch, beam)`.
 
-    The states may be of more utterances than these, which come first; the others' are dropped.
+    The states may be of more utterances; the first ones are these, and the others are dropped.
     """
     batch, beam_size = slots.shape
     first_rows = torch.arange(0, batch * beam_size, beam_size, device=slots.device)
@@ -91,16 +92,20 @@ def advance_states(scorers: Scorers, states: Sequence[Any], slots: Tensor, token
 
 
 def extension_gains(
-    scorers: Scorers, states: Sequence[Any], bonus: Tensor, shape: tuple[int, int, int], tokens: Tensor | None
+    scorers: Sequence[WeightedScorer],
+    states: Sequence[Any],
+    bonus: Tensor,
+    shape: tuple[int, int, int],
+    tokens: Tensor | None,
 ) -> Tensor:
-    """Return `(batch, beam, column)` float64, what extensions gain: `bonus` and the scorers' weighted sum.
+    """Return `(batch, beam, column)` float64, what an extension gains: `bonus` plus the scorers' weighted sum.
 
     Args:
         scorers: with their weights.
-        states: of `batch` utterances, and perhaps more behind them.
+        states: of `batch` utterances, and perhaps of more after them.
         bonus: `(1, 1, 1)` float64.
-        shape: of what is returned.
-        tokens: `(batch, column)` int64, of the columns; None if these are all the tokens.
+        shape: of the result.
+        tokens: `(batch, column)` int64, of the columns; None if there is a column for each token.
     """
     gains = bonus
     for (scorer, weight), state in zip(scorers, states, strict=True):
@@ -112,15 +117,8 @@ def extension_gains(
     return gains.expand(shape)
 
 
-def end_gains(scorers: Scorers, states: Sequence[Any], gain: Tensor) -> Tensor:
-    """Return `(batch, beam)` float64, `gain` and the scorers' weighted sum for the end of the sentences."""
+def end_gains(scorers: Sequence[WeightedScorer], states: Sequence[Any], gain: Tensor) -> Tensor:
+    """Return `(batch, beam)` float64, `gain` plus the scorers' weighted sum for the end of the sentence."""
     for (scorer, weight), state in zip(scorers, states, strict=True):
         gain = torch.add(gain, scorer.score(state)[:, BLANK].view_as(gain), alpha=weight)
     return gain
-
-
-class WeightedScorer(NamedTuple):
-    """A language model and the weight of its log-probabilities."""
-
-    scorer: Scorer
-    weight: float

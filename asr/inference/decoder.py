@@ -19,7 +19,7 @@ from asr.audio.segment import speech_extent
 from asr.bundle.bundle import ModelBundle
 from asr.config import DecodeSettings
 from asr.decoding.align import align
-from asr.decoding.beam import beam_search
+from asr.decoding.beam import BeamOptions, beam_search
 from asr.decoding.greedy import greedy_search
 from asr.errors import ConfigError
 from asr.features.batching import Batch
@@ -129,15 +129,9 @@ class Decoder:
         if self.method_of(search) == "greedy":
             return [[hypothesis] for hypothesis in greedy_search(log_posteriors, lengths)]
         settings = search.settings or self.bundle.config.decode
-        nbest = beam_search(
-            log_posteriors,
-            lengths,
-            beam_size=settings.beam_size,
-            scorers=self._language_models.scorers(settings, search.hotwords),
-            insertion_bonus=settings.insertion_bonus,
-            blank_skip=settings.blank_skip,
-            token_floor=settings.token_floor,
-        )
+        scorers = self._language_models.scorers(settings, search.hotwords)
+        options = BeamOptions(settings.beam_size, settings.insertion_bonus, settings.blank_skip, settings.token_floor)
+        nbest = beam_search(log_posteriors, lengths, options, scorers)
         return self._language_models.rescored(nbest, settings)
 
     def decode(self, batch: Batch, search: Search = Search()) -> list[Decoded]:

@@ -10,10 +10,10 @@ import torch
 from enumeration import Tokens, agrees, all_paths, random_posteriors
 from torch import Tensor
 
-from asr.decoding.beam import beam_search
+from asr.decoding.beam import BeamOptions, beam_search
 from asr.decoding.ngram_scorer import TokenNgramScorer
 from asr.decoding.scorers import WeightedScorer
-from asr.errors import ShapeError
+from asr.errors import ConfigError
 from asr.lm.estimate import token_ngram
 from asr.text.tokens import TokenTable
 
@@ -39,16 +39,18 @@ def test_only_paths_that_enter_a_token_below_the_floor_are_lost(floor: float) ->
         frames = seed % 6
         log_posteriors = random_posteriors(seed, frames, 4)
         expected = enumerate_those_that_enter_no_token_below(floor, log_posteriors[0])
-        [hypotheses] = beam_search(log_posteriors, torch.tensor([frames]), beam_size=400, token_floor=floor)
+        [hypotheses] = beam_search(
+            log_posteriors, torch.tensor([frames]), BeamOptions(beam_size=400, token_floor=floor)
+        )
         assert agrees(hypotheses, expected), f"seed {seed}"
 
 
 def test_a_floor_below_every_posterior_changes_nothing() -> None:
     log_posteriors, lengths = random_posteriors(3, 30, 4, batch=6), torch.tensor([30, 0, 12, 1, 29, 17])
-    plain = beam_search(log_posteriors, lengths, beam_size=8, scorers=SCORERS, insertion_bonus=0.5)
+    plain = beam_search(log_posteriors, lengths, BeamOptions(beam_size=8, insertion_bonus=0.5), SCORERS)
     least = float(log_posteriors.exp().min())
     floored = beam_search(
-        log_posteriors, lengths, beam_size=8, scorers=SCORERS, insertion_bonus=0.5, token_floor=least / 2
+        log_posteriors, lengths, BeamOptions(beam_size=8, insertion_bonus=0.5, token_floor=least / 2), SCORERS
     )
     assert [[(h.tokens, h.frames) for h in hypotheses] for hypotheses in floored] == [
         [(h.tokens, h.frames) for h in hypotheses] for hypotheses in plain
@@ -59,7 +61,7 @@ def test_a_floor_below_every_posterior_changes_nothing() -> None:
 
 def test_frames_without_any_active_token_only_keep_what_there_is() -> None:
     log_posteriors = torch.tensor([[0.3, 0.4, 0.2, 0.1], *[[0.97, 0.01, 0.01, 0.01]] * 3]).log()[None]
-    [hypotheses] = beam_search(log_posteriors, torch.tensor([4]), beam_size=4, token_floor=0.05)
+    [hypotheses] = beam_search(log_posteriors, torch.tensor([4]), BeamOptions(beam_size=4, token_floor=0.05))
     assert {h.tokens for h in hypotheses} == {(), (1,), (2,), (3,)}
     # "a" then blank or more of it, for the three frames: 0.97³ + 0.01 · 0.97² + 0.01² · 0.97 + 0.01³
     kept = sum(0.01**repeats * 0.97 ** (3 - repeats) for repeats in range(4))
@@ -70,15 +72,15 @@ def test_an_utterance_does_not_depend_on_how_many_tokens_its_neighbours_need() -
     rng = random.Random(1)
     sharp, flat = random_posteriors(1, 25, 4, batch=3, scale=8.0), random_posteriors(2, 25, 4, batch=3, scale=0.3)
     log_posteriors, lengths = torch.cat([sharp, flat]), torch.tensor([rng.randint(1, 25) for _ in range(6)])
-    together = beam_search(log_posteriors, lengths, beam_size=6, scorers=SCORERS, token_floor=0.05)
+    together = beam_search(log_posteriors, lengths, BeamOptions(beam_size=6, token_floor=0.05), SCORERS)
     for utterance, length in enumerate(lengths.tolist()):
         own = log_posteriors[utterance : utterance + 1, :length]
-        [alone] = beam_search(own, torch.tensor([length]), beam_size=6, scorers=SCORERS, token_floor=0.05)
+        [alone] = beam_search(own, torch.tensor([length]), BeamOptions(beam_size=6, token_floor=0.05), SCORERS)
         assert [(h.tokens, h.frames) for h in together[utterance]] == [(h.tokens, h.frames) for h in alone]
         assert [h.score for h in together[utterance]] == pytest.approx([h.score for h in alone], abs=1e-9)
 
 
 @pytest.mark.parametrize("floor", [-0.1, 1.0])
 def test_a_floor_that_is_no_posterior_is_refused(floor: float) -> None:
-    with pytest.raises(ShapeError, match="token_floor is a posterior"):
-        beam_search(random_posteriors(0, 3, 4), torch.tensor([3]), beam_size=2, token_floor=floor)
+    with pytest.raises(ConfigError, match=r"token_floor=\S+: a posterior from 0 to below 1"):
+        beam_search(random_posteriors(0, 3, 4), torch.tensor([3]), BeamOptions(beam_size=2, token_floor=floor))

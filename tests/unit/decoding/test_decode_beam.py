@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from enumeration import Tokens, enumerate_sequences, random_posteriors
 from torch import Tensor
 
-from asr.decoding.beam import beam_search
+from asr.decoding.beam import BeamOptions, beam_search
 from asr.decoding.greedy import greedy_search
 from asr.decoding.ngram_scorer import TokenNgramScorer
 from asr.decoding.scorers import WeightedScorer
-from asr.errors import ModelError, ShapeError
+from asr.errors import ConfigError, ModelError, ShapeError
 from asr.lm.estimate import token_ngram
 from asr.lm.ngram import SENTENCE_END, SENTENCE_START, NgramLm
 from asr.text.tokens import TokenTable
@@ -37,7 +37,7 @@ def test_a_narrow_beam_finds_at_most_the_mass_there_is_and_no_sequence_twice(bea
     for seed in range(30):
         log_posteriors = random_posteriors(seed, 6, 4, scale=1.0)
         expected = enumerate_sequences(log_posteriors[0])
-        [hypotheses] = beam_search(log_posteriors, torch.tensor([6]), beam_size=beam_size)
+        [hypotheses] = beam_search(log_posteriors, torch.tensor([6]), BeamOptions(beam_size=beam_size))
         assert len(hypotheses) == beam_size
         assert len({h.tokens for h in hypotheses}) == beam_size
         assert all(h.score <= expected[h.tokens] + 1e-9 for h in hypotheses)
@@ -88,9 +88,8 @@ def test_a_narrow_beam_keeps_the_prefixes_that_a_plain_search_keeps(beam_size: i
         [hypotheses] = beam_search(
             log_posteriors,
             torch.tensor([12]),
-            beam_size=beam_size,
-            scorers=[WeightedScorer(TokenNgramScorer(model, table), 0.7)],
-            insertion_bonus=bonus,
+            BeamOptions(beam_size=beam_size, insertion_bonus=bonus),
+            [WeightedScorer(TokenNgramScorer(model, table), 0.7)],
         )
         expected = plain_beam_search(log_posteriors[0], beam_size, lm, bonus)
         assert {h.tokens: pytest.approx(h.acoustic_score, abs=1e-4) for h in hypotheses} == expected
@@ -99,7 +98,7 @@ def test_a_narrow_beam_keeps_the_prefixes_that_a_plain_search_keeps(beam_size: i
 def test_the_score_of_a_long_utterance_is_the_forward_algorithms() -> None:
     frames, tokens = 400, 30
     log_posteriors = random_posteriors(7, frames, tokens, scale=12.0)  # peaked, as trained models are
-    [[best, *_]] = beam_search(log_posteriors, torch.tensor([frames]), beam_size=64)
+    [[best, *_]] = beam_search(log_posteriors, torch.tensor([frames]), BeamOptions(beam_size=64))
     assert len(best.tokens) > 100
     loss = F.ctc_loss(
         log_posteriors.double().transpose(0, 1),
@@ -118,18 +117,18 @@ def test_an_utterance_in_a_batch_gets_what_it_gets_alone() -> None:
     scorers = [WeightedScorer(TokenNgramScorer(lm, table), 0.5)]
     lengths = torch.tensor([12, 0, 5, 40, 1, 39])
     log_posteriors = random_posteriors(5, 40, 6, batch=len(lengths))
-    together = beam_search(log_posteriors, lengths, beam_size=8, scorers=scorers, insertion_bonus=0.3)
+    together = beam_search(log_posteriors, lengths, BeamOptions(beam_size=8, insertion_bonus=0.3), scorers)
     for utterance, length in enumerate(lengths.tolist()):
         own = log_posteriors[utterance : utterance + 1, :length]
-        [alone] = beam_search(own, torch.tensor([length]), beam_size=8, scorers=scorers, insertion_bonus=0.3)
+        [alone] = beam_search(own, torch.tensor([length]), BeamOptions(beam_size=8, insertion_bonus=0.3), scorers)
         assert together[utterance] == alone
 
 
 def test_padding_may_hold_anything() -> None:
     log_posteriors = random_posteriors(1, 8, 4, batch=2)
-    clean = beam_search(log_posteriors, torch.tensor([8, 5]), beam_size=6)
+    clean = beam_search(log_posteriors, torch.tensor([8, 5]), BeamOptions(beam_size=6))
     log_posteriors[1, 5:] = float("nan")
-    assert beam_search(log_posteriors, torch.tensor([8, 5]), beam_size=6) == clean
+    assert beam_search(log_posteriors, torch.tensor([8, 5]), BeamOptions(beam_size=6)) == clean
 
 
 def test_beam_1_sums_the_paths_of_a_prefix_where_greedy_takes_the_best_path() -> None:
@@ -138,10 +137,10 @@ def test_beam_1_sums_the_paths_of_a_prefix_where_greedy_takes_the_best_path() ->
     log_posteriors = torch.tensor([[[0.4, 0.6, 0.0], [0.3, 0.3, 0.4]]]).log()
     lengths = torch.tensor([2])
     assert greedy_search(log_posteriors, lengths)[0].tokens == (1, 2)
-    [[narrow]] = beam_search(log_posteriors, lengths, beam_size=1)
+    [[narrow]] = beam_search(log_posteriors, lengths, BeamOptions(beam_size=1))
     assert narrow.tokens == (1,)
     assert math.exp(narrow.score) == pytest.approx(0.36)
-    [[wide, *_]] = beam_search(log_posteriors, lengths, beam_size=4)
+    [[wide, *_]] = beam_search(log_posteriors, lengths, BeamOptions(beam_size=4))
     assert wide.tokens == (1,)
     assert math.exp(wide.score) == pytest.approx(0.48)
 
@@ -152,7 +151,7 @@ def test_where_each_frame_is_nearly_certain_beam_1_is_greedy() -> None:
     log_posteriors = (0.99 * F.one_hot(paths, 5) + 0.01 / 4 * (1 - F.one_hot(paths, 5))).log()
     lengths = torch.full((50,), 20)
     greedy = greedy_search(log_posteriors, lengths)
-    beam = beam_search(log_posteriors, lengths, beam_size=1)
+    beam = beam_search(log_posteriors, lengths, BeamOptions(beam_size=1))
     assert [h.tokens for h in greedy] == [h.tokens for [h] in beam]
     assert [h.frames for h in greedy] == [h.frames for [h] in beam]
 
@@ -160,7 +159,9 @@ def test_where_each_frame_is_nearly_certain_beam_1_is_greedy() -> None:
 def test_frames_rise_and_lie_within_the_utterance() -> None:
     lengths = torch.tensor([30, 17])
     for hypotheses, length in zip(
-        beam_search(random_posteriors(9, 30, 5, batch=2), lengths, beam_size=10), lengths.tolist(), strict=True
+        beam_search(random_posteriors(9, 30, 5, batch=2), lengths, BeamOptions(beam_size=10)),
+        lengths.tolist(),
+        strict=True,
     ):
         for hypothesis in hypotheses:
             assert len(hypothesis.frames) == len(hypothesis.tokens)
@@ -172,7 +173,7 @@ def test_a_token_is_emitted_where_its_mass_comes_from_not_where_the_beam_first_t
     path = torch.zeros(40, dtype=torch.int64)
     path[30], path[35] = 1, 2
     log_posteriors = (0.998 * F.one_hot(path, 3) + 0.001 * (1 - F.one_hot(path, 3)))[None].log()
-    [[best, *_]] = beam_search(log_posteriors, torch.tensor([40]), beam_size=16)
+    [[best, *_]] = beam_search(log_posteriors, torch.tensor([40]), BeamOptions(beam_size=16))
     assert (best.tokens, best.frames) == ((1, 2), (30, 35))
 
 
@@ -181,8 +182,8 @@ def test_no_frames_leave_the_empty_sentence() -> None:
     [[hypothesis]] = beam_search(
         torch.zeros(1, 0, 4),
         torch.tensor([0]),
-        beam_size=5,
-        scorers=[WeightedScorer(TokenNgramScorer(lm, table), 0.5)],
+        BeamOptions(beam_size=5),
+        [WeightedScorer(TokenNgramScorer(lm, table), 0.5)],
     )
     assert (hypothesis.tokens, hypothesis.frames, hypothesis.acoustic_score) == ((), (), 0.0)
     expected = 0.5 * lm.log_prob([SENTENCE_START], SENTENCE_END)
@@ -192,23 +193,23 @@ def test_no_frames_leave_the_empty_sentence() -> None:
 def test_a_scorer_of_weight_0_changes_nothing() -> None:
     table, lm = random_lm(random.Random(0), 4, 2)
     log_posteriors, lengths = random_posteriors(4, 10, 4), torch.tensor([10])
-    without = beam_search(log_posteriors, lengths, beam_size=5)
+    without = beam_search(log_posteriors, lengths, BeamOptions(beam_size=5))
     scorers = [WeightedScorer(TokenNgramScorer(lm, table), 0.0)]
-    assert beam_search(log_posteriors, lengths, beam_size=5, scorers=scorers) == without
+    assert beam_search(log_posteriors, lengths, BeamOptions(beam_size=5), scorers) == without
 
 
 def test_lengths_and_beams_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ShapeError, match="do not lie between 0 and the 3 frames"):
-        beam_search(torch.zeros(1, 3, 4), torch.tensor([4]), beam_size=2)
-    with pytest.raises(ShapeError, match="at least one prefix, not 0"):
-        beam_search(torch.zeros(1, 3, 4), torch.tensor([3]), beam_size=0)
+        beam_search(torch.zeros(1, 3, 4), torch.tensor([4]), BeamOptions(beam_size=2))
+    with pytest.raises(ConfigError, match="beam_size=0: a beam keeps at least one prefix"):
+        beam_search(torch.zeros(1, 3, 4), torch.tensor([3]), BeamOptions(beam_size=0))
 
 
 def test_log_posteriors_that_are_not_numbers_are_an_error() -> None:
     log_posteriors = random_posteriors(4, 10, 4, batch=2)
     log_posteriors[1, 3] = float("nan")
     with pytest.raises(ModelError, match="utterance 1 of the batch"):
-        beam_search(log_posteriors, torch.tensor([10, 10]), beam_size=3)
+        beam_search(log_posteriors, torch.tensor([10, 10]), BeamOptions(beam_size=3))
 
 
 @pytest.mark.gpu
@@ -220,9 +221,8 @@ def test_the_gpu_gives_the_hypotheses_of_the_cpu() -> None:
         beam_search(
             log_posteriors.to(device),
             lengths.to(device),
-            beam_size=16,
-            scorers=[WeightedScorer(TokenNgramScorer(lm, table), 0.4)],
-            insertion_bonus=0.2,
+            BeamOptions(beam_size=16, insertion_bonus=0.2),
+            [WeightedScorer(TokenNgramScorer(lm, table), 0.4)],
         )
         for device in ("cpu", "cuda")
     ]

@@ -12,7 +12,7 @@ import torch
 from enumeration import LETTERS, agrees, enumerate_sequences, random_posteriors
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from asr.decoding.beam import beam_search
+from asr.decoding.beam import BeamOptions, beam_search
 from asr.decoding.hotwords import HotwordScorer
 from asr.decoding.ngram_scorer import TokenNgramScorer
 from asr.decoding.scorers import WeightedScorer
@@ -67,7 +67,7 @@ def test_how_often_the_search_waits_for_the_device_does_not_depend_on_the_number
                 patch.setattr(torch.Tensor, name, counted(name, waits))
             posteriors = random_posteriors(frames, frames, len(LETTERS), batch=3)
             lengths = torch.tensor([frames, frames - 1, 3])
-            beam_search(posteriors, lengths, beam_size=4, scorers=SCORERS, **options)
+            beam_search(posteriors, lengths, BeamOptions(beam_size=4, **options), SCORERS)
         return waits.of
 
     assert waits_of(7) == waits_of(40)
@@ -78,21 +78,21 @@ def test_how_often_the_search_waits_for_the_device_does_not_depend_on_the_number
 def test_no_utterances_have_no_hypotheses(options: dict[str, float]) -> None:
     for frames in (0, 5):
         nothing = torch.zeros(0, frames, len(LETTERS)), torch.zeros(0, dtype=torch.int64)
-        assert beam_search(*nothing, beam_size=3, scorers=SCORERS, **options) == []
+        assert beam_search(*nothing, BeamOptions(beam_size=3, **options), SCORERS) == []
 
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_utterances_without_frames_are_the_empty_sentence_whatever_their_neighbours(options: dict[str, float]) -> None:
     log_posteriors = random_posteriors(1, 9, len(LETTERS), batch=4)
-    found = beam_search(log_posteriors, torch.tensor([0, 9, 0, 4]), beam_size=5, scorers=SCORERS, **options)
-    [[empty]] = beam_search(log_posteriors[:1, :0], torch.tensor([0]), beam_size=5, scorers=SCORERS, **options)
+    found = beam_search(log_posteriors, torch.tensor([0, 9, 0, 4]), BeamOptions(beam_size=5, **options), SCORERS)
+    [[empty]] = beam_search(log_posteriors[:1, :0], torch.tensor([0]), BeamOptions(beam_size=5, **options), SCORERS)
     assert found[0] == found[2] == [empty]
     assert (empty.tokens, empty.acoustic_score) == ((), 0.0)
     assert len(found[1]) == len(found[3]) == 5
 
 
 def test_with_the_blank_as_only_token_there_is_one_sentence() -> None:
-    [[only]] = beam_search(torch.full((1, 3, 1), math.log(0.5)), torch.tensor([3]), beam_size=7)
+    [[only]] = beam_search(torch.full((1, 3, 1), math.log(0.5)), torch.tensor([3]), BeamOptions(beam_size=7))
     assert (only.tokens, only.score) == ((), pytest.approx(3 * math.log(0.5)))
 
 
@@ -101,7 +101,7 @@ def test_with_the_blank_as_only_token_there_is_one_sentence() -> None:
 def test_log_posteriors_of_any_width_are_summed_in_float64(dtype: torch.dtype, options: dict[str, float]) -> None:
     log_posteriors = random_posteriors(2, 5, 3).to(dtype)
     expected = enumerate_sequences(log_posteriors[0])
-    [hypotheses] = beam_search(log_posteriors, torch.tensor([5]), beam_size=len(expected) + 90, **options)
+    [hypotheses] = beam_search(log_posteriors, torch.tensor([5]), BeamOptions(beam_size=len(expected) + 90, **options))
     assert agrees(hypotheses, expected)
     for hypothesis in hypotheses:
         assert hypothesis.score == pytest.approx(expected[hypothesis.tokens], abs=1e-9)
@@ -110,6 +110,6 @@ def test_log_posteriors_of_any_width_are_summed_in_float64(dtype: torch.dtype, o
 def test_the_order_of_the_utterances_in_the_batch_changes_nothing() -> None:
     log_posteriors, lengths = random_posteriors(3, 12, len(LETTERS), batch=6), torch.tensor([3, 12, 0, 7, 12, 5])
     order = torch.tensor([4, 2, 0, 5, 1, 3])
-    in_order = beam_search(log_posteriors, lengths, beam_size=6, scorers=SCORERS)
-    shuffled = beam_search(log_posteriors[order], lengths[order], beam_size=6, scorers=SCORERS)
+    in_order = beam_search(log_posteriors, lengths, BeamOptions(beam_size=6), SCORERS)
+    shuffled = beam_search(log_posteriors[order], lengths[order], BeamOptions(beam_size=6), SCORERS)
     assert shuffled == [in_order[utterance] for utterance in order.tolist()]

@@ -10,10 +10,10 @@ import torch
 from enumeration import LETTERS, agrees, enumerate_sequences, random_posteriors, random_word_lm, word_score
 from torch import Tensor
 
-from asr.decoding.beam import beam_search
+from asr.decoding.beam import BeamOptions, beam_search
 from asr.decoding.scorers import WeightedScorer
 from asr.decoding.word_scorer import WordNgramScorer
-from asr.errors import ShapeError
+from asr.errors import ConfigError
 
 
 def mostly_blank(seed: int, batch: int, frames: int, tokens: int = 4) -> Tensor:
@@ -45,9 +45,8 @@ def test_a_skipped_frame_counts_as_if_blank_were_its_only_token(threshold: float
         [hypotheses] = beam_search(
             log_posteriors,
             torch.tensor([frames]),
-            beam_size=len(expected),
-            scorers=[WeightedScorer(scorer, 0.7)],
-            blank_skip=threshold,
+            BeamOptions(beam_size=len(expected), blank_skip=threshold),
+            [WeightedScorer(scorer, 0.7)],
         )
         assert agrees(hypotheses, expected), f"seed {seed}"
 
@@ -55,8 +54,8 @@ def test_a_skipped_frame_counts_as_if_blank_were_its_only_token(threshold: float
 def test_at_1_nothing_changes() -> None:
     log_posteriors, lengths = mostly_blank(3, 8, 30), torch.tensor([30, 0, 12, 1, 29, 30, 7, 18])
     log_posteriors[0, 4] = torch.tensor([0.0, -math.inf, -math.inf, -math.inf])
-    plain = beam_search(log_posteriors, lengths, beam_size=8)
-    assert beam_search(log_posteriors, lengths, beam_size=8, blank_skip=1.0) == plain
+    plain = beam_search(log_posteriors, lengths, BeamOptions(beam_size=8))
+    assert beam_search(log_posteriors, lengths, BeamOptions(beam_size=8, blank_skip=1.0)) == plain
 
 
 def test_what_is_lost_is_the_mass_of_the_other_tokens_in_the_skipped_frames() -> None:
@@ -65,7 +64,9 @@ def test_what_is_lost_is_the_mass_of_the_other_tokens_in_the_skipped_frames() ->
     exact = enumerate_sequences(log_posteriors[0])
     blank = log_posteriors[0, :, 0].exp()
     most_lost = 1.0 - float(blank[blank > threshold].prod())
-    [hypotheses] = beam_search(log_posteriors, torch.tensor([5]), beam_size=len(exact), blank_skip=threshold)
+    [hypotheses] = beam_search(
+        log_posteriors, torch.tensor([5]), BeamOptions(beam_size=len(exact), blank_skip=threshold)
+    )
     kept = {hypothesis.tokens: math.exp(hypothesis.score) for hypothesis in hypotheses}
     lost = {tokens: math.exp(score) - kept.get(tokens, 0.0) for tokens, score in exact.items()}
     assert min(lost.values()) >= -1e-9
@@ -78,10 +79,10 @@ def test_an_utterance_in_a_batch_gets_what_it_gets_alone_though_other_frames_are
     log_posteriors[5] = random_posteriors(1, 40, 4).squeeze(0)
     log_posteriors[4] = torch.tensor([0.999, 0.0004, 0.0003, 0.0003]).log()  # all of it is skipped
     log_posteriors[2, 5:] = float("nan")
-    together = beam_search(log_posteriors, lengths, beam_size=8, blank_skip=0.9)
+    together = beam_search(log_posteriors, lengths, BeamOptions(beam_size=8, blank_skip=0.9))
     for utterance, length in enumerate(lengths.tolist()):
         own = log_posteriors[utterance : utterance + 1, :length]
-        [alone] = beam_search(own, torch.tensor([length]), beam_size=8, blank_skip=0.9)
+        [alone] = beam_search(own, torch.tensor([length]), BeamOptions(beam_size=8, blank_skip=0.9))
         assert [(h.tokens, h.frames) for h in together[utterance]] == [(h.tokens, h.frames) for h in alone]
         assert [h.score for h in together[utterance]] == pytest.approx([h.score for h in alone], abs=1e-9)
 
@@ -89,11 +90,11 @@ def test_an_utterance_in_a_batch_gets_what_it_gets_alone_though_other_frames_are
 def test_equal_tokens_stay_apart_and_keep_their_own_frames() -> None:
     path = torch.tensor([0, 0, 2, 0, 0, 2, 0, 3, 0])
     log_posteriors = (12.0 * torch.nn.functional.one_hot(path, 4))[None].log_softmax(-1)
-    [[best, *_]] = beam_search(log_posteriors, torch.tensor([9]), beam_size=4, blank_skip=0.9)
+    [[best, *_]] = beam_search(log_posteriors, torch.tensor([9]), BeamOptions(beam_size=4, blank_skip=0.9))
     assert (best.tokens, best.frames) == ((2, 2, 3), (2, 5, 7))
 
 
 @pytest.mark.parametrize("threshold", [0.0, -1.0, 1.5])
 def test_a_threshold_that_is_no_posterior_is_refused(threshold: float) -> None:
-    with pytest.raises(ShapeError, match="blank_skip is a posterior"):
-        beam_search(mostly_blank(0, 1, 3), torch.tensor([3]), beam_size=2, blank_skip=threshold)
+    with pytest.raises(ConfigError, match=r"blank_skip=\S+: a posterior above 0, at most 1"):
+        beam_search(mostly_blank(0, 1, 3), torch.tensor([3]), BeamOptions(beam_size=2, blank_skip=threshold))

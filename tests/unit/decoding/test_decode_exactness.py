@@ -27,7 +27,7 @@ from enumeration import (
 )
 
 from asr.config import RnnLmSettings
-from asr.decoding.beam import beam_search
+from asr.decoding.beam import BeamOptions, beam_search
 from asr.decoding.hotwords import HotwordScorer
 from asr.decoding.ngram_scorer import TokenNgramScorer
 from asr.decoding.rnn_scorer import RnnScorer
@@ -125,9 +125,8 @@ def test_scores_and_order_are_those_of_enumeration(kind: str) -> None:
         found = beam_search(
             log_posteriors,
             lengths,
-            beam_size=len(sentences),
-            scorers=[kind.scorer for kind in kinds],
-            insertion_bonus=bonus,
+            BeamOptions(beam_size=len(sentences), insertion_bonus=bonus),
+            [kind.scorer for kind in kinds],
         )
         for hypotheses, frames, length in zip(found, log_posteriors, lengths.tolist(), strict=True):
             acoustic = enumerate_sequences(frames[:length])
@@ -160,11 +159,8 @@ def test_batches_of_1_8_and_64_give_the_same_hypotheses_with_all_scorers_at_once
             for hypotheses in beam_search(
                 log_posteriors[first : first + size, : int(lengths[first : first + size].max())],
                 lengths[first : first + size],
-                beam_size=8,
-                scorers=scorers,
-                insertion_bonus=0.3,
-                blank_skip=blank_skip,
-                token_floor=token_floor,
+                BeamOptions(beam_size=8, insertion_bonus=0.3, blank_skip=blank_skip, token_floor=token_floor),
+                scorers,
             )
         ]
 

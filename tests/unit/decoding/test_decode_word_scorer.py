@@ -10,7 +10,7 @@ import torch
 from enumeration import LETTERS, random_posteriors, word_score
 
 from asr.decoding import word_scorer as trie
-from asr.decoding.beam import beam_search
+from asr.decoding.beam import BeamOptions, beam_search
 from asr.decoding.hotwords import HotwordScorer
 from asr.decoding.ngram_scorer import backoff_table
 from asr.decoding.scorers import WeightedScorer
@@ -62,7 +62,7 @@ def test_a_closed_vocabulary_emits_no_word_outside(beam_size: int) -> None:
     log_posteriors[:, torch.arange(len(text)), text] += 5.0
     log_posteriors = log_posteriors.log_softmax(-1)
     for hypotheses in beam_search(
-        log_posteriors, torch.tensor([len(text)] * 16), beam_size=beam_size, scorers=[scorer]
+        log_posteriors, torch.tensor([len(text)] * 16), BeamOptions(beam_size=beam_size), [scorer]
     ):
         for hypothesis in hypotheses:
             assert set(ENGLISH.decode(hypothesis.tokens).split()) <= set(scorer.scorer.words)
@@ -76,7 +76,7 @@ def test_where_a_recording_ends_within_a_word_the_longest_finished_beginning_is_
     log_posteriors = (9.0 * torch.nn.functional.one_hot(tokens, len(ENGLISH)))[None].log_softmax(-1)
     scorers = [WeightedScorer(WordNgramScorer(LM, ENGLISH, [*LM_WORDS, "once"]), 0.5)]
     [hypotheses] = beam_search(
-        log_posteriors, torch.tensor([len(tokens)]), beam_size=1, scorers=scorers, insertion_bonus=0.2
+        log_posteriors, torch.tensor([len(tokens)]), BeamOptions(beam_size=1, insertion_bonus=0.2), scorers
     )
     [best] = hypotheses
     assert "".join(ENGLISH.symbols[token] for token in best.tokens) == expected
@@ -96,7 +96,7 @@ def test_a_hotword_that_the_lexicon_lacks_is_found_once_its_words_are_added() ->
 
     def best(*scorers: WeightedScorer) -> str:
         lengths = torch.tensor([log_posteriors.shape[1]])
-        [[hypothesis, *_]] = beam_search(log_posteriors, lengths, beam_size=50, scorers=scorers)
+        [[hypothesis, *_]] = beam_search(log_posteriors, lengths, BeamOptions(beam_size=50), scorers)
         return ENGLISH.decode(hypothesis.tokens)
 
     assert best(WeightedScorer(closed, 0.5), WeightedScorer(hotwords, 1.0)) != text
@@ -194,7 +194,7 @@ def test_the_gpu_gives_the_hypotheses_of_the_cpu_with_words_and_hotwords() -> No
             WeightedScorer(words.with_words(["ann"]), 0.4),
             WeightedScorer(HotwordScorer({"ann": 3.0}, ENGLISH), 1.0),
         ]
-        results.append(beam_search(log_posteriors.to(device), lengths.to(device), beam_size=16, scorers=scorers))
+        results.append(beam_search(log_posteriors.to(device), lengths.to(device), BeamOptions(beam_size=16), scorers))
     for on_cpu, on_gpu in zip(*results, strict=True):
         assert [h.tokens for h in on_cpu] == [h.tokens for h in on_gpu]
         assert [h.score for h in on_cpu] == pytest.approx([h.score for h in on_gpu], abs=1e-5)

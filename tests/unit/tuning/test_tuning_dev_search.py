@@ -10,7 +10,7 @@ import asr
 from asr.bundle.bundle import ModelBundle
 from asr.bundle.files import LANGUAGE_MODEL
 from asr.config import DecodeSettings
-from asr.decoding.beam import beam_search
+from asr.decoding.beam import BeamOptions, beam_search
 from asr.decoding.ngram_scorer import TokenNgramScorer
 from asr.decoding.scorers import WeightedScorer
 from asr.errors import ModelError
@@ -79,9 +79,8 @@ def test_the_errors_are_those_counted_another_way_over_each_utterance_alone(
                 ((best, *_),) = beam_search(
                     frames[None, :length],
                     length[None],
-                    beam_size=settings.beam_size,
-                    scorers=[WeightedScorer(scorer, settings.lm_weight)],
-                    insertion_bonus=settings.insertion_bonus,
+                    BeamOptions(beam_size=settings.beam_size, insertion_bonus=settings.insertion_bonus),
+                    [WeightedScorer(scorer, settings.lm_weight)],
                 )
                 errors += distance(reference.split(), tokens.decode(best.tokens).split())
         expected.append(errors)
