@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from asr.bundle.files import CARD, CONFIG, DECODE_RUN, ONNX_NETWORK, SCALE, SCORES, TOKENS, TRAINING, WEIGHTS
 from asr.config import Config
 from asr.errors import AsrError, ModelError
-from asr.files import printable, write_text
+from asr.files import printable, read_json, write_text
 from asr.settings_file import load_config
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class _Network:
 
 
 def _network(folder: Path, config: Config, exported: Exported | None) -> _Network:
-    table = json.loads((folder / TOKENS).read_text(encoding="utf-8"))
+    table = read_json(folder / TOKENS, ModelError, "the token table")
     with safe_open(folder / WEIGHTS, framework="numpy") as file:
         names = [name for name in file.keys() if not name.startswith(_MOMENTS)]  # noqa: SIM118
         tensors = {name: file.get_slice(name) for name in names if not name.endswith(SCALE)}
@@ -174,7 +174,7 @@ def _training_facts(folder: Path) -> TrainingFacts | None:
     """Return what the model was trained on, if that is known."""
     if not (folder / TRAINING).is_file():
         return None
-    return TrainingFacts(**json.loads((folder / TRAINING).read_text(encoding="utf-8")))
+    return TrainingFacts(**read_json(folder / TRAINING, ModelError, "what the model was trained on"))
 
 
 @dataclass(frozen=True)
@@ -192,9 +192,9 @@ class _Result:
 
 
 def _result(path: Path) -> _Result:
-    score: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    score: dict[str, Any] = read_json(path, ModelError, "the error rates", way_out="run `asr score` again")
     run_path = path.with_name(DECODE_RUN)
-    run: dict[str, Any] = json.loads(run_path.read_text(encoding="utf-8")) if run_path.is_file() else {}
+    run: dict[str, Any] = read_json(run_path, ModelError, "how it was decoded") if run_path.is_file() else {}
     return _Result(
         folder=path.parent.name,
         method=str(run.get("method", "")),

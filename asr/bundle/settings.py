@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from asr.bundle.files import CALIBRATION, CONFIG, DECODER
 from asr.config import Config, DecodeSettings
 from asr.errors import ModelError
-from asr.files import write_text
+from asr.files import read_json, read_text, write_text
 from asr.settings_file import load_config, save_config
 from asr.transcript.confidence import Calibration
 
@@ -55,8 +55,8 @@ def load_decode_settings(folder: Path) -> DecodeSettings:
     """
     path = folder / DECODER
     try:
-        return DecodeSettings.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+        return DecodeSettings.model_validate(yaml.safe_load(read_text(path, ModelError, "the decoder settings")))
+    except (yaml.YAMLError, ValidationError) as error:
         raise ModelError(f"{path}: cannot be used as decoder settings ({error})") from None
 
 
@@ -74,10 +74,10 @@ def load_calibration(folder: Path) -> Calibration:
     path = folder / CALIBRATION
     if not path.is_file():
         return Calibration()
+    content = read_json(path, ModelError, "the calibration", way_out="delete it or run `asr tune` again")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         calibration = Calibration(*(float(content[name]) for name in ("bias", "posterior", "acoustic")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ModelError(f"{path}: not a calibration ({error!r}); delete it or run `asr tune` again") from None
     if not all(map(math.isfinite, asdict(calibration).values())):
         raise ModelError(f"{path}: holds numbers that are not finite; delete it or run `asr tune` again")

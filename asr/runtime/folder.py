@@ -11,7 +11,7 @@ from pathlib import Path
 
 from asr.bundle.files import ONNX_DESCRIPTION
 from asr.errors import ModelError
-from asr.files import write_text
+from asr.files import read_json, write_text
 from asr.text.tokens import BLANK, BLANK_SYMBOL
 
 INPUT, OUTPUT = "waveform", "log_posteriors"  # of the network
@@ -46,18 +46,15 @@ class Description:
             ModelError: the folder is none that `asr export` wrote, or the file is damaged.
         """
         path = folder / ONNX_DESCRIPTION
+        way_out = "the runtime needs a folder that `asr export` wrote; export it again"
+        content = read_json(path, ModelError, "the model's description", way_out=way_out)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
             if content["format"] != _FORMAT:
                 raise ModelError(
                     f"{path}: format {content['format']!r} is not {_FORMAT}, which this version reads; export it again"
                 )
             loaded = cls(content["sample_rate_hz"], float(content["frame_shift_s"]), tuple(content["tokens"]))
-        except OSError as error:
-            raise ModelError(
-                f"{path}: cannot be read ({error.strerror}); the runtime needs a folder that `asr export` wrote"
-            ) from None
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise ModelError(f"{path}: not the description of an exported model ({error!r}); export it again") from None
         fault = loaded._fault()
         if fault:
