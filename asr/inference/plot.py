@@ -93,9 +93,9 @@ def plot(
         raise ConfigError(f"duration_s={duration_s:g}: must be more than 0 and at most {LONGEST_S:g}")
     decoder, features = None, FeatureSettings()
     if model is not None:
-        from asr.inference.recognizer import load
+        from asr.inference.decoder import Decoder
 
-        decoder = load(model).decoder
+        decoder = Decoder.load(model)
         features = decoder.bundle.config.features
     name = source_name(audio) or "the recording"
     samples = _part(audio, name, features.sample_rate_hz, start_s, duration_s)

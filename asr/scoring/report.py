@@ -230,15 +230,22 @@ def _rates(score: CorpusScore) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class _FrequentErrors:
-    """The most frequent errors of one kind, with the number of each; `others` counts the kinds that are not listed."""
+    """The most frequent errors of one kind.
+
+    Attributes:
+        name: e.g. "substitutions".
+        listed: the words of each (one, or the reference's and the hypothesis's), and how often it occurs.
+        total: number of errors of this kind.
+        others: how many different ones are not listed.
+    """
 
     name: str
-    listed: tuple[tuple[str, int], ...]
+    listed: tuple[tuple[tuple[str, ...], int], ...]
     total: int
     others: int
 
     @classmethod
-    def of(cls, name: str, counter: Mapping[str, int]) -> _FrequentErrors:
+    def of(cls, name: str, counter: Mapping[tuple[str, ...], int]) -> _FrequentErrors:
         listed = tuple(Counter(counter).most_common(LISTED_ERRORS))
         return cls(name, listed, sum(counter.values()), len(counter) - len(listed))
 
@@ -248,17 +255,16 @@ class _FrequentErrors:
 
 
 def _frequent_errors(confusions: Confusions) -> list[_FrequentErrors]:
-    pairs = {f"{reference} → {hypothesis}": n for (reference, hypothesis), n in confusions.substitutions.items()}
     return [
-        _FrequentErrors.of("substitutions", pairs),
-        _FrequentErrors.of("deletions", confusions.deletions),
-        _FrequentErrors.of("insertions", confusions.insertions),
+        _FrequentErrors.of("substitutions", dict(confusions.substitutions.items())),
+        _FrequentErrors.of("deletions", {(word,): count for word, count in confusions.deletions.items()}),
+        _FrequentErrors.of("insertions", {(word,): count for word, count in confusions.insertions.items()}),
     ]
 
 
 def _render_list(errors: _FrequentErrors) -> str:
     lines = [f"{errors.name.upper()}: {errors.total}"]
-    lines += [f"{count:6d}  {printable(what)}" for what, count in errors.listed]
+    lines += [f"{count:6d}  {printable(' → '.join(words))}" for words, count in errors.listed]
     if errors.others:
         lines.append(f"{errors.others_total:6d}  in {errors.others} other{'s' if errors.others > 1 else ''}")
     return "\n".join(lines)

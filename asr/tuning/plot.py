@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from asr.plotting import RED, save_figure, styled_figure
 from asr.tuning.weights import BEAM_SIZES, INSERTION_BONUS_STEP, LM_WEIGHT_STEP, WEIGHTS_BEAM_SIZE, Choice, Trial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.patches import Rectangle
+
+Colour: TypeAlias = tuple[float, float, float, float]  # red, green, blue, opacity: 0 to 1
 
 # The darkest colour is three times the best rate and everything above. Otherwise one very bad rate would take up the
 # colours, and good could not be told from better.
@@ -42,56 +46,65 @@ def draw_tuning(result: Choice, words: int, path: Path) -> None:
 
 def _draw_surface(axes: Axes, result: Choice, words: int) -> None:
     """Draw a cell for each trial. The cells of the finer grid are half as wide and high, and cover the coarse ones."""
-    from matplotlib import colormaps
-    from matplotlib.colors import Normalize
-    from matplotlib.patches import Rectangle
-
     trials = result.surface
-    rates = [100 * trial.errors / words for trial in trials]
-    lowest, highest = min(rates), max(rates)
-    told = min(highest, WORST_TOLD * lowest) if lowest > 0 else highest
-    colours, scale = colormaps[COLOURS], Normalize(lowest, told if told > lowest else lowest + 1, clip=True)
-
-    def cell(trial: Trial, size: int) -> Rectangle:
-        """Return a rectangle that is `size` steps wide and high, around the trial's weights."""
-        width, height = size * LM_WEIGHT_STEP, size * INSERTION_BONUS_STEP
-        return Rectangle((trial.lm_weight - width / 2, trial.insertion_bonus - height / 2), width, height)
-
     fine = [trial for trial in trials if not _is_coarse(trial)]
     near = {trial.lm_weight for trial in fine}, {trial.insertion_bonus for trial in fine}
-    coarse_cells = [(trial, 2) for trial in trials if _is_coarse(trial)]
-    fine_cells = [(trial, 1) for trial in trials if trial.lm_weight in near[0] and trial.insertion_bonus in near[1]]
-    laid_over = {trial for trial, _ in fine_cells}
-    for trial, size in (*coarse_cells, *fine_cells):
-        rate = 100 * trial.errors / words
-        colour = colours(float(scale(rate)))
-        patch = cell(trial, size)
-        patch.set(facecolor=colour, edgecolor="white", linewidth=0.5)
-        axes.add_patch(patch)
-        if size == 1 or trial not in laid_over:
-            light = 0.3 * colour[0] + 0.6 * colour[1] + 0.1 * colour[2]
-            axes.annotate(
-                _digits(rate),
-                trial[:2],
-                color="black" if light > 0.45 else "white",
-                fontsize=10 if size == 2 else 8,
-                ha="center",
-                va="center",
-            )
+    coarse = [trial for trial in trials if _is_coarse(trial)]
+    covering = [trial for trial in trials if trial.lm_weight in near[0] and trial.insertion_bonus in near[1]]
+    colour = _colouring([100 * trial.errors / words for trial in trials])
+    for trial, steps in [*((trial, 2) for trial in coarse), *((trial, 1) for trial in covering)]:
+        cell = _cell(trial, steps)
+        cell.set(facecolor=colour(100 * trial.errors / words), edgecolor="white", linewidth=0.5)
+        axes.add_patch(cell)
+    for trial in trials:
+        rate, small = 100 * trial.errors / words, trial in covering
+        axes.annotate(
+            _digits(rate),
+            trial[:2],
+            color=_readable_on(colour(rate)),
+            fontsize=8 if small else 10,
+            ha="center",
+            va="center",
+        )
     chosen = next(trial for trial in trials if trial[:2] == (result.best.lm_weight, result.best.insertion_bonus))
-    frame = cell(chosen, 1 if chosen in laid_over else 2)
+    frame = _cell(chosen, 1 if chosen in covering else 2)
     frame.set(fill=False, edgecolor=RED, linewidth=2.5)
     axes.add_patch(frame)
     axes.margins(0.01)
     axes.autoscale_view()
-    axes.set_xticks(sorted({trial.lm_weight for trial, _ in coarse_cells}))
-    axes.set_yticks(sorted({trial.insertion_bonus for trial, _ in coarse_cells}))
+    axes.set_xticks(sorted({trial.lm_weight for trial in coarse}))
+    axes.set_yticks(sorted({trial.insertion_bonus for trial in coarse}))
     axes.set_xlabel("LM weight")
     axes.set_ylabel("insertion bonus, natural log per token")
     others = [f"{name} {getattr(result.best, name):g}" for name in result.chosen[3:]]
     axes.set_title(", ".join([f"beam size {WEIGHTS_BEAM_SIZE}", *others]))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
+
+
+def _colouring(rates: Sequence[float]) -> Callable[[float], Colour]:
+    """Return what gives each rate its colour, from the lowest of these rates on."""
+    from matplotlib import colormaps
+    from matplotlib.colors import Normalize
+
+    lowest, highest = min(rates), max(rates)
+    darkest = min(highest, WORST_TOLD * lowest) if lowest > 0 else highest
+    scale = Normalize(lowest, darkest if darkest > lowest else lowest + 1, clip=True)
+    return lambda rate: colormaps[COLOURS](float(scale(rate)))
+
+
+def _readable_on(colour: Colour) -> str:
+    """Return the colour of text on a coloured cell."""
+    red, green, blue, _ = colour
+    return "black" if 0.3 * red + 0.6 * green + 0.1 * blue > 0.45 else "white"
+
+
+def _cell(trial: Trial, steps: int) -> Rectangle:
+    """Return a rectangle that is `steps` wide and high, around the trial's weights."""
+    from matplotlib.patches import Rectangle
+
+    width, height = steps * LM_WEIGHT_STEP, steps * INSERTION_BONUS_STEP
+    return Rectangle((trial.lm_weight - width / 2, trial.insertion_bonus - height / 2), width, height)
 
 
 def _draw_beams(axes: Axes, result: Choice, words: int) -> None:
