@@ -48,7 +48,7 @@ STDIN = "-"
 RECORDING_SUFFIXES: frozenset[str] = AUDIO_SUFFIXES | FFMPEG_SUFFIXES
 """Audio and video that `open_audio` reads; those of `FFMPEG_SUFFIXES` only where ffmpeg is installed."""
 BLOCK_S = 10.0  # of a block of a file
-LIVE_BLOCK_S = 0.1  # of a block of a pipe: how long is waited for it
+LIVE_BLOCK_S = 0.1  # of a block of a pipe; each is waited for
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO"
 """Where a recording is: a path, `-` for standard input, the bytes of a file, or a file open for reading bytes."""
@@ -115,7 +115,7 @@ def source_name(source: Source) -> str | None:
 
 @contextmanager
 def _as_file(source: Source) -> Iterator[tuple[Path, str]]:
-    """Yield the file to read and what messages call it."""
+    """Yield the file to read and its name in messages."""
     if isinstance(source, (str, os.PathLike)) and os.fspath(source) != STDIN:
         yield Path(source), os.fspath(source)
         return

@@ -1,6 +1,6 @@
-"""Audio and video that libsndfile does not know → samples, through a process of ffmpeg where that is installed.
+"""Audio and video that libsndfile does not know → samples, by a process of ffmpeg where it is installed.
 
-ffmpeg writes the first audio track, unaltered in rate and channels, as an AU stream: a header of six numbers, then
+ffmpeg writes the first audio track, with its own rate and channels, as an AU stream: a header of six numbers, then
 float samples in big-endian order. Source: https://pubs.opengroup.org/external/auformat.html
 """
 
@@ -20,21 +20,21 @@ from numpy.typing import NDArray
 
 from asr.errors import AudioError
 
-_AU_HEADER = struct.Struct(">4s5I")  # magic, where the samples begin, their bytes, encoding, rate, channels
+_AU_HEADER = struct.Struct(">4s5I")  # magic, place of the first sample, bytes of samples, encoding, rate, channels
 _AU_FLOAT = 6
 _DURATION = re.compile(r"Duration: (\d+):(\d+):(\d+(?:\.\d+)?)")
-# The first error says what is wrong; those that follow say what could not be done because of it.
+# The first error says what is wrong; the next ones are its consequences.
 _ERROR = re.compile(r"^(?:\[[^\]]* @ [^\]]*\] )*\[(?:error|fatal)\] (.+)$", re.MULTILINE)
-# With these ffmpeg counts as done what it could read.
+# With these messages ffmpeg ends as if it had read the whole file.
 _CUT_OFF = re.compile(r"File ended prematurely|partial file")
 
 
 class FfmpegStream:
-    """What a running ffmpeg tells of a file, and then its samples.
+    """What a running ffmpeg says about a file, and then its samples.
 
     Attributes:
         sample_rate_hz: of the first audio track.
-        channels: likewise.
+        channels: their number in that track.
         duration_s: of the longest track, as the file declares it; None if it does not.
     """
 
@@ -53,7 +53,7 @@ class FfmpegStream:
             raise AudioError(f"{name}: ffmpeg found no audio in it")
         magic, start, _, encoding, self.sample_rate_hz, self.channels = _AU_HEADER.unpack(header)
         if magic != b".snd" or encoding != _AU_FLOAT or self.sample_rate_hz == 0 or self.channels == 0:
-            raise AudioError(f"{name}: the ffmpeg on the PATH wrote something else than an AU stream")
+            raise AudioError(f"{name}: the ffmpeg on the PATH did not write an AU stream; install another one")
         self._samples.read(start - _AU_HEADER.size)
         declared = _DURATION.search(self._said())
         self.duration_s = None
@@ -92,19 +92,19 @@ def open_with_ffmpeg(program: str, path: Path, name: str) -> Iterator[FfmpegStre
     """Decode a file's first audio track; the process ends with the block.
 
     Args:
-        program: where ffmpeg is.
-        path: the file. Only files are opened, whatever addresses a playlist may hold.
-        name: what messages call it.
+        program: path of ffmpeg.
+        path: the file. ffmpeg opens files only, even if a playlist holds other addresses.
+        name: the file's name in messages.
 
     Raises:
-        AudioError: ffmpeg cannot decode the file; the message is its own.
+        AudioError: ffmpeg cannot decode the file. The message gives ffmpeg's reason.
     """
     command = [program, "-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+info", "-xerror"]
     command += ["-protocol_whitelist", "file", "-i", f"file:{path}", "-map", "0:a:0"]
-    # A track that begins after the picture does gets silence before it, so that times are those of the video.
+    # If the track begins after the picture, silence goes before it, so that times are those of the video.
     command += ["-af", "aresample=async=1:first_pts=0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
     with (
-        tempfile.TemporaryFile("a+b") as messages,  # appending: a reader's position is no matter to the writer
+        tempfile.TemporaryFile("a+b") as messages,  # appending: a reader's position does not move the writer's
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages) as process,
     ):
         try:

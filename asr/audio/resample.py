@@ -1,13 +1,7 @@
-"""From one sample rate to another, at once or block by block with the same result.
+"""Samples at one rate → samples at another, at once or block by block with the same result.
 
-`resample` and `StreamResampler` are the SoX resampler at its high quality setting (soxr_hq). `FourierResampler` needs
-numpy alone.
-
-A stretch of whole seconds becomes its spectrum, of which the bins that both rates have are kept; the inverse transform
-of another length then gives the samples at the other rate. Stretches overlap, since a transform takes its input to
-repeat itself, and what comes of the overlap is thrown away.
-
-Source: that of `FourierResampler` is overlap-save, Oppenheim & Schafer, "Discrete-Time Signal Processing", section 8.7.
+`resample` and `StreamResampler` use the SoX resampler at its high quality setting (soxr_hq). `FourierResampler` needs
+only numpy; `asr.runtime` uses it.
 """
 
 from __future__ import annotations
@@ -20,7 +14,7 @@ from numpy.typing import NDArray
 
 
 def resample(waveform: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
-    """Change the sample rate of the last axis of `(sample,)` or `(channel, sample)`; itself if the rates are equal."""
+    """Return `(sample,)` or `(channel, sample)` at another sample rate; the same array if the rates are equal."""
     if from_hz == to_hz:
         return waveform
     import soxr
@@ -33,7 +27,7 @@ def resample(waveform: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray
 
 
 class StreamResampler:
-    """Changes the rate of a recording `(sample,)` that arrives in blocks; together they are `resample` of the whole."""
+    """Changes the rate of a recording `(sample,)` that arrives in blocks. Together they are `resample` of the whole."""
 
     def __init__(self, from_hz: int, to_hz: int) -> None:
         """Begin a recording."""
@@ -46,7 +40,7 @@ class StreamResampler:
             self._stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
 
     def __call__(self, block: NDArray[np.float32], *, last: bool = False) -> NDArray[np.float32]:
-        """Return the samples that can be told by now: fewer than the block's at first, the rest with the `last`."""
+        """Return the samples that are known by now: fewer than the block's at first, the rest with the `last`."""
         if self._stream is None:
             return block
         result: NDArray[np.float32] = self._stream.resample_chunk(block, last)
@@ -57,19 +51,26 @@ class StreamResampler:
 
 
 def _length(samples: int, from_hz: int, to_hz: int) -> int:
-    """Return the samples after the change; soxr leaves the last one off where it would stand beyond the end."""
+    """Return the number of samples after the change. soxr leaves out the last one if it is beyond the end."""
     return math.ceil(samples * to_hz / from_hz)
 
 
-# Up to this share of the lower rate's band nothing changes, from there to its end the gain falls to 0: as in soxr_hq.
+# Up to this share of the lower rate's band nothing changes. From there to its end the gain falls to 0, as in soxr_hq.
 _PASSED = 0.913
 _STRETCH_S = 10
-# Whole seconds on either side of a stretch. The filter's response has decayed to nothing after a tenth of one.
+# Whole seconds on either side of a stretch. The filter's response has decayed to nothing after 0.1 s.
 _OVERLAP_S = 1
 
 
 class FourierResampler:
-    """Changes the rate of a recording `(sample,)` that arrives in blocks."""
+    """Changes the rate of a recording `(sample,)` that arrives in blocks, with numpy alone.
+
+    A stretch of whole seconds becomes its spectrum. The bins that both rates have are kept, and the inverse transform
+    of another length gives the samples at the other rate. A transform treats its input as if it repeated itself, so
+    stretches overlap, and the samples of the overlap are dropped.
+
+    Source: overlap-save, Oppenheim & Schafer, "Discrete-Time Signal Processing", section 8.7.
+    """
 
     def __init__(self, from_hz: int, to_hz: int) -> None:
         """Begin a recording."""
@@ -78,21 +79,21 @@ class FourierResampler:
         self._waiting = np.zeros(self._overlap, np.float32)
 
     def __call__(self, block: NDArray[np.float32], *, last: bool = False) -> NDArray[np.float32]:
-        """Return the samples that can be told by now: none for some seconds, the rest with the `last`."""
+        """Return the samples that are known by now: none for some seconds, the rest with the `last`."""
         from_hz, to_hz = self._rates_hz
         if from_hz == to_hz:
             return block
         self._waiting = np.concatenate([self._waiting, block])
-        told = [np.zeros(0, np.float32)]
+        known = [np.zeros(0, np.float32)]
         while len(self._waiting) >= self._stretch + 2 * self._overlap:
-            told.append(_middle(self._waiting[: self._stretch + 2 * self._overlap], from_hz, to_hz))
+            known.append(_middle(self._waiting[: self._stretch + 2 * self._overlap], from_hz, to_hz))
             self._waiting = self._waiting[self._stretch :]
         rest = len(self._waiting) - self._overlap
         if last and rest:
             seconds = math.ceil(rest / from_hz) + 2 * _OVERLAP_S
             padded = np.pad(self._waiting, (0, seconds * from_hz - len(self._waiting)))
-            told.append(_middle(padded, from_hz, to_hz)[: math.ceil(rest * to_hz / from_hz)])
-        return np.concatenate(told)
+            known.append(_middle(padded, from_hz, to_hz)[: math.ceil(rest * to_hz / from_hz)])
+        return np.concatenate(known)
 
 
 def _middle(waveform: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
@@ -110,4 +111,4 @@ class Resampler(Protocol):
     """Changes the rate of a recording that arrives in blocks."""
 
     def __call__(self, block: NDArray[np.float32], *, last: bool = False) -> NDArray[np.float32]:
-        """Return the samples that can be told by now."""
+        """Return the samples that are known by now; all that are left if the block is the `last`."""

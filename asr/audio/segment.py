@@ -1,7 +1,7 @@
 """Recordings that arrive in blocks → segments, cut where nobody speaks.
 
-`Segmenter` is the one rule for where an utterance ends. Files (`segments`), streams (`asr.inference.stream`) and the
-runtime without torch use it; the first and the last with `FILE_RULE`, streams with `STREAM_RULE`.
+`Segmenter` is the one rule for where an utterance ends. `segments` cuts files with it, for the recogniser and for the
+runtime without torch; `asr.inference.stream` cuts streams. Only the times differ: `FILE_RULE` and `STREAM_RULE`.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ class EndRule:
             )
 
 
-# The detector is some 0.06 s late at both ends of speech, so a quarter of a second is in truth kept on either side.
+# The detector is about 0.06 s late at both ends of speech, so a quarter of a second is in truth kept on either side.
 # Short recordings are cut by the same rule. Models are trained on utterances: AN4's model made almost twice as many
 # word errors with two utterances in one file, three times as many with six, and almost twice as many with three seconds
 # of silence before or after an utterance.
 FILE_RULE = EndRule(pause_s=0.6, longest_s=30.0, before_s=0.3, after_s=0.2)
-# Somebody waits for the words of a stream.
+# Somebody waits for the words of a stream, so it ends earlier.
 STREAM_RULE = EndRule(pause_s=0.5, longest_s=20.0, before_s=0.25, after_s=0.25)
 
 
@@ -172,9 +172,9 @@ def segments(
     Args:
         blocks: the recording, `(sample,)` each, mono.
         rate_hz: its sample rate.
-        segmentation: `vad` cuts in pauses and leaves out what no one says: long pauses, silence at the ends, and
-            everything if nobody speaks. `fixed` leaves nothing out and cuts at the quietest fifth of a second between
-            15 and 30 s. `none` keeps the recording whole.
+        segmentation: `vad` cuts in pauses. It leaves out long pauses, silence at the ends, and everything if nobody
+            speaks. `fixed` leaves nothing out and cuts at the quietest fifth of a second between 15 and 30 s. `none`
+            keeps the recording whole.
         detector: finds speech, for `vad`, nothing heard yet; by default that of the package silero-vad.
 
     Raises:
@@ -193,7 +193,7 @@ def _speech_segments(blocks: Iterable[Waveform], rate_hz: int, detector: Detecto
     segmenter = Segmenter(rate_hz, FILE_RULE, detector)
     end = np.zeros(0, np.float32)
     rest = iter(blocks)
-    head: list[Waveform] = []  # one segment longer than the longest: to know whether the recording is short
+    head: list[Waveform] = []  # as much as shows whether the recording is longer than a segment may be
     while sum(map(len, head)) <= FILE_RULE.longest_s * rate_hz:
         block = next(rest, None)
         if block is None:
@@ -208,9 +208,9 @@ def _speech_segments(blocks: Iterable[Waveform], rate_hz: int, detector: Detecto
 
 
 def _with_short_silence(whole: Waveform, only: Segment, rate_hz: int) -> Segment:
-    """Return a recording's only segment with the silence at either end of the recording, unless that is a pause.
+    """Return a recording's only segment, extended to the recording's ends where the silence there is no pause.
 
-    Nothing is cut off without need: the detector may come too late for a word.
+    The detector may come too late for a word, so nothing is cut off without need.
     """
     start, end = only.start, only.start + len(only.waveform)
     if start < (FILE_RULE.pause_s - FILE_RULE.before_s) * rate_hz:
@@ -252,7 +252,7 @@ class Counted:
 
 
 class _Tape:
-    """The samples of a recording from `start` on; what was cut off is forgotten."""
+    """The samples of a recording from `start` on; earlier ones are forgotten."""
 
     def __init__(self) -> None:
         self._samples = np.zeros(0, np.float32)
@@ -287,7 +287,7 @@ class _Tape:
 
 
 def _quietest(tape: _Tape, start: int, end: int, rate_hz: int) -> int:
-    """Return the sample in the middle of the stretch with the least energy between two samples of the tape."""
+    """Return the middle of the quietest fifth of a second between two samples of the tape."""
     step = int(_STEP_S * rate_hz)
     waveform = tape.part(start, end)
     energies = np.square(waveform[: len(waveform) // step * step], dtype=np.float64).reshape(-1, step).sum(1)
@@ -296,13 +296,13 @@ def _quietest(tape: _Tape, start: int, end: int, rate_hz: int) -> int:
     return start + int((np.argmin(sums) + width / 2) * step)
 
 
-# A detector of speech needs context and answers within 0.06 s, which is enough to cut a recording. Word times need the
-# first and the last sound of an utterance to a few hundredths of a second, which its loudness alone tells.
+# Speech is found in two ways because there are two tasks: the detector tells speech from noise, which cutting needs,
+# but it is late; loudness tells to 0.01 s where the sound of an utterance begins and ends, which word times need.
 _LOUDNESS_STEP_S = 0.01
-_LOUD_SHARE = 0.25  # of the way, in dB, from the quiet to the loud parts of an utterance
-_DEPTH_DB = 34  # by which the quiet parts lie below the loud ones at most, lest digital silence make background loud
-_BURST_S, _APART_S = 0.05, 0.1  # what is loud for less, and so far from all else, is a click
-_FADE_IN_S = 0.03  # speech begins softly, below what counts as loud
+_LOUD_SHARE = 0.25  # loud begins at this share of the way, in dB, from the quiet to the loud parts of an utterance
+_DEPTH_DB = 34  # the quiet parts count as at most this far below the loud ones, or digital silence makes noise loud
+_BURST_S, _APART_S = 0.05, 0.1  # a sound shorter than this, and this far from all others, is a click
+_FADE_IN_S = 0.03  # speech begins softly, below the loudness that counts as loud
 _LEAST_POWER = 1e-8  # -80 dB re full scale
 
 
@@ -314,7 +314,7 @@ class Extent(NamedTuple):
 
 
 def speech_extent(waveform: NDArray[np.floating], rate_hz: int) -> Extent:
-    """Return where in a waveform `(sample,)` the speech starts and ends, told by its loudness alone."""
+    """Return where in an utterance's waveform `(sample,)` the speech starts and ends, by its loudness alone."""
     step = round(_LOUDNESS_STEP_S * rate_hz)
     whole = Extent(0.0, len(waveform) / rate_hz)
     steps = len(waveform) // step

@@ -1,6 +1,6 @@
-"""Opening an audio file with libsndfile, with every way in which a file can be bad told apart and named.
+"""An audio file → its header, its samples, or an error that says what is wrong with it.
 
-Decoding is libsndfile's, through soundfile: wav, flac, ogg, opus, mp3, NIST sphere, aiff.
+libsndfile decodes, through soundfile: wav, flac, ogg, opus, mp3, NIST sphere, aiff.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 1_000_000
 # Programs that write to a pipe cannot go back to fill in the length, so they declare the largest possible one
 # (ffmpeg 0xFFFFFFFF, sox 0x7FFFF000 or so). Nothing is missing from such files.
 _STREAMING_BYTES = 0x7FFF0000
-# Floats are in [-1, 1], or in the range of integers of up to 32 bits if somebody forgot to divide by it. What lies far
-# beyond is damaged, and the power of its spectrum would overflow.
+# Floats are in [-1, 1], or in the range of integers of up to 32 bits if somebody forgot to divide by it. Samples far
+# beyond are damaged, and the power of their spectrum would overflow.
 LOUDEST = 1e10
 UNUSABLE = f"NaN or infinite or larger than {LOUDEST:g}"
-_MOST_VALUES = 4_000_000  # of a block's samples times channels, whatever the header says of either
+_MOST_VALUES = 4_000_000  # of a block, samples times channels, even if a damaged header declares millions of channels
 # An mp3's declared length counts encoder padding, which not every decoder returns: two MPEG frames of leeway.
 _MP3_LEEWAY_SAMPLES = 2 * 1152
 
 
 @contextmanager
 def open_sound(path: Path, name: str | None = None) -> Iterator[soundfile.SoundFile]:
-    """Open an audio file or refuse it with a reason; decoding errors inside the block get one as well.
+    """Open an audio file, or refuse it with a reason. Errors while it is decoded get a reason too.
 
     Args:
         path: the file.
-        name: what messages call it; by default its path.
+        name: the file's name in messages; by default its path.
 
     Raises:
-        UnknownFormatError: it is not in one of libsndfile's formats.
-        AudioError: it is missing, a folder, empty, damaged or shorter than its header declares.
+        UnknownFormatError: the file is not in one of libsndfile's formats.
+        AudioError: the file is missing, a folder, empty, damaged or shorter than its header declares.
     """
     name = name or str(path)
     if path.is_dir():
@@ -69,11 +69,11 @@ def open_sound(path: Path, name: str | None = None) -> Iterator[soundfile.SoundF
             f"ffmpeg -i {path.name} {path.stem}.wav (or .flac)"
         )
     try:
-        with path.open("rb") as raw:  # libsndfile would not say why it cannot open a file
+        with path.open("rb") as raw:  # libsndfile does not say why it cannot open a file
             header = raw.read(1024)
         if not header:
             raise AudioError(f"{name}: the file is empty (0 bytes)")
-        # Bytes, where names are bytes and need not be text.
+        # On most systems names are bytes, and need not be text.
         with soundfile.SoundFile(str(path) if os.name == "nt" else os.fsencode(path)) as file:
             reason = _truncation(file, header)
             if reason:
@@ -90,25 +90,26 @@ def open_sound(path: Path, name: str | None = None) -> Iterator[soundfile.SoundF
 
 
 def bounded(samples: int, channels: int) -> int:
-    """Return how many samples of so many channels to read at once, where `samples` are wanted: 1 at least."""
+    """Return how many samples to read at once: `samples`, or fewer if there are very many channels; at least 1."""
     return max(1, min(samples, _MOST_VALUES // channels))
 
 
 def read_blocks(file: soundfile.SoundFile, wanted: int, block_samples: int) -> Iterator[NDArray[np.float32]]:
-    """Yield the next `(sample, channel)` in blocks, `wanted` samples if there are so many; see `check_complete`.
+    """Yield the next `wanted` samples in blocks `(sample, channel)`; fewer if there are no more, see `check_complete`.
 
-    libsndfile wants memory for all that it is asked for, and what a damaged header declares may be more than there is.
+    libsndfile allocates memory for all samples it is asked for, and a damaged header may declare more than memory
+    holds.
     """
     step = bounded(block_samples, file.channels)
     while wanted > 0 and len(samples := file.read(min(step, wanted), dtype="float32", always_2d=True)):
         yield samples
-        if len(samples) < step:  # the end, or a hole, after which libsndfile would go on as if nothing were missing
+        if len(samples) < step:  # the end, or a hole, after which libsndfile goes on as if nothing were missing
             return
         wanted -= step
 
 
 def check_complete(name: str, file: soundfile.SoundFile, wanted: int, decoded: int) -> None:
-    """Refuse a file of which fewer samples could be decoded than it should hold.
+    """Refuse a file if fewer samples were decoded than it should hold.
 
     Raises:
         AudioError: the file is truncated or damaged.
@@ -122,7 +123,7 @@ def check_complete(name: str, file: soundfile.SoundFile, wanted: int, decoded: i
 
 
 def usable(samples: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which samples are numbers with which one can compute: not NaN, not infinite, and at most `LOUDEST`."""
+    """Return which samples can be computed with: not NaN, not infinite, and at most `LOUDEST`."""
     found: NDArray[np.bool_] = np.abs(samples) <= LOUDEST
     return found
 
@@ -131,7 +132,7 @@ def check_finite(name: str, samples: NDArray[np.float32]) -> None:
     """Refuse `(sample, channel)` with samples that are not `usable`.
 
     Raises:
-        AudioError: there are some.
+        AudioError: some are not.
     """
     good = usable(samples)
     if not good.all():
@@ -142,9 +143,9 @@ def check_finite(name: str, samples: NDArray[np.float32]) -> None:
 
 
 def _truncation(file: soundfile.SoundFile, header: bytes) -> str | None:
-    """Return how a file is shorter than its header says, or None.
+    """Return how a file is shorter than its header says; None if it is not.
 
-    libsndfile itself shortens such a file silently and only notes the difference in its log (`extra_info`).
+    libsndfile shortens such a file silently and only notes the difference in its log (`extra_info`).
     """
     log: str = file.extra_info
     match = re.search(r"^\s*(data|SSND) : (\d+) \(should be (\d+)\)", log, re.MULTILINE)
@@ -154,7 +155,7 @@ def _truncation(file: soundfile.SoundFile, header: bytes) -> str | None:
         declared = re.search(rb"^sample_count -i (\d+)", header, re.MULTILINE)
         if declared and file.frames < int(declared[1]):
             return f"{int(declared[1])} samples are declared, {file.frames} are there"
-    # A stream without an end mark is legal (recordings of broadcasts); one that stops within a page is not.
+    # A stream without an end mark is legal (recordings of broadcasts). One that stops within a page is damaged.
     if file.format == "OGG" and "Junk after the last page" in log:
         return "the stream breaks off within a page"
     return None
@@ -172,7 +173,7 @@ def _explained(name: str, message: str) -> AudioError:
     return AudioError(f"{name}: damaged or truncated ({text}); copy or convert the file again")
 
 
-# How far a request may run past a file's end: manifests round durations, mp3 decoders disagree about padding.
+# A request may go this far past a file's end: manifests round durations, and mp3 decoders disagree about padding.
 _OVERRUN_S = 0.025
 
 
@@ -186,7 +187,7 @@ class AudioInfo:
 
     @property
     def duration_s(self) -> float:
-        """Length of each channel."""
+        """Return the length of each channel."""
         return self.samples / self.sample_rate_hz
 
 
@@ -203,12 +204,12 @@ def audio_info(path: str | Path) -> AudioInfo:
 def audio_files(
     folder: Path, on_error: Callable[[OSError], None], suffixes: frozenset[str] = AUDIO_SUFFIXES
 ) -> Iterator[Path]:
-    """Yield the audio files of a folder and its sub-folders in the order of names; hidden ones are passed over.
+    """Yield the audio files of a folder and its sub-folders, in the order of names, without hidden ones.
 
     Args:
-        folder: where to search.
-        on_error: is told of each folder that cannot be read.
-        suffixes: what the names of audio files end in, in lower case.
+        folder: the folder to search.
+        on_error: is called with the error of each folder that cannot be read.
+        suffixes: endings of the names of audio files, in lower case.
     """
     for parent, folders, names in os.walk(folder, onerror=on_error):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -223,9 +224,9 @@ def read_audio(
     """Return the samples of an audio file, or of a part of it, and their rate in Hz.
 
     Args:
-        path: a file in one of the formats of `AUDIO_SUFFIXES`, any rate and number of channels.
-        start_s: where to begin.
-        duration_s: how much to read; None for everything to the end.
+        path: a file in one of the formats of `AUDIO_SUFFIXES`, with any rate and number of channels.
+        start_s: start of the part.
+        duration_s: length of the part; None reads to the end.
 
     Returns:
         `(channel, sample)` float32 within [-1, 1] for integer formats, and the sample rate in Hz.

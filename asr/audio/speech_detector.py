@@ -1,7 +1,7 @@
-"""Where somebody speaks: the network of Silero VAD, run block by block, in numpy.
+"""Recordings that arrive in blocks → the probability of speech in each window: the network of Silero VAD, in numpy.
 
-The package silero-vad ships its weights as safetensors; they are read here without importing it, since that would load
-TorchScript (a pickle) and set torch to one thread. Windows go through the convolutions together, not one by one.
+The package silero-vad ships its weights as safetensors. They are read without importing the package, because that would
+load TorchScript (a pickle) and set torch to one thread. Windows go through the convolutions together, not one by one.
 
 Source: Silero VAD 6, https://github.com/snakers4/silero-vad (MIT licence).
 """
@@ -22,16 +22,16 @@ from asr.audio.resample import Resampler, StreamResampler
 from asr.errors import DependencyError
 
 WINDOW_S = 0.032
-# Speech begins in a window whose probability reaches the first, and ends in one that falls below the second.
+# Speech begins in a window whose probability reaches the first number. It ends in one that falls below the second.
 _BEGINS, _ENDS = 0.5, 0.35
 RATE_HZ = 16000
 _WINDOW = 512
-_CONTEXT = 64  # samples of the window before that a window also hears
+_CONTEXT = 64  # samples before a window that it also hears
 _FFT = 256
 _UNITS = 128
-_AT_ONCE = 1000  # windows: memory does not grow with the block
+_AT_ONCE = 1000  # windows; so memory does not grow with the block
 
-# After the short-time spectrum's, which has a kernel of _FFT samples: their strides. Kernels are of 3, padded by 1.
+# Strides of the convolutions after the short-time spectrum. Their kernels have 3 frames and are padded by 1.
 _STRIDES = {"conv1": 1, "conv2": 2, "conv3": 2, "conv4": 1}
 
 Array: TypeAlias = NDArray[np.float32]
@@ -39,7 +39,7 @@ Weights: TypeAlias = Mapping[str, Array]
 
 
 class Detector(Protocol):
-    """Tells the probability of speech in each window of `WINDOW_S` of a recording that arrives in blocks."""
+    """Returns the probability of speech in each window of `WINDOW_S` of a recording that arrives in blocks."""
 
     def __call__(self, block: Array, *, last: bool = False) -> Array:
         """Return the probabilities of the windows that the block `(sample,)` completes."""
@@ -52,9 +52,9 @@ class SpeechDetector:
         """Begin a recording.
 
         Args:
-            rate_hz: of the blocks; the network itself works at `RATE_HZ`.
-            network: by default that which silero-vad ships.
-            resampler: from `rate_hz` to `RATE_HZ`, by default soxr's.
+            rate_hz: sample rate of the blocks; the network works at `RATE_HZ`.
+            network: by default the one that silero-vad ships.
+            resampler: from `rate_hz` to `RATE_HZ`; by default soxr's.
 
         Raises:
             DependencyError: silero-vad is missing, or its weights cannot be read.
@@ -69,11 +69,11 @@ class SpeechDetector:
 
         Args:
             block: the recording's next samples.
-            last: whether the recording ends with it; its last window is then filled up with zeros.
+            last: whether the recording ends with it. Its last window is then filled up with zeros.
 
         Returns:
-            `(window,)`; the recording's window i lasts from `i · WINDOW_S` to `(i + 1) · WINDOW_S`. They are told when
-            the resampler has told their samples.
+            `(window,)`. Window i of the recording lasts from `i · WINDOW_S` to `(i + 1) · WINDOW_S`. It comes once the
+            resampler has returned all its samples.
         """
         self._samples = np.concatenate([self._samples, self._resample(block, last=last)])
         if last:
@@ -99,13 +99,13 @@ class Network:
     """Short-time spectrum → four convolutions → LSTM → probability, for windows that follow each other."""
 
     def __init__(self, weights: Weights) -> None:
-        """Arrange the weights, whose names are those of the package.
+        """Arrange the weights, which have the names that the package gives them.
 
         Raises:
-            KeyError: one is missing.
-            ValueError: one has another shape.
+            KeyError: a weight is missing.
+            ValueError: a weight has another shape.
         """
-        # A sigmoid is half a hyperbolic tangent of half the argument, and half of 1: all gates take one tangent.
+        # sigmoid(x) = tanh(x / 2) / 2 + 1 / 2, so one call of tanh serves all gates.
         halves = np.repeat(np.array([0.5, 0.5, 1.0, 0.5], np.float32), _UNITS)
         self._spectrum = weights["stft_conv.weight"].reshape(-1, _FFT).T
         self._convolutions = [
@@ -115,7 +115,7 @@ class Network:
         self._bias = (weights["lstm_cell.bias_ih"] + weights["lstm_cell.bias_hh"]) * halves
         self._recurrent = np.ascontiguousarray(weights["lstm_cell.weight_hh"].T * halves)
         self._output = weights["final_conv.weight"].reshape(_UNITS), weights["final_conv.bias"]
-        # Weights of other shapes are found here, not in the middle of a recording.
+        # So that weights of other shapes are found here, and not in the middle of a recording.
         self(np.zeros((1, _CONTEXT + _WINDOW), np.float32), np.zeros((2, _UNITS), np.float32))
 
     def __call__(self, windows: Array, state: Array) -> tuple[Array, Array]:

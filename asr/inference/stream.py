@@ -36,15 +36,16 @@ from asr.audio.segment import EndRule, Segment, Segmenter
 from asr.decoding.greedy import greedy_search
 from asr.features.batching import collate
 from asr.inference.decoder import Decoder, Search
+from asr.transcript.transcript import shortened
 from asr.transcript.words import Word
 
 PIECE_S = 0.1
 AGAIN_S = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Partial:
-    """What has been understood of an utterance.
+    """What has been understood of an utterance so far, or finally.
 
     Attributes:
         text: its words so far, which may still change; all of them once it is final.
@@ -55,6 +56,11 @@ class Partial:
     text: str
     words: tuple[Word, ...]
     is_final: bool
+
+    def __repr__(self) -> str:
+        """Return the beginning of the text, and whether it is final."""
+        state = f"final, {len(self.words)} words" if self.is_final else "may change"
+        return f"<asr.Partial {shortened(self.text)!r}: {state}>"
 
 
 def stream_results(

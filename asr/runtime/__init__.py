@@ -1,9 +1,9 @@
-"""Transcribing without torch: numpy, onnxruntime and soundfile are all it takes.
+"""Audio → transcripts without torch; only numpy, onnxruntime and soundfile are needed.
 
     import asr.runtime
 
     recognizer = asr.runtime.load("exp/mine-onnx")  # a folder that `asr export` wrote
-    print(recognizer.transcribe("call.wav").text)
+    print(recognizer.transcribe("call.wav"))
 
 From the shell: `python -m asr.runtime exp/mine-onnx call.wav`.
 """

@@ -1,6 +1,7 @@
 """The description in an exported folder: all that the runtime has to know besides the network.
 
-`{"format": 1, "sample_rate_hz": …, "frame_shift_s": …, "tokens": […]}`; `asr/bundle/files.py` lists the other files.
+It is `{"format": 1, "sample_rate_hz": …, "frame_shift_s": …, "tokens": […]}`. `asr/bundle/files.py` lists the other
+files.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Description:
-    """What surrounds the network.
+    """What the runtime knows of a network.
 
     Attributes:
-        sample_rate_hz: of the audio that it takes.
-        frame_shift_s: time between its frames.
-        tokens: what each token adds to a text; token 0 is the blank.
+        sample_rate_hz: of the audio that the network takes.
+        frame_shift_s: time between its output frames.
+        tokens: the text of each token; token 0 is the blank.
     """
 
     sample_rate_hz: int
@@ -43,7 +44,7 @@ class Description:
         """Read `model.json`.
 
         Raises:
-            ModelError: the folder is none that `asr export` wrote, or the file is damaged.
+            ModelError: `asr export` did not write the folder, or the file is damaged.
         """
         path = folder / ONNX_DESCRIPTION
         way_out = "the runtime needs a folder that `asr export` wrote; export it again"

@@ -1,7 +1,7 @@
-"""An exported model: audio in, transcripts with word times and confidences out.
+"""Audio → transcripts with word times and confidences, by an exported model.
 
 The way of a recording: `open_audio` → `resampled` → `segments` → onnxruntime → `best_path` → `Decoded` → `Transcript`.
-It is that of `asr.Recognizer` with greedy search, and so are the results.
+Way and results are those of `asr.Recognizer` with greedy search.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ from asr.transcript.words import Decoded, Word
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-# The key under which ONNX names a file of weights. Read from bytes, such a file is looked for in the working directory.
+# ONNX names a file of weights under this key. If the network is read from bytes, that file is looked for in the working
+# directory.
 _ELSEWHERE = b"location"
 _MOST_THREADS = 256
 
@@ -51,16 +52,16 @@ def load(folder: str | os.PathLike[str], *, threads: int = 1) -> OnnxRecognizer:
 
     Args:
         folder: the exported model.
-        threads: to compute with. One recording of a usual network is too little to share out: on two cores, two threads
-            take no less time and twice the work. Larger ones may gain.
+        threads: number of threads that compute. More than one pays only for large networks: with a usual one, two
+            threads on two cores take as long as one and do twice the work.
 
     Raises:
-        ConfigError: there are less than 1 or more than 256 threads.
+        ConfigError: `threads` is below 1 or above 256.
         ModelError: a file of the folder is missing or damaged, or the network keeps data outside its file.
         DependencyError: onnxruntime is missing.
     """
     if not 1 <= threads <= _MOST_THREADS:
-        raise ConfigError(f"threads={threads}: from 1 to {_MOST_THREADS}")
+        raise ConfigError(f"threads={threads}: it is a number from 1 to {_MOST_THREADS}")
     description = Description.load(Path(folder))
     session = _session(Path(folder) / ONNX_NETWORK, len(description.tokens), threads)
     return OnnxRecognizer(session, description, _speech_network(Path(folder) / ONNX_SPEECH_DETECTOR))
@@ -70,7 +71,7 @@ class OnnxRecognizer:
     """A loaded export, ready to transcribe."""
 
     def __init__(self, session: InferenceSession, description: Description, speech_network: Network) -> None:
-        """Keep the networks and what surrounds them; `load` makes them of a folder."""
+        """Keep the networks and their description; `load` reads them from a folder."""
         self._session = session
         self._speech_network = speech_network
         self._tokens = _Texts(description.tokens)
@@ -84,7 +85,7 @@ class OnnxRecognizer:
         sample_rate_hz: int | None = None,
         segment: Segmentation = "vad",
     ) -> Transcript:
-        """Transcribe a file or a waveform, of any length in the same memory.
+        """Transcribe a file or a waveform of any length. Memory does not grow with it, unless `segment` is `none`.
 
         Args:
             audio: the path of an audio file, `-` for standard input, an open binary file or the bytes of one, or
@@ -124,7 +125,7 @@ class OnnxRecognizer:
 
 @dataclass(frozen=True)
 class _Texts(TokenTable):
-    """The texts of tokens of any kind; those of pieces are longer than a character and in an order of their own."""
+    """The texts of tokens of any kind. Those of pieces have several characters and an order of their own."""
 
     def __post_init__(self) -> None:
         pass
@@ -133,7 +134,7 @@ class _Texts(TokenTable):
 def best_path(log_posteriors: NDArray[np.float32]) -> tuple[Hypothesis, tuple[TokenSpan, ...]]:
     """Return the tokens of the most probable path, repeats collapsed and blanks dropped, and the frames of each.
 
-    Among the paths that spell these tokens it is the most probable as well, so the frames are those of an alignment.
+    Of the paths that spell these tokens it is also the most probable, so the frames are those of an alignment.
 
     Args:
         log_posteriors: `(frame, token)`, natural log.
@@ -172,7 +173,7 @@ def _session(path: Path, token_count: int, threads: int) -> InferenceSession:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # what goes wrong is told by the exception
+    options.log_severity_level = 4  # the exception says what is wrong
     try:
         network = path.read_bytes()
     except OSError as error:
@@ -183,7 +184,7 @@ def _session(path: Path, token_count: int, threads: int) -> InferenceSession:
         session = onnxruntime.InferenceSession(network, options, ["CPUExecutionProvider"], enable_fallback=0)
         inputs = [(value.name, value.type, len(value.shape)) for value in session.get_inputs()]
         outputs = [(value.name, len(value.shape), value.shape[-1]) for value in session.get_outputs()]
-    except Exception as error:  # onnxruntime's own have no base of their own
+    except Exception as error:  # onnxruntime's exceptions have no common base
         reason = str(error).partition("\n")[0]
         raise ModelError(
             f"{path}: damaged, or not what `asr export` wrote ({reason}); export the model again"

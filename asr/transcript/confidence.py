@@ -1,10 +1,13 @@
 """Confidences: how probable it is that a recognised word is right.
 
-Two facts are known of each word of the best hypothesis. Its *posterior* is the share of the probability of all
-hypotheses that the beam holds which falls to those with the same word at the same place: low where the search
-wavers between words. Its *acoustic* value is the mean log-posterior of its tokens: low where the audio fits no
-word well, which the hypotheses cannot tell since they all are wrong there. A logistic regression with three
-coefficients, fitted on dev, turns both into a probability.
+Two facts are known of each word of the best hypothesis:
+
+* Its *posterior*: of the probability of all hypotheses in the beam, the share of those that have the same word at the
+  same place. It is low where the search wavers between words.
+* Its *acoustic* value: the mean log-posterior of its tokens. It is low where the audio fits no word well. The posterior
+  cannot show that, because there all hypotheses are wrong.
+
+A logistic regression with three coefficients, fitted on dev, turns both into a probability.
 
 Sources: Wessel et al. 2001, "Confidence measures for large vocabulary continuous speech recognition" (posteriors);
 Platt 1999, "Probabilistic outputs for support vector machines" (the logistic map).
@@ -20,7 +23,7 @@ from difflib import SequenceMatcher
 import numpy as np
 from numpy.typing import NDArray
 
-# A beam holds few of all word sequences: that none of its hypotheses disputes a word says no more than this.
+# A beam holds few of all word sequences. So it proves no more than this if all its hypotheses agree on a word.
 _MOST_LOG_ODDS = 3.0
 _LEAST_ACOUSTIC = -20.0
 
@@ -42,7 +45,7 @@ class Evidence:
 class Calibration:
     """log-odds of being right = bias + posterior · log-odds of the posterior + acoustic · acoustic value.
 
-    The defaults are those of the AN4 recipe's dev set, for models that have none of their own.
+    The defaults fit the AN4 recipe's dev set. Models without a calibration of their own use them.
     """
 
     bias: float = 0.6
@@ -52,7 +55,7 @@ class Calibration:
     def confidence(self, evidence: Evidence) -> float:
         """Return the probability, 0 to 1, that the word is right.
 
-        Without competing hypotheses it is the geometric mean of the tokens' posteriors, which is not calibrated.
+        Without competing hypotheses it is the geometric mean of the tokens' posteriors. That is not calibrated.
         """
         if evidence.posterior is None:
             return math.exp(min(evidence.acoustic, 0.0))
@@ -61,7 +64,7 @@ class Calibration:
 
 
 def word_posteriors(hypotheses: Sequence[Sequence[str]], scores: Sequence[float]) -> list[float]:
-    """Return, for each word of the first hypothesis, the share of the probability that has it at its place.
+    """Return for each word of the first hypothesis the share of the probability with this word at this place.
 
     Args:
         hypotheses: the words of each, best first, at least one.

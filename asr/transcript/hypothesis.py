@@ -1,4 +1,4 @@
-"""What a search and an alignment return; no torch."""
+"""What a search and an alignment return: token sequences with scores, and the frames of each token."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class Hypothesis:
 
     Attributes:
         tokens: token ids, without blanks.
-        score: what hypotheses are ranked by: acoustic score + LM score + insertion bonuses.
+        score: ranks hypotheses: acoustic score + LM score + insertion bonuses.
         acoustic_score: log-probability of the tokens given the audio.
-        lm_score: the scorers' weighted log-probabilities, the sentence's end included; 0 without scorers.
+        lm_score: weighted log-probabilities of the scorers, the end of the sentence included; 0 without scorers.
         frames: for each token, the frame at which it is emitted; they never decrease.
     """
 

@@ -1,11 +1,11 @@
 """Words with times → subtitle cues that can be read: short, in two lines, broken where the speaker pauses.
 
-Every way to break the words into cues has a cost, and the cheapest is found by dynamic programming over the
-place of the next break, as TeX breaks paragraphs into lines. First come cues too short to read, then pauses
-that fall inside a cue, then how many and how uneven the cues are.
+Every way to break the words into cues has a cost. Dynamic programming over the place of the next break finds the
+cheapest one, as TeX breaks paragraphs into lines. Costs are compared in this order: cues too short to read, pauses
+within a cue, the number and unevenness of the cues.
 
-Source: Knuth & Plass 1981, "Breaking paragraphs into lines", for the method; the size and the longest time
-are those of Netflix's Timed Text Style Guide.
+Sources: Knuth & Plass 1981, "Breaking paragraphs into lines", for the method; Netflix's Timed Text Style Guide for the
+size and the longest time.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Cue:
 def break_into_cues(words: Sequence[Word]) -> list[Cue]:
     """Return the words as cues that do not overlap.
 
-    A cue has at most two lines of 42 characters and lasts 1 to 7 s; where a pause of more than 0.5 s can end
-    a cue, it does. Three things bend this: a single longer word exceeds the width; a single word of more than
-    7 s is cut off; and two lines' worth of words within a second, faster than anybody speaks, are shown only
-    as long as they last.
+    A cue has at most two lines of 42 characters and lasts 1 to 7 s. It ends at a pause of more than 0.5 s where that is
+    possible. There are three exceptions: a single word longer than a line exceeds the width; a single word of more than
+    7 s is shown for 7 s; and words that fill two lines within a second, faster than anybody speaks, are shown only as
+    long as they last.
 
     Args:
         words: in order of their starts.
@@ -80,7 +80,7 @@ def _possible_breaks(words: Sequence[Word], times_ms: list[tuple[int, int]], fir
 
 
 def _shown_ms(times_ms: list[tuple[int, int]], first: int, after: int) -> tuple[int, int]:
-    """Return the start and end of a cue: as long as its words, and 1 s at least if the next cue leaves it."""
+    """Return the start and end of a cue: as long as its words, and at least 1 s if the next cue leaves room."""
     start_ms = times_ms[first][0]
     end_ms = max(times_ms[after - 1][1], start_ms + SHORTEST_MS)
     if after < len(times_ms):
@@ -109,7 +109,7 @@ def _add(one: _Cost, other: _Cost) -> _Cost:
 
 
 def _lines(texts: list[str]) -> tuple[str, ...]:
-    """Set words that fit as one line if possible, else as two of about equal length."""
+    """Return words that fit as one line if possible, else as two of about equal length."""
     line = " ".join(texts)
     if len(line) <= LINE_CHARACTERS or len(texts) == 1:
         return (line,)

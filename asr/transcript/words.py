@@ -1,12 +1,13 @@
 """Tokens with frames → words with times and confidences.
 
-CTC says when a token is *recognised*, not how long it is spoken: its posterior peaks for a frame or two, with
-blanks around. A word's extent is therefore grown from its tokens' frames to the middle between its neighbours.
-Two corrections follow. Tokens are recognised a little after they begin, by `LATENESS_S`. And a bidirectional
-network, which knows the whole utterance, is free to emit its first tokens at once, before the speech has even
-begun; within `ONSET_S` of the speech's start the clock is stretched so that the first token falls on that start.
+CTC says when a token is *recognised*, not how long it is spoken: its posterior peaks for a frame or two, with blanks
+around it. So a word's extent grows from the frames of its tokens to the middle between its neighbours.
 
-The constants fit the quickstart's dev set, whose word times are known; `benchmarks/word_times.py` measures.
+Two corrections follow. A token is recognised `LATENESS_S` after it begins. And a bidirectional network knows the whole
+utterance, so it may emit its first tokens before the speech has begun. Within `ONSET_S` of the speech's start the clock
+is stretched, so that the first token falls on that start.
+
+The constants fit the quickstart's dev set, whose word times are known. `benchmarks/word_times.py` measures the errors.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from asr.transcript.hypothesis import Hypothesis, TokenSpan
 
 LATENESS_S = 0.07
 ONSET_S = 0.7
-GROWTH_S = 0.15  # of a word beyond its tokens, at most: what lies farther is a pause
+GROWTH_S = 0.15  # most by which a word grows beyond its tokens; the rest is a pause
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,12 @@ class Decoded:
         ]
 
     def evidence(self, tokens: TokenTable) -> list[Evidence]:
-        """Return what speaks for and against each word of the best hypothesis."""
+        """Return the evidence for each word of the best hypothesis."""
         return evidence_of(self.hypotheses, self.spans, tokens)
 
 
 def evidence_of(hypotheses: Sequence[Hypothesis], spans: Iterable[TokenSpan], tokens: TokenTable) -> list[Evidence]:
-    """Return what speaks for and against each word of the first hypothesis, of which `spans` is the alignment."""
+    """Return the evidence for each word of the first hypothesis; `spans` is its alignment."""
     acoustic = [acoustic_value(word) for word in by_word(spans, tokens)]
     if len(hypotheses) == 1:
         return [Evidence(None, value) for value in acoustic]
@@ -74,7 +75,7 @@ def evidence_of(hypotheses: Sequence[Hypothesis], spans: Iterable[TokenSpan], to
 
 
 def by_word(spans: Iterable[TokenSpan], tokens: TokenTable) -> list[list[TokenSpan]]:
-    """Return the spans of each word; a token that is a space alone belongs to none."""
+    """Return the spans of each word. A token that is a space alone belongs to no word."""
     words: list[list[TokenSpan]] = [[]]
     for span in spans:
         text = tokens.texts[span.token]
@@ -102,7 +103,7 @@ def word_extents(words: Sequence[Sequence[TokenSpan]], frame_shift_s: float, spe
         return []
 
     def spoken_s(frame: float) -> float:
-        """Return when that was spoken which is recognised at a frame."""
+        """Return when the sound was spoken that is recognised at a frame."""
         emitted_s = frame * frame_shift_s
         if first_s - LATENESS_S >= speech.start_s or emitted_s >= onset_end_s:
             return max(emitted_s - LATENESS_S, 0.0)
@@ -127,7 +128,7 @@ def word_extents(words: Sequence[Sequence[TokenSpan]], frame_shift_s: float, spe
     return [Extent(start_s, max(start_s, end_s)) for (_, start_s), (end_s, _) in pairwise(edges)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Word:
     """One word of a transcript.
 
@@ -142,3 +143,7 @@ class Word:
     start_s: float
     end_s: float
     confidence: float
+
+    def __repr__(self) -> str:
+        """Return word, times and confidence, short."""
+        return f"<asr.Word {self.text!r} {self.start_s:.2f}-{self.end_s:.2f} s, confidence {self.confidence:.2f}>"

@@ -15,7 +15,7 @@ from asr.errors import AudioError, ConfigError
 from asr.features.batching import collate
 from asr.inference.decoder import Decoder, Search
 from asr.inference.recognizer import Recognizer
-from asr.inference.stream import AGAIN_S, CarriedState, HeardAgain, hearing_of, stream_results
+from asr.inference.stream import AGAIN_S, CarriedState, HeardAgain, Partial, hearing_of, stream_results
 from asr.model.acoustic import AcousticModel
 from asr.text.tokens import BLANK_SYMBOL, TokenTable
 from tests.conftest import LoudnessDetector, voice_like
@@ -252,14 +252,14 @@ def results_and_scores(it: Recognizer, blocks, rate_hz: int):
 
 @pytest.mark.usefixtures("loud_is_speech")
 @pytest.mark.parametrize("bidirectional", [True, False])
-@pytest.mark.parametrize(("rate_hz", "channels"), [(16000, 1), (44100, 1), (11025, 9)])
-def test_no_digit_of_a_result_depends_on_how_the_audio_was_cut(bidirectional, rate_hz, channels) -> None:
+@pytest.mark.parametrize(("rate_hz", "channels", "count"), [(16000, 1, 20), (44100, 1, 20), (11025, 9, 5)])
+def test_no_digit_of_a_result_depends_on_how_the_audio_was_cut(bidirectional, rate_hz, channels, count) -> None:
     it = RECOGNIZER if bidirectional else ONE_WAY
     waveform = speech(rate_hz, channels=channels) * np.float32(channels**0.5)
     expected = results_and_scores(it, [waveform], rate_hz)
     assert sum(result.is_final for result in expected[0]) == 5
     head, rest = np.split(waveform, [100], axis=1)  # the first block tells the number of channels
-    for blocks in cuttings(rest, rate_hz, 20):
+    for blocks in cuttings(rest, rate_hz, count):
         assert results_and_scores(it, [head, *blocks], rate_hz) == expected
 
 
@@ -345,3 +345,8 @@ def test_a_pause_or_length_that_no_utterance_can_have_is_refused_at_once(value) 
     for name in ("end_silence_s", "longest_s"):
         with pytest.raises(ConfigError, match=f"utterance is {value!r} s"):
             RECOGNIZER.stream([], sample_rate_hz=16000, **{name: value})
+
+
+def test_a_partial_result_shows_whether_it_is_final() -> None:
+    assert repr(Partial("zwei", (), False)) == "<asr.Partial 'zwei': may change>"
+    assert repr(Partial("ab " * 1000, (), True)) == f"<asr.Partial 'ab{' ab' * 12}…': final, 0 words>"

@@ -122,3 +122,17 @@ def test_every_format_is_what_the_method_of_its_name_returns():
         "ctm": TRANSCRIPT.to_ctm(),
         "TextGrid": TRANSCRIPT.to_textgrid(),
     }
+
+
+def test_a_transcript_prints_its_text_and_shows_itself_in_one_short_line(capsys):
+    print(TRANSCRIPT)
+    assert capsys.readouterr().out == "zwei Brötchen\n"
+    assert repr(TRANSCRIPT) == (
+        "<asr.Transcript 'zwei Brötchen': 2 words, 1.50 s, confidence 0.50, path='ton/[a].wav'>"
+    )
+    assert repr(EMPTY) == "<asr.Transcript '': 0 words, 2.00 s, confidence 0.00>"
+    assert repr(TRANSCRIPT.words[0]) == "<asr.Word 'zwei' 0.12-0.40 s, confidence 0.90>"
+    long = Transcript("word " * 1000, (), 900.0, 0.5, channel=1)
+    assert len(repr(long)) < 120
+    assert "word word" in repr(long)
+    assert repr(long).endswith("channel=1>")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lhotse import SupervisionSegment, SupervisionSet
 from praatio import textgrid
 
-from asr.transcript.transcript import Transcript, to_vtt
+from asr.transcript.transcript import Transcript
 from asr.transcript.words import Word
 
 TRANSCRIPT = Transcript(
@@ -60,7 +60,7 @@ def test_webvtt_is_read_back_and_markup_in_words_is_none() -> None:
 
 @given(spoken())
 def test_webvtt_has_the_cues_of_subrip(transcript: Transcript) -> None:
-    ours = pysubs2.SSAFile.from_string(to_vtt(transcript), format_="vtt")
+    ours = pysubs2.SSAFile.from_string(transcript.to_vtt(), format_="vtt")
     subrip = pysubs2.SSAFile.from_string(transcript.to_srt(), format_="srt")
     assert [(cue.start, cue.end) for cue in ours] == [(cue.start, cue.end) for cue in subrip]
 
