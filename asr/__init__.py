@@ -34,8 +34,10 @@ if TYPE_CHECKING:
         LanguageModelError,
         ManifestError,
         ModelError,
+        RecipeError,
         ScoringError,
         ShapeError,
+        StageError,
         TokenError,
         TrainingError,
         UnknownFormatError,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from asr.scoring.intervals import PairedComparison
     from asr.scoring.report import Scored, compare, score
     from asr.settings_file import load_config
+    from asr.stages import RecipeRun, run_recipe
     from asr.transcript.transcript import Transcript
     from asr.transcript.words import Word
     from asr.tuning.tune import TuneReport, tune
@@ -81,11 +84,14 @@ __all__ = [
     "Partial",
     "Plotted",
     "Prepared",
+    "RecipeError",
+    "RecipeRun",
     "Recognizer",
     "Scored",
     "ScoringError",
     "ShapeError",
     "SplitRule",
+    "StageError",
     "TokenError",
     "TrainingError",
     "TranscribeReport",
@@ -109,6 +115,7 @@ __all__ = [
     "pack",
     "plot",
     "prepare",
+    "run_recipe",
     "score",
     "transcribe_files",
     "tune",
@@ -134,8 +141,10 @@ _HOMES = {
         "LanguageModelError",
         "ManifestError",
         "ModelError",
+        "RecipeError",
         "ScoringError",
         "ShapeError",
+        "StageError",
         "TokenError",
         "TrainingError",
         "UnknownFormatError",
@@ -151,6 +160,7 @@ _HOMES = {
     "asr.scoring.intervals": ("PairedComparison",),
     "asr.scoring.report": ("Scored", "compare", "score"),
     "asr.settings_file": ("load_config",),
+    "asr.stages": ("RecipeRun", "run_recipe"),
     "asr.transcript.transcript": ("Transcript",),
     "asr.transcript.words": ("Word",),
     "asr.tuning.tune": ("TuneReport", "tune"),

@@ -15,6 +15,8 @@ Every error names the file, the value and the way out. `except asr.AsrError` cat
 | `ShapeError` | arrays that do not fit each other, or a text that is too long for its audio |
 | `TrainingError` | a training run, which cannot begin or continue |
 | `ScoringError` | references and hypotheses that do not belong together |
+| `RecipeError` | a recipe or stage that does not exist, or options that contradict each other |
+| `StageError` | a command of a recipe's stage, which failed |
 | `DeviceError` | a device that this machine does not have |
 | `DependencyError` | a package that is not installed, or does not load |
 """
@@ -104,6 +106,19 @@ class DeviceError(AsrError):
 
 class ScoringError(AsrError):
     """References and hypotheses cannot be compared: missing utterances, malformed lines."""
+
+
+class RecipeError(AsrError):
+    """A recipe cannot be run as asked: there is no such recipe or stage, or the options contradict each other."""
+
+
+class StageError(AsrError):
+    """A command of a recipe's stage failed; `status` is its exit status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        """Say what failed, and with which status."""
+        super().__init__(message)
+        self.status = status
 
 
 class DependencyError(AsrError):

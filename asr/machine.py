@@ -1,16 +1,21 @@
-"""What this machine offers: processor cores, a GPU, helper processes, torchaudio's extension."""
+"""What this machine offers: processor cores, a GPU, processes, torchaudio's extension."""
 
 from __future__ import annotations
 
+import codecs
 import multiprocessing
 import os
+import re
+import signal
+import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from types import ModuleType
+from pathlib import Path
+from types import FrameType, ModuleType, TracebackType
 from typing import Literal, TypeAlias
 
-from asr.errors import DependencyError, DeviceError
+from asr.errors import DependencyError, DeviceError, ExitStatus
 
 # Shows how far long work is: `with progress("decode", total) as advance: advance(1)`. Commands draw a bar.
 Progress: TypeAlias = Callable[[str, float], AbstractContextManager[Callable[[float], object]]]
@@ -89,3 +94,121 @@ def torchaudio_functional() -> ModuleType:
         ) from error
     functional: ModuleType = torchaudio.functional
     return functional
+
+
+class LoggedCommands:
+    """Runs commands, shows what they print while they print it, and writes it to a log.
+
+    The log has no colours. Of a line that a progress bar draws many times over, it keeps what was seen last.
+    """
+
+    _CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+    _LINE_ABOVE = "\x1b[1A"  # what rich sends to remove a finished bar
+    _MOST_CHARACTERS = 1 << 16
+
+    def __init__(
+        self, log: Path, show: Callable[[str], object], *, append: bool = False, terminal: bool = False
+    ) -> None:
+        """Write to `log` and call `show` with each piece of text.
+
+        Args:
+            log: the log file.
+            show: called with what is printed, piece by piece.
+            append: keep what the log holds already.
+            terminal: whether `show` shows on a terminal, so that commands draw colours and progress bars.
+        """
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._file = log.open("ab" if append else "wb", buffering=0)
+        self._show = show
+        self._environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+        if terminal:
+            self._environment["FORCE_COLOR"] = "1"
+        self._line = ""
+        self._last_line_at = self._file.tell()
+
+    def __enter__(self) -> LoggedCommands:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._line:
+            self.log("\n")
+        self._file.close()
+
+    def run(self, command: Sequence[str]) -> int:
+        """Run a command to its end and return its exit status; 128 + N if signal N ended it.
+
+        While it runs, SIGTERM is passed on to it. Ctrl-C reaches it from the terminal. This process outlives both, so
+        that it can see how the command ended, and then does what the signal asks for, unless the status is `STOPPED`.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed, and the command did not end with `STOPPED`.
+        """
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        with (
+            subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=self._environment
+            ) as process,
+            _Signals(process) as signals,
+        ):
+            assert process.stdout is not None
+            try:
+                while block := os.read(process.stdout.fileno(), 1 << 16):
+                    self.print(decoder.decode(block))
+            except BaseException:  # of `show`: nobody would read what the command prints
+                process.terminate()
+                raise
+            status = process.wait()
+        if signals.received and status != ExitStatus.STOPPED:
+            signal.raise_signal(signals.received)
+        return status if status >= 0 else 128 - status
+
+    def print(self, text: str) -> None:
+        """Show text and log it."""
+        self._show(text)
+        self.log(text)
+
+    def log(self, text: str) -> None:
+        """Log text without showing it."""
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            if self._LINE_ABOVE in line:
+                self._file.truncate(self._last_line_at)
+                self._file.seek(self._last_line_at)
+            self._last_line_at = self._file.tell()
+            seen = self._CONTROL.sub("", line.rstrip("\r").rpartition("\r")[2])
+            if seen or not line:
+                self._file.write(f"{seen}\n".encode())
+        if len(self._line) > self._MOST_CHARACTERS:
+            self._line = self._line[self._line.rfind("\r") + 1 :]
+
+
+class _Signals:
+    """While entered: SIGTERM is passed on to a process, and neither it nor SIGINT does anything else here.
+
+    Python lets only the main thread receive signals. In another thread this does nothing.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.received = 0
+        self._process = process
+        self._previous: dict[int, signal._HANDLER] = {}
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) != signal.SIG_IGN:  # as in a shell's background job
+                    self._previous[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        if number == signal.SIGTERM:
+            self._process.send_signal(signal.SIGTERM)

@@ -20,22 +20,22 @@ from asr.cli import (
     import_,
     lm,
     plot,
-    prepare,
+    recipe,
     score,
     settings,
-    shar,
     train,
     transcribe,
     tune,
 )
-from asr.errors import AsrError, ExitStatus, explained
+from asr.errors import AsrError, ExitStatus, StageError, explained
 from asr.files import printable, use_utf8
 
 # In the order of a user's work, which the help keeps.
 COMMANDS: dict[str, tuple[Callable[..., None] | typer.Typer, str]] = {
-    "prepare": (prepare.prepare, "Make the manifests of a known corpus."),
+    "run": (recipe.run, "Run a recipe end to end: from a corpus to a scored model."),
+    "prepare": (recipe.prepare, "Make the manifests of a known corpus."),
     "import": (import_.app, "Make the manifests of your own data."),
-    "shar": (shar.shar, "Pack a data folder into a few big files, for large corpora."),
+    "shar": (check.shar, "Pack a data folder into a few big files, for large corpora."),
     "check": (check.check, "Look through a data folder and name unfit utterances."),
     "settings": (settings.settings, "Print every setting and what it means."),
     "train": (train.train, "Train an acoustic model."),
@@ -67,7 +67,7 @@ class _Commands(TyperGroup):
             if ctx.params["debug"] or isinstance(error, BrokenPipeError):
                 raise
             _print_error(explained(error))
-            raise typer.Exit(ExitStatus.FAILED) from None
+            raise typer.Exit(error.status if isinstance(error, StageError) else ExitStatus.FAILED) from None
 
 
 app = typer.Typer(

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
 from asr.audio.blocks import mix_down
 from asr.audio.resample import resample
 from asr.audio.sound_file import UNUSABLE, read_audio, usable
+from asr.corpus.manifest import cut_text, read_manifest
 from asr.errors import AudioError, UtteranceAudioError
+from asr.files import atomic_path
 
 # Kinds of lhotse's sources that hold audio. The others are shell commands and addresses.
 _SOURCES = ("file", "memory", "shar")
@@ -80,3 +83,24 @@ def _channels(cut: Any, path: Path, channels_in_file: int) -> list[int]:
     if len(rows) != len(wanted) or max(rows) >= channels_in_file:
         raise AudioError(f"{path}: the cut is of channels {wanted}, but the file has {channels_in_file} channels")
     return rows
+
+
+def example_file(manifest: Path, spare: Path) -> tuple[Path, str]:
+    """Return an audio file that holds one utterance of a manifest, and its transcript.
+
+    That is the first file that holds no more than one. If all utterances are parts of files, or packed in a Shar
+    folder, the first utterance is written to `spare`, as FLAC.
+
+    Raises:
+        ManifestError: the manifest is missing or malformed.
+        UtteranceAudioError: the first utterance cannot be read.
+    """
+    cuts = read_manifest(manifest)
+    for cut in cuts:
+        path = _plain_file(cut)
+        if path is not None and cut.start == 0 and cut.duration > 0.99 * cut.recording.duration:
+            return path, cut_text(cut)
+    first = next(iter(cuts))
+    with atomic_path(spare) as temporary:
+        soundfile.write(temporary, load_cut(first), first.sampling_rate, format="FLAC")
+    return spare, cut_text(first)

@@ -1,0 +1,166 @@
+"""`asr run` and `asr prepare`: a recipe → a scored model, or only manifests. `./run.sh` calls `asr run`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from asr.stages import Event
+
+
+def run(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RECIPE|KEY=VALUE", help="A recipe, by default quickstart, and settings."),
+    ] = None,
+    corpus_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The published corpus. Default: $ASR_CORPORA/RECIPE.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The manifests. Default: data/RECIPE. custom needs it.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The model folder. Default: exp/RECIPE.")] = None,
+    home: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", show_default=False, help="Folder that holds data/ and exp/. Default: the working directory."
+        ),
+    ] = Path("."),
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings file. Default: conf/RECIPE.yaml, or conf/custom.yaml.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. model.hidden_size=320; repeatable."),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=0, max=2**31 - 1, help="Seed of training. The model folder becomes exp/RECIPE-seedN."
+        ),
+    ] = None,
+    stage: Annotated[str, typer.Option(metavar="STAGE", help="Start at this stage, by number or name.")] = "install",
+    stop_stage: Annotated[
+        str, typer.Option(metavar="STAGE", help="Stop after this stage, by number or name.")
+    ] = "transcribe",
+) -> None:
+    """Run a recipe end to end: from a corpus to a scored model.
+
+    \b
+    ./run.sh                          the quickstart recipe, on synthetic speech
+    ./run.sh RECIPE [KEY=VALUE]...    any recipe: an4, custom, quickstart, yesno
+    ./run.sh test [ARGUMENTS]         run the tests; arguments go to pytest
+
+    ./run.sh installs the package into .venv first, and then is the same as `asr run`. KEY=VALUE, or --set KEY=VALUE,
+    are settings that override the settings file, e.g. model.hidden_size=320. `asr settings` explains them all.
+
+    \b
+    Stages
+      0 install      make .venv and install the package into it (only ./run.sh)
+      1 prepare      corpus → manifests  (custom: check the manifests)
+      2 train        manifests → acoustic model
+      3 lm           training text → n-gram language model
+      4 tune         choose the settings of the beam search on dev
+      5 decode       recognise test, greedily and by beam search
+      6 score        word error rates
+      7 transcribe   one recording of test
+
+    A stage whose output exists is not repeated, unless its data, its settings or an earlier stage changed. Stages 6 and
+    7 only show results and always run. To repeat one of stages 3 to 5, remove OUT/.done-N. To train anew, name another
+    --out. A model of other settings or data is moved aside, not overwritten. Logs are in OUT/log.
+
+    If a run is interrupted, the same command continues it. SIGTERM or Ctrl-C during training writes a checkpoint; the
+    exit status is then 75.
+
+    \b
+    Environment
+      ASR_VENV       ./run.sh uses this virtual environment, with the package
+                     installed, instead of .venv
+      ASR_CORPORA    folder of the corpora, with a sub-folder for each recipe
+      NO_COLOR       no colour
+    """
+    import asr
+    from asr.cli.console import out as console
+    from asr.errors import ExitStatus, RecipeError
+    from asr.stages import duration
+
+    recipe, given = _recipe_and_settings(arguments or [])
+    try:
+        done = asr.run_recipe(
+            recipe,
+            corpus_dir=corpus_dir,
+            data=data,
+            out=out,
+            home=home,
+            seed=seed,
+            config=config,
+            overrides=[*given, *(overrides or [])],
+            first_stage=stage,
+            last_stage=stop_stage,
+            on_event=_printer(console),
+            terminal=console.is_terminal,
+        )
+    except RecipeError as error:
+        raise typer.BadParameter(str(error)) from None
+    if done.stopped:
+        console.print(f"stage {done.stopped} was stopped; the same command continues it")
+        raise typer.Exit(ExitStatus.STOPPED)
+    _print(console, f"all: {duration(done.seconds)}", "bold", end="")
+    console.print(f"   model: {done.model}")
+
+
+def _recipe_and_settings(arguments: list[str]) -> tuple[str, list[str]]:
+    """Tell the recipe, which comes first, from settings."""
+    recipe = "quickstart"
+    if arguments and "=" not in arguments[0]:
+        recipe, *arguments = arguments
+    for argument in arguments:
+        if not re.match(r"[a-z][\w.]*=", argument):
+            raise typer.BadParameter(f"{argument!r} is neither an option nor KEY=VALUE")
+    return recipe, arguments
+
+
+def _printer(console: Console) -> Callable[[Event], None]:
+    styles = {"stage": "bold", "stands": "dim", "command": "dim", "done": "dim"}
+
+    def show(event: Event) -> None:
+        if event.kind == "output":
+            console.file.write(event.text)  # as it is, with the colours and bars that the command drew
+            console.file.flush()
+        else:
+            _print(console, event.text, styles.get(event.kind))
+
+    return show
+
+
+def _print(console: Console, text: str, style: str | None, end: str = "\n") -> None:
+    console.print(text, style=None if console.no_color else style, end=end)
+
+
+def prepare(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="Name of a recipe, e.g. an4; an unknown name lists all of them.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder that gets {train,dev,test}.jsonl.gz, e.g. data/an4.")],
+    corpus_dir: Annotated[Path | None, typer.Option(help="Folder of the corpus. Default: $ASR_CORPORA/RECIPE.")] = None,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Seed of what the recipe draws by chance, e.g. dev speakers.")
+    ] = 0,
+) -> None:
+    """Write the manifests of a corpus's train, dev and test splits."""
+    import asr
+    from asr.cli.console import out as console
+    from asr.cli.console import progress
+
+    prepared = asr.prepare(recipe, out, corpus_dir=corpus_dir, seed=seed, progress=progress)
+    for note in prepared.notes:
+        console.print(note)
+    for split, manifest in prepared.manifests.items():
+        console.print(f"{split:<6}{manifest}")
