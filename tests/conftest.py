@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -47,21 +50,37 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(20240607)
 
 
-@pytest.fixture
-def call(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[str | int | None, str, str]]:
-    """Run `asr` with arguments; return exit status, stdout and stderr."""
+@pytest.fixture(scope="session")
+def call() -> Callable[..., tuple[str | int | None, str, str]]:
+    """Run `asr` with arguments, in 80 columns; return exit status, stdout and stderr."""
 
     def call(*arguments: object) -> tuple[str | int | None, str, str]:
         from asr.cli.main import run
 
-        monkeypatch.setattr(sys, "argv", ["asr", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.object(sys, "argv", ["asr", *map(str, arguments)]),
+            mock.patch.dict(os.environ, COLUMNS="80"),
+            redirect_stdout(out),
+            redirect_stderr(err),
+            pytest.raises(SystemExit) as exit_,
+        ):
             run()
-        return exit_.value.code, *capsys.readouterr()
+        return exit_.value.code, out.getvalue(), err.getvalue()
 
     return call
+
+
+@pytest.fixture(scope="session")
+def succeed(call: Callable[..., tuple[str | int | None, str, str]]) -> Callable[..., str]:
+    """Run `asr` with arguments, see that it succeeds, and return stdout."""
+
+    def succeed(*arguments: object) -> str:
+        status, out, err = call(*arguments)
+        assert status == 0, err
+        return out
+
+    return succeed
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,32 +11,26 @@ import pytest
 import soundfile
 import torch
 from conftest import LEARNS_FAST, TINY, tone_speech
-from typer.testing import CliRunner
 
 import asr
-from asr.cli.main import app
 from asr.corpus.manifest import cut_text, read_manifest
 from asr.errors import AudioError, ModelError
+
+Succeed = Callable[..., str]
 
 pytestmark = pytest.mark.usefixtures("loud_is_speech")  # tones are no speech to the detector
 
 
-def invoke(*arguments: object) -> str:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
 @pytest.fixture(scope="module")
-def model(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model(succeed: Succeed, tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder made by `asr train`, `asr lm ngram` and `asr tune`."""
     out = tmp_path_factory.mktemp("exp") / "tones"
     settings = [part for item in (*TINY, *LEARNS_FAST) for part in ("--set", item)]
-    shown = invoke("train", "--data", tone_corpus, "--out", out, *settings)
+    shown = succeed("train", "--data", tone_corpus, "--out", out, *settings)
     assert "parameters" in shown
     assert "dev WER" in shown
-    invoke("lm", "ngram", tone_corpus / "train.jsonl.gz", "--model", out, "--order", 3)
-    shown = invoke("tune", out, tone_corpus / "dev.jsonl.gz")
+    succeed("lm", "ngram", tone_corpus / "train.jsonl.gz", "--model", out, "--order", 3)
+    shown = succeed("tune", out, tone_corpus / "dev.jsonl.gz")
     assert "lm_weight" in shown
     assert all((out / name).stat().st_size for name in ("calibration.json", "tune.json", "tune.png"))
     assert (
@@ -45,9 +40,11 @@ def model(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("method", ["greedy", "beam"])
-def test_a_test_set_is_decoded_and_scored(model: Path, tone_corpus: Path, tmp_path: Path, method: str) -> None:
-    invoke("decode", model, tone_corpus / "test.jsonl.gz", "--method", method, "--out", tmp_path)
-    shown = invoke("score", tmp_path)
+def test_a_test_set_is_decoded_and_scored(
+    succeed: Succeed, model: Path, tone_corpus: Path, tmp_path: Path, method: str
+) -> None:
+    succeed("decode", model, tone_corpus / "test.jsonl.gz", "--method", method, "--out", tmp_path)
+    shown = succeed("score", tmp_path)
     figures = json.loads((tmp_path / "wer.json").read_text())
     assert figures["wer"] <= 0.1
     assert figures["utterances"] == 12
@@ -60,26 +57,30 @@ def test_a_test_set_is_decoded_and_scored(model: Path, tone_corpus: Path, tmp_pa
     )
 
 
-def test_what_the_search_asks_is_chosen_on_the_command_line(model: Path, tone_corpus: Path, tmp_path: Path) -> None:
+def test_what_the_search_asks_is_chosen_on_the_command_line(
+    succeed: Succeed, model: Path, tone_corpus: Path, tmp_path: Path
+) -> None:
     def decoded(*options: object) -> list[dict]:
-        invoke("decode", model, tone_corpus / "test.jsonl.gz", "--out", tmp_path, *options)
+        succeed("decode", model, tone_corpus / "test.jsonl.gz", "--out", tmp_path, *options)
         return [json.loads(line) for line in (tmp_path / "hyp.jsonl").read_text().splitlines()]
 
     assert len(decoded("--set", "beam_size=3")[0]["nbest"]) == 3
     assert "dddd" not in " ".join(record["text"] for record in decoded())
     assert "dddd" in " ".join(record["text"] for record in decoded("--hotword", "dddd=90"))
 
-    assert "lexicon" in invoke("lm", "ngram", tone_corpus / "train.jsonl.gz", "--model", model, "--words")
+    assert "lexicon" in succeed("lm", "ngram", tone_corpus / "train.jsonl.gz", "--model", model, "--words")
     lexicon = {word for cut in read_manifest(tone_corpus / "train.jsonl.gz") for word in cut_text(cut).split()}
     closed = decoded("--set", "lm=words", "--set", "lm_weight=0.3")
     assert {word for record in closed for item in record["nbest"] for word in item["text"].split()} <= lexicon
 
 
-def test_transcripts_of_files_are_those_of_the_manifest(model: Path, tone_corpus: Path, tmp_path: Path) -> None:
-    invoke("decode", model, tone_corpus / "test.jsonl.gz", "--out", tmp_path)
+def test_transcripts_of_files_are_those_of_the_manifest(
+    succeed: Succeed, model: Path, tone_corpus: Path, tmp_path: Path
+) -> None:
+    succeed("decode", model, tone_corpus / "test.jsonl.gz", "--out", tmp_path)
     decoded = [json.loads(line)["text"] for line in (tmp_path / "hyp.jsonl").read_text().splitlines()]
     files = sorted((tone_corpus / "audio").glob("test-*.wav"))
-    lines = invoke("transcribe", model, *files).splitlines()
+    lines = succeed("transcribe", model, *files).splitlines()
     assert [line.split("\t") for line in lines] == [
         [str(path), text] for path, text in zip(files, decoded, strict=True)
     ]
@@ -118,15 +119,21 @@ def test_words_have_times_where_they_were_spoken(model: Path) -> None:
     assert transcript.duration_s == pytest.approx(len(waveform) / 16000)
 
 
-def test_a_given_text_is_aligned_and_a_wrong_word_in_it_named(model: Path, tone_corpus: Path, tmp_path: Path) -> None:
+def test_a_given_text_is_aligned_and_a_wrong_word_in_it_named(
+    call: Callable[..., tuple[str | int | None, str, str]],
+    succeed: Succeed,
+    model: Path,
+    tone_corpus: Path,
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "a.wav"
     soundfile.write(path, tone_speech("ab cd", np.random.default_rng(1)), 16000)
 
     def shown(text: str) -> list[list[str]]:
-        result = CliRunner().invoke(app, ["align", str(model), str(path), text])
-        assert result.exit_code == 0, result.output
-        assert result.stderr.split()[:4] == ["start_s", "end_s", "fit", "word"]
-        return [line.split() for line in result.stdout.splitlines()]
+        status, out, err = call("align", model, path, text)
+        assert status == 0, err
+        assert err.split()[:4] == ["start_s", "end_s", "fit", "word"]
+        return [line.split() for line in out.splitlines()]
 
     right, wrong = shown("ab cd"), shown("ab dc")
     assert [row[3] for row in right] == ["ab", "cd"]
@@ -135,7 +142,7 @@ def test_a_given_text_is_aligned_and_a_wrong_word_in_it_named(model: Path, tone_
     assert all(float(row[2]) > 0.5 and len(row) == 4 for row in right)
     assert wrong[1][3:] == ["dc", "fits", "badly"]
 
-    lines = [json.loads(line) for line in invoke("align", model, tone_corpus / "test.jsonl.gz").splitlines()]
+    lines = [json.loads(line) for line in succeed("align", model, tone_corpus / "test.jsonl.gz").splitlines()]
     assert sorted(line["id"] for line in lines) == [f"test-{index:03d}" for index in range(12)]
     assert [line["worst_fit"] for line in lines] == sorted(line["worst_fit"] for line in lines)
 

@@ -1,13 +1,12 @@
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import TINY
-from typer.testing import CliRunner
 
 from asr.bundle.bundle import ModelBundle
-from asr.cli.main import app
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
@@ -22,14 +21,10 @@ def model_dir(tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def diagnose(*arguments: Path | str) -> list[str]:
-    result = CliRunner().invoke(app, ["diagnose", *map(str, arguments)])
-    assert result.exit_code == 0, result.output
-    return result.output.splitlines()
-
-
-def test_a_table_a_picture_and_json_come_out(model_dir: Path, tone_corpus: Path, tmp_path: Path) -> None:
-    lines = diagnose(model_dir, "--data", tone_corpus, "--out", tmp_path / "out")
+def test_a_table_a_picture_and_json_come_out(
+    succeed: Callable[..., str], model_dir: Path, tone_corpus: Path, tmp_path: Path
+) -> None:
+    lines = succeed("diagnose", model_dir, "--data", tone_corpus, "--out", tmp_path / "out").splitlines()
     rows = [line for line in lines if re.match(r" [12] (forward|backward)", line)]
     assert len(rows) == 8  # two layers, two directions, fresh and trained
     assert len({len(line) for line in [lines[0], *rows]}) == 1  # aligned
@@ -43,10 +38,10 @@ def test_a_table_a_picture_and_json_come_out(model_dir: Path, tone_corpus: Path,
 
 
 def test_without_data_the_network_hears_noise_and_the_model_folder_takes_the_files(
-    model_dir: Path, monkeypatch: pytest.MonkeyPatch
+    succeed: Callable[..., str], model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(diagnostics, "UTTERANCES", 2)
-    diagnose(model_dir)
+    succeed("diagnose", model_dir)
     values = json.loads((model_dir / "diagnosis.json").read_text())
     assert values["utterances"] == ["noise-0", "noise-1"]
     assert (model_dir / "diagnosis.png").is_file()

@@ -15,20 +15,6 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
-    """Run `asr` with arguments; return exit status, stdout and stderr."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["asr", *arguments])
-        monkeypatch.setenv("COLUMNS", "80")
-        with pytest.raises(SystemExit) as exit_:
-            run()
-        return exit_.value.code, *capsys.readouterr()
-
-    return call
-
-
-@pytest.fixture
 def failing(monkeypatch):
     """Make `asr transcribe` raise the given exception while it loads the model."""
 
