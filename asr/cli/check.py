@@ -51,13 +51,14 @@ def check(
 
 
 def render(report: DataReport) -> str:
-    """Return the report as aligned text of at most 80 columns; long ids and paths run over."""
+    """Return the report as aligned text of at most 80 columns; only long names and paths exceed them."""
     from asr.corpus.check import character_name
 
-    lines = [f"{'':8}{'utterances':>11}{'hours':>9}{'speakers':>10}{'words':>10}{'shortest':>11}{'longest':>10}"]
+    width = max(8, *(len(split) + 1 for split in report.splits))
+    lines = [f"{'':{width}}{'utterances':>11}{'hours':>9}{'speakers':>10}{'words':>10}{'shortest':>11}{'longest':>10}"]
     for split, summary in report.splits.items():
         lines.append(
-            f"{split:<8}{summary.utterances:>11}{summary.audio_s / 3600:>9.3f}{summary.speakers:>10}"
+            f"{split:<{width}}{summary.utterances:>11}{summary.audio_s / 3600:>9.3f}{summary.speakers:>10}"
             f"{summary.words:>10}{summary.shortest_s:>9.2f} s{summary.longest_s:>8.2f} s"
         )
     lines += ["", f"{len(report.characters)} characters (with their counts)"]

@@ -21,7 +21,7 @@ from lhotse.cut import Cut, MixedCut, MultiCut
 from lhotse.cut.data import DataCut
 from lhotse.serialization import decode_json_line, deserialize_item
 
-from asr.audio.sound_file import audio_info
+from asr.audio.sound_file import AudioInfo, audio_info
 from asr.config import TextSettings
 from asr.corpus.shar import Shard, find_shards, in_tar
 from asr.errors import ManifestError
@@ -218,16 +218,8 @@ def make_cut(
             f"which lasts {info.duration_s:g} s"
         )
     duration = min(duration, info.duration_s - start_s)
-    channels = list(range(info.channels))
-    recording = Recording(
-        id=id,
-        sources=[AudioSource(type="file", channels=channels, source=str(path))],
-        sampling_rate=info.sample_rate_hz,
-        num_samples=info.samples,
-        duration=info.duration_s,
-        channel_ids=channels,
-    )
-    kind, channel = (MonoCut, 0) if info.channels == 1 else (MultiCut, channels)
+    recording = _recording(id, path, info)
+    kind, channel = (MonoCut, 0) if info.channels == 1 else (MultiCut, recording.channel_ids)
     supervision = SupervisionSegment(
         id=id,
         recording_id=id,
@@ -245,6 +237,18 @@ def make_cut(
         channel=channel,
         recording=recording,
         supervisions=[supervision],
+    )
+
+
+def _recording(id: str, path: Path, info: AudioInfo) -> Recording:
+    channels = list(range(info.channels))
+    return Recording(
+        id=id,
+        sources=[AudioSource(type="file", channels=channels, source=str(path))],
+        sampling_rate=info.sample_rate_hz,
+        num_samples=info.samples,
+        duration=info.duration_s,
+        channel_ids=channels,
     )
 
 

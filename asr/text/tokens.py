@@ -201,7 +201,7 @@ def train_pieces(word_counts: Mapping[str, int], settings: TextSettings) -> Piec
         ConfigError: `settings.pieces` is more than the text has pieces for, or less than it has characters.
         TokenError: a word holds a character that sentencepiece reserves.
     """
-    from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+    from sentencepiece import SentencePieceProcessor
 
     characters = set().union(*word_counts)
     if characters & _RESERVED:
@@ -212,6 +212,22 @@ def train_pieces(word_counts: Mapping[str, int], settings: TextSettings) -> Piec
             f"text.pieces = {settings.pieces} is too few: the training text's {len(characters)} characters and the "
             f"space are pieces, so at least {len(characters) + 1} are needed"
         )
+    model = _train(word_counts, settings)
+    processor = SentencePieceProcessor()
+    processor.LoadFromSerializedProto(model)
+    table = PieceTable(_symbols(processor), model)
+    if len(table) - 1 < settings.pieces:
+        raise ConfigError(
+            f"text.pieces = {settings.pieces} is more than the training text supports: "
+            f"it has at most {len(table) - 1} {settings.tokens} pieces"
+        )
+    return table
+
+
+def _train(word_counts: Mapping[str, int], settings: TextSettings) -> bytes:
+    """Return a serialised sentencepiece model; of fewer pieces than asked for if the text has no more."""
+    from sentencepiece import SentencePieceTrainer
+
     model = io.BytesIO()
     try:
         SentencePieceTrainer.train(
@@ -236,15 +252,7 @@ def train_pieces(word_counts: Mapping[str, int], settings: TextSettings) -> Piec
         raise ConfigError(
             f"text.tokens = {settings.tokens}: sentencepiece fails on the training text ({error})"
         ) from None
-    processor = SentencePieceProcessor()
-    processor.LoadFromSerializedProto(model.getvalue())
-    table = PieceTable(_symbols(processor), model.getvalue())
-    if len(table) - 1 < settings.pieces:
-        raise ConfigError(
-            f"text.pieces = {settings.pieces} is more than the training text supports: "
-            f"it has at most {len(table) - 1} {settings.tokens} pieces"
-        )
-    return table
+    return model.getvalue()
 
 
 def _lines(word_counts: Mapping[str, int]) -> Iterator[str]:

@@ -1,10 +1,8 @@
 """A first pass over the training manifest: its tokens, its size, and the utterances that cannot be trained on.
 
-Only metadata are read, a line at a time, and what is kept does not grow with the number of lines; where sub-word pieces
-are to be learnt, it grows with the number of different words.
-
-
-Mean and deviation of the training set's features, for models that normalise globally.
+Only metadata are read, a line at a time. The memory does not grow with the number of lines; if sub-word pieces are
+learnt, it grows with the number of different words. Models that normalise globally need a second pass over some audio,
+for the mean and deviation of its features.
 """
 
 from __future__ import annotations
