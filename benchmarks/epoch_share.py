@@ -30,8 +30,9 @@ from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.training import step, trainer
 from asr.training.log import TrainingLog
+from asr.training.optimisation import WeightAverage
 from asr.training.reports import EpochReport
-from asr.training.run import Run, WeightAverage
+from asr.training.run import Run
 
 CONFIG, DATA = Path("conf/an4.yaml"), Path("data/an4")
 INSIDE = {
@@ -111,7 +112,7 @@ def main() -> None:
     config = load_config(CONFIG, ["training.accelerator=cpu", *arguments.set])
     totals: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as out:
-        training = trainer.train(config, DATA, Path(out))
+        training = trainer.training_reports(config, DATA, Path(out))
         for report in training:
             if not isinstance(report, EpochReport):
                 continue

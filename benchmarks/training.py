@@ -2,7 +2,7 @@
 
     python benchmarks/training.py          needs the extra `bench` (SpeechBrain) and data/an4 (`asr prepare an4`)
 
-asr           `asr.training.trainer.train` as `asr train` runs it, with the moving average and the log
+asr           `asr.training.trainer.training_reports` as `asr train` runs it, with the moving average and the log
 packed        the same loop, each bidirectional LSTM layer on a packed sequence, as most toolkits do; float32
 SpeechBrain   the same network in SpeechBrain, its batches, features and loop (`peers/speechbrain_ctc.py`). Its default
               is float32; bf16 is an option of it. "unpacked" leaves out the lengths: then the backward direction
@@ -71,7 +71,7 @@ def ours(report: Report, *, precision: str, packed: bool = False) -> None:
     trainer.training_batches = noted
     config = load_config(CONFIG, [*SETTINGS, f"training.precision={precision}"])
     with tempfile.TemporaryDirectory() as out:
-        for event in trainer.train(config, DATA, Path(out)):
+        for event in trainer.training_reports(config, DATA, Path(out)):
             if isinstance(event, EpochReport):
                 raise SystemExit("the rounds reach past the first epoch and its evaluation: fewer --rounds or --steps")
             if isinstance(event, StepReport):

@@ -129,7 +129,7 @@ def rnn(
     from asr.lm.rnnlm import LmUnits
     from asr.lm.texts import LeftOut, encoded, normalised, read_texts
     from asr.settings_file import parse_rnnlm_settings
-    from asr.training.lm_trainer import train_lm
+    from asr.training.lm_trainer import lm_training_reports
     from asr.training.reports import LmEpoch, LmStart, LmStep
 
     settings = parse_rnnlm_settings(overrides or [])
@@ -159,7 +159,7 @@ def rnn(
         if left_out.count:
             console.print(str(left_out))
 
-    reports = train_lm(settings, units, train, dev_sentences, folder, resume=resume)
+    reports = lm_training_reports(settings, units, train, dev_sentences, folder, resume=resume)
     start = next(reports)
     assert isinstance(start, LmStart)
     console.print(f"network   {settings.network}, {start.parameter_count:,} parameters, on {start.device}")

@@ -36,7 +36,7 @@ def train(
     from asr.errors import AudioError, ExitStatus, UtteranceAudioError
     from asr.settings_file import load_config
     from asr.training.reports import RunStopped
-    from asr.training.trainer import train as train_model
+    from asr.training.trainer import training_reports
 
     given = list(overrides or [])
     if accelerator is not None:
@@ -45,7 +45,7 @@ def train(
     reported = False
     try:
         with TrainingDisplay(console, settings) as display:
-            for report in train_model(settings, data, out, resume=resume, init_from=init_from, with_dev=with_dev):
+            for report in training_reports(settings, data, out, resume=resume, init_from=init_from, with_dev=with_dev):
                 display.show(report)
                 if isinstance(report, RunStopped):
                     raise typer.Exit(ExitStatus.STOPPED)

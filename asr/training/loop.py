@@ -1,20 +1,218 @@
-"""What every training run needs around its steps: a folder of its own and an end in good order."""
+"""The loop that trains, for acoustic and language models alike: when a run logs, saves, reports and stops.
+
+A `Training` says what a step and an epoch are. This file says what happens around them. It also gives each run a folder
+of its own, and turns a signal into an end in good order.
+"""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Protocol, TypeVar
 
 from filelock import FileLock, Timeout
 
 from asr.bundle.files import CHECKPOINTS
 from asr.errors import TrainingError
+from asr.training.checkpoint import LAST, RunState, find_checkpoint
+from asr.training.log import TrainingLog
+from asr.training.reports import RunStopped, SomeEpoch, SomeStep
 
 LOCK = "lock"  # in the folder of the checkpoints
+
+Batch = TypeVar("Batch")
+Start = TypeVar("Start")
+Step = TypeVar("Step", bound=SomeStep, covariant=True)
+Epoch = TypeVar("Epoch", bound=SomeEpoch, covariant=True)
+AnyReport = TypeVar("AnyReport")
+
+
+class Wishes(Protocol):
+    """What a run is asked to do after a step."""
+
+    @property
+    def stop(self) -> bool:
+        """Whether to write a checkpoint and end."""
+
+    @property
+    def save(self) -> bool:
+        """Whether to write a checkpoint."""
+
+
+class Training(Protocol[Batch, Step, Epoch]):
+    """What is trained, and how."""
+
+    @property
+    def out(self) -> Path:
+        """The folder that gets the model, the log and the checkpoints."""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole run."""
+
+    @property
+    def state(self) -> RunState:
+        """How far the run has come. The loop counts steps and epochs in it."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes the log and reports; of several processes one does."""
+
+    def batches(self, skip: int) -> Iterable[Batch]:
+        """Return the batches of the current epoch, without the `skip` first ones."""
+
+    def take(self, batch: Batch, asked: Wishes) -> tuple[Step, Wishes]:
+        """Take one step. Return what it did, and what all processes together are asked to do after it."""
+
+    def end_epoch(self) -> Epoch:
+        """Measure the model on dev, and keep it if it is the best so far."""
+
+    def save(self) -> None:
+        """Write a checkpoint. All processes call this."""
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a training run ended.
+
+    Attributes:
+        folder: that of the model.
+        epochs: how many are finished.
+        dev_score: the best on dev, lower is better: the word error rate of `asr.train`, the perplexity of
+            `asr.train_rnn_lm`; None without a dev set.
+        stopped_by: the signal that stopped the run before its end, e.g. `SIGTERM`; None if the run is finished.
+    """
+
+    folder: Path
+    epochs: int
+    dev_score: float | None
+    stopped_by: str | None
+
+
+def training_loop(
+    training: Training[Batch, Step, Epoch], start: Start, requests: Requests
+) -> Generator[Start | Step | Epoch | RunStopped, None, TrainingResult]:
+    """Train to the end, or until a signal; yield the start, each step, each epoch, and the stop.
+
+    Only the first process yields. Its log has each report before it is yielded.
+
+    Raises:
+        TrainingError: the log or a checkpoint cannot be written.
+    """
+    state, stopped_by = training.state, None
+    log = TrainingLog(training.out, first_epoch=state.epoch, first_step=state.step) if training.first else None
+    if log:
+        yield start
+    requests.saved()
+    while state.epoch < training.epochs and stopped_by is None:
+        if (yield from _steps(training, requests, log)):
+            stopped_by = requests.signal_name or "a signal to another process"
+        else:
+            report = training.end_epoch()
+            state.end_epoch(report.dev_score)
+            # Before the checkpoint: a resumed run drops a line too many, but could not restore a lost one.
+            if log:
+                log.epoch(report)
+            training.save()
+            requests.saved()
+            if log:
+                yield report
+    if log:
+        log.close()
+        if stopped_by is not None:
+            yield RunStopped(stopped_by, state.step, training.out / CHECKPOINTS / LAST)
+    return TrainingResult(training.out, state.epoch, min(state.dev_scores, default=None), stopped_by)
+
+
+def _steps(
+    training: Training[Batch, Step, Epoch], requests: Requests, log: TrainingLog | None
+) -> Generator[Step, None, bool]:
+    """Take the steps of the current epoch and yield their reports; return whether the run is to stop."""
+    state = training.state
+    began = time.perf_counter()
+    for batch in training.batches(state.batch):
+        report, asked = training.take(batch, requests)
+        state.step, state.batch = state.step + 1, state.batch + 1
+        now = time.perf_counter()
+        state.sums.train_s, began = state.sums.train_s + now - began, now
+        if log:
+            log.step(report)
+            yield report
+        stop, save = asked.stop, asked.save
+        if stop or save:
+            training.save()
+            requests.saved()
+        if stop:
+            return True
+    return False
+
+
+def run_to_end(
+    reports: Generator[AnyReport, None, TrainingResult], on_report: Callable[[AnyReport], object] | None
+) -> TrainingResult:
+    """Let a run train to its end, pass each report on, and return the result."""
+    with closing(reports):
+        while True:
+            try:
+                report = next(reports)
+            except StopIteration as end:
+                result: TrainingResult = end.value
+                return result
+            if on_report is not None:
+                on_report(report)
+
+
+class Requests:
+    """What a run is asked to do: to stop, by a signal; to write a checkpoint, by the clock.
+
+    While it is entered, the first SIGTERM or SIGINT only sets `signal_name`. A second SIGINT interrupts at once. Slurm
+    sends SIGTERM before it takes a job's machine away, and a user presses Ctrl-C: both want to resume the run later.
+    Python lets only the main thread receive signals, so in another thread they stay as they are.
+    """
+
+    def __init__(self, save_every_s: float) -> None:
+        """Ask for nothing yet; a checkpoint is due `save_every_s` seconds of wall time after the last one."""
+        self.signal_name = ""
+        self._save_every_s = save_every_s
+        self._saved_at = time.perf_counter()
+        self._handlers: dict[int, signal._HANDLER] = {}
+
+    @property
+    def stop(self) -> bool:
+        """Whether a signal has arrived."""
+        return bool(self.signal_name)
+
+    @property
+    def save(self) -> bool:
+        """Whether a checkpoint is due."""
+        return time.perf_counter() - self._saved_at >= self._save_every_s
+
+    def saved(self) -> None:
+        """Count the time to the next checkpoint from now."""
+        self._saved_at = time.perf_counter()
+
+    def __enter__(self) -> Requests:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._handlers[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.signal_name and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal_name = signal.Signals(number).name
 
 
 @contextmanager
@@ -45,31 +243,14 @@ def only_run_in(out: Path) -> Iterator[None]:
         lock.release()
 
 
-class StopRequest:
-    """While it is entered, the first SIGTERM or SIGINT only sets `signal_name`; a second SIGINT interrupts at once.
+def find_run(out: Path, *, resume: bool) -> tuple[Path | None, str | None]:
+    """Return the checkpoint to resume the run in `out` from, and what is wrong with a newer one.
 
-    Slurm sends SIGTERM before it takes a job's machine away, a user presses Ctrl-C: both want the run back later.
-    Python lets the main thread alone receive signals; in another one this does nothing.
+    Raises:
+        TrainingError: there is a run and `resume` is not set.
+        ModelError: no checkpoint can be read.
     """
-
-    def __init__(self) -> None:
-        """Nothing is requested yet."""
-        self.signal_name = ""
-        self._previous: dict[int, signal._HANDLER] = {}
-
-    def __enter__(self) -> StopRequest:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._previous[number] = signal.signal(number, self._receive)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.signal_name and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.signal_name = signal.Signals(number).name
+    checkpoint, damage = find_checkpoint(out / CHECKPOINTS)
+    if checkpoint and not resume:
+        raise TrainingError(f"{out}: holds a training run already; use --resume to continue it, or another --out")
+    return checkpoint, damage

@@ -1,12 +1,10 @@
-"""What a training run tells of itself, from the start to the last epoch.
-
-What the training of a recurrent language model tells of itself.
-"""
+"""What a training run reports: its start, each step, each epoch, and a stop. Also what its log keeps of each."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from asr.lm.ngram import Perplexity
 from asr.scoring.error_counts import ErrorCounts
@@ -14,9 +12,45 @@ from asr.training.survey import Survey
 from asr.training.transfer import Transfer
 
 
+class SomeStep(Protocol):
+    """A step of any training."""
+
+    @property
+    def step(self) -> int:
+        """Its number, from 1."""
+
+    @property
+    def curves(self) -> dict[str, float]:
+        """The curves of the log that get a point; none if the step was skipped."""
+
+
+class SomeEpoch(Protocol):
+    """An epoch of any training."""
+
+    @property
+    def epoch(self) -> int:
+        """Its number, from 0."""
+
+    @property
+    def dev_score(self) -> float | None:
+        """By what the best epoch is chosen, lower is better; None without a dev set."""
+
+    @property
+    def curves(self) -> dict[str, float]:
+        """The curves of the log that get a point."""
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """The line of `log.jsonl`."""
+
+
 @dataclass(frozen=True)
 class RunStart:
-    """What is about to be trained, on what and where."""
+    """What is about to be trained, on which data and where.
+
+    `damaged_checkpoint` says why the newest checkpoint could not be used; the one before it was then. `transfer` says
+    what was taken from the model of `init_from`.
+    """
 
     survey: Survey
     parameter_count: int
@@ -26,20 +60,23 @@ class RunStart:
     precision: str
     resumed_at_epoch: int
     resumed_at_step: int
-    damaged_checkpoint: str | None  # why the newest checkpoint could not be used and the one before it was
-    transfer: Transfer | None  # what came from the model of `--init-from`
+    damaged_checkpoint: str | None
+    transfer: Transfer | None
 
 
 @dataclass(frozen=True)
 class StepReport:
-    """One optimiser step. Losses are nats per token; `progress` is the share of the run that is done.
+    """One optimiser step. Losses are in nats per token.
 
-    `gradient_norms` names the parts of the network; `gradient_norm` is that of all of them, before clipping.
+    `progress` is the share of the run that was done before the step. `audio_s` are the seconds of audio in its batch,
+    over all processes. `gradient_norms` has the gradient's norm in each part of the network, and `gradient_norm` that
+    of the whole, before clipping.
     """
 
     step: int
     epoch: int
     progress: float
+    audio_s: float
     loss: float
     ctc: float
     consistency: float
@@ -49,6 +86,13 @@ class StepReport:
     clipped: bool
     spike: bool
     learning_rate: float
+
+    @property
+    def curves(self) -> dict[str, float]:
+        """The losses, norms and the learning rate."""
+        names = ("loss", "ctc", "consistency", "intermediate", "gradient_norm", "learning_rate")
+        points: dict[str, float] = {f"train/{name}": getattr(self, name) for name in names}
+        return points | {f"gradient_norm/{part}": norm for part, norm in self.gradient_norms.items()}
 
 
 @dataclass(frozen=True)
@@ -65,14 +109,24 @@ class StepSkipped:
     ids: list[str]
     bad_ids: list[str]
 
+    @property
+    def curves(self) -> dict[str, float]:
+        """None."""
+        return {}
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """All fields; numbers as text, because JSON has no NaN."""
+        return asdict(self) | {"loss": repr(self.loss), "gradient_norm": repr(self.gradient_norm)}
+
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One epoch; means are over its steps, `train_s` is the wall time of training it, `dev_s` of evaluating.
+    """One epoch. Means are over its steps; `train_s` is the wall time of training, `dev_s` that of evaluation.
 
-    `dev` is None where dev is trained on, and each epoch is then the `best`. `clipped_share` is the share of steps
-    whose gradient was scaled down, `spikes` the number of steps whose loss rose far above the level before, `skipped`
-    that of steps without a finite gradient.
+    `dev` is None if dev is trained on, and each epoch is then the `best`. `clipped_share` is the share of steps whose
+    gradient was scaled down. `spikes` counts steps whose loss rose far above the level before, and `skipped` those
+    without a finite gradient.
     """
 
     epoch: int
@@ -87,10 +141,25 @@ class EpochReport:
     train_s: float
     dev_s: float
 
+    @property
+    def dev_score(self) -> float | None:
+        """The word error rate on dev."""
+        return None if self.dev is None else self.dev.rate
+
+    @property
+    def curves(self) -> dict[str, float]:
+        """The word error rate, if there is a dev set."""
+        return {} if self.dev_score is None else {"dev/wer": self.dev_score}
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """All fields and the word error rate."""
+        return asdict(self) | {"dev_wer": self.dev_score}
+
 
 @dataclass(frozen=True)
 class RunStopped:
-    """The run was asked to stop by `signal`; `checkpoint` holds all of it."""
+    """The run was stopped by `signal` after step `step`; `checkpoint` is where it continues."""
 
     signal: str
     step: int
@@ -102,7 +171,7 @@ Report = RunStart | StepReport | StepSkipped | EpochReport | RunStopped
 
 @dataclass(frozen=True)
 class LmStart:
-    """What is about to be trained; `units` counts sentence ends, `steps` are those of the whole run."""
+    """What is about to be trained; `units` includes the sentence ends, `steps` are those of the whole run."""
 
     parameter_count: int
     unit_count: int
@@ -116,7 +185,7 @@ class LmStart:
 
 @dataclass(frozen=True)
 class LmStep:
-    """One window of each stream; the loss is nats per unit, the norm that before clipping.
+    """One window of each stream. The loss is in nats per unit, the norm is that before clipping.
 
     A step whose gradient is not finite is skipped: the weights stay as they were.
     """
@@ -128,10 +197,17 @@ class LmStep:
     learning_rate: float
     skipped: bool
 
+    @property
+    def curves(self) -> dict[str, float]:
+        """The loss, the norm and the learning rate."""
+        if self.skipped:
+            return {}
+        return {f"train/{name}": getattr(self, name) for name in ("loss", "gradient_norm", "learning_rate")}
+
 
 @dataclass(frozen=True)
 class LmEpoch:
-    """One epoch; `loss` is the mean of its steps, dropout included. See `EpochReport`."""
+    """One epoch; `loss` is the mean of its steps, with dropout. The other fields are those of `EpochReport`."""
 
     epoch: int
     loss: float
@@ -141,6 +217,21 @@ class LmEpoch:
     skipped: int
     train_s: float
     dev_s: float
+
+    @property
+    def dev_score(self) -> float:
+        """The perplexity on dev."""
+        return self.dev.perplexity
+
+    @property
+    def curves(self) -> dict[str, float]:
+        """The perplexity."""
+        return {"dev/perplexity": self.dev.perplexity}
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """All fields."""
+        return asdict(self) | {"dev": self.dev._asdict()}
 
 
 LmReport = LmStart | LmStep | LmEpoch | RunStopped

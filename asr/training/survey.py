@@ -1,6 +1,6 @@
-"""A first pass over the training manifest: its tokens, its size, and the utterances that cannot be trained on.
+"""The training data: which utterances can be trained on, their tokens and size, the mean and deviation of features.
 
-Only metadata are read, a line at a time. The memory does not grow with the number of lines; if sub-word pieces are
+The survey reads only metadata, a line at a time. The memory does not grow with the number of lines; if sub-word pieces are
 learnt, it grows with the number of different words. Models that normalise globally need a second pass over some audio,
 for the mean and deviation of its features.
 """
@@ -11,37 +11,94 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from asr.config import Config
 from asr.corpus.limits import Limits, training_limits
-from asr.corpus.manifest import entries, entry_of
+from asr.corpus.manifest import entries, entry_of, find_split, load_manifest, read_manifest, shuffle_shards
 from asr.errors import TrainingError
+from asr.features.augment import Draw
 from asr.features.batching import Batch
+from asr.features.conditions import conditions_checksum
 from asr.model.acoustic import AcousticModel
 from asr.text.normalise import normalise
 from asr.text.tokens import TokenTable, train_pieces
 
 if TYPE_CHECKING:
+    from lhotse import CutSet
     from lhotse.cut import Cut
 
-MOST_NAMED = 1000
+MOST_NAMED = 1000  # of the utterances that are left out
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What a training manifest holds once unusable utterances are left out."""
+    """What a training manifest holds without the utterances that cannot be trained on.
+
+    `skipped` gives the reason for each of those, by utterance id, up to `MOST_NAMED` of them. `checksum` is that of
+    all lines in their order.
+    """
 
     tokens: TokenTable
     utterances: int
     audio_s: float
-    skipped: dict[str, str]  # utterance id → reason, of the first MOST_NAMED
+    skipped: dict[str, str]
     skipped_utterances: int
     limits: Limits
-    checksum: int  # of all lines in their order
+    checksum: int
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run reads: the cuts to train on, as lazily as the manifest allows, and those of dev.
+
+    With `with_dev`, dev is part of the training cuts and `dev` is empty.
+    """
+
+    cuts: CutSet
+    dev: list[Cut]
+    survey: Survey
+    with_dev: bool
+
+    @property
+    def usable(self) -> CutSet:
+        """The cuts that can be trained on, in the manifest's order."""
+        return self.cuts.filter(partial(is_usable, self.survey))
+
+    def shuffled(self, draw: Draw) -> CutSet:
+        """Return the cuts that can be trained on, with the shards of a packed corpus in another order each epoch."""
+        cuts = shuffle_shards(self.cuts, draw.rng("shards"))
+        return cuts.filter(partial(is_usable, self.survey))
+
+    def facts(self, config: Config) -> dict[str, Any]:
+        """Return what distinguishes the data from other data, as JSON values: a run is resumed only with the same."""
+        return {
+            "utterances": self.survey.utterances,
+            "audio_s": self.survey.audio_s,
+            "with_dev": self.with_dev,
+            "dev_utterances": len(self.dev),
+            "checksum": self.survey.checksum,
+            "noise_checksum": conditions_checksum(config),
+        }
+
+
+def read_training_data(config: Config, folder: Path, *, with_dev: bool) -> TrainingData:
+    """Find the splits `train` and `dev` of a data folder and survey what is to be trained on.
+
+    Raises:
+        ManifestError: a split is missing or malformed.
+        TrainingError: nothing usable is left.
+        ConfigError, TokenError: see `train_pieces`.
+    """
+    splits = [find_split(folder, split) for split in ("train", "dev")]
+    cuts = read_manifest(*(splits if with_dev else splits[:1]))
+    dev = [] if with_dev else list(load_manifest(splits[1]))
+    return TrainingData(cuts, dev, survey_training_cuts(cuts, config), with_dev)
 
 
 def is_usable(survey: Survey, cut: Cut) -> bool:
@@ -51,7 +108,9 @@ def is_usable(survey: Survey, cut: Cut) -> bool:
 
 
 def survey_training_cuts(cuts: Iterable[Cut], config: Config) -> Survey:
-    """Read a manifest, without its audio: once, or twice if tokens are sub-word pieces, which are learnt between.
+    """Read a manifest, but not its audio.
+
+    It is read once. With sub-word pieces it is read twice: the pieces are learnt in between.
 
     Raises:
         TrainingError: nothing usable is left.
@@ -74,7 +133,7 @@ def survey_training_cuts(cuts: Iterable[Cut], config: Config) -> Survey:
 
 
 class _Characters:
-    """The characters of many texts. Most texts have no new one, and of ASCII that is soon seen."""
+    """The characters of many texts. Most texts have no new one, which is quickly seen for those in ASCII."""
 
     def __init__(self) -> None:
         self.seen: set[str] = set()
@@ -98,7 +157,7 @@ class _Count:
 
 
 def _count(cuts: Iterable[Cut], limits: Limits, learn: Callable[[str], object]) -> _Count:
-    """Count the utterances within the limits and give the transcript of each to `learn`."""
+    """Count the utterances within the limits, and call `learn` with the transcript of each."""
     count = _Count()
     for utterance_id, duration_s, text in entries(cuts):
         line = f"{utterance_id}\t{duration_s}\t{text}\n".encode(errors="surrogatepass")

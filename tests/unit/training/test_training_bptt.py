@@ -17,7 +17,7 @@ from asr.model.acoustic import AcousticModel
 from asr.model.ctc import ctc_loss
 from asr.settings_file import load_config
 from asr.training.reports import EpochReport
-from asr.training.trainer import train
+from asr.training.trainer import training_reports
 
 CONFIG = Config.model_validate(
     {"model": {"bidirectional": False, "layers": 2, "hidden_size": 16, "subsampling_channels": 4, "dropout": 0.3}}
@@ -77,7 +77,7 @@ def test_training_in_windows_as_long_as_the_utterances_is_training_on_whole_ones
     weights, losses = {}, {}
     for frames in ("null", "10000", "8"):
         config = load_config(None, [*settings, f"training.bptt_frames={frames}"])
-        reports = list(train(config, tone_corpus, tmp_path / frames))
+        reports = list(training_reports(config, tone_corpus, tmp_path / frames))
         weights[frames] = load_file(tmp_path / frames / "model.safetensors")
         losses[frames] = [report.loss for report in reports if isinstance(report, EpochReport)]
     assert all(torch.equal(weights["10000"][name], tensor) for name, tensor in weights["null"].items())

@@ -26,7 +26,7 @@ from asr.settings_file import load_config
 from asr.training import step
 from asr.training import step as failure
 from asr.training.reports import EpochReport, StepReport, StepSkipped
-from asr.training.trainer import train
+from asr.training.trainer import training_reports
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_a_step_without_a_finite_gradient_is_skipped_counted_and_its_utterance_n
     tone_corpus: Path, tmp_path: Path
 ) -> None:
     data = corpus_with_loud_utterances(tone_corpus, tmp_path / "data", {17})
-    reports = list(train(load_config(None, [*TINY, "training.epochs=2"]), data, tmp_path / "out"))
+    reports = list(training_reports(load_config(None, [*TINY, "training.epochs=2"]), data, tmp_path / "out"))
     skipped = [report for report in reports if isinstance(report, StepSkipped)]
     assert [report.bad_ids for report in skipped] == [["loud-17"], ["loud-17"]]
     assert all("loud-17" in report.ids and len(report.ids) > 1 for report in skipped)
@@ -72,7 +72,7 @@ def test_a_step_without_a_finite_gradient_is_skipped_counted_and_its_utterance_n
         (report.step, ["loud-17"], "nan") for report in skipped
     ]
     (tmp_path / "out" / "checkpoints" / "last.safetensors").unlink()  # back to the epoch before
-    list(train(load_config(None, [*TINY, "training.epochs=2"]), data, tmp_path / "out", resume=True))
+    list(training_reports(load_config(None, [*TINY, "training.epochs=2"]), data, tmp_path / "out", resume=True))
     again = (tmp_path / "out" / "skipped.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in again] == lines
 
@@ -80,11 +80,12 @@ def test_a_step_without_a_finite_gradient_is_skipped_counted_and_its_utterance_n
 def test_two_processes_name_what_one_names(tone_corpus: Path, tmp_path: Path) -> None:
     data = corpus_with_loud_utterances(tone_corpus, tmp_path / "data", {17, 40, 41, 60, 75, 90})
     settings = [*TINY, "training.epochs=1"]
-    list(train(load_config(None, settings), data, tmp_path / "one"))
+    list(training_reports(load_config(None, settings), data, tmp_path / "one"))
     script = (
         "import sys; from pathlib import Path; from asr.settings_file import load_config\n"
-        "import asr.audio.sound_file as sound; from asr.training.trainer import train; sound.LOUDEST = float('inf')\n"
-        "list(train(load_config(None, sys.argv[3:]), Path(sys.argv[1]), Path(sys.argv[2])))\n"
+        "from asr.training.trainer import training_reports\n"
+        "import asr.audio.sound_file as sound; sound.LOUDEST = float('inf')\n"
+        "list(training_reports(load_config(None, sys.argv[3:]), Path(sys.argv[1]), Path(sys.argv[2])))\n"
     )
     (tmp_path / "train.py").write_text(script)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -114,7 +115,7 @@ def test_an_utterance_whose_loss_is_finite_and_its_gradient_not_is_named(
 
     monkeypatch.setattr(step, "batch_loss", with_a_root_of_zero)
     monkeypatch.setattr(failure, "batch_loss", with_a_root_of_zero)
-    reports = list(train(load_config(None, [*TINY, "training.epochs=1"]), tone_corpus, tmp_path))
+    reports = list(training_reports(load_config(None, [*TINY, "training.epochs=1"]), tone_corpus, tmp_path))
     (skipped,) = (report for report in reports if isinstance(report, StepSkipped))
     assert np.isfinite(skipped.loss)
     assert not np.isfinite(skipped.gradient_norm)
@@ -125,7 +126,9 @@ def test_several_such_steps_in_a_row_stop_the_run_with_the_batch_on_disk(tone_co
     data = corpus_with_loud_utterances(tone_corpus, tmp_path / "data", set(range(96)))
     reports = []
     with pytest.raises(TrainingError, match=r"5 steps in a row gave no finite gradient .*loud-.*failed.step-5"):
-        collections.deque(map(reports.append, train(load_config(None, TINY), data, tmp_path / "out")), maxlen=0)
+        collections.deque(
+            map(reports.append, training_reports(load_config(None, TINY), data, tmp_path / "out")), maxlen=0
+        )
     assert sum(isinstance(report, StepSkipped) for report in reports) == 4
     (facts_path,) = (tmp_path / "out" / "failed").glob("*.json")
     facts = json.loads(facts_path.read_text())
@@ -151,12 +154,12 @@ def test_a_gpus_memory_that_does_not_suffice_names_the_setting(
     with pytest.raises(
         TrainingError, match=r"does not suffice for [78] s of audio in one pass.*training\.micro_batch_s"
     ):
-        list(train(load_config(None, TINY), tone_corpus, tmp_path))
+        list(training_reports(load_config(None, TINY), tone_corpus, tmp_path))
 
 
 def test_norms_by_part_make_up_the_norm_and_the_log_tells_clipping(tone_corpus: Path, tmp_path: Path) -> None:
     settings = [*TINY, "model.layers=2", "training.epochs=1", "training.clip_norm=0.5"]
-    reports = list(train(load_config(None, settings), tone_corpus, tmp_path))
+    reports = list(training_reports(load_config(None, settings), tone_corpus, tmp_path))
     steps = [report for report in reports if isinstance(report, StepReport)]
     for report in steps:
         assert set(report.gradient_norms) == {"subsampling", "layers.0", "layers.1", "norm", "output"}
@@ -174,12 +177,14 @@ def test_a_frozen_part_stays_as_it_is_until_its_steps_are_over(tone_corpus: Path
     weights = []
     for freeze_steps in (0, 3, 100):
         out = tmp_path / str(freeze_steps)
-        reports = train(load_config(None, [*settings, f"training.freeze_steps={freeze_steps}"]), tone_corpus, out)
+        reports = training_reports(
+            load_config(None, [*settings, f"training.freeze_steps={freeze_steps}"]), tone_corpus, out
+        )
         steps = (report.step for report in reports if isinstance(report, StepReport))
         weights.append([load_file(out / "checkpoints" / "last.safetensors") for step in steps if step in (2, 4, 6)])
 
     with_frozen = load_config(None, [*settings, "training.freeze_steps=100"])
-    for report in train(with_frozen, tone_corpus, tmp_path / "norms"):
+    for report in training_reports(with_frozen, tone_corpus, tmp_path / "norms"):
         if isinstance(report, StepReport):
             assert set(report.gradient_norms) == {"norm", "output"}, "what is frozen has no say in the clipping"
 

@@ -9,7 +9,7 @@ from conftest import LEARNS_FAST, TINY
 
 from asr.settings_file import load_config
 from asr.training.reports import EpochReport, RunStart, StepReport
-from asr.training.trainer import train
+from asr.training.trainer import training_reports
 
 pytestmark = [
     pytest.mark.gpu,
@@ -18,7 +18,7 @@ pytestmark = [
 
 
 def run(corpus: Path, out: Path, *overrides: str, resume: bool = False) -> list:
-    return list(train(load_config(None, [*TINY, *overrides]), corpus, out, resume=resume))
+    return list(training_reports(load_config(None, [*TINY, *overrides]), corpus, out, resume=resume))
 
 
 def test_the_first_steps_have_the_losses_of_the_cpu(tone_corpus: Path, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_run_begun_on_a_gpu_goes_on_on_the_cpu(tone_corpus: Path, tmp_path: Pa
     settings = ["training.epochs=2", "model.dropout=0", "training.checkpoint_every_s=0"]
     on_cpu = run(tone_corpus, tmp_path / "cpu", *settings, "training.accelerator=cpu")
     config = load_config(None, [*TINY, *settings, "training.accelerator=cuda"])
-    begun = list(itertools.islice(train(config, tone_corpus, tmp_path / "gpu"), 6))
+    begun = list(itertools.islice(training_reports(config, tone_corpus, tmp_path / "gpu"), 6))
     assert isinstance(begun[-1], StepReport)
     start, *rest = run(tone_corpus, tmp_path / "gpu", *settings, "training.accelerator=cpu", resume=True)
     assert 0 < start.resumed_at_step < begun[-1].step + 1

@@ -13,10 +13,10 @@ from conftest import TINY
 
 from asr.config import RnnLmSettings
 from asr.errors import TrainingError
-from asr.lm.texts import LmUnits
+from asr.lm.rnnlm import LmUnits
 from asr.settings_file import load_config
-from asr.training.lm_trainer import train_lm
-from asr.training.trainer import train
+from asr.training.lm_trainer import lm_training_reports
+from asr.training.trainer import training_reports
 
 SETTINGS = [*TINY, "training.epochs=1"]
 SENTENCES = [[2, 3], [3, 2, 2]] * 8
@@ -27,8 +27,8 @@ ACOUSTIC = """
 import itertools, sys
 from pathlib import Path
 from asr.settings_file import load_config
-from asr.training.trainer import train
-reports = train(load_config(None, sys.argv[3:]), Path(sys.argv[1]), Path(sys.argv[2]))
+from asr.training.trainer import training_reports
+reports = training_reports(load_config(None, sys.argv[3:]), Path(sys.argv[1]), Path(sys.argv[2]))
 print(len(list(itertools.islice(reports, 3))), flush=True)
 sys.stdin.read()
 """
@@ -36,11 +36,12 @@ LANGUAGE_MODEL = """
 import itertools, sys
 from pathlib import Path
 from asr.config import RnnLmSettings
-from asr.lm.texts import LmUnits
-from asr.training.lm_trainer import train_lm
+from asr.lm.rnnlm import LmUnits
+from asr.training.lm_trainer import lm_training_reports
 settings = RnnLmSettings(hidden_size=4, layers=1, bptt_units=4, batch=2, epochs=1, accelerator="cpu")
 sentences = [[2, 3], [3, 2, 2]] * 8
-reports = train_lm(settings, LmUnits("words", ("</s>", "<unk>", "a", "b")), sentences, sentences, Path(sys.argv[2]))
+units = LmUnits("words", ("</s>", "<unk>", "a", "b"))
+reports = lm_training_reports(settings, units, sentences, sentences, Path(sys.argv[2]))
 print(len(list(itertools.islice(reports, 3))), flush=True)
 sys.stdin.read()
 """
@@ -60,12 +61,12 @@ def at_work(script: str, corpus: Path, out: Path) -> Iterator[subprocess.Popen[s
 
 
 def acoustic(corpus: Path, out: Path, resume: bool) -> list:
-    return list(train(load_config(None, SETTINGS), corpus, out, resume=resume))
+    return list(training_reports(load_config(None, SETTINGS), corpus, out, resume=resume))
 
 
 def language_model(corpus: Path, out: Path, resume: bool) -> list:
     units = LmUnits("words", ("</s>", "<unk>", "a", "b"))
-    return list(train_lm(LM_SETTINGS, units, SENTENCES, SENTENCES, out, resume=resume))
+    return list(lm_training_reports(LM_SETTINGS, units, SENTENCES, SENTENCES, out, resume=resume))
 
 
 @pytest.mark.parametrize(("script", "run"), [(ACOUSTIC, acoustic), (LANGUAGE_MODEL, language_model)])
@@ -96,7 +97,7 @@ def test_all_processes_of_a_run_are_refused_together(tone_corpus: Path, tmp_path
 
 
 def test_a_run_that_ended_with_an_error_keeps_nobody_out(tone_corpus: Path, tmp_path: Path) -> None:
-    steps = train(load_config(None, SETTINGS), tone_corpus, tmp_path)
+    steps = training_reports(load_config(None, SETTINGS), tone_corpus, tmp_path)
     next(steps)
     with pytest.raises(ZeroDivisionError):
         steps.throw(ZeroDivisionError())

@@ -16,7 +16,7 @@ from asr.lm.estimate import token_ngram
 from asr.settings_file import load_config
 from asr.text.tokens import load_tokens
 from asr.training.survey import survey_training_cuts
-from asr.training.trainer import train
+from asr.training.trainer import training_reports
 
 WORDS = ["ab", "abcd", "cd", "ddba"]
 
@@ -43,7 +43,7 @@ def test_pieces_are_learnt_with_the_model_and_carry_it_to_words_and_language_mod
 ) -> None:
     pieces = ["text.tokens=bpe", "text.pieces=9", "model.subsampling=4", "model.hidden_size=64", "training.batch_s=4"]
     config = load_config(None, [*TINY, *LEARNS_FAST, *pieces])
-    *_, last = train(config, word_corpus, tmp_path)
+    *_, last = training_reports(config, word_corpus, tmp_path)
     assert last.dev.rate < 0.1
 
     table = load_tokens(tmp_path / "tokens.json")
@@ -111,20 +111,20 @@ def test_more_pieces_than_the_text_supports_are_refused_before_training(word_cor
     with pytest.raises(
         ConfigError, match=r"text\.pieces = 500 is more than .* supports: \d+ unigram pieces are the most"
     ):
-        next(train(config, word_corpus, tmp_path))
+        next(training_reports(config, word_corpus, tmp_path))
     assert not (tmp_path / "tokens.json").exists()
 
 
 def test_a_run_on_pieces_resumes_and_a_changed_text_is_noticed(word_corpus: Path, tmp_path: Path) -> None:
     settings = [*TINY, "text.tokens=bpe", "text.pieces=9", "model.subsampling=8", "training.epochs=1"]
     config = load_config(None, settings)
-    list(train(config, word_corpus, tmp_path / "model"))
+    list(training_reports(config, word_corpus, tmp_path / "model"))
     other_search = load_config(None, [*settings, "decode.beam_size=3"])  # training does not ask
-    list(train(other_search, word_corpus, tmp_path / "model", resume=True))
+    list(training_reports(other_search, word_corpus, tmp_path / "model", resume=True))
     cuts = list(read_manifest(word_corpus / "train.jsonl.gz"))
     for cut in cuts:
         cut.supervisions[0].text = "dcab dcab"
     write_manifest(cuts, tmp_path / "train.jsonl.gz")
     write_manifest(read_manifest(word_corpus / "dev.jsonl.gz"), tmp_path / "dev.jsonl.gz")
     with pytest.raises(ConfigError, match="cannot resume"):
-        next(train(config, tmp_path, tmp_path / "model", resume=True))
+        next(training_reports(config, tmp_path, tmp_path / "model", resume=True))

@@ -17,14 +17,14 @@ from safetensors.torch import load_file
 from asr.errors import TrainingError
 from asr.settings_file import load_config
 from asr.training.device import launched_processes, make_fabric
-from asr.training.trainer import train
+from asr.training.trainer import training_reports
 
 # Without dropout: its draws depend on how the batch is shared out.
 SETTINGS = [*TINY, "training.epochs=2", "model.dropout=0", "training.learning_rate=1e-3"]
 
 
 def run(overrides: list[str], corpus: Path, out: Path, *, resume: bool = False) -> None:
-    for _ in train(load_config(None, overrides), corpus, out, resume=resume):
+    for _ in training_reports(load_config(None, overrides), corpus, out, resume=resume):
         pass
 
 
@@ -57,7 +57,10 @@ def test_two_processes_make_the_weights_of_one_and_resume_each_others_runs(tone_
 
     list(
         itertools.islice(
-            train(load_config(None, [*SETTINGS, "training.checkpoint_every_s=0"]), tone_corpus, tmp_path / "begun"), 8
+            training_reports(
+                load_config(None, [*SETTINGS, "training.checkpoint_every_s=0"]), tone_corpus, tmp_path / "begun"
+            ),
+            8,
         )
     )
     shown = torchrun(SETTINGS, tone_corpus, tmp_path / "begun", resume=True)

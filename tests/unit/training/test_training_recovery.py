@@ -33,7 +33,7 @@ from asr.training import checkpoint, trainer
 from asr.training.checkpoint import find_checkpoint
 from asr.training.reports import EpochReport, RunStart, RunStopped, StepReport
 from asr.training.run import start_run
-from asr.training.trainer import train
+from asr.training.trainer import training_reports
 
 SETTINGS = [*TINY, "training.epochs=3", "model.layers=2"]
 
@@ -48,7 +48,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def run(overrides: list[str], corpus: Path, out: Path, *, resume: bool = False) -> list:
-    return list(train(load_config(None, overrides), corpus, out, resume=resume))
+    return list(training_reports(load_config(None, overrides), corpus, out, resume=resume))
 
 
 def assert_same_run(expected: Path, actual: Path) -> None:
@@ -96,7 +96,7 @@ def train_until_killed(corpus: Path, out: Path, overrides: list[str], kill_at: i
 
     checkpoint.save_file, trainer.greedy_errors = half_a_file, evaluated
     checkpoint.os = SimpleNamespace(replace=renamed)
-    for report in train(load_config(None, overrides), corpus, out, resume=True):
+    for report in training_reports(load_config(None, overrides), corpus, out, resume=True):
         if isinstance(report, StepReport):
             step = report.step
             die("stepping")
@@ -145,7 +145,7 @@ def test_a_stopped_run_goes_on_in_the_middle_of_the_epoch(tone_corpus: Path, tmp
     run(SETTINGS, tone_corpus, tmp_path / "whole")
     before = signal.getsignal(signal.SIGTERM)
     seen = []
-    for report in train(load_config(None, SETTINGS), tone_corpus, tmp_path / "parts"):
+    for report in training_reports(load_config(None, SETTINGS), tone_corpus, tmp_path / "parts"):
         seen.append(report)
         if isinstance(report, StepReport) and report.step == 5:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -175,7 +175,7 @@ def test_a_damaged_checkpoint_never_replaces_the_one_before_it(tone_corpus: Path
     last, previous = (tmp_path / "checkpoints" / f"{name}.safetensors" for name in ("last", "previous"))
     last.write_bytes(last.read_bytes()[:5000])
     before = previous.read_bytes()
-    for report in train(load_config(None, SETTINGS), tone_corpus, tmp_path, resume=True):
+    for report in training_reports(load_config(None, SETTINGS), tone_corpus, tmp_path, resume=True):
         if isinstance(report, StepReport):
             os.kill(os.getpid(), signal.SIGTERM)  # the next step is the last: its checkpoint replaces the damaged one
     assert previous.read_bytes() == before
@@ -201,12 +201,12 @@ from asr.settings_file import load_config
 from asr.errors import AsrError
 from asr.training.reports import StepReport
 from asr.training.run import start_run
-from asr.training.trainer import train
+from asr.training.trainer import training_reports
 
 torch.set_num_threads(1)
 corpus, out, *overrides = sys.argv[1:]
 try:
-    for report in train(load_config(None, overrides), Path(corpus), Path(out), resume=True):
+    for report in training_reports(load_config(None, overrides), Path(corpus), Path(out), resume=True):
         if isinstance(report, StepReport) and report.step == 3:  # from now on no file can grow beyond 20 kB
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 except AsrError as error:
@@ -244,7 +244,7 @@ def test_a_disk_that_is_full_when_the_model_is_written_is_a_clear_error(tone_cor
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
 def test_a_log_that_cannot_be_written_is_a_clear_error(tone_corpus: Path, tmp_path: Path) -> None:
-    steps = train(load_config(None, SETTINGS), tone_corpus, tmp_path)
+    steps = training_reports(load_config(None, SETTINGS), tone_corpus, tmp_path)
     next(steps)
     (tmp_path / "log.jsonl").symlink_to("/dev/full")
     with pytest.raises(TrainingError, match=r"log\.jsonl: cannot write the log \(No space left .*--resume"):
@@ -261,7 +261,7 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(tone_corpus: Path, tmp
 def test_half_a_line_in_the_log_does_not_keep_a_run_from_going_on(tone_corpus: Path, tmp_path: Path) -> None:
     run(SETTINGS, tone_corpus, tmp_path / "whole")
     config = load_config(None, [*SETTINGS, "training.checkpoint_every_s=0"])
-    steps = train(config, tone_corpus, tmp_path / "torn")
+    steps = training_reports(config, tone_corpus, tmp_path / "torn")
     while not isinstance(next(steps), EpochReport):
         pass
     list(itertools.islice(steps, 3))

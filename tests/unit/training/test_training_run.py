@@ -15,11 +15,11 @@ from asr.settings_file import load_config
 from asr.training.checkpoint import read_facts
 from asr.training.reports import EpochReport, RunStart, StepReport, StepSkipped
 from asr.training.survey import survey_training_cuts
-from asr.training.trainer import train
+from asr.training.trainer import training_reports
 
 
 def run(config, corpus: Path, out: Path, *, resume: bool = False) -> list:
-    return list(train(config, corpus, out, resume=resume))
+    return list(training_reports(config, corpus, out, resume=resume))
 
 
 def saved(out: Path) -> dict[str, torch.Tensor]:
@@ -62,7 +62,7 @@ def test_a_run_that_was_stopped_resumes_to_the_same_weights_bit_for_bit(
     config = load_config(None, [*TINY, "training.epochs=2"])
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     run(config, tone_corpus, whole)
-    list(itertools.islice(train(config, tone_corpus, parts), 1 + stop_after))
+    list(itertools.islice(training_reports(config, tone_corpus, parts), 1 + stop_after))
     run(config, tone_corpus, parts, resume=True)
     expected, actual = saved(whole), saved(parts)
     assert expected.keys() == actual.keys()
@@ -80,7 +80,7 @@ def test_tensorboard_shows_each_step_once_also_of_a_run_that_was_stopped_and_res
     tone_corpus: Path, tmp_path: Path
 ) -> None:
     config = load_config(None, [*TINY, "training.epochs=2"])
-    stopped = list(itertools.islice(train(config, tone_corpus, tmp_path), 1 + 20))
+    stopped = list(itertools.islice(training_reports(config, tone_corpus, tmp_path), 1 + 20))
     resumed = run(config, tone_corpus, tmp_path, resume=True)
     steps = {report.step: report for report in (*stopped, *resumed) if isinstance(report, StepReport)}
     assert len(steps) < len([*stopped, *resumed])  # those after the last checkpoint came twice
@@ -101,10 +101,10 @@ def test_a_folder_with_a_run_is_not_overwritten(tone_corpus: Path, tmp_path: Pat
     config = load_config(None, [*TINY, "training.epochs=1"])
     run(config, tone_corpus, tmp_path)
     with pytest.raises(TrainingError, match=r"--resume"):
-        next(train(config, tone_corpus, tmp_path))
+        next(training_reports(config, tone_corpus, tmp_path))
     other = load_config(None, [*TINY, "training.epochs=2"])
     with pytest.raises(ConfigError, match=r"training\.epochs"):
-        next(train(other, tone_corpus, tmp_path, resume=True))
+        next(training_reports(other, tone_corpus, tmp_path, resume=True))
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -114,7 +114,7 @@ def test_a_finished_model_is_not_overwritten(tone_corpus: Path, tmp_path: Path, 
     shutil.rmtree(tmp_path / "checkpoints")  # as in a folder that `asr export` wrote
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     with pytest.raises(TrainingError, match=r"holds a finished model; .*--init-from"):
-        next(train(config, tone_corpus, tmp_path, resume=resume))
+        next(training_reports(config, tone_corpus, tmp_path, resume=resume))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
@@ -126,14 +126,14 @@ def test_a_truncated_checkpoint_is_named(tone_corpus: Path, tmp_path: Path) -> N
     with pytest.raises(ModelError, match=r"last\.safetensors: not a readable checkpoint"):
         read_facts(checkpoint)
     with pytest.raises(ModelError, match=r"last\.safetensors"):
-        next(train(config, tone_corpus, tmp_path, resume=True))
+        next(training_reports(config, tone_corpus, tmp_path, resume=True))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, so asking for one is no error")
 def test_asking_for_a_gpu_that_is_not_there_is_an_error(tone_corpus: Path, tmp_path: Path) -> None:
     config = load_config(None, [*TINY, "training.accelerator=cuda"])
     with pytest.raises(DeviceError, match="no CUDA device"):
-        next(train(config, tone_corpus, tmp_path))
+        next(training_reports(config, tone_corpus, tmp_path))
 
 
 def test_utterances_that_are_spoken_too_fast_for_a_faster_tempo_are_trained_on(
@@ -183,7 +183,7 @@ def test_a_manifest_whose_audio_is_missing_stops_the_run_with_its_name(tone_corp
 def test_with_dev_trains_on_both_and_keeps_the_last_weights(tone_corpus: Path, tmp_path: Path) -> None:
     config = load_config(None, [*TINY, "training.epochs=3"])
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    reports = list(train(config, tone_corpus, whole, with_dev=True))
+    reports = list(training_reports(config, tone_corpus, whole, with_dev=True))
     assert reports[0].survey.utterances == 96 + 12
     epochs = [report for report in reports if isinstance(report, EpochReport)]
     assert [(epoch.dev, epoch.best) for epoch in epochs] == [(None, True)] * 3
@@ -198,15 +198,15 @@ def test_with_dev_trains_on_both_and_keeps_the_last_weights(tone_corpus: Path, t
     kept = load_file(whole / "model.safetensors")
     assert all(torch.equal(last[f"average.{name}"], tensor) for name, tensor in kept.items())
 
-    list(itertools.islice(train(config, tone_corpus, parts, with_dev=True), 20))  # in the second epoch
-    list(train(config, tone_corpus, parts, with_dev=True, resume=True))
+    list(itertools.islice(training_reports(config, tone_corpus, parts, with_dev=True), 20))  # in the second epoch
+    list(training_reports(config, tone_corpus, parts, with_dev=True, resume=True))
     assert all(torch.equal(saved(parts)[name], tensor) for name, tensor in saved(whole).items())
     with pytest.raises(ConfigError, match="dev_utterances"):
-        next(train(config, tone_corpus, parts, resume=True))
+        next(training_reports(config, tone_corpus, parts, resume=True))
 
 
 def test_a_schedule_that_goes_by_dev_needs_dev(tone_corpus: Path, tmp_path: Path) -> None:
     config = load_config(None, [*TINY, "training.schedule=plateau"])
     with pytest.raises(ConfigError, match=r"plateau goes by the dev WER, and --with-dev leaves none"):
-        next(train(config, tone_corpus, tmp_path / "out", with_dev=True))
+        next(training_reports(config, tone_corpus, tmp_path / "out", with_dev=True))
     assert not (tmp_path / "out").exists()

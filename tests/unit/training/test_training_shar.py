@@ -12,7 +12,7 @@ from asr.corpus.pack import write_shar
 from asr.settings_file import load_config
 from asr.training import trainer
 from asr.training.reports import StepReport
-from asr.training.trainer import train
+from asr.training.trainer import training_reports
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +35,16 @@ def test_a_run_on_shar_shuffles_its_shards_and_resumes_bit_for_bit(
 
     monkeypatch.setattr(trainer, "training_batches", watched)
     config = load_config(None, [*TINY, "training.epochs=2", "training.checkpoint_every_s=0"])
-    reports = list(train(config, shar, tmp_path / "whole"))
+    reports = list(training_reports(config, shar, tmp_path / "whole"))
     first, second = seen
     manifest = [cut.id for cut in read_manifest(shar / "train")]
     assert sorted(first) == sorted(second) == sorted(manifest)
     assert len({tuple(first), tuple(second), tuple(manifest)}) == 3
 
     steps = sum(isinstance(report, StepReport) for report in reports)
-    for _ in islice(train(config, shar, tmp_path / "parts"), steps // 2 + 2):
+    for _ in islice(training_reports(config, shar, tmp_path / "parts"), steps // 2 + 2):
         pass
-    list(train(config, shar, tmp_path / "parts", resume=True))
+    list(training_reports(config, shar, tmp_path / "parts", resume=True))
     whole, parts = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
     assert whole.keys() == parts.keys()
     assert all(whole[name].equal(parts[name]) for name in whole)

@@ -18,7 +18,7 @@ from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
 from asr.training.reports import EpochReport, RunStart
 from asr.training.step import part_of
-from asr.training.trainer import train
+from asr.training.trainer import training_reports
 from asr.training.transfer import transfer_weights
 
 OLD, NEW = TokenTable.from_texts([" abc"]), TokenTable.from_texts([" bcz"])
@@ -97,9 +97,9 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
 
 def test_fine_tuning_starts_where_the_other_model_stood(tone_corpus: Path, tmp_path: Path) -> None:
     base = config_with(*LEARNS_FAST)
-    *_, last = (r for r in train(base, tone_corpus, tmp_path / "base") if isinstance(r, EpochReport))
+    *_, last = (r for r in training_reports(base, tone_corpus, tmp_path / "base") if isinstance(r, EpochReport))
     tuned = config_with(*LEARNS_FAST, "training.epochs=1", "training.learning_rate=1e-4", "training.seed=9")
-    start, *rest = train(tuned, tone_corpus, tmp_path / "tuned", init_from=tmp_path / "base")
+    start, *rest = training_reports(tuned, tone_corpus, tmp_path / "tuned", init_from=tmp_path / "base")
     assert isinstance(start, RunStart)
     assert start.transfer is not None
     assert start.transfer.source == tmp_path / "base"
@@ -111,8 +111,8 @@ def test_fine_tuning_starts_where_the_other_model_stood(tone_corpus: Path, tmp_p
 def test_a_resumed_run_needs_the_other_model_no_longer(tone_corpus: Path, tmp_path: Path) -> None:
     config, base, out = config_with("training.epochs=1"), tmp_path / "base", tmp_path / "out"
     saved_model(base)
-    list(train(config, tone_corpus, out, init_from=base))
+    list(training_reports(config, tone_corpus, out, init_from=base))
     shutil.rmtree(base)
-    (start,) = train(config, tone_corpus, out, init_from=base, resume=True)
+    (start,) = training_reports(config, tone_corpus, out, init_from=base, resume=True)
     assert isinstance(start, RunStart)
     assert (start.resumed_at_epoch, start.transfer) == (1, None)
