@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from asr.config import Config
-    from asr.training.transfer import Transfer
+    from asr.training.run import Transfer
 
 
 class TrainingDisplay:

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from asr.lm.ngram import Perplexity
 from asr.scoring.error_counts import ErrorCounts
+from asr.training.run import Transfer
 from asr.training.survey import Survey
-from asr.training.transfer import Transfer
 
 
 class SomeStep(Protocol):

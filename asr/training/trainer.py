@@ -33,10 +33,9 @@ from asr.training.device import make_fabric
 from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_run_in, training_loop
 from asr.training.optimisation import learning_rate
 from asr.training.reports import EpochReport, Report, RunStart, StepReport, StepSkipped
-from asr.training.run import Run, start_run
+from asr.training.run import Run, Transfer, start_run, transfer_weights
 from asr.training.step import StepGradient, bad_utterances, compute_gradient, memory_errors_explained, write_failed_step
 from asr.training.survey import TrainingData, feature_moments, read_training_data
-from asr.training.transfer import Transfer, transfer_weights
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
