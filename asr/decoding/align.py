@@ -1,7 +1,7 @@
-"""Forced alignment: at which frames each token of a given text was spoken.
+"""Forced alignment: log-posteriors and the tokens of a given text → the frames of each token.
 
-Among all CTC paths that spell the tokens, the most probable one (Viterbi) says which frames belong to which token.
-torchaudio's extension finds it; where a torchaudio was built without that, `viterbi` does, some ten times slower.
+Of all CTC paths that spell the tokens, the most probable one (Viterbi) says which frames belong to which token.
+torchaudio's extension finds it. Some torchaudio builds lack the extension; then `viterbi` finds it, ten times slower.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def align(log_posteriors: Tensor, tokens: Sequence[int]) -> list[TokenSpan]:
 
 
 def viterbi(log_posteriors: NDArray[np.floating], tokens: Sequence[int]) -> list[int]:
-    """Return the most probable path that spells `tokens`: of each frame its token or BLANK.
+    """Return the most probable path that spells `tokens`: for each frame a token or BLANK.
 
-    A path runs through states blank, token 0, blank, token 1, …, blank. From frame to frame it stays, moves one
-    state on, or leaps over the blank between two tokens that differ.
+    A path goes through the states blank, token 0, blank, token 1, …, blank. From frame to frame it stays, moves on by
+    one state, or skips the blank between two different tokens.
 
     Args:
         log_posteriors: `(frame, token)`, natural log; at least `min_frames(tokens)` frames.
@@ -69,7 +69,7 @@ def viterbi(log_posteriors: NDArray[np.floating], tokens: Sequence[int]) -> list
     leaps[3::2] = states[3::2] != states[1:-2:2]
     score = np.full(len(states), -np.inf)
     score[:2] = emissions[0, :2]
-    steps = np.zeros(emissions.shape, np.int64)  # how many states further a path has come by each frame
+    steps = np.zeros(emissions.shape, np.int64)  # by how many states the path moved on before each frame
     for frame in range(1, len(emissions)):
         by_step = np.full((3, len(states)), -np.inf)
         by_step[0] = score

@@ -1,6 +1,6 @@
-"""Greedy search: the most probable token of each frame, repeats collapsed, blanks dropped.
+"""Greedy search: take the most probable token of each frame, collapse repetitions, drop blanks.
 
-It finds the most probable *path*. The most probable *token sequence* is the sum of many paths: see `beam.py`.
+It finds the most probable *path*. A *token sequence* is the sum of many paths; `beam.py` finds the most probable one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def greedy_search(log_posteriors: Tensor, lengths: Tensor) -> list[Hypothesis]:
         lengths: `(batch,)` integer, valid frames of each utterance.
 
     Returns:
-        One hypothesis an utterance. Its score is the path's log-probability; a token's frame is the first of
+        One hypothesis for each utterance. Its score is the path's log-probability; a token's frame is the first one of
         its run.
 
     Raises:

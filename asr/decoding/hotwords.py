@@ -1,24 +1,24 @@
-"""Hotwords: words and phrases that a listener expects to hear, each with a bonus, given for one search.
+"""Hotwords: expected words and phrases, each with a bonus, as a scorer of the beam search.
 
-A text, with a space before, after and between its words, is read character by character by an Aho–Corasick automaton of
-the phrases, written likewise:
+An Aho–Corasick automaton of the phrases reads a text character by character. Text and phrases have a space before,
+after and between their words:
 
     text       " call anna lee now "
     phrases    " anna lee "   " lee "           both occur: their bonuses are added
 
-The spaces make a phrase match whole words only. Every occurrence counts, overlapping ones too; that a phrase occurs is
-known only when the space after it, or the sentence's end, has come. Until then a partial match lends a share of the
-bonus, so that the beam keeps it:
+The spaces make a phrase match whole words only. Every occurrence counts, overlapping ones too. A phrase is complete
+only at the space after it, or at the end of the sentence. Until then a partial match lends a share of the bonus, so
+that the beam keeps it:
 
     lent(node) = max over phrases that begin so:  bonus · characters matched / characters of the phrase
 
-Going from node to node adds the difference of what is lent. If the phrase fails the automaton falls back, what was lent
-is taken back, and the net is zero; if it is completed, the loan is exchanged for the bonus. Any finished sentence has
-exactly `Σ bonus(phrase) · occurrences(phrase)`, whatever the tokens are that spell it: the tables
-`(state, token)` are those of the automaton with each token's characters read in one go.
+Moving from node to node adds the difference of what is lent. If the phrase fails, the automaton falls back, the loan is
+taken back, and the sum is zero. If the phrase is completed, the bonus replaces the loan. A finished sentence has
+exactly `Σ bonus(phrase) · occurrences(phrase)`, whichever tokens spell it. The tables `(state, token)` are those of the
+automaton; a token's characters are read in one step.
 
-A closed vocabulary that lacks a hotword rules it out, whatever the bonus. Give its words to the lexicon:
-`word_scorer.with_words(hotwords.words)`; they are scored as `<unk>` there.
+A closed vocabulary rules out a hotword that it lacks, whatever the bonus. `word_scorer.with_words(hotwords.words)` adds
+the hotwords to the lexicon; they are scored as `<unk>` there.
 
 Source: Aho and Corasick 1975, "Efficient string matching: an aid to bibliographic search".
 """
@@ -37,17 +37,18 @@ from asr.decoding.scorers import TableScorer
 from asr.errors import ConfigError, TokenError
 from asr.text.tokens import BLANK, SPACE, TokenTable
 
-# Where none is given. On AN4's dev set bonuses of 4 to 6 find the most at no price, see benchmarks/hotwords.py.
+# For hotwords without one. On AN4's dev set, bonuses of 4 to 6 find the most hotwords and add no errors, see
+# benchmarks/hotwords.py.
 DEFAULT_BONUS = 5.0
 
 _ROOT = 0
 
 
 def hotword_bonuses(hotwords: Mapping[str, float] | Iterable[str]) -> dict[str, float]:
-    """Return the bonus of each hotword; those given without one get `DEFAULT_BONUS`.
+    """Return the bonus of each hotword; hotwords without a bonus get `DEFAULT_BONUS`.
 
     Raises:
-        ConfigError: what is given is neither a mapping nor a list of texts.
+        ConfigError: the hotwords are neither a mapping nor a list of texts.
     """
     if isinstance(hotwords, Mapping):
         return dict(hotwords)
@@ -58,10 +59,10 @@ def hotword_bonuses(hotwords: Mapping[str, float] | Iterable[str]) -> dict[str, 
 
 
 class HotwordScorer(TableScorer):
-    """Phrases with bonuses, as a `Scorer` of weight 1; its state is a `(row,)` int64 tensor.
+    """Phrases with bonuses, as a `Scorer` of weight 1. Its state is a `(row,)` int64 tensor.
 
     Attributes:
-        words: the phrases' words, each once.
+        words: the words of the phrases, each once.
         scores: `(state, token)` float64; column 0 is the sentence's end.
         next_states: `(state, token)` int64; column 0 is the state itself.
     """
@@ -89,7 +90,7 @@ class HotwordScorer(TableScorer):
                 names = ", ".join(map(repr, strange))
                 raise TokenError(f"the hotword {phrase!r} holds {names}; the model's tokens write only: {known}")
             if not 0 < bonus < math.inf:
-                raise ConfigError(f"the hotword {phrase!r} has the bonus {bonus}; one above 0 is needed")
+                raise ConfigError(f"the hotword {phrase!r} has the bonus {bonus}; give one above 0")
             phrases[SPACE.join(words)] = bonus
         self.words = tuple(dict.fromkeys(word for phrase in phrases for word in phrase.split()))
         automaton = _automaton(phrases)
@@ -97,20 +98,20 @@ class HotwordScorer(TableScorer):
 
 
 class _Automaton(NamedTuple):
-    """Nodes are the phrases' beginnings; `_ROOT` is the empty one. A list has one entry a node."""
+    """Nodes are the beginnings of phrases; `_ROOT` is the empty one. Lists have one entry for each node."""
 
     children: list[dict[str, int]]
     fallback: list[int]  # the longest other node that the node's text ends with
-    earned: list[float]  # bonuses of the phrases that the node's text ends with
+    earned: list[float]  # sum of the bonuses of the phrases that the node's text ends with
     lent: list[float]
     after_space: list[bool]
 
     def read(self, node: int, text: str) -> tuple[int, float]:
-        """Return the node after reading `text`, and the bonuses earned on the way."""
+        """Return the node after reading `text`, and the sum of the bonuses earned on the way."""
         earned = 0.0
         for character in text:
             if character == SPACE and self.after_space[node]:
-                continue  # several spaces are one
+                continue  # several spaces count as one
             while node != _ROOT and character not in self.children[node]:
                 node = self.fallback[node]
             node = self.children[node].get(character, _ROOT)
@@ -131,7 +132,7 @@ def _automaton(bonuses: Mapping[str, float]) -> _Automaton:
             after_space.append(character == SPACE)
         return children[node][character]
 
-    child(_ROOT, SPACE)  # every text is read from there, even if there are no phrases
+    child(_ROOT, SPACE)  # every text starts there, even if there are no phrases
     for phrase, bonus in bonuses.items():
         node = child(_ROOT, SPACE)
         for matched, character in enumerate(phrase, start=1):
@@ -145,7 +146,7 @@ def _automaton(bonuses: Mapping[str, float]) -> _Automaton:
 
 
 def _fill_in_fallbacks(automaton: _Automaton) -> None:
-    """Go through the nodes by their texts' length: a fallback's text is shorter, so it is finished already."""
+    """Go through the nodes by the length of their texts: a fallback's text is shorter, so it is finished already."""
     level = [_ROOT]
     while level:
         deeper = []
@@ -164,7 +165,7 @@ def _fill_in_fallbacks(automaton: _Automaton) -> None:
 
 
 def _tables(automaton: _Automaton, tokens: TokenTable) -> tuple[Tensor, Tensor]:
-    """Return `scores (node, token)` and `next_states (node, token)`: the tokens' characters, read from every node."""
+    """Return `scores (node, token)` and `next_states (node, token)`: each token's characters read from each node."""
     alphabet = {character: column for column, character in enumerate(sorted(tokens.characters | {SPACE}))}
     nodes = np.arange(len(automaton.lent))
     moves = [[automaton.read(node, character) for character in alphabet] for node in nodes.tolist()]

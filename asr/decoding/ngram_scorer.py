@@ -1,15 +1,18 @@
-"""A back-off n-gram as sorted tensors, looked up for many histories at once.
+"""Back-off n-grams as tensors: a sorted table for many words, and a dense one, which is the scorer over tokens.
 
-A word trigram may have 200,000 contexts and 60,000 words: no dense table holds their pairs, though the model lists only
-a few million of them. These are kept sorted by one integer each, `context · units + unit`, and found by binary search.
-What is not listed backs off to the next shorter context, at most `order − 1` times:
+`BackoffTable` is for word n-grams; `word_scorer.py` uses it. A word trigram may have 200,000 contexts and 60,000 words.
+No dense table can hold all pairs, but the model lists only a few million. Each listed pair is one integer,
+`context · units + unit`; they are sorted and found by binary search. What is not listed backs off to the next shorter
+context, at most `order − 1` times:
 
-    log p(unit | context) = the back-off weights from the context down to the longest that lists the unit + its entry
+    log p(unit | context) = back-off weights from the context down to the longest one that lists the unit + its entry
 
-A context's whole way down is laid out beforehand, so that a look-up searches all of it at once. Contexts are numbered
-with shorter ones before longer ones, so that of the entries found the last is that of the longest context. The sum of
-weights is a difference: those from the context down to the empty one, less those from the entry's context down, which
-its log-probability already contains.
+All shorter contexts of a context are in a table, so that one look-up searches all of them at once. Shorter contexts
+have smaller numbers. So among the entries found, the last is that of the longest context. The sum of the weights is a
+difference: from the context down to the empty one, minus from the entry's context down. The entry's log-probability
+already contains the second part.
+
+`TokenNgramScorer` is for token n-grams. There are few tokens, so every context has a row in a dense table.
 """
 
 from __future__ import annotations
@@ -28,15 +31,15 @@ from asr.text.tokens import BLANK, TokenTable
 
 
 class BackoffTable(NamedTuple):
-    """An n-gram model. A context is an integer, 0 the empty one; a unit is one as well."""
+    """An n-gram model. Contexts and units are integers; context 0 is the empty one."""
 
     start: int  # the context at a sentence's start
-    keys: Tensor  # (ngram,) int64, ascending: context · units + unit of each n-gram that is listed; behind them the
-    # greatest integer, so that a search ends within
-    log_probs: Tensor  # (ngram,) float64 natural logs, less the context's `backoff`
+    keys: Tensor  # (ngram,) int64, ascending: context · units + unit of each listed n-gram; the last is the greatest
+    # integer, so that a search never ends beyond the table
+    log_probs: Tensor  # (ngram,) float64 natural logs, minus the context's `backoff`
     next_contexts: Tensor  # (ngram,) int64, the longest context that the n-gram ends with
-    chains: Tensor  # (context, order) int64: units · itself, the longest other one that it ends with, … the empty one
-    backoff: Tensor  # (context,) float64 natural logs, what it costs to back off to the empty one
+    chains: Tensor  # (context, order) int64: units · the context, · the longest other one that it ends with, …, · 0
+    backoff: Tensor  # (context,) float64 natural logs, the sum of the weights down to the empty context
 
     def to(self, device: torch.device) -> BackoffTable:
         """Return the table on a device."""
@@ -61,13 +64,13 @@ class BackoffTable(NamedTuple):
         keys = self.chains.index_select(0, context) + unit[:, None]
         places = torch.searchsorted(self.keys, keys)
         listed = self.keys.take(places) == keys
-        place = places.mul_(listed).amax(dim=1)  # the longest context's; the empty context lists all
+        place = places.mul_(listed).amax(dim=1)  # of the longest context; the empty one lists every unit
         log_prob = self.log_probs.index_select(0, place) + self.backoff.index_select(0, context)
         return log_prob, self.next_contexts.index_select(0, place)
 
 
 def backoff_table(lm: NgramLm) -> tuple[BackoffTable, dict[str, int]]:
-    """Return the model as a table, and the integer of each unit that it lists."""
+    """Return the model as a table, and the integer of each unit."""
     units = {unit: index for index, (unit,) in enumerate(lm.ngrams[0])}
     contexts = _contexts(lm)
 
@@ -111,12 +114,11 @@ _BYTES_PER_ENTRY = 4 + 8  # a float32 score and an int64 next state
 class TokenNgramScorer(TableScorer):
     """A back-off n-gram over tokens, expanded into two dense tables.
 
-    A state is a context the model lists. `scores (state, token)` and `next_states (state, token)` spell out
-    what back-off would find one query at a time, so that a whole beam is scored by one index operation on any
-    device.
+    A state is a context of the model. `scores (state, token)` and `next_states (state, token)` hold what back-off would
+    find, so that one index operation scores a whole beam, on any device.
 
     Attributes:
-        contexts: the state of each context, 0 for the empty one.
+        contexts: the state of each context; 0 is the empty one.
         scores: float32 natural logs; column 0 is the sentence's end.
         next_states: int64; column 0 is the state itself.
     """
@@ -124,11 +126,11 @@ class TokenNgramScorer(TableScorer):
     def __init__(self, lm: NgramLm, tokens: TokenTable) -> None:
         """Expand the model.
 
-        A token that the model lacks gets the probability of `<unk>` if the model has that, else 10⁻⁹⁹, which
+        A token that the model lacks gets the probability of `<unk>`. If the model has no `<unk>` it gets 10⁻⁹⁹, which
         is how ARPA files write zero.
 
         Args:
-            lm: an n-gram whose units are the symbols of `tokens`, the space written as ▁.
+            lm: an n-gram whose units are the symbols of `tokens`, with the space written as ▁.
             tokens: the acoustic model's tokens.
 
         Raises:
@@ -140,7 +142,7 @@ class TokenNgramScorer(TableScorer):
 
 
 def _contexts(lm: NgramLm) -> dict[Ngram, int]:
-    """Return the state of each context: 0 is the empty one, shorter ones come before longer ones."""
+    """Return the number of each context: 0 is the empty one, and shorter ones come before longer ones."""
     listed = [ngram for ngrams in lm.ngrams[: lm.order - 1] for ngram in ngrams if ngram[-1] != SENTENCE_END]
     return {context: state for state, context in enumerate([(), *listed])}
 
@@ -155,7 +157,7 @@ def _check_size(states: int, tokens: int, order: int) -> None:
 
 
 def _columns(lm: NgramLm, tokens: TokenTable) -> dict[str, int]:
-    """Return each unit's column: a token's id, 0 for the sentence's end, one past the tokens for `<unk>`."""
+    """Return each unit's column: a token's id, 0 for the sentence's end, and one after all tokens for `<unk>`."""
     units = token_units(tokens)
     units[BLANK] = SENTENCE_END
     column = {unit: token for token, unit in enumerate([*units, UNKNOWN])}
@@ -171,8 +173,8 @@ def _columns(lm: NgramLm, tokens: TokenTable) -> dict[str, int]:
 def _expand(lm: NgramLm, tokens: TokenTable, states: dict[Ngram, int]) -> tuple[Tensor, Tensor]:
     """Return `scores (state, token)` float32 and `next_states (state, token)` int64.
 
-    A context's row is the row of the longest shorter context plus its back-off weight, with the n-grams that
-    the model lists written over it. In ascending order of length, every row is finished before it is copied.
+    A context's row is the row of the longest shorter context plus its back-off weight, overwritten by the n-grams that
+    the model lists. Contexts come in ascending order of length, so every row is finished before it is copied.
     """
     column = _columns(lm, tokens)
     scores = np.full((len(states), len(column)), LN_10 * LOG10_ZERO, dtype=np.float32)
@@ -196,6 +198,6 @@ def _expand(lm: NgramLm, tokens: TokenTable, states: dict[Ngram, int]) -> tuple[
         next_states[from_state, by_column] = to_state
 
     by_token = [column[unit if (unit,) in lm.ngrams[0] else UNKNOWN] for unit in list(column)[: len(tokens)]]
-    scores, next_states = scores[:, by_token].copy(), next_states[:, by_token].copy()  # rows in one piece
+    scores, next_states = scores[:, by_token].copy(), next_states[:, by_token].copy()  # each row in one piece of memory
     next_states[:, BLANK] = np.arange(len(states))  # the prefix as it was
     return torch.from_numpy(scores), torch.from_numpy(next_states)

@@ -1,14 +1,14 @@
-"""Shallow fusion: a recurrent language model over tokens scores the beam search's prefixes as they grow.
+"""A recurrent language model in the beam search, and over its results.
 
-N-best rescoring: a recurrent language model reads whole hypotheses and ranks them anew.
-
-Against shallow fusion it may be a model over words, and each hypothesis is read once; but what the first pass pruned
-stays lost.
+`RnnScorer` scores prefixes as they grow (shallow fusion). Its units must be the acoustic model's tokens. `rescore`
+ranks whole hypotheses anew (n-best rescoring). There the units may be words, and each hypothesis is read only once, but
+hypotheses that the search has dropped stay lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -20,21 +20,21 @@ from asr.transcript.hypothesis import Hypothesis
 
 
 class RnnScorerState(NamedTuple):
-    """What the network knows of each prefix, and what it expects next: `(layer, row, unit)`, `(row, token)`."""
+    """What the network knows after each prefix."""
 
-    hidden: LmState
-    log_probs: Tensor
+    hidden: LmState  # (layer, row, unit) each
+    log_probs: Tensor  # (row, token) float32, of the next token
 
 
 class RnnScorer:
-    """A `Scorer`; its unit 0, the sentence boundary, stands where the blank does, so columns are token ids.
+    """A `Scorer`. Its unit 0, the sentence boundary, has the place of the blank, so columns are token ids.
 
-    In most frames most prefixes stay as they are. Their distribution is kept in the state, and the network runs over
-    those rows alone that took a token.
+    In most frames most prefixes stay as they are. The state keeps their distribution, and the network runs only for the
+    rows that took a token.
     """
 
     def __init__(self, lm: RnnLm, tokens: TokenTable) -> None:
-        """Score with this model, put into evaluation mode.
+        """Score with this model, in evaluation mode.
 
         Raises:
             LanguageModelError: the model's units are not `tokens`.
@@ -44,7 +44,7 @@ class RnnScorer:
 
     @torch.inference_mode()
     def start(self, batch: int, device: torch.device) -> RnnScorerState:
-        """Return `batch` rows at a sentence's start; the network moves to `device` if it is elsewhere."""
+        """Return `batch` rows at a sentence's start; the network moves to `device`."""
         self._lm.to(device)
         boundary = torch.full((batch,), BOUNDARY, device=device)
         return self._read(boundary, self._lm.start(batch))
@@ -72,33 +72,21 @@ class RnnScorer:
         return RnnScorerState(after, self._lm.log_probs(vectors[:, 0]))
 
 
-class Rescored(NamedTuple):
-    """A hypothesis of the first pass, with its acoustic and LM scores, and what the second pass says of it.
-
-    Attributes:
-        hypothesis: as the search returned it.
-        log_prob: the recurrent model's natural-log probability of its sentence, the end included, without weight.
-        score: what the list is ranked by now.
-    """
-
-    hypothesis: Hypothesis
-    log_prob: float
-    score: float
-
-
 def rescore(
     nbest: Sequence[Sequence[Hypothesis]], lm: RnnLm, tokens: TokenTable, weight: float
-) -> list[list[Rescored]]:
-    """Rank each utterance's hypotheses by `score + weight · log_prob`; equal ones keep their order.
+) -> list[list[Hypothesis]]:
+    """Add the model's weighted log-probability to `score` and `lm_score`, and rank each utterance's hypotheses anew.
+
+    Hypotheses of equal score keep their order.
 
     Args:
         nbest: each utterance's hypotheses.
-        lm: a model over `tokens`, or over words. A word it does not know has the probability of `<unk>`.
+        lm: a model over `tokens`, or over words. A word that it does not know has the probability of `<unk>`.
         tokens: the acoustic model's tokens.
-        weight: of the recurrent model's log-probability.
+        weight: of the log-probability of a hypothesis, its end included.
 
     Raises:
-        LanguageModelError: the model's tokens are others.
+        LanguageModelError: the model is over other tokens.
     """
     if lm.units.kind == "tokens":
         lm.units.require_tokens(tokens)
@@ -109,12 +97,10 @@ def rescore(
         for hypotheses in nbest
         for hypothesis in hypotheses
     ]
-    log_probs = iter([float(scores.double().sum()) for scores in lm.eval().unit_log_probs(sequences)])
-    result = []
-    for hypotheses in nbest:
-        rescored = []
-        for hypothesis in hypotheses:
-            log_prob = next(log_probs)
-            rescored.append(Rescored(hypothesis, log_prob, hypothesis.score + weight * log_prob))
-        result.append(sorted(rescored, key=lambda item: -item.score))
-    return result
+    gains = iter([weight * float(scores.double().sum()) for scores in lm.eval().unit_log_probs(sequences)])
+    rescored = [[_with_gain(hypothesis, next(gains)) for hypothesis in hypotheses] for hypotheses in nbest]
+    return [sorted(hypotheses, key=lambda hypothesis: -hypothesis.score) for hypotheses in rescored]
+
+
+def _with_gain(hypothesis: Hypothesis, gain: float) -> Hypothesis:
+    return replace(hypothesis, score=hypothesis.score + gain, lm_score=hypothesis.lm_score + gain)

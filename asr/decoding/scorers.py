@@ -58,7 +58,7 @@ class TableScorer:
         self._start = start
 
     def start(self, batch: int, device: torch.device) -> Tensor:
-        """Return `batch` rows at a sentence's start; the tables move to `device` if they are elsewhere."""
+        """Return `batch` rows at a sentence's start; the tables move to `device`."""
         self.scores, self.next_states = self.scores.to(device), self.next_states.to(device)
         return torch.full((batch,), self._start, device=device)
 

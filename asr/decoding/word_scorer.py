@@ -1,39 +1,36 @@
-"""A lexicon as a trie over characters, walked by tokens.
+"""The word n-gram in a search over tokens: a trie of the lexicon within words, the n-gram from word to word.
 
-A node is the beginning of some words: "c", "ca", "cat". Node 0, `BETWEEN`, is the empty one: no word has begun. Node 1,
-`OUTSIDE`, stands for all beginnings that no word has. The trie is over characters, so that a word is the same word
-however sub-word pieces spell it; a table says at which node each token leads from each node:
+**The trie** has a node for each beginning of a word: "c", "ca", "cat". Node 0, `BETWEEN`, is the empty beginning: no
+word has begun. Node 1, `OUTSIDE`, stands for all beginnings that no word has. The trie is over characters, so a word is
+the same word however sub-word pieces spell it. A table says to which node each token leads from each node:
 
     token   from "ca"         why
     "t"     "cat"
-    "tch"   "catch"           a piece walks several characters
+    "tch"   "catch"           a piece goes over several characters
     " "     BETWEEN           the space ends the word
     " d"    "d"               a piece with the space ends the word and begins the next
-    "x"     OUTSIDE           there is no word in "cax…", and no way back before the next space
+    "x"     OUTSIDE           no word begins with "cax", and nothing leads back before the next space
 
-What a text's words are, is what `TokenTable.decode` says: spaces before, after and beside other spaces are no words.
+`TokenTable.decode` defines the words of a text: spaces before, after and beside other spaces are no words.
 
-
-The word n-gram for a search over tokens: a lexicon trie within words, the language model from word to word.
-
-A row's state is where it stands in the word that it is spelling (a node of the trie, see `trie.py`), and which words
-came before (a context of the n-gram, see `backoff.py`):
+**The state of a row** is the node of the word that is being spelled, and the words before it (a context of the n-gram,
+see `ngram_scorer.py`):
 
     tokens so far   the cat s       node "s", context ("the", "cat")
 
-When a space or the sentence's end finishes a word, the n-gram scores it. Were that all, a word's beginnings would look
-free until then, and those of long or rare words would drive good ones from the beam. So each node already counts as
-much as the best word that may still come of it, by the unigram: `ahead(node) = max log p(word)`. Moving from node to
-node adds the difference, and finishing the word exchanges `ahead` for the word's probability after its context. The
+The n-gram scores a word when a space or the end of the sentence finishes it. By that alone, every beginning of a word
+would look free until then, and beginnings of long or rare words would push good ones out of the beam. So each node
+counts as much as the best word that begins so, by the unigram: `ahead(node) = max log p(word)`. Moving from node to
+node adds the difference. Finishing the word replaces `ahead` by the word's probability after its context. The
 differences cancel: a finished sentence has exactly `Σ log p(word | words before) + log p(</s> | words)`.
 
-The vocabulary is closed by default: a token that leads out of the trie is impossible. With an OOV penalty any spelling
-is allowed; a word outside the lexicon then has `log p(<unk> | words before) − penalty`, and the words after it see
-`<unk>`. Words of the lexicon that the n-gram lacks are `<unk>` as well, but without the penalty.
+**The vocabulary** is closed by default: a token that leads out of the trie is impossible. With an OOV penalty any
+spelling is allowed. Then a word outside the lexicon has `log p(<unk> | words before) − penalty`, and the words after it
+see `<unk>`. Words of the lexicon that the n-gram lacks are `<unk>` too, but without the penalty.
 
-The tables are `(node, token)` int32 and a few numbers a node, n-gram or context. In most frames most rows stay as they
-are: what they expect next is kept in the state, and on a CPU the tables are read only for the rows that took a token.
-Numbers are float64, as in the search, on every device.
+The tables are `(node, token)` int32 and a few numbers for each node, n-gram or context. In most frames most rows stay
+as they are. The state keeps their scores, and on a CPU the tables are read only for rows that took a token. Numbers are
+float64 on every device, as in the search.
 
 Source: Ortmanns, Ney and Eiden 1996, "Language-model look-ahead for large vocabulary speech recognition" (there with
 the context's own probabilities instead of the unigram's).
@@ -49,7 +46,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.decoding.ngram_scorer import backoff_table
+from asr.decoding.ngram_scorer import MAX_TABLE_BYTES, backoff_table
 from asr.errors import LanguageModelError, TokenError
 from asr.lm.ngram import MARKS, SENTENCE_END, UNKNOWN, NgramLm
 from asr.text.tokens import BLANK, SPACE, TokenTable
@@ -57,19 +54,17 @@ from asr.text.tokens import BLANK, SPACE, TokenTable
 BETWEEN, OUTSIDE = 0, 1
 NO_WORD = -1
 
-MAX_TABLE_BYTES = 2 * 2**30
-
 
 class Trie(NamedTuple):
-    """A lexicon's trie; a node's parent has a smaller number than the node, `BETWEEN` and `OUTSIDE` apart."""
+    """A lexicon's trie. A node's parent has a smaller number than the node, except for `BETWEEN` and `OUTSIDE`."""
 
     next_node: np.ndarray  # (node, token) int32; the blank leaves the node as it is
-    word: np.ndarray  # (node,) int64, the place in the lexicon of the word that a node is, or NO_WORD
+    word: np.ndarray  # (node,) int64, the place in the lexicon of the node's word, or NO_WORD
     parent: np.ndarray  # (node,) int64
     opens_word: np.ndarray  # (token,) bool: the token is a space, or begins with one
 
     def best_below(self, scores: np.ndarray) -> np.ndarray:
-        """Return for each node the best of the `(word,)` scores of words that begin so; −inf for `OUTSIDE`."""
+        """Return for each node the best `(word,)` score of the words that begin so; −inf for `OUTSIDE`."""
         best = np.where(self.word == NO_WORD, -np.inf, scores[self.word])
         for node in range(len(best) - 1, OUTSIDE, -1):
             parent = self.parent[node]
@@ -78,10 +73,10 @@ class Trie(NamedTuple):
 
 
 def build_trie(words: Sequence[str], tokens: TokenTable) -> Trie:
-    """Return the trie of words, none of which occurs twice.
+    """Return the trie of words; no word may occur twice.
 
     Raises:
-        TokenError: a word is empty or holds a space or a character that is in no token.
+        TokenError: a word is empty, or holds a space or a character that is in no token.
         LanguageModelError: the table would take more than 2 GiB.
     """
     alphabet = {character: index for index, character in enumerate(sorted(tokens.characters))}
@@ -125,25 +120,25 @@ _IMPOSSIBLE = float("-inf")
 
 
 class WordState(NamedTuple):
-    """Where rows stand, and what they expect."""
+    """Where each row is, and its scores of the next token."""
 
-    places: Tensor  # (row, 3) int64: the word being spelled, a node; the words before it, a context; the one if it ends
+    places: Tensor  # (row, 3) int64: the node of the word being spelled, the context, and the context if the word ends
     scores: Tensor  # (row, token) float64, of the next token
 
 
 class _Tables(NamedTuple):
     next_node: Tensor  # (node, token) int32
     opens_word: Tensor  # (token,) bool
-    opening: Tensor  # int64, the tokens that do
+    opening: Tensor  # int64, the tokens that open a word
     end: Tensor  # (context,) float64 log-probability of the sentence's end
-    arrive: Tensor  # (node,) float64: what a node counts; −inf if none may stand there
+    arrive: Tensor  # (node,) float64: what the node counts; −inf if no row may be there
     ahead: Tensor  # (node,) float64: the same, but finite
-    unit: Tensor  # (node,) int64, as what the n-gram knows the word that is spelled
-    extra: Tensor  # (node,) float64, added to that: 0, the OOV penalty, or −inf if the spelling is no word
+    unit: Tensor  # (node,) int64, the n-gram's unit for the word that is spelled
+    extra: Tensor  # (node,) float64, added for the word: 0, minus the OOV penalty, or −inf if it is no word
 
 
 class WordNgramScorer:
-    """A word n-gram through a lexicon, as a `Scorer`.
+    """A word n-gram with a lexicon, as a `Scorer`.
 
     Attributes:
         words: the lexicon.
@@ -163,12 +158,12 @@ class WordNgramScorer:
             lm: an n-gram over words.
             tokens: the acoustic model's tokens.
             words: the lexicon; by default the n-gram's words that can be written in the tokens.
-            oov_penalty: natural log, taken off for each word outside the lexicon; None forbids such words.
+            oov_penalty: natural log, subtracted for each word outside the lexicon; None forbids such words.
 
         Raises:
             TokenError: a word of `words` cannot be written in the tokens.
-            LanguageModelError: the lexicon is empty, words need `<unk>` and the n-gram has none, or the trie would take
-                more than 2 GiB.
+            LanguageModelError: the lexicon is empty, words need `<unk>` and the n-gram has none, or the trie's table
+                would take more than 2 GiB.
         """
         self._ngram, self._units = backoff_table(lm)
         self._tokens, self._oov_penalty = tokens, oov_penalty
@@ -184,7 +179,7 @@ class WordNgramScorer:
         self._tables = self._build()
 
     def with_words(self, words: Iterable[str]) -> WordNgramScorer:
-        """Return the scorer with more words in its lexicon, such as those of hotwords; the n-gram is shared.
+        """Return a scorer with more words in its lexicon, such as those of hotwords. Both share the n-gram.
 
         Raises:
             TokenError, LanguageModelError: as for the class.
@@ -196,7 +191,7 @@ class WordNgramScorer:
         return more
 
     def start(self, batch: int, device: torch.device) -> WordState:
-        """Return `batch` rows at a sentence's start; the tables move to `device` if they are elsewhere."""
+        """Return `batch` rows at a sentence's start; the tables move to `device`."""
         if self._tables.ahead.device != device:
             self._ngram, self._tables = self._ngram.to(device), _Tables(*(t.to(device) for t in self._tables))
         node = torch.full((batch,), BETWEEN, device=device)
@@ -210,7 +205,7 @@ class WordNgramScorer:
         """Return the states of new rows, see `Scorer`."""
         tables = self._tables
         places, scores = (part.index_select(0, parents) for part in state)
-        # On a GPU all rows are grown, as picking some would have to wait for it; the blank leaves a row as it was.
+        # On a GPU all rows advance, because picking some would wait for the device; the blank leaves a row as it was.
         on_cpu = tokens.device.type == "cpu"
         rows = tokens.nonzero().squeeze(1) if on_cpu else torch.arange(len(tokens), device=tokens.device)
         node, context, context_after = places.index_select(0, rows).unbind(1)

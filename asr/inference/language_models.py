@@ -1,18 +1,17 @@
-"""A model folder's language models and a listener's hotwords, as what the decode settings make of them.
+"""A model folder's language models and the hotwords → the scorers of a search.
 
     decode.lm = tokens           lm.arpa.gz, if the folder has it
-    decode.lm = words            lm.words.arpa.gz, through the lexicon of its words
-    decode.rnn_weight > 0        rnnlm/, within the search
+    decode.lm = words            lm.words.arpa.gz; its words are the lexicon
+    decode.rnn_weight > 0        rnnlm/, during the search
     decode.rescore_weight > 0    rnnlm/, over the hypotheses that the search returns
-    hotwords                     a bonus each; their words join the lexicon
+    hotwords                     a bonus each; their words are added to the lexicon
 
-In the search their weighted scores are summed. A model is read when a search first needs it, and kept.
+The search sums the weighted scores. A model is read when a search first needs it, and kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -36,27 +35,30 @@ Hotwords = tuple[tuple[str, float], ...]
 
 
 class LanguageModels:
-    """Those of one model folder."""
+    """The language models of one model folder."""
 
     def __init__(self, bundle: ModelBundle, device: torch.device) -> None:
         """Read nothing yet."""
         self._bundle, self._device = bundle, device
-        # One set of hotwords is the rule, for a file or for a whole run; another takes its place.
+        # Usually a whole run has one set of hotwords. Another set takes its place.
         self._hotword_scorer = lru_cache(maxsize=1)(self._build_hotwords)
         self._word_scorer = lru_cache(maxsize=1)(self._read_words)
         self._widened_word_scorer = lru_cache(maxsize=1)(self._widen)
 
     def are_used(self, settings: DecodeSettings) -> bool:
-        """Whether these settings name any of them; that `asr tune` gave it the weight 0 makes no difference."""
+        """Whether the settings name a language model that the folder may have; an n-gram of weight 0 counts too.
+
+        `asr tune` may have chosen the weight 0: then the other settings that it chose are for the beam search as well.
+        """
         has_ngram = settings.lm == "words" or self._bundle.lm_path is not None
         return has_ngram or settings.rnn_weight > 0 or settings.rescore_weight > 0
 
     def scorers(self, settings: DecodeSettings, hotwords: Mapping[str, float]) -> list[WeightedScorer]:
-        """Return what a search asks.
+        """Return the scorers of a search, with their weights.
 
         Args:
             settings: which models, and their weights.
-            hotwords: natural-log bonus of each word or phrase, which is normalised as transcripts were.
+            hotwords: natural-log bonus of each word or phrase; they are normalised as the transcripts were.
 
         Raises:
             ModelError: the folder lacks a model that the settings name.
@@ -78,31 +80,22 @@ class LanguageModels:
         return found
 
     def rescored(self, nbest: list[list[Hypothesis]], settings: DecodeSettings) -> list[list[Hypothesis]]:
-        """Return each utterance's hypotheses as the recurrent model ranks them, if the settings give it a weight.
-
-        Its weighted log-probability becomes part of `score` and `lm_score`.
+        """Return each utterance's hypotheses, ranked anew by the recurrent model if the settings give it a weight.
 
         Raises:
             ModelError, LanguageModelError: as for `scorers`.
         """
-        weight = settings.rescore_weight
-        if weight == 0:
+        if settings.rescore_weight == 0:
             return nbest
-        return [
-            [
-                replace(item.hypothesis, score=item.score, lm_score=item.hypothesis.lm_score + weight * item.log_prob)
-                for item in ranked
-            ]
-            for ranked in rescore(nbest, self._recurrent, self._bundle.tokens, weight)
-        ]
+        return rescore(nbest, self._recurrent, self._bundle.tokens, settings.rescore_weight)
 
     def _normalised(self, hotwords: Mapping[str, float]) -> Hotwords:
-        """Return the phrases in the spelling of the acoustic model's text, sorted."""
+        """Return the phrases as the acoustic model's transcripts are written, sorted."""
         phrases: dict[str, float] = {}
         for given, bonus in hotwords.items():
             phrase = normalise(given, self._bundle.config.text)
             if not phrase:
-                raise TokenError(f"the hotword {given!r} is empty, after the model's text settings")
+                raise TokenError(f"the hotword {given!r} is empty when written as the model's transcripts are")
             phrases[phrase] = bonus
         return tuple(sorted(phrases.items()))
 

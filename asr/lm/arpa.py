@@ -1,4 +1,4 @@
-r"""ARPA files: n-gram models as text, as SRILM, KenLM and most other toolkits write and read them.
+r"""N-gram models ↔ ARPA files, the text format of SRILM, KenLM and most other toolkits.
 
     \data\
     ngram 1=5
@@ -9,7 +9,7 @@ r"""ARPA files: n-gram models as text, as SRILM, KenLM and most other toolkits w
     …
     \end\
 
-Each line holds a log10 probability, the n-gram, and a log10 back-off weight, which is 0 if left out.
+Each line has a log10 probability, the n-gram, and a log10 back-off weight. A missing weight is 0.
 
 Source: SRILM's manual page ngram-format(5).
 """
@@ -35,7 +35,7 @@ from asr.lm.ngram import FloatArray, IntArray, NgramLm, NgramTable
 
 _GZIP_LEVEL = 5  # 9 makes files a few percent smaller and takes several times as long
 
-# Not str.split(): a no-break space, say, may be a unit.
+# Not str.split(), because a no-break space, for instance, may be a unit.
 _SEPARATOR = re.compile(r"[ \t]+")
 _WHITE_SPACE = re.compile(r"[ \t\r\n]")
 _COUNT = re.compile(r"ngram\s+(\d+)\s*=\s*(\d+)")
@@ -52,7 +52,7 @@ def write_arpa(lm: NgramLm, path: str | Path) -> None:
             raise LanguageModelError(f"{path}: an ARPA file cannot hold the unit {unit!r}")
     with atomic_path(Path(path)) as temporary, temporary.open("wb") as file:
         is_compressed = temporary.suffix == ".gz"
-        # Neither name nor time stands in the header, so that equal models give equal bytes.
+        # The header has neither name nor time, so that equal models give equal bytes.
         target = gzip.GzipFile("", "wb", _GZIP_LEVEL, file, mtime=0) if is_compressed else file
         with io.TextIOWrapper(target, encoding="utf-8", newline="\n") as text:
             text.writelines(_lines(lm))
@@ -85,16 +85,16 @@ def _lines(lm: NgramLm) -> Iterator[str]:
 
 
 class _Section(NamedTuple):
-    """The n-grams of one order as the file gives them, `(n-gram,)` but for the units."""
+    """The n-grams of one order in the order of the file. Arrays are `(n-gram,)` except the units."""
 
-    units: NDArray[np.int32]  # (n-gram, place) their numbers
-    lines: IntArray  # where they stand
+    units: NDArray[np.int32]  # (n-gram, place), their numbers
+    lines: IntArray  # the numbers of their lines
     log10_probabilities: FloatArray
     log10_backoffs: FloatArray
 
 
 class _Reader:
-    """Reads one file line by line, knowing where it is."""
+    """Reads one file line by line, and keeps the line's number for errors."""
 
     def __init__(self, path: Path, file: io.TextIOWrapper) -> None:
         self._path = path
@@ -103,7 +103,7 @@ class _Reader:
         self._line = ""
 
     def read(self) -> NgramLm:
-        while self._line != "\\data\\":  # anything may stand before it
+        while self._line != "\\data\\":  # anything may come before it
             self._next()
         counts = self._counts()
         numbers: dict[str, int] = {}
@@ -133,7 +133,7 @@ class _Reader:
         return counts
 
     def _section(self, order: int, numbers: dict[str, int]) -> _Section:
-        """Return the n-grams up to the next line that begins with a backslash; unigrams get their numbers here."""
+        """Return the n-grams up to the next line that begins with a backslash. Unigrams get their numbers here."""
         units, lines, entries = array("i"), array("q"), array("d")
         while not self._next().startswith("\\"):
             fields = _SEPARATOR.split(self._line)
@@ -145,7 +145,7 @@ class _Reader:
             except ValueError:
                 raise self._error(f"{' '.join([probability, *fields[order + 1 :]])!r} should be numbers") from None
             if not log10_probability <= 0 or not math.isfinite(log10_backoff):
-                raise self._error(f"{self._line!r}: a probability is at most 1, a back-off weight finite")
+                raise self._error(f"{self._line!r}: a probability is at most 1, and a back-off weight is finite")
             if order == 1:
                 units.append(numbers.setdefault(fields[1], len(numbers)))
             else:
@@ -159,7 +159,7 @@ class _Reader:
         return _Section(np.array(units).reshape(-1, order), np.array(lines), probabilities, backoffs)
 
     def _sorted(self, section: _Section, shorter: list[IntArray], numbers: dict[str, int]) -> tuple[IntArray, IntArray]:
-        """Return the rows of the section's different n-grams, by key, and the keys; see `NgramTable`."""
+        """Return the rows of the section's different n-grams, sorted by key, and the keys; see `NgramTable`."""
         *histories, unit = section.units.T
         rows = np.zeros(len(unit), dtype=np.int64)
         for keys, number in zip(shorter, histories, strict=True):
@@ -172,7 +172,7 @@ class _Reader:
         keys = rows * len(numbers) + unit
         ascending = np.argsort(keys, kind="stable")
         keys = keys[ascending]
-        is_last = np.append(keys[1:] != keys[:-1], len(keys) > 0)[: len(keys)]  # of those given twice
+        is_last = np.append(keys[1:] != keys[:-1], len(keys) > 0)[: len(keys)]  # of two equal ones, the last holds
         return ascending[is_last], keys[is_last]
 
     def _unlisted(self, ngram: list[str], lacks_history: bool) -> LanguageModelError:
@@ -186,7 +186,7 @@ class _Reader:
             self._number, self._line = number, line.strip(" \t\r\n")
             if self._line:
                 return self._line
-        raise self._error("the file ends too early: an ARPA file goes from \\data\\ to \\end\\")
+        raise self._error("the file ends too early: an ARPA file ends with \\end\\")
 
     def _expect(self, line: str) -> None:
         if self._line != line:

@@ -1,6 +1,7 @@
-"""Back-off n-gram language models over units, which are strings: words, or the symbols of tokens.
+"""Back-off n-gram models: a history and a unit → a probability. Units are strings: words, or symbols of tokens.
 
-An n-gram model's entries in arrays: a tenth of the memory of dictionaries, behind the same interface.
+`NgramTable` keeps the n-grams of one order in arrays. It takes a tenth of the memory of a dictionary and is read like
+one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Ngram = tuple[str, ...]
 
 
 class NgramEntry(NamedTuple):
-    """An n-gram's numbers as ARPA files give them; a missing back-off weight is 0, i.e. a factor of 1."""
+    """An n-gram's numbers as in an ARPA file; a missing back-off weight is 0, which is a factor of 1."""
 
     log10_probability: float
     log10_backoff: float = 0.0
@@ -34,11 +35,14 @@ class NgramEntry(NamedTuple):
 class Perplexity(NamedTuple):
     """How well a model predicts a text: `exp(−mean log-probability)` of its units and sentence ends.
 
-    Units outside the vocabulary (`oovs`) are counted and left out of the mean.
+    Attributes:
+        perplexity: the smaller, the better.
+        units: how many units are predicted, sentence ends included.
+        oovs: how many units are not in the vocabulary; the mean leaves them out.
     """
 
     perplexity: float
-    units: int  # predicted, sentence ends included
+    units: int
     oovs: int
 
 
@@ -47,26 +51,25 @@ class NgramLm:
     """A back-off n-gram model.
 
     Attributes:
-        ngrams: `ngrams[n - 1]` holds the n-grams of `n` units, the last unit being the predicted one.
+        ngrams: `ngrams[n - 1]` holds the n-grams of `n` units; the last unit is the predicted one.
     """
 
     ngrams: tuple[Mapping[Ngram, NgramEntry], ...]
 
     @property
     def order(self) -> int:
-        """The longest n-gram's units."""
+        """The number of units in the longest n-gram."""
         return len(self.ngrams)
 
     def log_prob(self, history: Sequence[str], unit: str) -> float:
         """Return the natural-log probability that `unit` follows `history`.
 
-        Units outside the vocabulary count as `<unk>`; if the model has none, their probability is 0, returned
-        as −inf.
+        Units outside the vocabulary count as `<unk>`. If the model has no `<unk>`, their probability is 0, and the
+        result is −inf.
 
         Args:
-            history: the units before, beginning with `<s>` where the sentence does; only the last ones
-                matter.
-            unit: the predicted unit; `</s>` for the sentence's end.
+            history: the units before, with `<s>` at the start of the sentence. Only the last ones matter.
+            unit: the predicted unit; `</s>` for the end of the sentence.
 
         Source: Katz 1987, in the form of the ARPA format: p(w | h) is what the model lists for h w, else
         backoff(h) · p(w | h without its first unit).
@@ -84,7 +87,7 @@ class NgramLm:
         return -math.inf
 
     def perplexity(self, sentences: Iterable[Sequence[str]]) -> Perplexity:
-        """Return the perplexity on sentences given without `<s>` and `</s>`; NaN if nothing is predicted."""
+        """Return the perplexity on sentences without `<s>` and `</s>`; NaN if no unit is predicted."""
         total, units, oovs = 0.0, 0, 0
         for sentence in sentences:
             units_and_end = [SENTENCE_START, *sentence, SENTENCE_END]
@@ -104,14 +107,14 @@ class NgramLm:
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
 
-_BLOCK = 1 << 16  # n-grams that become Python objects at a time
+_BLOCK = 1 << 16  # n-grams that are Python objects at the same time
 
 
 class NgramTable(Mapping[Ngram, NgramEntry]):
-    """The n-grams of one order, looked up by binary search, in ascending order of their keys.
+    """The n-grams of one order in ascending order of their keys, looked up by binary search.
 
-    An n-gram's key is `row · units + number`, with the row of its history among the n-grams of the order below
-    and the number of its last unit. A unigram's key is its unit's number.
+    An n-gram's key is `row · units + number`: the row of its history among the n-grams of the order below, and the
+    number of its last unit. A unigram's key is the number of its unit.
     """
 
     def __init__(
@@ -121,11 +124,11 @@ class NgramTable(Mapping[Ngram, NgramEntry]):
         log10_probabilities: FloatArray,
         log10_backoffs: FloatArray,
     ) -> None:
-        """Take the arrays as they are, without a copy.
+        """Keep the arrays without copying them.
 
         Args:
             numbers: the number of each unit: 0, 1, 2, … in the mapping's order.
-            keys: `(n-gram,)` of order 1, 2, … up to the table's; ascending, the first one is 0, 1, 2, ….
+            keys: `(n-gram,)` for each order from 1 to the table's, ascending; those of order 1 are 0, 1, 2, ….
             log10_probabilities: `(n-gram,)` of the table's order.
             log10_backoffs: `(n-gram,)` of the table's order, 0 for a factor of 1.
         """
@@ -151,7 +154,7 @@ class NgramTable(Mapping[Ngram, NgramEntry]):
             yield from ngrams
 
     def items(self) -> ItemsView[Ngram, NgramEntry]:
-        """Return a view that is walked without looking each n-gram up."""
+        """Return a view; going through it looks no n-gram up."""
         return _Items(self)
 
     def entries(self) -> Iterator[tuple[Ngram, NgramEntry]]:
@@ -161,7 +164,7 @@ class NgramTable(Mapping[Ngram, NgramEntry]):
             yield from zip(ngrams, map(NgramEntry, probabilities, self._log10_backoffs[block].tolist()), strict=True)
 
     def _row(self, ngram: Ngram) -> int:
-        """Return an n-gram's row, −1 if it is not listed."""
+        """Return an n-gram's row, or −1 if it is not listed."""
         if len(ngram) != len(self._keys):
             return -1
         row = 0
@@ -176,7 +179,7 @@ class NgramTable(Mapping[Ngram, NgramEntry]):
         return row
 
     def _blocks(self) -> Iterator[tuple[list[Ngram], slice]]:
-        """Yield the n-grams and which they are, some at a time."""
+        """Yield blocks of n-grams, each with the slice of its rows."""
         units = np.array(list(self._numbers), dtype=object)
         for start in range(0, len(self), _BLOCK):
             block = slice(start, start + _BLOCK)

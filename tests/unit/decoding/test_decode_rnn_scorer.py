@@ -90,10 +90,11 @@ def test_rescoring_with_tokens_ranks_by_the_weighted_sum() -> None:
     one, two = hypothesis(table, "a", -1.0, -0.5), hypothesis(table, "b", -1.2, -0.6)
     [[first, second], []] = rescore([[one, two], []], lm, table, weight=0.5)
     # ln(0.4 · 0.5) = ln 0.2 and ln(0.1 · 0.5) = ln 0.05: half the difference, 0.69, outweighs 0.3.
-    assert (first.hypothesis, second.hypothesis) == (two, one)
-    assert (first.log_prob, second.log_prob) == (pytest.approx(math.log(0.2)), pytest.approx(math.log(0.05)))
+    assert (first.tokens, second.tokens) == (two.tokens, one.tokens)
     assert first.score == pytest.approx(-1.8 + 0.5 * math.log(0.2))
-    assert [item.hypothesis for item in rescore([[one, two]], lm, table, weight=0.0)[0]] == [one, two]
+    assert second.score == pytest.approx(-1.5 + 0.5 * math.log(0.05))
+    assert (first.acoustic_score, first.lm_score) == (-1.2, pytest.approx(-0.6 + 0.5 * math.log(0.2)))
+    assert rescore([[one, two]], lm, table, weight=0.0) == [[one, two]]
 
 
 def test_rescoring_with_words_reads_the_hypothesis_as_words() -> None:
@@ -102,6 +103,6 @@ def test_rescoring_with_words_reads_the_hypothesis_as_words() -> None:
     lm = memoryless(units, [0.4, 0.1, 0.2, 0.3])
     texts = ["on on", "off", "no off", ""]
     nbest = [[hypothesis(table, text, 0.0, 0.0) for text in texts]]
-    found = {table.decode(item.hypothesis.tokens): item.log_prob for item in rescore(nbest, lm, table, weight=1)[0]}
+    found = {table.decode(hypothesis.tokens): hypothesis.score for hypothesis in rescore(nbest, lm, table, weight=1)[0]}
     expected = [0.2 * 0.2 * 0.4, 0.3 * 0.4, 0.1 * 0.3 * 0.4, 0.4]
     assert found == {text: pytest.approx(math.log(p)) for text, p in zip(texts, expected, strict=True)}
