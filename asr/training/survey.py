@@ -1,8 +1,8 @@
 """The training data: which utterances can be trained on, their tokens and size, the mean and deviation of features.
 
-The survey reads only metadata, a line at a time. The memory does not grow with the number of lines; if sub-word pieces are
-learnt, it grows with the number of different words. Models that normalise globally need a second pass over some audio,
-for the mean and deviation of its features.
+The survey reads only metadata, a line at a time. Its memory does not grow with the number of lines; if sub-word pieces
+are learnt, it grows with the number of different words. Models that normalise globally need a second pass over some
+audio, for the mean and deviation of its features.
 """
 
 from __future__ import annotations
