@@ -155,9 +155,9 @@ def test_a_frequent_unit_with_one_predecessor_is_rare_elsewhere() -> None:
     [
         ([], 2, None, "at least one sentence"),
         ([["a", "z"]], 2, "abc", r"outside the vocabulary: \['z'\]"),
-        ([["a", "<s>"]], 2, None, r"\['<s>'\]; these marks"),
-        ([["a"]], 0, None, "between 1 and 20, not 0"),
-        ([["a"]], 21, None, "between 1 and 20, not 21"),
+        ([["a", "<s>"]], 2, None, r"\['<s>'\]; leave them out"),
+        ([["a"]], 0, None, "from 1 to 20, not 0"),
+        ([["a"]], 21, None, "from 1 to 20, not 21"),
     ],
 )
 def test_unusable_texts_are_refused(sentences: Sentences, order: int, vocabulary: str | None, message: str) -> None:
