@@ -16,10 +16,12 @@ def align(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, e.g. exp/an4.")],
     audio: Annotated[Path, typer.Argument(metavar="AUDIO", help="An audio file, or a manifest with transcripts.")],
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="What is said in the audio file.")] = None,
-    text_file: Annotated[Path | None, typer.Option(help="A file that holds the text.")] = None,
+    text_file: Annotated[Path | None, typer.Option(metavar="FILE", help="A file that holds the text.")] = None,
     accelerator: Accelerator = "auto",
 ) -> None:
-    """Show when each word of a text was spoken and how well it fits, to find wrong transcripts.
+    """Show when each word of a text was spoken, and which fit badly.
+
+    This finds wrong transcripts.
 
     For an audio file, print a line for each word: its start and end in seconds, its fit from 0 to 1, the word, and
     "fits badly" if something else was probably said. For a manifest, print a JSON object for each utterance, the worst

@@ -1,4 +1,4 @@
-"""`asr check` and `asr shar`: what a data folder holds and what is wrong with it; the same in a few big files."""
+"""`asr check` and `asr pack`: what a data folder holds and what is wrong with it; the same in a few big files."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def check(
     data: Annotated[
         Path, typer.Argument(metavar="DATA", help="A folder with {train,dev,test}.jsonl.gz, or one manifest.")
     ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder to write manifests of the utterances without a fault to.")
+    ] = None,
     config: ConfigFile = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. text.remove='.,?!'; repeatable."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder to write manifests of the utterances without a fault to.")
     ] = None,
 ) -> None:
     """Show what manifests hold and name every unfit utterance.
@@ -81,17 +81,20 @@ def _columns(cells: list[str]) -> list[str]:
     return ["  " + "".join(set_cell_size(cell, width) for cell in row).rstrip() for row in rows]
 
 
-def shar(
+def pack(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="A folder with {train,dev,test}.jsonl.gz.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for train/, dev/ and test/, e.g. data/mine-shar.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for train/, dev/ and test/, e.g. data/mine-shar.")],
 ) -> None:
-    """Pack manifests and their audio into tar files (lhotse's Shar format), a thousand utterances each.
+    """Pack a data folder into a few large files, for large corpora.
 
-    For corpora of very many files, or on network storage. `asr train` and the other commands take the new folder like
-    the old one. Audio becomes mono FLAC, without loss.
+    Manifests and audio become tar files of a thousand utterances each, in lhotse's Shar format. They suit corpora of
+    very many files, and network storage. `asr train` and the other commands take the new folder like the old one. Audio
+    becomes mono FLAC, without loss.
     """
     if out.resolve() == data.resolve():
-        raise typer.BadParameter("another folder than DATA, which would keep its manifests", param_hint="OUT")
+        raise typer.BadParameter(
+            "it is DATA, whose manifests would stay in it; name another folder", param_hint="--out"
+        )
     import asr
     from asr.cli.console import err, progress
     from asr.cli.console import out as console

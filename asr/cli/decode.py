@@ -13,13 +13,15 @@ from asr.cli.options import Accelerator, DecodeSet, Hotword, Method
 def decode(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, e.g. exp/an4.")],
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A manifest, e.g. data/an4/test.jsonl.gz.")],
-    out: Annotated[Path, typer.Option(help="The decode folder to write, e.g. exp/an4/decode_test.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The decode folder to write, e.g. exp/an4/decode_test.")],
     method: Method = None,
     hotword: Hotword = None,
     overrides: DecodeSet = None,
     accelerator: Accelerator = "auto",
 ) -> None:
-    """Recognise the utterances of a manifest; then run asr score to count the errors.
+    """Recognise the utterances of a manifest.
+
+    asr score then counts the errors.
 
     --set lm=words searches with a word n-gram, whose words are the lexicon. --set rescore_weight=0.3 lets a recurrent
     language model rank the hypotheses. asr lm writes both models into the model folder.

@@ -11,17 +11,19 @@ import typer
 def diagnose(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, e.g. exp/an4.")],
     data: Annotated[
-        Path | None, typer.Option(help="Folder with dev.jsonl.gz; without it the network hears noise.")
+        Path | None, typer.Option(metavar="DIR", help="Folder with dev.jsonl.gz; without it, the network hears noise.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for diagnosis.png and .json. Default: MODEL.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for diagnosis.png and .json. Default: MODEL.")
+    ] = None,
 ) -> None:
     """Show where gradients vanish or explode.
 
-    The loss is let in at one frame; what reaches the hidden states of earlier (backward: later) frames is measured, in
-    the trained model and in a fresh one with the same settings.
+    The loss of one frame is differentiated. Its gradient at the hidden states of earlier frames (later ones, in the
+    backward direction) is measured, in the trained model and in a fresh one with the same settings.
 
-    Shown: over how many frames the gradient halves or doubles, what share of it is left at some distances, and its norm
-    when the whole loss enters.
+    The table shows over how many frames the gradient halves or doubles, what share of it is left at some distances, and
+    its norm for the loss of all frames.
     """
     import json
 

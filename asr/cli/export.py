@@ -10,6 +10,10 @@ import typer
 
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, e.g. exp/an4.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The folder to write. Default: MODEL-onnx, MODEL-onnx-int8 and so on."),
+    ] = None,
     format: Annotated[
         Literal["onnx", "torch"],
         typer.Option(help="onnx runs without torch; torch is a model folder again, without checkpoints and logs."),
@@ -18,12 +22,8 @@ def export(
         bool,
         typer.Option("--int8", help="Store the weights in 8 bits: a quarter of the size; in onnx it is also faster."),
     ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="The folder to write. Default: MODEL-onnx, MODEL-onnx-int8 and so on."),
-    ] = None,
 ) -> None:
-    """Write a model to pass on.
+    """Write a model to pass on: as ONNX, or in 8 bits.
 
     An onnx folder holds the network with features and normalisation. python -m asr.runtime DIR FILE… transcribes with
     it and needs only numpy, onnxruntime and soundfile. Its search is greedy, because no language model is exported.

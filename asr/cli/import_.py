@@ -13,23 +13,29 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Make manifests of a table, JSON lines or a Kaldi data folder.", no_args_is_help=True)
 
-Out = Annotated[Path, typer.Option(help="Folder for {train,dev,test}.jsonl.gz, e.g. data/mine.")]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for {train,dev,test}.jsonl.gz, e.g. data/mine.")]
 By = Annotated[Literal["speaker", "utterance"], typer.Option(help="What no two drawn splits have in common.")]
-DevShare = Annotated[float, typer.Option(help="Share of the audio drawn for dev if the source has no dev split.")]
-TestShare = Annotated[float, typer.Option(help="Share of the audio drawn for test if it has no test split.")]
-Seed = Annotated[int, typer.Option(help="Seed of the random draw.")]
-Language = Annotated[str | None, typer.Option(help="Language noted in the manifests, e.g. en.")]
-Dev = Annotated[Path | None, typer.Option("--dev", help="The dev set, if it is a file of its own.")]
-Test = Annotated[Path | None, typer.Option("--test", help="The test set, if it is a file of its own.")]
-AudioDir = Annotated[
-    Path | None, typer.Option(help="Folder that audio paths start from. Default: the source's folder.")
+DevShare = Annotated[
+    float, typer.Option(metavar="SHARE", help="Share of the audio drawn for dev if the source has no dev split.")
 ]
-AudioColumn = Annotated[str | None, typer.Option(help="Name of the column, or key, with the path of the audio file.")]
-TextColumn = Annotated[str | None, typer.Option(help="The one with the transcript.")]
-SpeakerColumn = Annotated[str | None, typer.Option(help="The one with the speaker.")]
-SplitColumn = Annotated[str | None, typer.Option(help="The one with the split: train, dev or test.")]
+TestShare = Annotated[
+    float, typer.Option(metavar="SHARE", help="Share of the audio drawn for test if the source has no test split.")
+]
+Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the random draw.")]
+Language = Annotated[str | None, typer.Option(metavar="CODE", help="Language noted in the manifests, e.g. en.")]
+Dev = Annotated[Path | None, typer.Option("--dev", metavar="FILE", help="The dev set, if it is a file of its own.")]
+Test = Annotated[Path | None, typer.Option("--test", metavar="FILE", help="The test set, if it is a file of its own.")]
+AudioDir = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder that audio paths start from. Default: the source's folder.")
+]
+AudioColumn = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Name of the column, or key, with the path of the audio file.")
+]
+TextColumn = Annotated[str | None, typer.Option(metavar="NAME", help="The one with the transcript.")]
+SpeakerColumn = Annotated[str | None, typer.Option(metavar="NAME", help="The one with the speaker.")]
+SplitColumn = Annotated[str | None, typer.Option(metavar="NAME", help="The one with the split: train, dev or test.")]
 IdColumn = Annotated[
-    str | None, typer.Option(help="The one with the utterance id; without it, ids are made from paths.")
+    str | None, typer.Option(metavar="NAME", help="The one with the utterance id; without it, ids come from paths.")
 ]
 
 
@@ -86,10 +92,10 @@ app.command("csv")(
 app.command("jsonl")(
     _import_records(
         "jsonl",
-        """Import JSON lines, such as NeMo's manifests and Hugging Face's metadata.jsonl.
+        """Import JSON lines with an object per utterance.
 
-        Each object is an utterance. Keys that are not named are found by their usual names. An object with offset or
-        duration, in seconds, is that part of its audio file.
+        NeMo's manifests and Hugging Face's metadata.jsonl are such files. Keys that are not named are found by their
+        usual names. An object with offset or duration, in seconds, is that part of its audio file.
         """,
     )
 )

@@ -28,12 +28,17 @@ def ngram(
         Path | None,
         typer.Option(metavar="DIR", help="A model folder: count its tokens, for its beam search; without it, words."),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The ARPA file to write, .gz or not. Default: the model's own.")
+    ] = None,
     words: Annotated[
         bool, typer.Option("--words", help="With --model: count words, which become its lexicon, instead of tokens.")
     ] = False,
     order: Annotated[
         int | None,
-        typer.Option(help="Longest n-gram. Default: 3 words, or as many tokens as the model's decode.lm_order."),
+        typer.Option(
+            metavar="N", help="Longest n-gram. Default: 3 words, or as many tokens as the model's decode.lm_order."
+        ),
     ] = None,
     vocabulary: Annotated[
         str | None,
@@ -46,9 +51,6 @@ def ngram(
             help="Drop n-grams seen at most this often, per order: 0,0,1 drops trigrams and longer ones seen once.",
         ),
     ] = "0",
-    out: Annotated[
-        Path | None, typer.Option(help="The ARPA file to write, .gz or not. Default: the model's own.")
-    ] = None,
     test: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Text or manifest to print the perplexity of.")
     ] = None,
@@ -108,14 +110,18 @@ def rnn(
             metavar="FILE", help="Text or manifest by which the best epoch is chosen. Default: every 20th sentence."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The folder to write. Default: rnnlm in the model's own.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The folder to write. Default: rnnlm in the model's own.")
+    ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. hidden_size=256 or epochs=5; repeatable."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
 ) -> None:
-    """Train a recurrent language model; the best by dev perplexity is kept.
+    """Train a recurrent language model.
+
+    The epoch with the best dev perplexity is kept.
 
     With --model, texts are normalised as the model's transcripts were, and the result is written into its folder. Its
     decoder asks it if rnn_weight (within the search) or rescore_weight (over the n-best) is above 0: --set of

@@ -5,11 +5,12 @@ Modules of commands import only typer at their top and what they need inside, so
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from asr.cli import (
     align,
@@ -30,25 +31,48 @@ from asr.cli import (
 from asr.errors import AsrError, ExitStatus, StageError, explained
 from asr.files import printable, use_utf8
 
-# In the order of a user's work, which the help keeps.
-COMMANDS: dict[str, tuple[Callable[..., None] | typer.Typer, str]] = {
-    "run": (recipe.run, "Run a recipe end to end: from a corpus to a scored model."),
-    "prepare": (recipe.prepare, "Make the manifests of a known corpus."),
-    "import": (import_.app, "Make the manifests of your own data."),
-    "shar": (check.shar, "Pack a data folder into a few big files, for large corpora."),
-    "check": (check.check, "Look through a data folder and name unfit utterances."),
-    "settings": (settings.settings, "Print every setting and what it means."),
-    "train": (train.train, "Train an acoustic model."),
-    "diagnose": (diagnose.diagnose, "Show where a model's gradients vanish or explode."),
-    "lm": (lm.app, "Estimate a language model from text."),
-    "tune": (tune.tune, "Choose a model's decoding weights on dev data."),
-    "decode": (decode.decode, "Recognise the utterances of a manifest."),
-    "score": (score.score, "Count the errors of a decode folder: WER and CER."),
-    "transcribe": (transcribe.transcribe, "Turn audio files into text."),
-    "plot": (plot.plot, "Draw a recording: waveform, spectrogram, posteriors, words."),
-    "export": (export.export, "Write a model to ship: as ONNX, or in 8 bits."),
-    "align": (align.align, "Show when each word of a text was spoken, and which fit badly."),
+# In the order of a user's work, which the help keeps. The first line of a docstring is a command's summary.
+COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
+    "run": recipe.run,
+    "prepare": recipe.prepare,
+    "import": import_.app,
+    "check": check.check,
+    "pack": check.pack,
+    "settings": settings.settings,
+    "train": train.train,
+    "diagnose": diagnose.diagnose,
+    "lm": lm.app,
+    "tune": tune.tune,
+    "decode": decode.decode,
+    "score": score.score,
+    "transcribe": transcribe.transcribe,
+    "plot": plot.plot,
+    "align": align.align,
+    "export": export.export,
 }
+
+
+_UNBROKEN_HYPHEN = "\u2011"  # lines are not wrapped at this one
+
+
+class _Command(TyperCommand):
+    """Its help page breaks no name at a hyphen and lists arguments without types, since `list[Path]` helps no user."""
+
+    def get_help(self, ctx: Any) -> str:
+        return super().get_help(ctx).replace(_UNBROKEN_HYPHEN, "-")
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        write_text, write_list = formatter.write_text, formatter.write_dl
+
+        def unbroken(text: str) -> str:
+            return text.replace("-", _UNBROKEN_HYPHEN)
+
+        def untyped(name: str) -> str:
+            return name if name.startswith("-") else re.sub(" <.*>$", "", name)
+
+        formatter.write_text = lambda text: write_text(unbroken(text))
+        formatter.write_dl = lambda rows: write_list([(untyped(name), unbroken(text)) for name, text in rows])
+        super().format_help(ctx, formatter)
 
 
 class _Commands(TyperGroup):
@@ -80,11 +104,13 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: paragraphs are filled, and [brackets] stay
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _name, (_command, _summary) in COMMANDS.items():
+for _name, _command in COMMANDS.items():
     if isinstance(_command, typer.Typer):
-        app.add_typer(_command, name=_name, short_help=_summary)
+        for _part in _command.registered_commands:
+            _part.cls = _Command
+        app.add_typer(_command, name=_name)
     else:
-        app.command(_name, short_help=_summary)(_command)
+        app.command(_name, cls=_Command)(_command)
 
 
 def _print_version(wanted: bool) -> None:

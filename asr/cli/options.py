@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="Settings file; without it, the defaults.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings file; without it, the defaults.")
+]
 ConfigSet = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. model.layers=4, see asr settings; repeatable."),

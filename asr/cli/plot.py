@@ -10,8 +10,12 @@ import typer
 
 def plot(
     audio: Annotated[Path, typer.Argument(metavar="AUDIO", help="An audio or video file; - for standard input.")],
-    out: Annotated[Path, typer.Option(help="The figure to write: a name that ends in .png, .svg or .pdf.")],
-    model: Annotated[Path | None, typer.Option(help="A model folder: adds its posteriors and words.")] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The figure to write; its name ends in .png, .svg or .pdf.")
+    ],
+    model: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A model folder; the figure then shows its posteriors and words.")
+    ] = None,
     start: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="Where in the recording the figure begins.")
     ] = 0.0,
@@ -19,10 +23,10 @@ def plot(
         float | None, typer.Option(metavar="SECONDS", help="Length of the plotted part, at most 60 s.")
     ] = None,
 ) -> None:
-    """Draw a recording: its waveform and log-mel spectrogram, over seconds.
+    """Draw a recording: waveform, spectrogram, posteriors and words.
 
-    With --model, the figure also shows the posterior of each token in each frame, and the recognised words with their
-    times.
+    The figure shows the waveform and the log-mel spectrogram over time. With --model, it also shows the posterior of
+    each token in each frame, and the recognised words with their times.
     """
     import asr
     from asr.files import printable

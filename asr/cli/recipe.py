@@ -148,8 +148,12 @@ def prepare(
     recipe: Annotated[
         str, typer.Argument(metavar="RECIPE", help="Name of a recipe, e.g. an4; an unknown name lists all of them.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder that gets {train,dev,test}.jsonl.gz, e.g. data/an4.")],
-    corpus_dir: Annotated[Path | None, typer.Option(help="Folder of the corpus. Default: $ASR_CORPORA/RECIPE.")] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder that gets {train,dev,test}.jsonl.gz, e.g. data/an4.")
+    ],
+    corpus_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the corpus. Default: $ASR_CORPORA/RECIPE.")
+    ] = None,
     seed: Annotated[
         int, typer.Option(metavar="N", min=0, help="Seed of what the recipe draws by chance, e.g. dev speakers.")
     ] = 0,

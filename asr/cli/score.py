@@ -12,13 +12,13 @@ def score(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A decode folder, as `asr decode` writes it.")],
     against: Annotated[
         Path | None,
-        typer.Option(help="Another system's decode folder of the same utterances, to compare with."),
+        typer.Option(metavar="DIR", help="Another system's decode folder of the same utterances, to compare with."),
     ] = None,
 ) -> None:
-    """Count the errors of a decode folder: WER and CER with intervals.
+    """Count the errors of a decode folder: WER and CER.
 
-    wer.txt lists each utterance's errors. report.html shows them too, and whether the confidences can be trusted. If
-    the decode folder is in a model folder, the rates also go into the model card there.
+    Both have 95 % intervals. wer.txt lists each utterance's errors. report.html shows them too, and whether the
+    confidences can be trusted. If the decode folder is in a model folder, the rates also go into the model card there.
     """
     import asr
     from asr.bundle.files import SCORES_PAGE, SCORES_TEXT

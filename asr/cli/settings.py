@@ -11,9 +11,10 @@ def settings(
     config: ConfigFile = None,
     overrides: ConfigSet = None,
 ) -> None:
-    """Print every setting, with what it does and which values it takes.
+    """Print every setting and what it means.
 
-    The page is a settings file: asr settings > conf/mine.yaml writes one to start from. asr train --config reads it.
+    Each has its range of values. The page is a settings file: asr settings > conf/mine.yaml writes one to start from,
+    which asr train --config reads.
 
     --set of asr train takes a setting with its section: model.layers=4. --set of asr decode, transcribe and tune takes
     those of the section decode, --set of asr lm rnn those of the section rnnlm, with or without the section:

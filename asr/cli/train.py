@@ -11,25 +11,29 @@ from asr.cli.options import ConfigFile, ConfigSet
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="Folder with train.jsonl.gz and dev.jsonl.gz.")],
-    out: Annotated[Path, typer.Option(help="The model folder to write, e.g. exp/mine.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Folder with train.jsonl.gz and dev.jsonl.gz.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The model folder to write, e.g. exp/mine.")],
     config: ConfigFile = None,
     overrides: ConfigSet = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
     init_from: Annotated[
-        Path | None, typer.Option(help="A model folder whose weights are taken over where they fit (fine-tuning).")
+        Path | None,
+        typer.Option(metavar="DIR", help="A model folder to start from: its weights are taken over where they fit."),
     ] = None,
     with_dev: Annotated[
-        bool, typer.Option("--with-dev", help="Train on dev as well, once all is chosen; the last weights are kept.")
+        bool,
+        typer.Option("--with-dev", help="Train on dev too, after all choices are made; the last weights are kept."),
     ] = False,
     accelerator: Annotated[
-        Literal["auto", "cpu", "cuda"] | None, typer.Option(help="As --set training.accelerator=…; auto by default.")
+        Literal["auto", "cpu", "cuda"] | None,
+        typer.Option(help="Device to compute on, as --set training.accelerator. Default: auto, a GPU if there is one."),
     ] = None,
 ) -> None:
     """Train an acoustic model; the best by dev WER is kept.
 
-    SIGTERM or Ctrl-C finishes the step, writes a checkpoint and leaves with status 75: --resume continues the run. With
-    several processes: torchrun --nproc-per-node 2 -m asr train … or srun python -m asr train …
+    SIGTERM or Ctrl-C finishes the step, writes a checkpoint and ends with status 75. --resume then continues the run.
+
+    Several processes: torchrun --nproc-per-node 2 -m asr train … or srun python -m asr train …
     """
     from asr.cli.console import out as console
     from asr.cli.training_display import TrainingDisplay

@@ -78,7 +78,7 @@ def transcribe(
     ] = "vad",
     channels: Annotated[
         Literal["mix", "separate"],
-        typer.Option(help="mix: one transcript of all; separate: one of each, <name>.ch0.srt and so on."),
+        typer.Option(help="mix: one transcript of all channels; separate: one of each, <name>.ch0.srt and so on."),
     ] = "mix",
     stream: Annotated[
         bool, typer.Option("--stream", help="Print each utterance as soon as it ends, of one file or of stdin.")
@@ -86,7 +86,7 @@ def transcribe(
     rate: Annotated[
         int | None,
         typer.Option(
-            metavar="HZ", min=1, help="With --stream: stdin is raw, signed 16-bit integers of one channel at HZ."
+            metavar="HZ", min=1, help="With --stream: stdin is raw audio at HZ, signed 16-bit integers of one channel."
         ),
     ] = None,
     precision: Annotated[
@@ -104,10 +104,10 @@ def transcribe(
     DIR/<name>.<format>, below the sub-folders of the folder or pattern in which its audio was found.
 
     With --out or --beside an interrupted run resumes: finished transcripts made from the same audio, model and options
-    are kept. A file .asr-transcribe.jsonl beside the transcripts records them. Any other file is replaced only with
+    are kept. The file .asr-transcribe.jsonl beside them records what is finished. Any other file is replaced only with
     --overwrite. Two runs cannot write to one folder at once.
 
-    A file that cannot be read is skipped and named on stderr. Exit status: 0 all files are done, 2 some were skipped.
+    A file that cannot be read is skipped and named on stderr. The exit status is then 2.
     """
     from asr.bulk.audio_files import is_one_file
     from asr.bulk.run import contradictions, transcribe_files

@@ -25,10 +25,11 @@ def tune(
     ] = None,
     accelerator: Accelerator = "auto",
 ) -> None:
-    """Choose the language model's weight, the insertion bonus and the beam size by the word errors on dev.
+    """Choose the settings of a model's search on dev data.
 
-    Among weights whose error counts differ by no more than chance, the most usual are kept. A value of rnn_weight,
-    rescore_weight or, with lm=words, oov_penalty is chosen too, if --set or the model folder's decoder.yaml gives one.
+    The language model's weight, the insertion bonus and the beam size are chosen by the word errors. Among weights
+    whose error counts differ by no more than chance, the most usual are kept. A value of rnn_weight, rescore_weight or,
+    with lm=words, oov_penalty is chosen too, if --set or the model folder's decoder.yaml gives one.
 
     Then the words' confidences are calibrated on the same data. decoder.yaml in the model folder gets the chosen
     settings and those of --set; tune.json and tune.png show what was tried.

@@ -51,7 +51,7 @@ def find_shards(folder: Path) -> list[Shard]:
             raise ManifestError(f"{tar}: missing; it holds the audio of {cuts.name}")
         shards.append(Shard(cuts, tar))
     if not shards:
-        raise ManifestError(f"{folder}: holds no cuts.000000.jsonl.gz, so it is no Shar folder; `asr shar` makes one")
+        raise ManifestError(f"{folder}: holds no cuts.000000.jsonl.gz, so it is no Shar folder; `asr pack` makes one")
     return shards
 
 

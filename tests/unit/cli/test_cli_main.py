@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
-from asr.cli.main import COMMANDS, run
+from asr.cli.main import COMMANDS, app, run
 from asr.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
@@ -27,21 +28,55 @@ def failing(monkeypatch):
     return failing
 
 
-def test_help_lists_every_command_in_the_order_of_work_and_says_what_each_does(call):
+def pages():
+    """Return the arguments that lead to each command and group of commands, and what click knows of it."""
+    found = {(): typer.main.get_command(app)}
+    for path, command in list(found.items()):
+        waiting = [(path, command)]
+        while waiting:
+            path, command = waiting.pop()
+            found[path] = command
+            waiting += [((*path, name), inner) for name, inner in getattr(command, "commands", {}).items()]
+    return found
+
+
+PAGES = pages()
+
+
+def test_help_lists_every_command_in_the_order_of_work(call):
     status, out, _ = call("--help")
-    listed = re.findall(r"^  (\w+) +(\S.*)$", out[out.index("Commands:") :], re.MULTILINE)
+    listed = re.findall(r"^  (\w+) +\S", out[out.index("Commands:") :], re.MULTILINE)
     assert status == 0
-    assert [name for name, _ in listed] == list(COMMANDS)
-    assert all(len(line) <= 80 for line in out.splitlines())
-    assert all(summary.endswith(".") and not summary.endswith("...") for _, summary in listed)  # not cut off
+    assert listed == list(COMMANDS)
+    assert {("lm", "rnn"), ("import", "kaldi"), ("transcribe",)} < PAGES.keys()
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(call, command):
-    status, out, _ = call(command, "--help")
-    assert status == 0
-    assert out.startswith(f"Usage: asr {command} ")
+@pytest.mark.parametrize("path", PAGES, ids=" ".join)
+def test_every_help_page_fits_a_terminal_and_is_written_for_users(call, path):
+    status, out, err = call(*path, "--help")
+    assert (status, err) == (0, "")
+    assert out.startswith(f"Usage: {' '.join(('asr', *path))} ")
     assert "Show this message and exit" in out
+    assert [line for line in out.splitlines() if len(line) > 80] == []
+    assert [line for line in out.splitlines() if line.endswith("...") and not line.startswith("Usage")] == [], "cut off"
+    assert re.findall(r"<(?:path|str|int|float|list.*?)>", out) == [], "types of Python"
+    assert re.search(r"\w-$", out, re.MULTILINE) is None, "a name is broken in two"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=" ".join)
+def test_every_option_is_explained_in_sentences_and_named_alike_everywhere(path):
+    options = {parameter.opts[-1]: parameter for parameter in PAGES[path].params}
+    assert [name for name, option in options.items() if not (option.help or "").endswith(".")] == []
+    for name, metavar in {
+        "--data": "DIR",
+        "--config": "FILE",
+        "--set": "KEY=VALUE",
+        "--jobs": "N",
+        "--seed": "N",
+    }.items():
+        assert name not in options or options[name].metavar == metavar
+    for name in ("--data", "--out", "--model", "--config"):
+        assert name not in options or options[name].metavar in ("DIR", "FILE")
 
 
 def test_help_loads_none_of_the_heavy_libraries():
