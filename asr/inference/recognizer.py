@@ -1,4 +1,4 @@
-"""The recogniser: audio in, transcripts with word times and confidences out.
+"""Audio → transcripts with word times and confidences, by a loaded model folder.
 
 The way of a recording: `audio_blocks` → `segments` → `batches` → `collate` → `Decoder.decode` → `Decoder.words` →
 `Transcript`.
@@ -53,8 +53,8 @@ def load(
         folder: the model folder.
         accelerator: auto takes a GPU if there is one.
         precision: bf16 is quicker where the processor computes in bfloat16 (x86 with AVX512-BF16 or AMX, GPUs), and
-            slower where it does not. Features are computed in float32 either way, and so is
-            the stream of a model that carries its state (`AcousticModel.streams`).
+            slower where it does not. Features are computed in float32 either way, and so is the stream of a model that
+            carries its state (`AcousticModel.streams`).
         decode: settings of the search in place of the folder's, e.g. `{"beam_size": 50, "lm": "words"}`; see
             `DecodeSettings`.
 

@@ -8,8 +8,8 @@ the language model if there is one.
 How a segment is heard depends on the model:
 
 * A model that streams (one direction, global normalisation) carries its state from the segment's first sample on. It
-  computes nothing twice, and nothing while nobody speaks. Each segment begins with a new state, as each utterance did
-  in training. A state that is carried on over pauses costs many words.
+  computes nothing while nobody speaks, and nothing twice, unless a segment is cut for its length. Each segment begins
+  with a new state, as each utterance did in training. A state that is carried on over pauses costs many words.
 * Any other model needs the whole segment. It hears the open segment again from its start after each `AGAIN_S` of new
   audio, and once more when the segment has ended. Chunks of fixed length would be worse: they mix pauses and speakers,
   and are normalised as no utterance was in training.

@@ -195,10 +195,10 @@ def test_a_model_that_can_carry_its_state_on_does() -> None:
     assert isinstance(hearing_of(RECOGNIZER.decoder), HeardAgain)
 
 
-SPEECH_S = [(0.7, 1.9), (2.9, 7.0), (8.0, 8.1), (9.0, 9.4)]  # the second one is cut for its length
+SPEECH_S = [(0.5, 1.2), (2.0, 4.3), (5.4, 5.5), (6.3, 6.6)]  # the second one is cut for its length
 
 
-def speech(rate_hz: int, seconds: float = 9.45, channels: int = 1):
+def speech(rate_hz: int, seconds: float = 6.65, channels: int = 1):
     """Noise that is loud at `SPEECH_S`, `(channel, sample)`."""
     time_s = np.arange(round(seconds * rate_hz)) / rate_hz
     loud = np.any([(start <= time_s) & (time_s < end) for start, end in SPEECH_S], axis=0)
@@ -211,9 +211,9 @@ def speech(rate_hz: int, seconds: float = 9.45, channels: int = 1):
 def test_what_is_said_at_last_is_what_is_said_of_the_utterances_as_files(bidirectional) -> None:
     it = RECOGNIZER if bidirectional else ONE_WAY
     (waveform,) = speech(RATE_HZ)
-    results = list(it.stream([waveform], sample_rate_hz=RATE_HZ, method="beam", longest_s=3.0))
+    results = list(it.stream([waveform], sample_rate_hz=RATE_HZ, method="beam", longest_s=2.0))
     finals = [result for result in results if result.is_final]
-    rule = EndRule(STREAM_RULE.pause_s, 3.0, STREAM_RULE.before_s, STREAM_RULE.after_s)
+    rule = EndRule(STREAM_RULE.pause_s, 2.0, STREAM_RULE.before_s, STREAM_RULE.after_s)
     utterances = Segmenter(RATE_HZ, rule, LoudnessDetector(RATE_HZ)).hear(waveform, last=True)
     assert len(finals) == len(utterances) == 5
     for final, segment in zip(finals, utterances, strict=True):
@@ -246,7 +246,7 @@ def results_and_scores(it: Recognizer, blocks, rate_hz: int):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(it.decoder, "understand", noting)
-        results = list(it.stream(blocks, sample_rate_hz=rate_hz, method="beam", longest_s=3.0))
+        results = list(it.stream(blocks, sample_rate_hz=rate_hz, method="beam", longest_s=2.0))
     return results, found
 
 
