@@ -26,7 +26,7 @@ from machine import describe
 
 from asr.bundle.files import CONFIG, TOKENS
 from asr.config import Config, ModelSettings, TrainingSettings
-from asr.features.batching import Batch, collate
+from asr.features.batch import Batch, collate
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.text.tokens import load_tokens

@@ -13,7 +13,7 @@ from command_line import model_and_manifest
 import asr
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import read_manifest
-from asr.features.batching import collate
+from asr.features.batch import collate
 from asr.inference.decoder import Search
 
 SIZES = (2, 8, 32)

@@ -20,7 +20,7 @@ import asr
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import read_manifest, transcripts
 from asr.features.augment import Draw
-from asr.features.batching import collate
+from asr.features.batch import collate
 from asr.features.noise import add_noise, generated_noise, generated_room, reverberate
 from asr.inference.decoder import Search
 from asr.scoring.error_counts import ErrorCounts, count_errors

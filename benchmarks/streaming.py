@@ -24,7 +24,7 @@ import asr
 from asr.audio.segment import STREAM_RULE
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import read_manifest, transcripts
-from asr.features.batching import collate
+from asr.features.batch import collate
 from asr.inference.decoder import Search
 from asr.inference.recognizer import Recognizer
 from asr.inference.stream import AGAIN_S, PIECE_S, CarriedState

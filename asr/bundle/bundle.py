@@ -15,7 +15,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from asr.bundle.card import write_card
 from asr.bundle.files import CONFIG, DECODER, LANGUAGE_MODEL, ONNX_NETWORK, TOKENS, WEIGHTS
 from asr.bundle.int8 import to_float32
 from asr.bundle.settings import load_calibration, load_settings, save_settings
@@ -58,6 +57,8 @@ class ModelBundle:
         Raises:
             ModelError: the weights cannot be written, for instance because the disk is full.
         """
+        from asr.bundle.card import write_card  # here, because transcribing needs no cards
+
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
         path = folder / WEIGHTS
         try:

@@ -22,7 +22,7 @@ from asr.decoding.align import align
 from asr.decoding.beam import BeamOptions, beam_search
 from asr.decoding.greedy import greedy_search
 from asr.errors import ConfigError
-from asr.features.batching import Batch
+from asr.features.batch import Batch
 from asr.inference.language_models import LanguageModels
 from asr.machine import Accelerator, choose_accelerator
 from asr.transcript.hypothesis import Hypothesis

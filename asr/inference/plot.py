@@ -159,7 +159,7 @@ def _hear(decoder: Decoder, recording: _Recording) -> _Heard:
     """Recognise the recording in segments, as `Recognizer.transcribe` does."""
     import torch
 
-    from asr.features.batching import collate
+    from asr.features.batch import collate
 
     rate_hz = recording.rate_hz
     posteriors, words = [], []

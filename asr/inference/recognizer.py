@@ -30,8 +30,7 @@ from asr.audio.blocks import (
 from asr.audio.segment import STREAM_RULE, Counted, Segmentation, segments
 from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import AudioError
-from asr.features.batching import collate
-from asr.features.sampling import segment_batches
+from asr.features.batch import collate, segment_batches
 from asr.inference.decoder import Decoder, Method, Precision, Search
 from asr.inference.stream import Partial, stream_results
 from asr.inference.text_alignment import AlignedText, align_audio

@@ -34,7 +34,7 @@ from torch import Tensor
 from asr.audio.blocks import equal_blocks, resampled
 from asr.audio.segment import EndRule, Segment, Segmenter
 from asr.decoding.greedy import greedy_search
-from asr.features.batching import collate
+from asr.features.batch import collate
 from asr.inference.decoder import Decoder, Search
 from asr.transcript.transcript import shortened
 from asr.transcript.words import Word

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from asr.audio.blocks import Source, load_audio, source_name
 from asr.audio.segment import speech_extent
-from asr.corpus.manifest import load_manifest, transcripts
 from asr.decoding.align import align
 from asr.errors import ShapeError, TokenError
-from asr.features.batching import collate, evaluation_batches
+from asr.features.batch import collate
 from asr.inference.decoder import Decoder, waveforms
 from asr.machine import Accelerator, Progress, silent
 from asr.text.normalise import normalise
@@ -122,6 +121,8 @@ def align_manifest(
         ManifestError: the manifest is missing, malformed or empty.
         ModelError: the model folder cannot be used.
     """
+    from asr.corpus.manifest import load_manifest  # here, because `Recognizer.align` needs no lhotse
+
     cuts = load_manifest(Path(manifest))
     decoder = Decoder.load(model, accelerator=accelerator)
     utterances = []
@@ -161,6 +162,9 @@ def align_cuts(decoder: Decoder, cuts: Iterable[Cut]) -> Iterator[AlignedText]:
     Raises:
         AudioError: a recording cannot be read.
     """
+    from asr.corpus.manifest import transcripts
+    from asr.features.batching import evaluation_batches
+
     config = decoder.bundle.config
     texts = transcripts(cuts, config.text)
     for batch in evaluation_batches(cuts, config):

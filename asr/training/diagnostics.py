@@ -30,7 +30,7 @@ from asr.config import Config
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import cut_text
 from asr.errors import ModelError, TrainingError
-from asr.features.batching import Batch, collate
+from asr.features.batch import Batch, collate
 from asr.model.acoustic import AcousticModel
 from asr.model.cells import hidden_states
 from asr.model.ctc import ctc_loss

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from asr.config import Config
 from asr.errors import TrainingError
 from asr.features.augment import Draw, apply_masks, draw_masks, perturb_tempo
-from asr.features.batching import Batch, StepBatch
+from asr.features.batch import Batch
+from asr.features.batching import StepBatch
 from asr.files import atomic_path, write_text
 from asr.model.ctc import CtcLoss, ctc_loss
 

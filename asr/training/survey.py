@@ -23,7 +23,7 @@ from asr.corpus.limits import Limits, training_limits
 from asr.corpus.manifest import entries, entry_of, find_split, load_manifest, read_manifest, shuffle_shards
 from asr.errors import TrainingError
 from asr.features.augment import Draw
-from asr.features.batching import Batch
+from asr.features.batch import Batch
 from asr.features.conditions import conditions_checksum
 from asr.model.acoustic import AcousticModel
 from asr.text.normalise import normalise

@@ -226,7 +226,7 @@ def test_a_damaged_model_folder_is_named_with_the_file(model: Path, tmp_path: Pa
 
 def test_an_utterance_is_recognised_alike_alone_and_in_a_batch(model: Path, tone_corpus: Path) -> None:
     from asr.corpus.cut_audio import load_cut
-    from asr.features.batching import collate
+    from asr.features.batch import collate
 
     recognizer = asr.load(model)
     cuts = list(read_manifest(tone_corpus / "test.jsonl.gz"))

@@ -7,7 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
+from conftest import TINY, tone_speech
+
+from asr.bundle.bundle import ModelBundle
+from asr.model.acoustic import AcousticModel
+from asr.settings_file import load_config
+from asr.text.tokens import TokenTable
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "asr"
@@ -215,15 +223,20 @@ def test_importing_the_package_loads_neither_torch_nor_numpy():
     assert loaded.isdisjoint({"torch", "numpy", "lhotse", "librosa", "pydantic"})
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["transcribe", "--help"], ["score", "--help"]])
-def test_asking_for_help_loads_no_torch(arguments):
-    loaded, output = modules_loaded_by(
+def run_asr(arguments):
+    """Return the code that runs `asr` with arguments and fails if it does."""
+    return (
         "import sys\n"
-        f"sys.argv = ['asr', *{arguments!r}]\n"
+        f"sys.argv = ['asr', *{list(map(str, arguments))!r}]\n"
         "from asr.cli.main import run\n"
         "try:\n    run()\n"
         "except SystemExit as end:\n    assert not end.code, end.code\n"
     )
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["transcribe", "--help"], ["score", "--help"]])
+def test_asking_for_help_loads_no_torch(arguments):
+    loaded, output = modules_loaded_by(run_asr(arguments))
     assert "Usage" in output
     assert loaded.isdisjoint({"torch", "torchaudio", "lhotse", "librosa", "numpy"})
 
@@ -234,6 +247,20 @@ def test_scoring_a_folder_loads_no_torch(tmp_path):
     loaded, _ = modules_loaded_by(f"import asr\nasr.score({str(tmp_path)!r})")
     assert (tmp_path / "wer.json").exists()
     assert "torch" not in loaded
+
+
+@pytest.mark.parametrize("options", [[], ["--hotword", "ab"]], ids=["greedy", "beam"])
+def test_transcribing_loads_nothing_of_estimation_packing_tuning_scoring_and_training(tmp_path, options):
+    config, tokens = load_config(None, TINY), TokenTable.from_texts(["abcd "])
+    ModelBundle(config, tokens, AcousticModel(config, len(tokens))).save(tmp_path / "model")
+    audio = tone_speech("ab cd", np.random.default_rng(1))
+    soundfile.write(tmp_path / "a.wav", audio, 16000)
+    arguments = ["transcribe", tmp_path / "model", tmp_path / "a.wav", *options, "--segment", "none"]
+    loaded, _ = modules_loaded_by(run_asr(arguments))
+    assert {"torch", "asr.inference.recognizer", "asr.decoding.beam"} <= loaded
+    wrong = ("asr.training", "asr.tuning", "asr.corpus", "asr.lm.kneser_ney", "asr.lm.estimate", "asr.features.augment")
+    wrong += ("asr.scoring", "asr.exporting", "lhotse", "lightning_fabric", "jiwer", "matplotlib", "jinja2", "librosa")
+    assert [name for name in sorted(loaded) if f"{name}.".startswith(tuple(f"{part}." for part in wrong))] == []
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])

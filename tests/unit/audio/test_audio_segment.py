@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asr.audio.segment import FILE_RULE, Segment, _Tape, segments
-from asr.features.sampling import SEGMENT_BATCH_S as BATCH_S
-from asr.features.sampling import SEGMENT_POOL_S, segment_batches
+from asr.features.batch import SEGMENT_BATCH_S as BATCH_S
+from asr.features.batch import SEGMENT_POOL_S, segment_batches
 
 RATE_HZ = 1000  # nothing but the speech detector minds the rate, and that is replaced
 WINDOW = 32

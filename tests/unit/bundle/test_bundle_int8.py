@@ -11,7 +11,7 @@ from asr.bundle.bundle import ModelBundle
 from asr.bundle.int8 import quantised, to_float32, to_int8
 from asr.errors import ModelError
 from asr.exporting.export import export_torch
-from asr.features.batching import collate
+from asr.features.batch import collate
 from asr.inference.decoder import Decoder
 from asr.inference.recognizer import Recognizer
 from asr.model.acoustic import AcousticModel

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from asr.config import Config
 from asr.corpus.manifest import cut_text, read_manifest
-from asr.features.batching import Batch, StepBatch, collate, evaluation_batches, prefetch, training_batches
-from asr.features.sampling import group_by_padded_size
+from asr.features.batch import Batch, collate, group_by_padded_size
+from asr.features.batching import StepBatch, evaluation_batches, prefetch, training_batches
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
 

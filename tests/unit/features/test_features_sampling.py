@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.features.augment import Draw
-from asr.features.sampling import shuffled_batches
+from asr.features.batching import shuffled_batches
 
 Utterance = tuple[int, float]  # number, duration_s
 

@@ -18,7 +18,7 @@ from asr.bundle.files import RNN_LM
 from asr.bundle.settings import load_decode_settings
 from asr.config import RnnLmSettings
 from asr.errors import ConfigError, LanguageModelError, ModelError, TokenError
-from asr.features.batching import collate
+from asr.features.batch import collate
 from asr.inference.decoder import Search
 from asr.lm.arpa import write_arpa
 from asr.lm.estimate import token_ngram

@@ -21,7 +21,7 @@ import asr
 from asr.bundle.bundle import ModelBundle
 from asr.config import FeatureSettings
 from asr.errors import AsrError, AudioError, ConfigError, ModelError
-from asr.features.batching import collate
+from asr.features.batch import collate
 from asr.inference import plot as plotting
 from asr.inference.plot import _apart, _draw_words, _Recording, _WordLabels
 from asr.model.acoustic import AcousticModel

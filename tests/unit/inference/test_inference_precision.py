@@ -5,7 +5,7 @@ import torch
 
 import asr
 from asr.bundle.bundle import ModelBundle
-from asr.features.batching import collate
+from asr.features.batch import collate
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable

@@ -12,7 +12,7 @@ from asr.audio.segment import STREAM_RULE, EndRule, Segmenter, _Tape
 from asr.bundle.bundle import ModelBundle
 from asr.config import Config
 from asr.errors import AudioError, ConfigError
-from asr.features.batching import collate
+from asr.features.batch import collate
 from asr.inference.decoder import Decoder, Search
 from asr.inference.recognizer import Recognizer
 from asr.inference.stream import AGAIN_S, CarriedState, HeardAgain, Partial, hearing_of, stream_results

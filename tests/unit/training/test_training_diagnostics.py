@@ -11,7 +11,7 @@ from asr.bundle.bundle import ModelBundle
 from asr.config import Config, ModelSettings
 from asr.corpus.manifest import read_manifest
 from asr.errors import ModelError, TrainingError
-from asr.features.batching import Batch, collate
+from asr.features.batch import Batch, collate
 from asr.model.acoustic import AcousticModel
 from asr.model.ctc import ctc_loss
 from asr.text.tokens import TokenTable

@@ -20,7 +20,7 @@ from torch import nn
 from asr.config import Config
 from asr.corpus.manifest import cut_text, make_cut, read_manifest, write_manifest
 from asr.errors import TrainingError
-from asr.features.batching import Batch
+from asr.features.batch import Batch
 from asr.model.ctc import CtcLoss
 from asr.settings_file import load_config
 from asr.training import step
