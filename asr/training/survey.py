@@ -20,7 +20,7 @@ from torch import Tensor
 
 from asr.config import Config
 from asr.corpus.limits import Limits, training_limits
-from asr.corpus.manifest import entries, entry_of, find_split, load_manifest, read_manifest, shuffle_shards
+from asr.corpus.manifest import cut_text, entries, entry_of, find_split, load_manifest, read_manifest, shuffle_shards
 from asr.errors import TrainingError
 from asr.features.augment import Draw
 from asr.features.batch import Batch
@@ -92,12 +92,17 @@ def read_training_data(config: Config, folder: Path, *, with_dev: bool) -> Train
 
     Raises:
         ManifestError: a split is missing or malformed.
-        TrainingError: nothing usable is left.
+        TrainingError: nothing usable is left, or no transcript of dev holds a word.
         ConfigError, TokenError: see `train_pieces`.
     """
     splits = [find_split(folder, split) for split in ("train", "dev")]
     cuts = read_manifest(*(splits if with_dev else splits[:1]))
     dev = [] if with_dev else list(load_manifest(splits[1]))
+    if dev and not any(normalise(cut_text(cut), config.text) for cut in dev):
+        raise TrainingError(
+            f"{splits[1]}: no transcript holds a word, so there is no dev WER to choose the model by; "
+            "give dev transcripts, or train --with-dev"
+        )
     return TrainingData(cuts, dev, survey_training_cuts(cuts, config), with_dev)
 
 

@@ -210,3 +210,14 @@ def test_a_schedule_that_goes_by_dev_needs_dev(tone_corpus: Path, tmp_path: Path
     with pytest.raises(ConfigError, match=r"plateau goes by the dev WER, and --with-dev leaves none"):
         next(training_reports(config, tone_corpus, tmp_path / "out", with_dev=True))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dev_set_without_a_word_is_refused_by_name(tone_corpus: Path, tmp_path: Path) -> None:
+    shutil.copy(tone_corpus / "train.jsonl.gz", tmp_path)
+    cuts = list(read_manifest(tone_corpus / "dev.jsonl.gz"))
+    for cut in cuts:
+        cut.supervisions[0].text = " "
+    write_manifest(cuts, tmp_path / "dev.jsonl.gz")
+    with pytest.raises(TrainingError, match=r"dev\.jsonl\.gz: no transcript holds a word.*--with-dev"):
+        run(load_config(None, TINY), tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out" / "training.json").exists()
