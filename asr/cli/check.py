@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr.cli.options import ConfigFile
+from asr.errors import ExitStatus
 
 if TYPE_CHECKING:
     from asr.corpus.check import DataReport
@@ -47,7 +48,7 @@ def check(
             if split not in report.written:
                 console.print(f"not written: {split}, in which every utterance has a fault")
     if report.unmended:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitStatus.FAILED)
 
 
 def render(report: DataReport) -> str:
@@ -107,4 +108,4 @@ def pack(
         err.print(f"{len(skipped)} utterances were left out:")
         for split, name, reason in skipped:
             err.print(f"  {split}  {name}: {reason}")
-        raise typer.Exit(1)
+        raise typer.Exit(ExitStatus.FAILED)

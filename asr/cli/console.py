@@ -1,7 +1,7 @@
-"""The consoles that every command prints to, and the progress of long loops.
+"""The consoles that every command prints to, and the progress of long work.
 
-Text is printed as it is: a path such as `talk[1].wav` or `:mic:.wav` is neither markup nor an emoji, and a
-long line is not broken. Colour goes through `style=` or a `rich.text.Text`.
+Text is printed as it is: a path such as `talk[1].wav` or `:mic:.wav` is neither markup nor an emoji, and long lines are
+not broken. Use `style=` or a `rich.text.Text` for colour.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from rich.console import Console
 out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
 err = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, stderr=True)
 
-# Work that takes less than this shows no progress; without a terminal a line is printed this often.
-QUIET_S = 2.0
-LINE_EVERY_S = 10.0
-# Of less than this, the time left cannot be told: the first item often waits for a model or an engine to start.
+QUIET_S = 2.0  # shorter work shows no progress
+LINE_EVERY_S = 10.0  # between two lines, where there is no terminal
+# The time left is shown once this share is done. Before, it would be wrong: the first item often waits for a model.
 TELLING_SHARE = 0.05
 
 
@@ -29,16 +28,16 @@ def progress(
 ) -> Iterator[Callable[[float], None]]:
     """Show on stderr how far a loop is: `with progress("decode", total=n) as advance: advance(k)`.
 
-    On a terminal a bar with the time left, removed at the end; elsewhere (a log file, a pipe) a line every
-    10 s and one at the end. Nothing is shown if it all takes less than 2 s.
+    A terminal shows a bar with the time left, which is removed at the end. A log file or a pipe gets a line every 10 s
+    and one at the end. Work of less than 2 s shows nothing.
 
     Args:
         description: what is being done, e.g. "decode".
-        total: how many items there are, or seconds.
-        written: how a number of them is shown; `clock` for seconds.
+        total: number of items, or of seconds.
+        written: turns such a number into text; `clock` for seconds.
 
     Yields:
-        A function to call with the number just finished.
+        A function to call with the number of items that were just finished.
     """
     shown = (_bar if err.is_terminal else _lines)(description, total, written)
     with shown as advance:
@@ -56,7 +55,7 @@ def _bar(description: str, total: float, written: Callable[[float], str]) -> Ite
         TimeRemainingColumn(),
         console=err,
         transient=True,
-        redirect_stdout=False,  # stdout may be a pipe that carries the results
+        redirect_stdout=False,  # stdout may carry the results into a pipe
     )
     done: float = 0
     task = bar.add_task(description, total=total, done=f"{written(done)}/{written(total)}")
@@ -73,7 +72,7 @@ def _bar(description: str, total: float, written: Callable[[float], str]) -> Ite
         yield advance
     finally:
         timer.cancel()
-        timer.join()  # else it could start the bar after it was stopped
+        timer.join()  # or it could start the bar after the end
         bar.stop()
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from asr.errors import ExitStatus
+
 if TYPE_CHECKING:
     from asr.corpus.importers.utterances import ImportReport
 
@@ -138,4 +140,4 @@ def _show(report: ImportReport) -> None:
         err.print(f"{len(report.skipped)} of {total} utterances were left out:")
         for line in report.skipped:
             err.print(f"  {line}")
-        raise typer.Exit(1)
+        raise typer.Exit(ExitStatus.FAILED)

@@ -1,6 +1,6 @@
 """The `asr` command: registers every sub-command and turns errors into one line and an exit status.
 
-Modules of commands import only typer at their top and what they need inside, so that `asr --help` is quick.
+Modules of commands import only light modules at their top and the rest inside the command, so `asr --help` is quick.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class _Command(TyperCommand):
 
 
 class _Commands(TyperGroup):
-    """Lists commands in the order of work, and prints what they raise on purpose without a traceback."""
+    """Lists commands in the order of work, and prints errors that are meant for users without a traceback."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -129,7 +129,7 @@ def _options(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """Hold the options that stand before a command; `_Commands` and `_print_version` act on them."""
+    """Declare the options before a command; `_Commands` and `_print_version` act on them."""
 
 
 def run() -> None:

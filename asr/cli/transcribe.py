@@ -8,8 +8,9 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -111,45 +112,27 @@ def transcribe(
     """
     from asr.bulk.audio_files import is_one_file
     from asr.bulk.run import contradictions, transcribe_files
-    from asr.cli.console import err
     from asr.cli.options import decode_settings, hotword_bonuses
     from asr.machine import silent
 
     several = len(files) > 1 or not is_one_file(Path(files[0]))
-    separate, in_files, in_parallel = channels == "separate", out is not None or beside, bool(jobs or ray)
+    output = _Output(format, several, separate=channels == "separate", in_files=out is not None or beside)
     for argument, reason in contradictions(files, out=out, beside=beside, jobs=jobs, ray=ray, channels=channels):
         raise typer.BadParameter(reason, param_hint="FILE" if argument == "files" else f"--{argument}")
-    for refused, option, reason in (
-        (not in_files and "," in format, "--out or --beside", "needed for several formats"),
-        (
-            not in_files and (several or separate) and format not in STREAMED,
-            "--out or --beside",
-            f"needed when several files or channels become {format}",
-        ),
-        (stream and (several or separate or in_files or in_parallel), "--stream", "it prints what is said in one file"),
-        (
-            stream and (format, segment) != ("txt", "vad"),
-            "--stream",
-            "it prints text and finds pauses itself; omit --format and --segment",
-        ),
-        (rate is not None and not stream, "--rate", "it belongs to --stream"),
-    ):
-        if refused:
-            raise typer.BadParameter(reason, param_hint=option)
+    for option, reason in output.contradictions():
+        raise typer.BadParameter(reason, param_hint=option)
     hotwords, settings = hotword_bonuses(hotword), decode_settings(overrides)
+    if rate is not None and not stream:
+        raise typer.BadParameter("it belongs to --stream", param_hint="--rate")
     if stream:
+        if output != _Output("txt", False, separate=False, in_files=False) or jobs or ray or segment != "vad":
+            reason = "it prints the text of one file and cuts at pauses; omit --out, --format, --jobs and the like"
+            raise typer.BadParameter(reason, param_hint="--stream")
         import asr
 
         recognizer = asr.load(model, accelerator=accelerator, precision=precision, decode=settings)
         print_stream(recognizer, Path(files[0]), rate, method=method, hotwords=hotwords)
         return
-
-    def show(path: Path, result: tuple[Transcript, ...] | AudioError) -> None:
-        if isinstance(result, AudioError):
-            err.print(f"skipped: {printable(str(result))}")
-        elif not in_files:
-            _print(path, result, format=format, several=several, separate=separate)
-
     report = transcribe_files(
         model,
         files,
@@ -167,17 +150,39 @@ def transcribe(
         accelerator=accelerator,
         overwrite=overwrite,
         on_start=_print_start,
-        on_result=show,
-        progress=_progress if in_files or not several or not sys.stdout.isatty() else silent,
+        on_result=output.show,
+        progress=_progress if output.in_files or not several or not sys.stdout.isatty() else silent,
     )
-    for note in report.notes:
-        err.print(printable(note))
+    _print_end(report, several=several)
     if report.skipped:
-        if several:
-            err.print(f"\n{len(report.skipped)} skipped:")
-            for problem in report.skipped:
-                err.print(f"  {printable(str(problem))}")
         raise typer.Exit(ExitStatus.SKIPPED)
+
+
+@dataclass(frozen=True)
+class _Output:
+    """How transcripts are shown: their format, and what stands before each on stdout."""
+
+    format: str
+    several: bool
+    separate: bool
+    in_files: bool
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Yield the option that is missing for this output, with the reason."""
+        if not self.in_files and "," in self.format:
+            yield "--out or --beside", "needed for several formats"
+        elif not self.in_files and (self.several or self.separate) and self.format not in STREAMED:
+            yield "--out or --beside", f"needed when several files or channels become {self.format}"
+
+    def show(self, path: Path, result: tuple[Transcript, ...] | AudioError) -> None:
+        """Print the transcripts of a file, unless they are in files, or the reason why there are none."""
+        if isinstance(result, AudioError):
+            _print_skipped(result)
+        elif not self.in_files:
+            for transcript in result:
+                columns = [printable(path)] * self.several + [f"ch{transcript.channel}"] * self.separate
+                text = FORMATS[self.format](transcript)
+                write_output("\t".join([*columns, text]) if self.format == "txt" else text)
 
 
 def _print_start(report: TranscribeReport) -> None:
@@ -186,13 +191,24 @@ def _print_start(report: TranscribeReport) -> None:
     if report.done_before:
         err.print(f"{report.done_before} of {report.files} files are done already")
     for problem in report.skipped:
-        err.print(f"skipped: {printable(str(problem))}")
+        _print_skipped(problem)
 
 
-def _print(path: Path, transcripts: Sequence[Transcript], *, format: str, several: bool, separate: bool) -> None:
-    for transcript in transcripts:
-        columns = [printable(path)] * several + [f"ch{transcript.channel}"] * separate
-        write_output("\t".join([*(columns if format == "txt" else []), FORMATS[format](transcript)]))
+def _print_skipped(problem: AudioError) -> None:
+    from asr.cli.console import err
+
+    err.print(f"skipped: {printable(str(problem))}")
+
+
+def _print_end(report: TranscribeReport, *, several: bool) -> None:
+    from asr.cli.console import err
+
+    for note in report.notes:
+        err.print(printable(note))
+    if report.skipped and several:
+        err.print(f"\n{len(report.skipped)} skipped:")
+        for problem in report.skipped:
+            err.print(f"  {printable(str(problem))}")
 
 
 def _progress(description: str, total: float) -> AbstractContextManager[Callable[[float], object]]:

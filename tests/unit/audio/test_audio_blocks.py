@@ -24,7 +24,7 @@ from asr.audio.blocks import (
 )
 from asr.audio.resample import resample
 from asr.audio.sound_file import bounded, read_audio
-from asr.errors import AudioError
+from asr.errors import AudioError, UnknownFormatError
 
 RATE_HZ = 16000
 FORMATS = [
@@ -139,8 +139,9 @@ def test_bad_files_are_told_apart(tmp_path, rng):
         "slow.wav": "declares a sample rate of 3 Hz",
     }
     for name, reason in reasons.items():
-        with pytest.raises(AudioError, match=f"{name}: .*{reason}"):
+        with pytest.raises(AudioError, match=f"{name}: .*{reason}") as raised:
             load_audio(tmp_path / name, RATE_HZ)
+        assert isinstance(raised.value, UnknownFormatError) == ("ffmpeg, which" in str(raised.value))
 
 
 @pytest.mark.parametrize(("kind", "subtype"), [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("MP3", "MPEG_LAYER_III")])
