@@ -1,4 +1,4 @@
-"""Recordings of any number → transcripts: found, shared out among processes or machines, written or handed over.
+"""Any number of recordings → transcripts: found, shared out among processes or machines, written or handed over.
 
 An interrupted run resumes: finished transcripts are kept (`asr/bulk/journal.py`).
 """
@@ -119,8 +119,8 @@ def transcribe_files(
     """Transcribe any number of audio files; write the transcripts to files, or hand them over.
 
     With `out` or `beside` an interrupted run resumes: finished transcripts that were made from the same audio with the
-    same model and options are kept. Without, the transcripts come in the order of the files, to `on_result` or, if that
-    is not given, in the report. A file that cannot be read is skipped.
+    same model and options are kept. Without either, transcripts are handed over in the order of the files: to
+    `on_result`, or in the report if there is none. A file that cannot be read is skipped.
 
     Args:
         model: the model folder.
@@ -129,10 +129,11 @@ def transcribe_files(
         out: the folder to write to; each transcript goes to `<name>.<format>`, below the sub-folders of the folder or
             pattern in which its audio was found.
         beside: write each transcript beside its audio file.
-        format: of the files to write: one name or several of `txt`, `json`, `jsonl`, `srt`, `vtt`, `tsv`, `ctm` and
+        format: format of the files to write, one name or several of `txt`, `json`, `jsonl`, `srt`, `vtt`, `tsv`, `ctm` and
             `TextGrid`, in any case: `"srt"`, `"srt,json"` or `["srt", "json"]`.
         jobs: number of worker processes; each loads its own copy of the model. None transcribes in this process. With
-            `ray`, the number of actors.
+            `ray`, the number of actors. In a script, call it below `if __name__ == "__main__":`, because each worker
+            process imports the script.
         ray: transcribe on a ray cluster: `HOST:PORT`, `auto` for the one of this machine, or `local` to start one here.
         segment: as for `Recognizer.transcribe`.
         channels: `mix` mixes them down; `separate` gives each its own transcript, in `<name>.ch0.<format>` and so on.
@@ -145,7 +146,7 @@ def transcribe_files(
         progress: shows two stages: `look through` counts files, and `transcribe` counts seconds of audio.
 
     Returns:
-        How many files were found, done before, transcribed and skipped.
+        What was found, done and skipped, and the transcripts if they were handed over nowhere else.
 
     Raises:
         AsrError: a transcript would replace a file that it should not, another run is at work in the same folder, the
@@ -303,7 +304,10 @@ def _transcribed(
 def _written(
     found: Sequence[AudioFile], out: Path | None, formats: Sequence[str], work: _Work, *, overwrite: bool
 ) -> Iterator[tuple[list[Path], _Put]]:
-    """Yield the files that are not done yet and what writes the transcripts of one, while no other run writes there."""
+    """Yield the files that are not done yet and a function that writes the transcripts of one.
+
+    Meanwhile no other run can write there.
+    """
     from asr import __version__
 
     outputs = {name: output_paths(found, out, f".{name}") for name in formats}
@@ -345,7 +349,7 @@ def _results(
         results = work.results(paths, on_progress)
         for path, result in in_order(paths, results) if ordered else results:
             yield path, result
-            advance(seconds.get(path, 0.0) - heard_s)  # the rest of the file, or less than nothing if it was longer
+            advance(seconds.get(path, 0.0) - heard_s)  # the rest; negative if more was heard than declared
             heard_s = 0.0
 
 
