@@ -13,7 +13,9 @@ import soundfile
 import asr
 from asr.corpus.manifest import make_cut, read_manifest, write_manifest
 from asr.corpus.pack import write_shar
+from asr.settings_file import load_config
 from asr.stages import STAGES
+from asr.training.loop import only_run_in
 
 
 def commands(calls):
@@ -192,6 +194,15 @@ def test_a_training_of_other_settings_that_was_cut_off_is_kept_as_well(project):
     assert len(list(project.path("exp").glob("quickstart.2*/checkpoints/last.safetensors"))) == 1
 
 
+def test_a_model_folder_in_which_a_training_is_at_work_is_not_moved(project):
+    project.run("--stop-stage", "train")
+    with only_run_in(project.path("exp/quickstart")):
+        output, calls = project.run("model.layers=3", status=1)
+    assert "another training run is at work there" in output
+    assert calls == []
+    assert project.path("exp/quickstart/model.safetensors").exists()
+
+
 def test_an_edited_comment_in_the_settings_redoes_nothing_and_an_edited_value_does(project):
     project.run()
     settings = project.path("conf/quickstart.yaml")
@@ -199,6 +210,18 @@ def test_an_edited_comment_in_the_settings_redoes_nothing_and_an_edited_value_do
     assert "train" not in commands(project.run()[1])
     settings.write_text("model:\n  layers: 4\n", encoding="utf-8")
     assert "train" in commands(project.run()[1])
+
+
+def test_a_new_default_of_a_setting_in_a_later_version_does_not_train_a_finished_model_anew(project, monkeypatch):
+    project.run("--stop-stage", "train")
+
+    def with_a_new_default(path, overrides):
+        config = load_config(path, overrides)
+        vars(config.training)["epochs"] += 1
+        return config
+
+    monkeypatch.setattr("asr.settings_file.load_config", with_a_new_default)
+    assert project.run("--stop-stage", "train")[1] == []
 
 
 def test_another_settings_file_can_be_named(project):
