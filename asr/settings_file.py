@@ -79,7 +79,7 @@ def apply_overrides(
         key, separator, text = override.partition("=")
         if not separator or not key:
             raise ConfigError(f"{override!r}: an override has the form key=value, e.g. model.hidden_size=320")
-        keys = key.removeprefix(f"{section}.").split(".")
+        keys = (key.removeprefix(f"{section}.") if section else key).split(".")
         try:
             value = re.sub(r"^(['\"])(.*)\1$", r"\2", text) if _is_text(kind, keys) else yaml.safe_load(text)
         except yaml.YAMLError as error:

@@ -1,8 +1,8 @@
-"""Weights of 8 bits: integers with a scale for each row, in a quarter of the space. They stand for floats.
+"""Float weights ↔ weights of 8 bits: integers with a scale for each row, in a quarter of the space.
 
-A model folder may keep its weights so. When it is read they become floats again, and all there is to compute is
-computed with those, on any device and in any precision. So an utterance's result does not depend on its neighbours, as
-it would if inputs were rounded too: the step of that rounding is set by the largest input of a batch.
+A model folder may store its weights so. When it is read they become floats again, and everything is computed with
+floats, on any device and in any precision. So an utterance's result does not depend on its neighbours. It would depend
+on them if inputs were rounded too, because the largest input of a batch sets the step of that rounding.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def quantised(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np
 
 
 def to_int8(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a model's tensors with int8 weights, each with its scales `(row,)`; biases and norms stay as they are.
+    """Return a model's tensors with int8 weights and a `(row,)` tensor of scales for each; biases and norms stay.
 
     Args:
-        tensors: float32, by name. Those of two dimensions or more are weights; a row is what makes one output.
+        tensors: float32, by name. Those of two dimensions or more are weights; a row computes one output.
     """
     result = dict(tensors)
     for name, tensor in tensors.items():
@@ -41,16 +41,16 @@ def to_int8(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a model's tensors as they are used: what `to_int8` returned with floats in the place of integers.
+    """Return the tensors that `to_int8` returned, with floats in place of integers.
 
     Raises:
-        ValueError: integers without scales, or scales that are not one a row.
+        ValueError: integers have no scales, or not one for each row.
     """
     result = dict(tensors)
     for name, tensor in tensors.items():
         if tensor.dtype == torch.int8:
             scale = result.pop(name + SCALE, None)
             if scale is None or scale.dtype != torch.float32 or scale.shape != tensor.shape[:1]:
-                raise ValueError(f"{name}: integers of 8 bits without a scale for each row")
+                raise ValueError(f"{name}: 8-bit integers without a scale for each row")
             result[name] = (tensor.flatten(1) * scale[:, None]).view_as(tensor)
     return result

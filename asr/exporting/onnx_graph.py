@@ -2,12 +2,12 @@
 
     waveform (sample,) float32  →  log_posteriors (frame, token) float32
 
-The graph is written operator by operator from the model's weights, so it holds what is computed and nothing else, and
-no tracer has to guess which sizes may vary. It takes one recording at a time: onnxruntime gains next to nothing from
-batches of such networks, and without padding there is nothing to mask. Nor can a neighbour in a batch change a result,
-which matters where inputs are rounded to 8 bits: the step of that rounding depends on the largest of them.
+The graph is written operator by operator from the model's weights. So it holds only what is computed, and no tracer has
+to guess which sizes may vary. It takes one recording at a time, for three reasons. onnxruntime gains almost nothing
+from batches of such networks. Without padding there is nothing to mask. And a neighbour in a batch cannot change a
+result, which matters if inputs are rounded to 8 bits, because the largest input sets the step of that rounding.
 
-Source of the operators: https://onnx.ai/onnx/operators/; of those in integers: onnxruntime, docs/ContribOperators.md.
+Sources: https://onnx.ai/onnx/operators/ (operators); onnxruntime, docs/ContribOperators.md (those in integers).
 """
 
 from __future__ import annotations
@@ -28,24 +28,25 @@ from asr.model.rnn import Cell, LookAhead, RecurrentLayer
 from asr.model.subsampling import Subsampling
 from asr.runtime.folder import INPUT, OUTPUT
 
-_OPSET, _IR_VERSION = 17, 8  # the first with LayerNormalization, so that older runtimes can read it as well
+_OPSET, _IR_VERSION = 17, 8  # the first versions with LayerNormalization, so that older runtimes can read it too
 _IN_INTEGERS = "com.microsoft"
-# Products of unsigned and signed integers of 8 bits overflow on x86 processors without instructions of their own for
-# them. Those of unsigned ones are exact everywhere, so that results are the same. Unsigned, a weight of 0 is _MIDDLE.
+# Products of unsigned and signed 8-bit integers overflow on x86 processors that have no special instructions for them.
+# Products of unsigned ones are exact everywhere, so results are the same. As an unsigned integer, a weight of 0 is
+# _MIDDLE.
 _MIDDLE = 128
-# ONNX' order of the gates, by their places in torch's: i f g o → i o f g and r z n → z r n.
+# The gates in ONNX's order, by their places in torch's: i f g o → i o f g and r z n → z r n.
 _GATES: dict[Cell, tuple[int, ...]] = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "tanh": (0,), "relu": (0,)}
 _OPERATORS: dict[Cell, str] = {"lstm": "LSTM", "gru": "GRU", "tanh": "RNN", "relu": "RNN"}
 
 
 def acoustic_graph(model: AcousticModel, *, int8: bool) -> onnx.ModelProto:
-    """Return the model as an ONNX graph that computes what it does in evaluation mode.
+    """Return the model as an ONNX graph that computes the same as the model in evaluation mode.
 
     Args:
         model: recurrent, with any cell, in one direction or both.
-        int8: keep the weights of recurrent and linear layers as 8-bit integers, with a scale a row. LSTM layers also
-            compute in integers: their inputs are rounded to 8 bits as they come. The linear layers do not: they are
-            small, and rounding what the output layer gets would double the error of the whole.
+        int8: store the weights of recurrent and linear layers as 8-bit integers, with a scale for each row. LSTM layers
+            also compute in integers: their inputs are rounded to 8 bits. Linear layers do not, because they are small,
+            and rounding the input of the output layer would double the error of the whole.
 
     Raises:
         ModelError: the model has layers that are not recurrent.
@@ -65,7 +66,7 @@ def acoustic_graph(model: AcousticModel, *, int8: bool) -> onnx.ModelProto:
 
 
 class _Graph:
-    """A graph under construction. Tensors are known by their names; arrays among the inputs become constants."""
+    """A graph under construction. Tensors are referred to by name; arrays among the inputs become constants."""
 
     def __init__(self, int8: bool) -> None:
         self.int8 = int8
@@ -87,7 +88,7 @@ class _Graph:
         return self.add("Add", self.add("MatMul", x, weight), _array(layer.bias))
 
     def weight(self, weight: NDArray[np.float32]) -> str:
-        """Return a constant `(…, row, column)`; if it is kept in integers, it becomes floats when a model is loaded."""
+        """Return a constant `(…, row, column)`; stored in integers, it becomes floats when the model is loaded."""
         if not self.int8:
             return self._constant(weight)
         integers, scale = quantised(weight)
@@ -109,9 +110,9 @@ class _Graph:
 def _logmel(graph: _Graph, logmel: LogMel) -> str:
     """Return log-mel features `(frame, mel)` of the input.
 
-    The Fourier transform is a convolution with windowed cosines and sines: onnxruntime is quick at that, and slow at
-    its own operator for it. The waves are looked up in one period when the model is loaded, and not kept in the file,
-    of which they would be a third once the weights have 8 bits.
+    The Fourier transform is a convolution with windowed cosines and sines. onnxruntime computes that fast, and its own
+    operator for the transform slowly. The waves are looked up in one period when the model is loaded. In the file they
+    would take a third of the space if the weights have 8 bits.
     """
     period, bins = logmel.fft_samples, logmel.fft_samples // 2 + 1
     window = _array(logmel.window)
@@ -121,7 +122,7 @@ def _logmel(graph: _Graph, logmel: LogMel) -> str:
     places = graph.add("Mod", graph.add("Mul", np.arange(bins)[:, None], np.arange(len(window))), np.array(period))
     waves = [graph.add("Gather", wave.astype(np.float32), places) for wave in (np.cos(angles), np.sin(angles))]
     kernel = graph.add("Mul", graph.add("Concat", *waves, axis=0), window)
-    before = period // 2 - int(first)  # of a frame's centre; as many frames as hops then fit, and one
+    before = period // 2 - int(first)  # samples before a frame's centre, so that there is one frame more than hops
     spectrum = graph.add(
         "Conv",
         graph.add("Unsqueeze", INPUT, np.array([0, 1])),
@@ -147,7 +148,7 @@ def _cmvn(graph: _Graph, cmvn: Cmvn, features: str) -> str:
 
 
 def _subsampling(graph: _Graph, subsampling: Subsampling, features: str) -> str:
-    """`(frame, mel)` → `(frame, 1, width)`, with fewer frames; the 1 is the batch, as ONNX' recurrences have it."""
+    """`(frame, mel)` → `(frame, 1, width)`, with fewer frames; the 1 is the batch, as ONNX's recurrences take it."""
     x = graph.add("Unsqueeze", features, np.array([0, 1]))
     for module in subsampling.convolutions:
         convolution = cast(nn.Conv2d, module)
@@ -158,11 +159,11 @@ def _subsampling(graph: _Graph, subsampling: Subsampling, features: str) -> str:
 
 
 def _recurrence(graph: _Graph, rnn: nn.RNNBase, cell: Cell, x: str) -> str:
-    """Run the recurrence of one layer, in its one direction or both, over `(frame, 1, feature)`."""
+    """Run the recurrence of one layer, in one direction or both, over `(frame, 1, feature)`."""
     suffixes = ("", "_reverse") if rnn.bidirectional else ("",)
 
     def stacked(name: str) -> NDArray[np.float32]:
-        """Return a parameter of all directions, `(direction, gate·unit, …)`, with the gates in ONNX' order."""
+        """Return a parameter of all directions, `(direction, gate·unit, …)`, with the gates in ONNX's order."""
         parameters = [_array(getattr(rnn, f"{name}_l0{suffix}")) for suffix in suffixes]
         gates = [np.split(parameter, len(_GATES[cell])) for parameter in parameters]
         return np.stack([np.concatenate([parts[place] for place in _GATES[cell]]) for parts in gates])
@@ -189,7 +190,7 @@ def _recurrence(graph: _Graph, rnn: nn.RNNBase, cell: Cell, x: str) -> str:
 
 
 def _lookahead(graph: _Graph, lookahead: LookAhead, x: str) -> str:
-    """Add a weighted sum of the frames to come to each of `(frame, 1, width)`; its own weight is 1."""
+    """Add a weighted sum of the next frames to each of `(frame, 1, width)`; the frame's own weight is 1."""
     weight = _array(lookahead.convolution.weight)
     weight = np.concatenate([np.ones_like(weight[..., :1]), weight], axis=-1)
     x = graph.add("Transpose", x, perm=[1, 2, 0])
