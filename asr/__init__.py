@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from asr.bulk.run import TranscribeReport, transcribe_files
-    from asr.config import Config, DecodeSettings
+    from asr.config import Config, DecodeSettings, RnnLmSettings
     from asr.corpus.check import DataReport, check
     from asr.corpus.importers.json_lines import import_jsonl
     from asr.corpus.importers.kaldi import import_kaldi
@@ -54,6 +54,9 @@ if TYPE_CHECKING:
     from asr.scoring.report import Scored, compare, score
     from asr.settings_file import load_config
     from asr.stages import RecipeRun, run_recipe
+    from asr.training.lm_trainer import train_rnn_lm
+    from asr.training.loop import TrainingResult
+    from asr.training.trainer import train
     from asr.transcript.transcript import Transcript
     from asr.transcript.words import Word
     from asr.tuning.tune import TuneReport, tune
@@ -87,6 +90,7 @@ __all__ = [
     "RecipeError",
     "RecipeRun",
     "Recognizer",
+    "RnnLmSettings",
     "Scored",
     "ScoringError",
     "ShapeError",
@@ -94,6 +98,7 @@ __all__ = [
     "StageError",
     "TokenError",
     "TrainingError",
+    "TrainingResult",
     "TranscribeReport",
     "Transcript",
     "TuneReport",
@@ -117,13 +122,15 @@ __all__ = [
     "prepare",
     "run_recipe",
     "score",
+    "train",
+    "train_rnn_lm",
     "transcribe_files",
     "tune",
 ]
 
 _HOMES = {
     "asr.bulk.run": ("TranscribeReport", "transcribe_files"),
-    "asr.config": ("Config", "DecodeSettings"),
+    "asr.config": ("Config", "DecodeSettings", "RnnLmSettings"),
     "asr.corpus.check": ("DataReport", "check"),
     "asr.corpus.importers.json_lines": ("import_jsonl",),
     "asr.corpus.importers.kaldi": ("import_kaldi",),
@@ -161,6 +168,9 @@ _HOMES = {
     "asr.scoring.report": ("Scored", "compare", "score"),
     "asr.settings_file": ("load_config",),
     "asr.stages": ("RecipeRun", "run_recipe"),
+    "asr.training.lm_trainer": ("train_rnn_lm",),
+    "asr.training.loop": ("TrainingResult",),
+    "asr.training.trainer": ("train",),
     "asr.transcript.transcript": ("Transcript",),
     "asr.transcript.words": ("Word",),
     "asr.tuning.tune": ("TuneReport", "tune"),

@@ -29,9 +29,8 @@ from asr.features import batching
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.training import step, trainer
-from asr.training.log import TrainingLog
 from asr.training.optimisation import WeightAverage
-from asr.training.reports import EpochReport
+from asr.training.reports import EpochReport, TrainingLog
 from asr.training.run import Run
 
 CONFIG, DATA = Path("conf/an4.yaml"), Path("data/an4")

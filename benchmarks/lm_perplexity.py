@@ -29,6 +29,7 @@ from asr.files import write_text
 from asr.lm.kneser_ney import kneser_ney
 from asr.lm.rnnlm import LmUnits, RnnLm
 from asr.settings_file import parse_rnnlm_settings
+from asr.training.lm_text import LmSentences
 from asr.training.lm_trainer import lm_training_reports
 from asr.training.reports import LmEpoch, LmStart
 
@@ -112,7 +113,7 @@ def main() -> None:
     ids = {part: [units.encode_words(sentence) for sentence in sentences] for part, sentences in text.items()}
     with tempfile.TemporaryDirectory() as temporary:
         out = arguments.out or Path(temporary)
-        for report in lm_training_reports(settings, units, ids["train"], ids["dev"], out, resume=True):
+        for report in lm_training_reports(settings, LmSentences(units, ids["train"], ids["dev"]), out, resume=True):
             if isinstance(report, LmStart):
                 print(f"network   {settings.network}, {report.parameter_count:,} parameters, {report.unit_count} words")
             elif isinstance(report, LmEpoch):

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from asr.config import Config
-    from asr.text.tokens import TokenTable
 
 app = typer.Typer(help="Estimate language models from text.", no_args_is_help=True)
 
@@ -129,70 +125,29 @@ def rnn(
 
     SIGTERM or Ctrl-C finishes the step, writes a checkpoint and leaves with status 75: --resume continues the run.
     """
+    import asr
     from asr.cli.console import out as console
-    from asr.cli.console import progress
+    from asr.cli.training_display import LmTrainingDisplay
     from asr.errors import ExitStatus
-    from asr.lm.rnnlm import LmUnits
-    from asr.lm.texts import LeftOut, encoded, normalised, read_texts
     from asr.settings_file import parse_rnnlm_settings
-    from asr.training.lm_trainer import lm_training_reports
-    from asr.training.reports import LmEpoch, LmStart, LmStep
 
-    settings = parse_rnnlm_settings(overrides or [])
-    texts = [text for source in sources for text in read_texts(source)]
-    if dev is not None:
-        dev_texts = read_texts(dev)
-    else:
-        dev_texts, texts = texts[19::20] or texts, [text for n, text in enumerate(texts) if n % 20 != 19]
-    tokens = None
-    if model is not None:
-        from asr.bundle.files import RNN_LM_FOLDER
-
-        config, tokens = _model(model)
-        texts, dev_texts = (list(normalised(part, config.text)) for part in (texts, dev_texts))
-        folder = out or model / RNN_LM_FOLDER
-    elif out is not None:
-        folder = out
-    else:
+    if model is None and out is None:
         raise typer.BadParameter("needed without --model", param_hint="--out")
-    if tokens is None or words:
-        units = LmUnits.of_words(texts, settings.min_count)
-        train, dev_sentences = ([units.encode_words(text) for text in part] for part in (texts, dev_texts))
-    else:
-        units = LmUnits.of_tokens(tokens)
-        left_out = LeftOut()
-        train, dev_sentences = (list(encoded(part, tokens, left_out)) for part in (texts, dev_texts))
-        if left_out.count:
-            console.print(str(left_out))
-
-    reports = lm_training_reports(settings, units, train, dev_sentences, folder, resume=resume)
-    start = next(reports)
-    assert isinstance(start, LmStart)
-    console.print(f"network   {settings.network}, {start.parameter_count:,} parameters, on {start.device}")
-    console.print(
-        f"data      {start.sentences} sentences, {start.units} units, {start.unit_count} different {units.kind}"
-    )
-    if start.damaged_checkpoint:
-        console.print(f"damaged   {start.damaged_checkpoint}; the checkpoint before it is used")
-    if start.resumed_at_step:
-        console.print(f"resumed   after step {start.resumed_at_step}")
-    with progress("train", total=start.steps - start.resumed_at_step) as advance:
-        for report in reports:
-            if isinstance(report, LmStep):
-                advance(1)
-                if report.skipped:
-                    console.print(f"skipped   step {report.step}: loss {report.loss}")
-            elif isinstance(report, LmEpoch):
-                found = report.dev
-                console.print(
-                    f"epoch {report.epoch + 1:3d}/{settings.epochs}   loss {report.loss:6.3f}"
-                    f"   dev perplexity {found.perplexity:.2f} on {found.units} {units.kind}, {found.oovs} OOV"
-                    f"{' *' if report.best else '  '}   {report.train_s + report.dev_s:5.1f} s"
-                )
-            elif not isinstance(report, LmStart):
-                console.print(f"stopped   by {report.signal} after step {report.step}; --resume continues it")
-                raise typer.Exit(ExitStatus.STOPPED)
-    console.print(f"written   {folder}")
+    settings = parse_rnnlm_settings(overrides or [])
+    with LmTrainingDisplay(console) as display:
+        result = asr.train_rnn_lm(
+            sources,
+            out,
+            model=model,
+            words=words,
+            dev=dev,
+            settings=settings,
+            resume=resume,
+            on_report=display.show,
+        )
+    if result.stopped_by is not None:
+        raise typer.Exit(ExitStatus.STOPPED)
+    console.print(f"written   {result.folder}")
 
 
 def _counts(prune: str) -> list[int]:
@@ -200,11 +155,3 @@ def _counts(prune: str) -> list[int]:
         return [int(count) for count in prune.replace(",", " ").split()]
     except ValueError:
         raise typer.BadParameter(f"{prune!r} should be counts, such as 0,0,1", param_hint="--prune") from None
-
-
-def _model(folder: Path) -> tuple[Config, TokenTable]:
-    from asr.bundle.files import TOKENS
-    from asr.bundle.settings import load_settings
-    from asr.text.tokens import load_tokens
-
-    return load_settings(folder), load_tokens(folder / TOKENS)

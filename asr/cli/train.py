@@ -35,26 +35,19 @@ def train(
 
     Several processes: torchrun --nproc-per-node 2 -m asr train … or srun python -m asr train …
     """
+    import asr
     from asr.cli.console import out as console
     from asr.cli.training_display import TrainingDisplay
-    from asr.errors import AudioError, ExitStatus, UtteranceAudioError
-    from asr.settings_file import load_config
-    from asr.training.reports import RunStopped
-    from asr.training.trainer import training_reports
+    from asr.errors import ExitStatus
 
     given = list(overrides or [])
     if accelerator is not None:
         given.append(f"training.accelerator={accelerator}")
-    settings = load_config(config, given)
-    reported = False
-    try:
-        with TrainingDisplay(console, settings) as display:
-            for report in training_reports(settings, data, out, resume=resume, init_from=init_from, with_dev=with_dev):
-                display.show(report)
-                if isinstance(report, RunStopped):
-                    raise typer.Exit(ExitStatus.STOPPED)
-                reported = True
-    except UtteranceAudioError as error:
-        raise AudioError(f"{error}; `asr check {data} --out DIR` writes manifests without such recordings") from None
-    if reported:  # not so in the second process and all further ones
-        console.print(f"model   {out}")
+    settings = asr.load_config(config, given)
+    with TrainingDisplay(console, settings) as display:
+        result = asr.train(
+            settings, data, out, resume=resume, init_from=init_from, with_dev=with_dev, on_report=display.show
+        )
+    display.finish(result)
+    if result.stopped_by is not None:
+        raise typer.Exit(ExitStatus.STOPPED)

@@ -1,30 +1,53 @@
-"""How a training run shows itself: facts at the start, a bar with the time left, a line per epoch."""
+"""How training shows itself: facts at the start, progress within an epoch, a line per epoch.
+
+On a terminal the progress is a bar. Elsewhere, as in a log file, it is a line every half minute.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asr.bundle.files import CONFIG
-from asr.training.reports import EpochReport, Report, RunStart, RunStopped, StepReport, StepSkipped
+from asr.cli.console import clock, progress
+from asr.training.reports import (
+    EpochReport,
+    LmEpoch,
+    LmReport,
+    LmStart,
+    LmStep,
+    Report,
+    RunStart,
+    RunStopped,
+    StepReport,
+    StepSkipped,
+)
 from asr.training.step import part_of
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from asr.config import Config
+    from asr.training.loop import TrainingResult
     from asr.training.run import Transfer
+
+LINE_EVERY_S = 30.0
 
 
 class TrainingDisplay:
-    """Prints the reports of `train`; without a terminal there is no bar, only the lines."""
+    """Prints the reports of `asr.train`."""
 
-    def __init__(self, console: Console, config: Config) -> None:
-        """Show on `console`."""
+    def __init__(self, console: Console, config: Config, now: Callable[[], float] = time.monotonic) -> None:
+        """Show on `console`; `now` returns the time in seconds."""
         self._console = console
         self._config = config
+        self._now = now
+        self._lines: EpochLines | None = None
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -48,31 +71,42 @@ class TrainingDisplay:
     def show(self, report: Report) -> None:
         """Show one report."""
         if isinstance(report, StepReport):
-            self._progress.start()  # here, for of several processes one alone has reports
-            self._progress.update(self._task, completed=report.progress, loss=report.loss)
+            self._step(report)
         elif isinstance(report, EpochReport):
             self._epoch(report)
         elif isinstance(report, RunStart):
             self._start(report)
         elif isinstance(report, StepSkipped):
             named = "; bad: " + ", ".join(report.bad_ids) if report.bad_ids else "; one of " + ", ".join(report.ids)
-            self._console.print(
-                f"skipped   step {report.step}: loss {report.loss}, gradient norm {report.gradient_norm}{named}",
-                markup=False,
+            self._print(
+                f"skipped   step {report.step}: loss {report.loss}, gradient norm {report.gradient_norm}{named}"
             )
         else:
             self._stopped(report)
 
+    def finish(self, result: TrainingResult) -> None:
+        """Say where the model is. Processes that reported nothing stay silent, and so does a run that was stopped."""
+        if self._lines and result.stopped_by is None:
+            self._print(f"model   {result.folder}")
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _step(self, report: StepReport) -> None:
+        self._progress.start()  # not before: only one of several processes has reports
+        self._progress.update(self._task, completed=report.progress, loss=report.loss)
+        line = self._lines.add(report, self._now()) if self._lines else None
+        if line and not self._console.is_terminal:
+            self._print(f"progress  {line}")
+
     def _stopped(self, report: RunStopped) -> None:
-        self._console.print(
-            f"stopped   by {report.signal} after step {report.step}; --resume continues from {report.checkpoint}",
-            markup=False,
-            soft_wrap=True,
+        self._print(
+            f"stopped   by {report.signal} after step {report.step}; --resume continues from {report.checkpoint}"
         )
 
     def _start(self, start: RunStart) -> None:
-        model, survey = self._config.model, start.survey
-        line = self._console.print
+        model, survey, line = self._config.model, start.survey, self._print
+        self._lines = EpochLines(self._config.training.epochs, survey.audio_s, self._now())
         line(f"network   {model.network}, {start.parameter_count:,} parameters")
         context = "the whole utterance" if model.sees_whole_utterance else "all before"
         if model.lookahead_frames:
@@ -86,49 +120,134 @@ class TrainingDisplay:
         if start.transfer:
             self._transfer(start.transfer)
         if start.damaged_checkpoint:
-            line(f"damaged   {start.damaged_checkpoint}; the checkpoint before it is used", markup=False)
+            line(f"damaged   {start.damaged_checkpoint}; the checkpoint before it is used")
         if start.resumed_at_epoch >= self._config.training.epochs:
             line(f"finished  all {start.resumed_at_epoch} epochs were trained before")
         elif start.resumed_at_step:
             line(f"resumed   after step {start.resumed_at_step}, in epoch {start.resumed_at_epoch + 1}")
         for utterance_id, reason in list(survey.skipped.items())[:10]:
-            line(f"left out  {utterance_id}: {reason}", markup=False)
+            line(f"left out  {utterance_id}: {reason}")
         if survey.skipped_utterances > 10:
             line(f"left out  {survey.skipped_utterances - 10} more; `asr check` names utterances that do not fit")
 
     def _transfer(self, transfer: Transfer) -> None:
-        line = self._console.print
-        line(
+        self._print(
             f"taken     {len(transfer.taken)} tensors of {transfer.source}; "
-            f"{transfer.shared_tokens} of {transfer.tokens} tokens are known there",
-            markup=False,
-            soft_wrap=True,
+            f"{transfer.shared_tokens} of {transfer.tokens} tokens are known there"
         )
         parts: dict[str, list[str]] = {}
         for name in transfer.left:
             parts.setdefault(part_of(name), []).append(name)
         for part, (name, *others) in parts.items():
             more = f", and {len(others)} more there" if others else ""
-            line(
-                f"left      {part}: {name.removeprefix(f'{part}.')}: {transfer.left[name]}{more}",
-                markup=False,
-                soft_wrap=True,
-            )
+            self._print(f"left      {part}: {name.removeprefix(f'{part}.')}: {transfer.left[name]}{more}")
         if "layers.0" in parts and not any(name.startswith("layers.") for name in transfer.taken):
-            settings = transfer.source / CONFIG
-            line(
-                f"note      no layer fits; --config {settings} takes that model's settings",
-                markup=False,
-                soft_wrap=True,
-            )
+            self._print(f"note      no layer fits; --config {transfer.source / CONFIG} takes that model's settings")
 
     def _fell_back(self, start: RunStart) -> bool:
         return start.device == "cpu" and self._config.training.accelerator == "auto"
 
     def _epoch(self, report: EpochReport) -> None:
+        if self._lines:
+            self._lines.end_epoch(report, self._now())
         dev = f"   dev WER {100 * report.dev.rate:6.2f} %{' *' if report.best else '  '}" if report.dev else ""
-        self._console.print(
+        self._print(
             f"epoch {report.epoch + 1:3d}/{self._config.training.epochs}   loss {report.loss:6.3f}{dev}"
-            f"   {report.train_s + report.dev_s:5.1f} s",
-            highlight=False,
+            f"   {report.train_s + report.dev_s:5.1f} s"
+        )
+
+
+class EpochLines:
+    """Says from time to time how far an epoch is. Short epochs need no such line and get none."""
+
+    def __init__(self, epochs: int, audio_s: float, now_s: float) -> None:
+        """Begin a run of `epochs` epochs of `audio_s` seconds of audio each, or resume it."""
+        self._epochs, self._audio_s = epochs, audio_s
+        self._dev_s = 0.0  # that the evaluation of the last epoch took
+        self._begin_epoch(now_s)
+
+    def end_epoch(self, report: EpochReport, now_s: float) -> None:
+        """Turn to the next epoch."""
+        self._dev_s = report.dev_s
+        self._begin_epoch(now_s)
+
+    def _begin_epoch(self, now_s: float) -> None:
+        self._began_s = self._line_s = now_s
+        self._first_share: float | None = None
+        self._since_line: list[StepReport] = []
+
+    def add(self, report: StepReport, now_s: float) -> str | None:
+        """Return a line if the last one, or the start of the epoch, is `LINE_EVERY_S` seconds ago."""
+        before = report.progress * self._epochs - report.epoch
+        if self._first_share is None:  # above 0 if the run was resumed within the epoch
+            self._first_share = before
+        self._since_line.append(report)
+        waited_s = now_s - self._line_s
+        if waited_s < LINE_EVERY_S:
+            return None
+        share = min(1.0, before + report.audio_s / self._audio_s)
+        loss = sum(step.loss for step in self._since_line) / len(self._since_line)
+        speed = sum(step.audio_s for step in self._since_line) / waited_s
+        self._line_s, self._since_line = now_s, []
+        epoch_s = (now_s - self._began_s) / (share - self._first_share)
+        left_s = epoch_s * (1 - share)
+        whole_s = left_s + self._dev_s + (self._epochs - report.epoch - 1) * (epoch_s + self._dev_s)
+        return (
+            f"epoch {report.epoch + 1}/{self._epochs}, {100 * share:.0f} %: loss {loss:.3f}, {speed:.0f} s of audio a "
+            f"second, {clock(left_s)} left in the epoch, {clock(whole_s)} in the run"
+        )
+
+
+class LmTrainingDisplay:
+    """Prints the reports of `asr.train_rnn_lm`."""
+
+    def __init__(self, console: Console) -> None:
+        """Show on `console`."""
+        self._console = console
+        self._start: LmStart | None = None
+        self._bar = ExitStack()
+        self._advance: Callable[[float], None] = lambda _: None
+
+    def __enter__(self) -> LmTrainingDisplay:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def show(self, report: LmReport) -> None:
+        """Show one report."""
+        line = self._console.print
+        if isinstance(report, LmStep):
+            self._advance(1)
+            if report.skipped:
+                line(f"skipped   step {report.step}: loss {report.loss}")
+        elif isinstance(report, LmEpoch):
+            self._epoch(report)
+        elif isinstance(report, LmStart):
+            self._begin(report)
+        else:
+            line(f"stopped   by {report.signal} after step {report.step}; --resume continues it")
+
+    def _begin(self, start: LmStart) -> None:
+        self._start = start
+        line = self._console.print
+        if start.left_out:
+            line(f"left out  {start.left_out} sentence{'s' * (start.left_out > 1)}; {start.left_out_reason}")
+        line(f"network   {start.network}, {start.parameter_count:,} parameters, on {start.device}")
+        line(f"data      {start.sentences} sentences, {start.units} units, {start.unit_count} different {start.kind}")
+        if start.damaged_checkpoint:
+            line(f"damaged   {start.damaged_checkpoint}; the checkpoint before it is used")
+        if start.resumed_at_step:
+            line(f"resumed   after step {start.resumed_at_step}")
+        self._advance = self._bar.enter_context(progress("train", start.steps - start.resumed_at_step))
+
+    def _epoch(self, report: LmEpoch) -> None:
+        assert self._start is not None
+        found = report.dev
+        self._console.print(
+            f"epoch {report.epoch + 1:3d}/{self._start.epochs}   loss {report.loss:6.3f}"
+            f"   dev perplexity {found.perplexity:.2f} on {found.units} {self._start.kind}, {found.oovs} OOV"
+            f"{' *' if report.best else '  '}   {report.train_s + report.dev_s:5.1f} s"
         )

@@ -1,4 +1,6 @@
-"""Training of a recurrent language model: text → `rnnlm.safetensors`; `loop.py` has what happens around the steps.
+"""Training of a recurrent language model: text → `rnnlm.safetensors`. What a step and an epoch are.
+
+`loop.py` has what happens around them.
 
 Training uses truncated backpropagation. The text is cut into parallel streams. A step reads the next window of each
 stream and computes gradients within it. The state goes on to the next window as a value, so the network knows what came
@@ -8,71 +10,104 @@ starts from the zero state, as the model does when it is used.
 
 from __future__ import annotations
 
+import os
 import time
-import zlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from asr.bundle.files import CHECKPOINTS, RNN_LM_WEIGHTS
+from asr.bundle.files import CHECKPOINTS, RNN_LM_FOLDER, RNN_LM_WEIGHTS
 from asr.config import RnnLmSettings, TrainingSettings
-from asr.errors import ConfigError, LanguageModelError, TrainingError
+from asr.errors import ConfigError, TrainingError
 from asr.features.augment import Draw
-from asr.lm.rnnlm import BOUNDARY, LmState, LmUnits, RnnLm
+from asr.lm.rnnlm import BOUNDARY, LmState, RnnLm
 from asr.machine import choose_accelerator
 from asr.training.checkpoint import RunState, load_checkpoint, require_same, save_checkpoint
-from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_run_in, training_loop
+from asr.training.lm_text import LmSentences, LmText, read_sentences
+from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_run_in, run_to_end, training_loop
 from asr.training.optimisation import learning_rate, parameter_groups
 from asr.training.reports import LmEpoch, LmReport, LmStart, LmStep
+
+AnyPath: TypeAlias = str | os.PathLike[str]
 
 CLIP_NORM = 1.0
 _WITHOUT_INFLUENCE = {"accelerator", "checkpoint_every_s"}
 
 
-def lm_training_reports(
-    settings: RnnLmSettings,
-    units: LmUnits,
-    train: Sequence[Sequence[int]],
-    dev: Sequence[Sequence[int]],
-    out: Path,
+def train_rnn_lm(
+    texts: AnyPath | Iterable[AnyPath],
+    out: AnyPath | None = None,
     *,
+    model: AnyPath | None = None,
+    words: bool = False,
+    dev: AnyPath | None = None,
+    settings: RnnLmSettings | None = None,
     resume: bool = False,
-) -> Generator[LmReport, None, TrainingResult]:
-    """Train on sentences of unit ids, one report at a time; the model with the best perplexity on dev stays in `out`.
+    on_report: Callable[[LmReport], object] | None = None,
+) -> TrainingResult:
+    """Train a recurrent language model; the weights with the best perplexity on dev are kept.
+
+    SIGTERM or Ctrl-C finishes the step, writes a checkpoint and ends the training; `resume` continues it.
 
     Args:
+        texts: one or several files: text with a sentence a line, or manifests, whose transcripts are read.
+        out: the folder to write. Default: `rnnlm` in the model folder.
+        model: a model folder. The units are its tokens, for its beam search, and texts are normalised as its
+            transcripts were. Without a model the units are words, written as in the texts.
+        words: with a model, take words instead of tokens; such a language model only rescores.
+        dev: a file like `texts`, by which the best epoch is chosen. Default: every 20th sentence of the texts.
         settings: of network and training.
-        units: what the ids mean.
-        train: sentences without boundaries.
-        dev: as `train`.
-        out: folder for `rnnlm.safetensors`, `log.jsonl`, curves and `checkpoints`.
-        resume: continue from the checkpoint if there is one.
+        resume: continue the run in `out` if there is one.
+        on_report: called with each report (`asr.training.reports`): the start, each step, each epoch, the stop.
 
     Raises:
+        ConfigError: there is neither `out` nor `model`; the run is resumed with other settings, units or text; the
+            softmax does not suit the units; the model's settings are damaged.
+        DeviceError: `settings.accelerator` is `cuda` and there is none.
+        LanguageModelError: a text cannot be read or holds no usable sentence.
+        ManifestError: a manifest cannot be read.
+        ModelError: no checkpoint can be read, or the model's settings are damaged.
+        TokenError: the model's tokens are damaged.
         TrainingError: `out` holds a run and `resume` is not set; another run is at work there; several steps in a row
-            gave no finite gradient; a checkpoint cannot be written.
-        DeviceError: there is no such device.
-        ConfigError: a run is resumed with other settings, units or text; the softmax does not suit the units.
-        ModelError: no checkpoint can be read.
-        LanguageModelError: there is no sentence.
+            gave no finite gradient; a file cannot be written.
     """
+    settings = settings or RnnLmSettings()
+    bundle = None if model is None else Path(model)
+    if out is not None:
+        folder = Path(out)
+    elif bundle is not None:
+        folder = bundle / RNN_LM_FOLDER
+    else:
+        raise ConfigError("out: needed without a model, which has a place for its language model")
+    sources = [texts] if isinstance(texts, str | os.PathLike) else texts
+    sentences = read_sentences(sources, dev, bundle, words=words, min_count=settings.min_count)
+    return run_to_end(lm_training_reports(settings, sentences, folder, resume=resume), on_report)
+
+
+def lm_training_reports(
+    settings: RnnLmSettings, sentences: LmSentences, out: Path, *, resume: bool = False
+) -> Generator[LmReport, None, TrainingResult]:
+    """Do what `train_rnn_lm` does with its sentences, one report at a time; it raises the same errors."""
     with Requests(settings.checkpoint_every_s) as requests, only_run_in(out):
         checkpoint, damage = find_run(out, resume=resume)
-        text = LmText(train)
-        run = _start(settings, units, text, dev, out / CHECKPOINTS, checkpoint)
-        training = LmTraining(run, settings, text, dev, out)
+        text = LmText(sentences.train)
+        run = _start(settings, sentences, text, out / CHECKPOINTS, checkpoint)
+        training = LmTraining(run, settings, text, sentences.dev, out)
         start = LmStart(
+            network=settings.network,
             parameter_count=run.lm.parameter_count,
-            unit_count=len(units.symbols),
+            kind=sentences.units.kind,
+            unit_count=len(sentences.units.symbols),
             sentences=len(text),
             units=text.units,
+            left_out=sentences.left_out.count,
+            left_out_reason=sentences.left_out.reason,
             device=str(run.device),
+            epochs=settings.epochs,
             steps=training.steps,
             resumed_at_step=run.state.step,
             damaged_checkpoint=damage,
@@ -81,13 +116,9 @@ def lm_training_reports(
 
 
 def _start(
-    settings: RnnLmSettings,
-    units: LmUnits,
-    text: LmText,
-    dev: Sequence[Sequence[int]],
-    checkpoints: Path,
-    checkpoint: Path | None,
+    settings: RnnLmSettings, sentences: LmSentences, text: LmText, checkpoints: Path, checkpoint: Path | None
 ) -> LmRun:
+    units, dev = sentences.units, sentences.dev
     if settings.softmax == "adaptive" and units.kind == "tokens":
         raise ConfigError("softmax: adaptive is for words, which are sorted by frequency; tokens take plain")
     device = torch.device(choose_accelerator(settings.accelerator))
@@ -273,56 +304,3 @@ class CarriedLmState(nn.Module):
         """Keep the values of `state`, without its history."""
         for mine, new in zip(self.buffers(), state, strict=True):
             mine.copy_(new.detach())
-
-
-class LmText:
-    """Sentences of unit ids, kept as one array."""
-
-    def __init__(self, sentences: Sequence[Sequence[int]]) -> None:
-        """Keep the sentences, each with the boundary at its end.
-
-        Raises:
-            LanguageModelError: there is none.
-        """
-        if not sentences:
-            raise LanguageModelError("there is no sentence; one a line is expected")
-        ends = np.cumsum([len(sentence) + 1 for sentence in sentences])
-        units = np.full(ends[-1], BOUNDARY, dtype=np.int32)
-        for sentence, end in zip(sentences, ends, strict=True):
-            units[end - 1 - len(sentence) : end - 1] = sentence
-        self._sentences: list[NDArray[np.int32]] = np.split(units, ends[:-1])
-        self.units = len(units)
-        self.checksum = zlib.crc32(units.tobytes())
-
-    def __len__(self) -> int:
-        """Return the number of sentences."""
-        return len(self._sentences)
-
-    def streams(self, batch: int, window: int, draw: Draw) -> Tensor:
-        """Return an epoch's text as parallel streams, `(stream, position)` int64.
-
-        Each epoch has its own order of sentences. So what one sentence says of the next is chance, and the network
-        learns to forget at the boundary, as it must where sentences are scored one by one. Neighbouring columns are a
-        unit and its successor; each stream's first column is the unit before its first target. Less than one unit a
-        stream is left over at the end.
-
-        Args:
-            batch: streams wanted; a text too short to give each a window has fewer.
-            window: units read at a time.
-            draw: of the epoch; it decides the order.
-        """
-        order = draw.rng("sentences").permutation(len(self._sentences))
-        text = np.concatenate([[BOUNDARY], *(self._sentences[index] for index in order)])
-        streams = self.stream_count(batch, window)
-        length = self.units // streams
-        # Stream k reads units k · length … (k + 1) · length; the last one is read by the next stream as its first.
-        rows = np.arange(streams)[:, None] * length + np.arange(length + 1)
-        return torch.from_numpy(text[rows].astype(np.int64))
-
-    def stream_count(self, batch: int, window: int) -> int:
-        """Return how many streams there are when `batch` are wanted."""
-        return max(1, min(batch, self.units // window))
-
-    def steps(self, batch: int, window: int) -> int:
-        """Return the number of windows in an epoch, the last of which may be shorter."""
-        return -(-(self.units // self.stream_count(batch, window)) // window)

@@ -21,8 +21,7 @@ from filelock import FileLock, Timeout
 from asr.bundle.files import CHECKPOINTS
 from asr.errors import TrainingError
 from asr.training.checkpoint import LAST, RunState, find_checkpoint
-from asr.training.log import TrainingLog
-from asr.training.reports import RunStopped, SomeEpoch, SomeStep
+from asr.training.reports import RunStopped, SomeEpoch, SomeStep, TrainingLog
 
 LOCK = "lock"  # in the folder of the checkpoints
 

@@ -27,6 +27,7 @@ from asr.training.optimisation import WeightAverage, parameter_groups
 WITHOUT_INFLUENCE: dict[str, set[str] | bool] = {
     "training": {"accelerator", "micro_batch_s", "checkpoint_every_s"},
     "decode": True,
+    "rnnlm": True,
 }
 
 

@@ -6,12 +6,13 @@ word error rate on dev, by which the best weights are chosen.
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from lightning_fabric import Fabric
@@ -22,15 +23,16 @@ from asr.bundle.files import CHECKPOINTS, WEIGHTS
 from asr.config import Config
 from asr.corpus.manifest import transcripts
 from asr.decoding.greedy import greedy_search
-from asr.errors import ConfigError, TrainingError
+from asr.errors import AudioError, ConfigError, TrainingError, UtteranceAudioError
 from asr.features.augment import Draw
 from asr.features.batching import StepBatch, evaluation_batches, prefetch, training_batches
 from asr.model.acoustic import AcousticModel
 from asr.scoring.error_counts import ErrorCounts, count_errors
+from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
 from asr.training.checkpoint import RunState
 from asr.training.device import make_fabric
-from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_run_in, training_loop
+from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_run_in, run_to_end, training_loop
 from asr.training.optimisation import learning_rate
 from asr.training.reports import EpochReport, Report, RunStart, StepReport, StepSkipped
 from asr.training.run import Run, Transfer, start_run, transfer_weights
@@ -40,7 +42,54 @@ from asr.training.survey import TrainingData, feature_moments, read_training_dat
 if TYPE_CHECKING:
     from lhotse.cut import Cut
 
+AnyPath: TypeAlias = str | os.PathLike[str]
+
 SPIKE = 2.0  # a loss this many times the level before it
+
+
+def train(
+    config: Config | AnyPath,
+    data: AnyPath,
+    out: AnyPath,
+    *,
+    resume: bool = False,
+    init_from: AnyPath | None = None,
+    with_dev: bool = False,
+    on_report: Callable[[Report], object] | None = None,
+) -> TrainingResult:
+    """Train an acoustic model; the weights with the best greedy word error rate on dev are kept.
+
+    SIGTERM or Ctrl-C finishes the step, writes a checkpoint and ends the training; `resume` continues it. With several
+    processes (torchrun, Slurm), each calls this; only the first writes files and reports.
+
+    Args:
+        config: all settings, or a YAML file with some of them.
+        data: the folder with the splits `train` and `dev`.
+        out: the model folder to write; the run's state is in `out/checkpoints`.
+        resume: continue the run in `out` if there is one.
+        init_from: a model folder whose weights are taken where they fit (fine-tuning), unless the run is resumed.
+        with_dev: train on dev as well. Nothing is chosen then, and the last weights are kept.
+        on_report: called with each report (`asr.training.reports`): the start, each step, each epoch, the stop.
+
+    Raises:
+        AudioError: a recording of an utterance, of noise or of a room cannot be used.
+        ConfigError: a setting is not acceptable; the run is resumed with other settings or data; the schedule needs a
+            dev set and `with_dev` takes it.
+        DeviceError: `training.accelerator` is `cuda` and there is none.
+        ManifestError: a split is missing or malformed.
+        ModelError: no checkpoint can be read, `init_from` cannot be used, or the model cannot be written.
+        TokenError: sub-word pieces cannot be learnt from the transcripts.
+        TrainingError: `out` holds a run and `resume` is not set, or a finished model; another run is at work there; no
+            utterance is usable; several steps in a row gave no finite gradient; a file cannot be written; a GPU's
+            memory does not suffice.
+    """
+    settings = config if isinstance(config, Config) else load_config(config)
+    source = None if init_from is None else Path(init_from)
+    reports = training_reports(settings, Path(data), Path(out), resume=resume, init_from=source, with_dev=with_dev)
+    try:
+        return run_to_end(reports, on_report)
+    except UtteranceAudioError as error:
+        raise AudioError(f"{error}; `asr check {data} --out DIR` writes manifests without such recordings") from None
 
 
 def training_reports(
@@ -52,10 +101,7 @@ def training_reports(
     init_from: Path | None = None,
     with_dev: bool = False,
 ) -> Generator[Report, None, TrainingResult]:
-    """Do what `train` does, one report at a time: whoever iterates decides what to show, and may stop iterating.
-
-    With several processes, each calls this. Only the first writes files and yields reports.
-    """
+    """Do what `train` does, one report at a time; it raises the same errors. Only the first process yields reports."""
     if (out / WEIGHTS).exists() and not (out / CHECKPOINTS).exists():
         raise TrainingError(f"{out}: holds a finished model; choose another --out (--init-from {out} starts from it)")
     if with_dev and config.training.schedule == "plateau":

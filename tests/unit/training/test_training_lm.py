@@ -21,7 +21,8 @@ from asr.features.augment import Draw
 from asr.lm.kneser_ney import kneser_ney
 from asr.lm.rnnlm import LmUnits, RnnLm
 from asr.training.checkpoint import RunState
-from asr.training.lm_trainer import CarriedLmState, LmRun, LmText, _step, lm_training_reports
+from asr.training.lm_text import LmSentences, LmText
+from asr.training.lm_trainer import CarriedLmState, LmRun, _step, lm_training_reports
 from asr.training.reports import LmEpoch, LmReport, LmStart, LmStep, RunStopped
 
 WORDS = LmUnits("words", ("</s>", "<unk>", "a", "b", "c", "d"))
@@ -43,13 +44,13 @@ def chain(sentences: int, seed: int) -> list[list[int]]:
 
 
 def run(settings: RnnLmSettings, out: Path, train: int = 100, *, resume: bool = False) -> list[LmReport]:
-    return list(lm_training_reports(settings, WORDS, chain(train, 1), chain(20, 2), out, resume=resume))
+    return list(lm_training_reports(settings, LmSentences(WORDS, chain(train, 1), chain(20, 2)), out, resume=resume))
 
 
 def test_the_perplexity_approaches_that_of_the_source_and_a_unigrams_is_far_from_it(tmp_path: Path) -> None:
     settings = TINY.model_copy(update={"dropout": 0.0, "bptt_units": 16, "epochs": 4})
     train, dev = chain(800, 1), chain(800, 2)
-    *_, last = lm_training_reports(settings, WORDS, train, dev, tmp_path)
+    *_, last = lm_training_reports(settings, LmSentences(WORDS, train, dev), tmp_path)
     assert isinstance(last, LmEpoch)
     # Each draw has the same entropy; a sentence is a uniform first unit and ten draws on average, the last its end.
     draw = -(0.7 * math.log(0.7) + 3 * 0.1 * math.log(0.1))
@@ -74,7 +75,7 @@ def test_a_run_stopped_in_mid_epoch_and_resumed_ends_as_if_it_had_not_been(tmp_p
     whole = run(TINY, tmp_path / "whole")
     before = signal.getsignal(signal.SIGTERM)
     seen: list[LmReport] = []
-    for report in lm_training_reports(TINY, WORDS, chain(100, 1), chain(20, 2), tmp_path / "parts"):
+    for report in lm_training_reports(TINY, LmSentences(WORDS, chain(100, 1), chain(20, 2)), tmp_path / "parts"):
         seen.append(report)
         if isinstance(report, LmStep) and report.step == 4:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -102,7 +103,7 @@ def test_a_run_stopped_in_mid_epoch_and_resumed_ends_as_if_it_had_not_been(tmp_p
         run(TINY, tmp_path / "whole", 99, resume=True)
     for train, dev in ((list(reversed(chain(100, 1))), chain(20, 2)), (chain(100, 1), list(reversed(chain(20, 2))))):
         with pytest.raises(ConfigError, match=r"text\.(dev_)?checksum was \d+, is \d+"):
-            list(lm_training_reports(TINY, WORDS, train, dev, tmp_path / "whole", resume=True))
+            list(lm_training_reports(TINY, LmSentences(WORDS, train, dev), tmp_path / "whole", resume=True))
 
 
 def test_streams_hold_each_sentence_once_an_epoch_in_an_order_of_its_own() -> None:
@@ -168,5 +169,6 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights_alone_and_stops_the_ru
 
 def test_tokens_take_the_plain_softmax(tmp_path: Path) -> None:
     units = LmUnits("tokens", WORDS.symbols)
+    adaptive = TINY.model_copy(update={"softmax": "adaptive"})
     with pytest.raises(ConfigError, match="sorted by frequency"):
-        list(lm_training_reports(TINY.model_copy(update={"softmax": "adaptive"}), units, [[2]], [[2]], tmp_path))
+        list(lm_training_reports(adaptive, LmSentences(units, [[2]], [[2]]), tmp_path))

@@ -15,6 +15,7 @@ from asr.config import RnnLmSettings
 from asr.errors import TrainingError
 from asr.lm.rnnlm import LmUnits
 from asr.settings_file import load_config
+from asr.training.lm_text import LmSentences
 from asr.training.lm_trainer import lm_training_reports
 from asr.training.trainer import training_reports
 
@@ -37,11 +38,12 @@ import itertools, sys
 from pathlib import Path
 from asr.config import RnnLmSettings
 from asr.lm.rnnlm import LmUnits
+from asr.training.lm_text import LmSentences
 from asr.training.lm_trainer import lm_training_reports
 settings = RnnLmSettings(hidden_size=4, layers=1, bptt_units=4, batch=2, epochs=1, accelerator="cpu")
 sentences = [[2, 3], [3, 2, 2]] * 8
 units = LmUnits("words", ("</s>", "<unk>", "a", "b"))
-reports = lm_training_reports(settings, units, sentences, sentences, Path(sys.argv[2]))
+reports = lm_training_reports(settings, LmSentences(units, sentences, sentences), Path(sys.argv[2]))
 print(len(list(itertools.islice(reports, 3))), flush=True)
 sys.stdin.read()
 """
@@ -66,7 +68,7 @@ def acoustic(corpus: Path, out: Path, resume: bool) -> list:
 
 def language_model(corpus: Path, out: Path, resume: bool) -> list:
     units = LmUnits("words", ("</s>", "<unk>", "a", "b"))
-    return list(lm_training_reports(LM_SETTINGS, units, SENTENCES, SENTENCES, out, resume=resume))
+    return list(lm_training_reports(LM_SETTINGS, LmSentences(units, SENTENCES, SENTENCES), out, resume=resume))
 
 
 @pytest.mark.parametrize(("script", "run"), [(ACOUSTIC, acoustic), (LANGUAGE_MODEL, language_model)])
