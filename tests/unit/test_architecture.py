@@ -269,3 +269,19 @@ def test_the_files_that_a_document_names_exist(document):
     named = set(re.findall(r"`((?:asr|tests|benchmarks|conf|recipes)/[\w/.]+)`", text))
     invented = {name for name in named if "mine" in Path(name).parts or "mine.yaml" in name}
     assert sorted(name for name in named - invented if not (REPOSITORY / name).exists()) == []
+
+
+def bodies():
+    """Yield the number of lines of each function's body, without signature and docstring, and its place."""
+    for path in MODULES:
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = node.body[ast.get_docstring(node) is not None :]
+                if body:
+                    yield body[-1].end_lineno - body[0].lineno + 1, f"{name_of(path)}:{node.lineno} {node.name}"
+
+
+def test_functions_are_short():
+    lines = sorted(bodies())
+    assert lines[-1][0] <= 70
+    assert lines[int(0.95 * len(lines))][0] <= 35
