@@ -129,8 +129,8 @@ def transcribe_files(
         out: the folder to write to; each transcript goes to `<name>.<format>`, below the sub-folders of the folder or
             pattern in which its audio was found.
         beside: write each transcript beside its audio file.
-        format: format of the files to write, one name or several of `txt`, `json`, `jsonl`, `srt`, `vtt`, `tsv`, `ctm` and
-            `TextGrid`, in any case: `"srt"`, `"srt,json"` or `["srt", "json"]`.
+        format: format of the files to write: `txt`, `json`, `jsonl`, `srt`, `vtt`, `tsv`, `ctm` or `TextGrid`, in upper
+            or lower case, or several of them: `"srt,json"` or `["srt", "json"]`.
         jobs: number of worker processes; each loads its own copy of the model. None transcribes in this process. With
             `ray`, the number of actors. In a script, call it below `if __name__ == "__main__":`, because each worker
             process imports the script.
