@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from asr.scoring.report import Scored, compare, score
     from asr.settings_file import load_config
     from asr.stages import RecipeRun, run_recipe
+    from asr.training.diagnostics import Diagnosis, diagnose
     from asr.training.lm_trainer import train_rnn_lm
     from asr.training.loop import TrainingResult
     from asr.training.trainer import train
@@ -76,6 +77,7 @@ __all__ = [
     "DecodeSettings",
     "DependencyError",
     "DeviceError",
+    "Diagnosis",
     "ExportReport",
     "ImportReport",
     "LanguageModelError",
@@ -110,6 +112,7 @@ __all__ = [
     "check",
     "compare",
     "decode",
+    "diagnose",
     "estimate_ngram",
     "export",
     "import_csv",
@@ -168,6 +171,7 @@ _HOMES = {
     "asr.scoring.report": ("Scored", "compare", "score"),
     "asr.settings_file": ("load_config",),
     "asr.stages": ("RecipeRun", "run_recipe"),
+    "asr.training.diagnostics": ("Diagnosis", "diagnose"),
     "asr.training.lm_trainer": ("train_rnn_lm",),
     "asr.training.loop": ("TrainingResult",),
     "asr.training.trainer": ("train",),

@@ -11,6 +11,10 @@ WEIGHTS = "model.safetensors"  # the weights, in float32 or int8, and the means 
 TRAINING = "training.json"  # what the model was trained on, for the card
 CARD = "README.md"  # the model card
 CHECKPOINTS = "checkpoints"  # a folder: the state of the training run
+TRAINING_LOG = "log.jsonl"  # a line per epoch
+SKIPPED_STEPS = "skipped.jsonl"  # a line per training step that was skipped
+TENSORBOARD = "tensorboard"  # a folder: the curves of the training
+FAILED_STEPS = "failed"  # a folder: the batch of the last skipped step, if there were too many
 
 # Written by `asr lm ngram --model` and `asr lm rnn --model`. Each is optional.
 LANGUAGE_MODEL = "lm.arpa.gz"  # an n-gram over tokens
@@ -23,6 +27,10 @@ RNN_LM = f"{RNN_LM_FOLDER}/{RNN_LM_WEIGHTS}"
 CALIBRATION = "calibration.json"  # how evidence becomes confidence
 TUNE_TRIALS = "tune.json"  # what was tried
 TUNE_PLOT = "tune.png"  # the same as a picture
+
+# Written by `asr diagnose`.
+DIAGNOSIS = "diagnosis.json"  # gradients at the hidden states
+DIAGNOSIS_PLOT = "diagnosis.png"  # the same as a picture
 
 # All that a transcript depends on. A file that is missing counts too: it may be added later.
 READ_BY_TRANSCRIBING = (

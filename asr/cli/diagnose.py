@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from asr.bundle.files import DIAGNOSIS, DIAGNOSIS_PLOT
+
 
 def diagnose(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, e.g. exp/an4.")],
@@ -14,7 +16,7 @@ def diagnose(
         Path | None, typer.Option(metavar="DIR", help="Folder with dev.jsonl.gz; without it, the network hears noise.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder for diagnosis.png and .json. Default: MODEL.")
+        Path | None, typer.Option(metavar="DIR", help=f"Folder for {DIAGNOSIS_PLOT} and {DIAGNOSIS}. Default: MODEL.")
     ] = None,
 ) -> None:
     """Show where gradients vanish or explode.
@@ -25,27 +27,10 @@ def diagnose(
     The table shows over how many frames the gradient halves or doubles, what share of it is left at some distances, and
     its norm for the loss of all frames.
     """
-    import json
-
-    from asr.bundle.bundle import ModelBundle
+    import asr
     from asr.cli.console import out as console
-    from asr.corpus.manifest import find_split, read_manifest
-    from asr.files import write_text
-    from asr.training import diagnostics
-    from asr.training.diagnostics import draw_diagnosis
 
-    bundle = ModelBundle.load(model)
-    if data is None:
-        batch = diagnostics.noise_batch(len(bundle.tokens), bundle.model.sample_rate_hz)
-    else:
-        cuts = read_manifest(find_split(data, "dev")).to_eager()
-        batch = diagnostics.diagnostic_batch(list(cuts), bundle.tokens, bundle.config)
-    found = diagnostics.diagnose(bundle, batch)
-    folder = model if out is None else out
-    picture = folder / "diagnosis.png"
-    draw_diagnosis(found, picture)
-    write_text(folder / "diagnosis.json", json.dumps(found.to_json(), indent=1) + "\n")
-
+    found = asr.diagnose(model, data, out)
     shown = [distance for distance in (10, 30, 100) if distance <= found.distance_frames]
     titles = [*(f"at {distance} frames" for distance in shown), "mean norm"]
     console.print(f"{'frames':>30}" + "".join(f"{title:>15}" for title in titles))
@@ -57,4 +42,4 @@ def diagnose(
             values = [*(item.by_distance[distance] for distance in shown), item.whole]
             cells = "".join(f"{value:>15.1e}" for value in values)
             console.print(f"{item.layer:2} {item.direction:8} {change:>18}" + cells)
-    console.print(f"picture  {picture}")
+    console.print(f"picture  {(out or model) / DIAGNOSIS_PLOT}")

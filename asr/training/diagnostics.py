@@ -1,12 +1,12 @@
-"""Vanishing and exploding gradients, measured: how much of the loss's gradient reaches the hidden states, and where.
+"""Vanishing and exploding gradients, measured: a model → how much of the loss's gradient reaches its hidden states.
 
 By the chain rule ∂L/∂h_{t-k} is ∂L/∂h_t times k Jacobians ∂h_s/∂h_{s-1}. If these shrink vectors, the gradient vanishes
-exponentially in k and what was heard k frames ago is not learnt from; if they stretch them, it explodes.
+exponentially in k, and the network does not learn from what it heard k frames ago. If they stretch them, it explodes.
 
-The loss enters the network through the log-posteriors of all frames. To see how far it travels, it is let in at one
-frame t only (the part of the CTC loss's gradient that belongs to that frame), and the norm of what arrives at the
-hidden state k frames away is taken: at t - k for the forward direction of a layer, at t + k for the backward one.
-Besides the layer's own recurrence this counts the ways through the layers above, as training does.
+The gradient of the loss enters the network through the log-posteriors of all frames. To see how far it travels, only
+the part of one frame t is kept, and the norm is measured at the hidden state k frames away: at t - k in the forward
+direction of a layer, at t + k in the backward one. The gradient takes the layer's own recurrence and also the ways
+through the layers above, as in training.
 
 Source: Bengio, Simard & Frasconi 1994; Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063.
 
@@ -16,21 +16,25 @@ Source: Bengio, Simard & Frasconi 1994; Pascanu, Mikolov & Bengio 2013, arXiv:12
 from __future__ import annotations
 
 import copy
+import json
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 import torch
 from torch import Tensor
 
 from asr.bundle.bundle import ModelBundle
+from asr.bundle.files import DIAGNOSIS, DIAGNOSIS_PLOT
 from asr.config import Config
 from asr.corpus.cut_audio import load_cut
-from asr.corpus.manifest import cut_text
+from asr.corpus.manifest import cut_text, find_split, read_manifest
 from asr.errors import ModelError, TrainingError
 from asr.features.batch import Batch, collate
+from asr.files import write_text
 from asr.model.acoustic import AcousticModel
 from asr.model.cells import hidden_states
 from asr.model.ctc import ctc_loss
@@ -47,17 +51,23 @@ if TYPE_CHECKING:
 UTTERANCES = 16
 # Long enough to look far back, short enough to be computed frame by frame in seconds.
 UTTERANCE_S = 8.0
-# Frames of each utterance at which the loss is let in; they lie within the quarter that the direction reaches last.
+# Frames of each utterance whose part of the gradient is followed. They are in the quarter that a direction reads last.
 ENTRIES = 2
 LATE_SHARE = 0.25
+
+
+AnyPath: TypeAlias = str | os.PathLike[str]
+LayerDirection: TypeAlias = tuple[int, Literal["forward", "backward"]]  # layer (from 1) and direction
+States: TypeAlias = dict[LayerDirection, list[Tensor]]
 
 
 @dataclass(frozen=True)
 class StateGradients:
     """Gradients at the hidden states of one direction of one layer; layers count from 1, the lowest.
 
-    `by_distance[k]` is the norm k frames from where the loss enters, as a share of the norm at that frame itself; the
-    mean over utterances and frames of entry. `whole` is the mean norm at a frame when the whole loss enters.
+    `by_distance[k]` is the norm k frames from the frame where the gradient enters, as a share of the norm at that frame
+    itself: a mean over utterances and frames of entry. `whole` is the mean norm at a frame if the gradient enters at
+    all frames.
     """
 
     layer: int
@@ -67,9 +77,9 @@ class StateGradients:
 
     @property
     def half_life_frames(self) -> float:
-        """Frames over which the norm halves, by a least-squares line through its logarithm; negative where it doubles.
+        """Frames over which the norm halves, by a least-squares line through its logarithm; negative if it doubles.
 
-        Distance 0 is left out: there the loss has not passed through the recurrence yet.
+        Distance 0 is left out: there the gradient has not passed through the recurrence yet.
         """
         points = [(k, math.log(norm)) for k, norm in enumerate(self.by_distance) if k > 0 and norm > 0]
         if len(points) < 2:
@@ -91,11 +101,11 @@ class Diagnosis:
 
     @property
     def distance_frames(self) -> int:
-        """The largest distance looked at."""
+        """The largest distance measured."""
         return len(self.trained[0].by_distance) - 1
 
     def to_json(self) -> dict[str, object]:
-        """Return everything as JSON values, half-lives included; null where the norm neither falls nor rises."""
+        """Return everything as JSON values, with half-lives; null if the norm neither falls nor rises."""
 
         def record(item: StateGradients) -> dict[str, object]:
             half_life = item.half_life_frames
@@ -110,12 +120,37 @@ class Diagnosis:
         }
 
 
-def diagnose(bundle: ModelBundle, batch: Batch) -> Diagnosis:
-    """Compare a trained model with a fresh one.
+def diagnose(model: AnyPath, data: AnyPath | None = None, out: AnyPath | None = None) -> Diagnosis:
+    """Measure where gradients vanish or explode in a trained model, and in a fresh one with the same settings.
 
     Args:
-        bundle: the model folder.
-        batch: a few utterances, from `diagnostic_batch` or `noise_batch`.
+        model: a model folder.
+        data: a data folder; the utterances of its dev split are used whose length is nearest to 8 s. Without it the
+            network hears noise.
+        out: the folder to write `diagnosis.json` and the plot `diagnosis.png` to. Default: the model folder.
+
+    Raises:
+        AudioError: a recording cannot be read.
+        ManifestError: the dev split is missing or malformed.
+        ModelError: the model cannot be read, or has no hidden state.
+        TokenError: a transcript holds a character that the model does not know.
+        TrainingError: there is no utterance, or the loss has no gradient on the utterances.
+    """
+    bundle = ModelBundle.load(model)
+    if data is None:
+        batch = noise_batch(len(bundle.tokens), bundle.model.sample_rate_hz)
+    else:
+        cuts = list(read_manifest(find_split(Path(data), "dev")).to_eager())
+        batch = diagnostic_batch(cuts, bundle.tokens, bundle.config)
+    diagnosis = compare_with_fresh(bundle, batch)
+    folder = Path(model if out is None else out)
+    draw_diagnosis(diagnosis, folder / DIAGNOSIS_PLOT)
+    write_text(folder / DIAGNOSIS, json.dumps(diagnosis.to_json(), indent=1) + "\n")
+    return diagnosis
+
+
+def compare_with_fresh(bundle: ModelBundle, batch: Batch) -> Diagnosis:
+    """Measure a trained model and a fresh one on a batch, from `diagnostic_batch` or `noise_batch`.
 
     Raises:
         ModelError: the network has no hidden state.
@@ -143,7 +178,7 @@ def diagnostic_batch(cuts: Sequence[Cut], tokens: TokenTable, config: Config) ->
         TrainingError: there is no utterance.
     """
     if not cuts:
-        raise TrainingError("the manifest holds no utterance to look at")
+        raise TrainingError("the manifest holds no utterance")
     chosen = sorted(cuts, key=lambda cut: abs(cut.duration - UTTERANCE_S))[:UTTERANCES]
     return collate(
         [torch.from_numpy(load_cut(cut, config.features.sample_rate_hz)) for cut in chosen],
@@ -153,7 +188,7 @@ def diagnostic_batch(cuts: Sequence[Cut], tokens: TokenTable, config: Config) ->
 
 
 def noise_batch(token_count: int, sample_rate_hz: int) -> Batch:
-    """Return white noise with random transcripts, for a look at a network without data."""
+    """Return white noise with random transcripts, to diagnose a network without data."""
     generator = torch.Generator().manual_seed(0)
     samples, tokens = round(UTTERANCE_S * sample_rate_hz), round(4 * UTTERANCE_S)
     return collate(
@@ -189,18 +224,7 @@ def state_gradients(model: AcousticModel, batch: Batch) -> tuple[StateGradients,
 
     valid = valid_frames(lengths, log_posteriors.shape[1])
     whole = (norms(entering) * valid.T).sum((1, 2)) / valid.sum()
-    distances = torch.arange(max(1, int((1 - LATE_SHARE) * int(lengths.min()))))
-    sums = torch.zeros(len(states), len(distances), dtype=torch.float64)
-    for entry in range(ENTRIES):
-        late = lengths - 1 - (LATE_SHARE * lengths * entry / ENTRIES).long()  # counted along the direction
-        frame = {"forward": late, "backward": lengths - 1 - late}
-        arrived = {
-            direction: norms(entering * at_frames(frame[direction], entering))
-            for direction in {key[1] for key in states}
-        }
-        for index, (_, direction) in enumerate(states):
-            norm = arrived[direction][index].gather(0, late - distances[:, None])
-            sums[index] += (norm / norm[0]).where(norm[0] > 0, 0.0).sum(1)
+    sums = _shares_by_distance(entering, lengths, list(states), norms)
     if not sums[:, 0].gt(0).all():
         raise TrainingError("these utterances give the loss no gradient; their transcripts do not fit in their frames")
     curves = (sums / sums[:, :1]).tolist()  # sums[:, 0] counts the entries
@@ -210,12 +234,35 @@ def state_gradients(model: AcousticModel, batch: Batch) -> tuple[StateGradients,
     )
 
 
+def _shares_by_distance(
+    entering: Tensor, lengths: Tensor, states: Sequence[LayerDirection], norms: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Follow the gradient from single frames; return `(layer and direction, distance)`, summed over the entries.
+
+    Args:
+        entering: the loss's gradient at the log-posteriors, `(batch, frame, token)`.
+        lengths: `(batch,)` frames.
+        states: layer and direction of each sequence of hidden states.
+        norms: gradient at the log-posteriors → norms at the states, `(layer and direction, frame, batch)`.
+    """
+    distances = torch.arange(max(1, int((1 - LATE_SHARE) * int(lengths.min()))))
+    sums = torch.zeros(len(states), len(distances), dtype=torch.float64)
+    for entry in range(ENTRIES):
+        late = lengths - 1 - (LATE_SHARE * lengths * entry / ENTRIES).long()  # counted along the direction
+        frame = {"forward": late, "backward": lengths - 1 - late}
+        arrived = {
+            direction: norms(entering * at_frames(frame[direction], entering))
+            for direction in {direction for _, direction in states}
+        }
+        for index, (_, direction) in enumerate(states):
+            norm = arrived[direction][index].gather(0, late - distances[:, None])
+            sums[index] += (norm / norm[0]).where(norm[0] > 0, 0.0).sum(1)
+    return sums
+
+
 def at_frames(frames: Tensor, like: Tensor) -> Tensor:
     """Return `(batch, frame, 1)`, 1 at each utterance's frame of `frames` `(batch,)` and 0 elsewhere."""
     return (torch.arange(like.shape[1]) == frames[:, None])[..., None].to(like.dtype)
-
-
-States = dict[tuple[int, Literal["forward", "backward"]], list[Tensor]]
 
 
 def encode_with_states(model: AcousticModel, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, States]:

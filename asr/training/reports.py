@@ -16,6 +16,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import FileWriter
 
+from asr.bundle.files import SKIPPED_STEPS, TENSORBOARD, TRAINING_LOG
 from asr.errors import TrainingError
 from asr.files import append_line, write_text
 from asr.lm.ngram import Perplexity
@@ -265,13 +266,13 @@ class TrainingLog:
 
     def __init__(self, out: Path, *, first_epoch: int, first_step: int) -> None:
         """Open the log of the run in `out`, which continues with `first_epoch` and after `first_step` steps."""
-        self._epochs, self._skipped = out / "log.jsonl", out / "skipped.jsonl"
+        self._epochs, self._skipped = out / TRAINING_LOG, out / SKIPPED_STEPS
         for path, key, first in ((self._epochs, "epoch", first_epoch), (self._skipped, "step", first_step + 1)):
             if path.exists():
                 lines = path.read_bytes().split(b"\n")[:-1]  # the last one is empty, or half written
                 kept = [line for line in lines if _number(line, key) < first]
                 write_text(path, b"".join(line + b"\n" for line in kept).decode())
-        self._curves = FileWriter(str(out / "tensorboard"))
+        self._curves = FileWriter(str(out / TENSORBOARD))
         # TensorBoard drops the points of earlier files from this step on.
         self._curves.add_event(Event(session_log=SessionLog(status=SessionLog.START)), first_step + 1)
 

@@ -19,7 +19,7 @@ from lightning_fabric import Fabric
 
 from asr.bundle.bundle import ModelBundle
 from asr.bundle.card import TrainingFacts
-from asr.bundle.files import CHECKPOINTS, WEIGHTS
+from asr.bundle.files import CHECKPOINTS, FAILED_STEPS, WEIGHTS
 from asr.config import Config
 from asr.corpus.manifest import transcripts
 from asr.decoding.greedy import greedy_search
@@ -276,7 +276,7 @@ class AcousticTraining:
         bad = bad_utterances(run.fabric, run.model, batch, self.config, epoch=state.epoch)
         if state.count_bad_step():
             path = write_failed_step(
-                self.out / "failed",
+                self.out / FAILED_STEPS,
                 state.step + 1,
                 batch,
                 gradient,

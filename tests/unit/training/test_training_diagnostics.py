@@ -2,11 +2,13 @@ import copy
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+import asr
 from asr.bundle.bundle import ModelBundle
 from asr.config import Config, ModelSettings
 from asr.corpus.manifest import read_manifest
@@ -19,7 +21,7 @@ from asr.training.diagnostics import (
     ENTRIES,
     LATE_SHARE,
     StateGradients,
-    diagnose,
+    compare_with_fresh,
     diagnostic_batch,
     encode_with_states,
     noise_batch,
@@ -217,7 +219,7 @@ def test_a_diagnosis_compares_with_a_fresh_model_and_is_drawn_and_written(tmp_pa
     model = AcousticModel(config, len(TOKENS)).eval()
     bundle = ModelBundle(config, TOKENS, model)
     batch, random_state = short_batch(16000, 12000), torch.get_rng_state()
-    found = diagnose(bundle, batch)
+    found = compare_with_fresh(bundle, batch)
     assert torch.equal(torch.get_rng_state(), random_state)
     assert found.trained == found.fresh  # the "trained" one is just such a fresh one
     assert len(found.trained) == 4
@@ -231,3 +233,19 @@ def test_a_diagnosis_compares_with_a_fresh_model_and_is_drawn_and_written(tmp_pa
     assert values["trained"][0]["half_life_frames"] == 0
     assert values["trained"][1]["half_life_frames"] is None
     assert len(values["fresh"][2]["by_distance"]) == found.distance_frames + 1
+
+
+def test_a_model_folder_is_diagnosed_on_its_dev_data_and_the_files_say_what_is_returned(
+    tone_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asr.training.diagnostics.UTTERANCES", 2)
+    config = Config(model=ModelSettings(layers=1, hidden_size=8, subsampling_channels=4, rnn="gru"))
+    tokens = TokenTable.from_texts(["abcd "])
+    ModelBundle(config, tokens, AcousticModel(config, len(tokens))).save(tmp_path / "model")
+    found = asr.diagnose(str(tmp_path / "model"), tone_corpus, tmp_path / "out")
+    assert found.cell == "gru"
+    assert all(name.startswith("dev-") for name in found.utterances)
+    assert json.loads((tmp_path / "out" / "diagnosis.json").read_text()) == json.loads(json.dumps(found.to_json()))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"diagnosis.json", "diagnosis.png"}
+    with pytest.raises(asr.ManifestError, match=r"dev\.jsonl\.gz: no such manifest"):
+        asr.diagnose(tmp_path / "model", tmp_path / "nothing")
