@@ -17,7 +17,7 @@ taken back, and the sum is zero. If the phrase is completed, the bonus replaces 
 exactly `Σ bonus(phrase) · occurrences(phrase)`, whichever tokens spell it. The tables `(state, token)` are those of the
 automaton; a token's characters are read in one step.
 
-A closed vocabulary rules out a hotword that it lacks, whatever the bonus. `word_scorer.with_words(hotwords.words)` adds
+A closed vocabulary rules out a hotword that it lacks, with any bonus. `word_scorer.with_words(hotwords.words)` adds
 the hotwords to the lexicon; they are scored as `<unk>` there.
 
 Source: Aho and Corasick 1975, "Efficient string matching: an aid to bibliographic search".

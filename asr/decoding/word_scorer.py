@@ -1,7 +1,7 @@
 """The word n-gram in a search over tokens: a trie of the lexicon within words, the n-gram from word to word.
 
 **The trie** has a node for each beginning of a word: "c", "ca", "cat". Node 0, `BETWEEN`, is the empty beginning: no
-word has begun. Node 1, `OUTSIDE`, stands for all beginnings that no word has. The trie is over characters, so a word is
+word has begun. Node 1, `OUTSIDE`, is every beginning that no word has. The trie is over characters, so a word is
 the same word however sub-word pieces spell it. A table says to which node each token leads from each node:
 
     token   from "ca"         why
