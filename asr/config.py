@@ -25,8 +25,18 @@ class TextSettings(Settings):
     case: Literal["lower", "upper", "keep"] = Field(
         "lower", description="Turn all text into lower case or upper case; keep leaves it."
     )
+    apostrophes: Literal["straight", "keep"] = Field(
+        "straight", description="straight turns the curly apostrophe (’) into the straight one ('); keep leaves it."
+    )
+    space: str = Field(
+        "",
+        description="Characters that become a space, as - in well-known; the word punctuation means all punctuation "
+        "and symbols but apostrophes within words. Empty: none.",
+    )
     remove: str = Field(
-        "", description="Characters to delete from every transcript, e.g. punctuation; empty deletes none."
+        "",
+        description="Characters to delete, after text.space has had its own; the word punctuation means the same as "
+        "there. Empty deletes none.",
     )
     tokens: Literal["characters", "bpe", "unigram"] = Field(
         "characters",

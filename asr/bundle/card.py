@@ -95,6 +95,7 @@ def model_card(folder: Path, exported: Exported | None = None) -> str:
                 "onnx_network": ONNX_NETWORK,
                 "settings_file": CONFIG,
                 "case": _CASES[config.text.case],
+                "spaced": config.text.space,
                 "removed": config.text.remove,
             }
         )

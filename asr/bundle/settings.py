@@ -2,7 +2,8 @@
 
 Each setting is in one file: those of the search in `decoder.yaml`, those of the recurrent language model in its own
 file, all others in `config.yaml`. Folders of older versions have those of the search in `config.yaml` too; what
-`decoder.yaml` says holds.
+`decoder.yaml` says holds. Folders from before `text.apostrophes` keep the curly apostrophe, which may be one of their
+tokens.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ def load_settings(folder: Path) -> Config:
         ModelError: `decoder.yaml` is damaged.
     """
     config = load_config(folder / CONFIG)
+    if "apostrophes" not in config.text.model_fields_set:  # written before the setting existed
+        config = config.model_copy(update={"text": config.text.model_copy(update={"apostrophes": "keep"})})
     if not (folder / DECODER).is_file():
         return config
     return config.model_copy(update={"decode": load_decode_settings(folder)})

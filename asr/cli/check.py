@@ -26,7 +26,7 @@ def check(
     config: ConfigFile = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. text.remove='.,?!'; repeatable."),
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. text.remove=punctuation; repeatable."),
     ] = None,
 ) -> None:
     """Show what manifests hold and name every unfit utterance.

@@ -26,6 +26,15 @@ def test_each_setting_is_in_one_file_and_all_are_read_back(tmp_path):
     assert load_settings(tmp_path) == CONFIG
 
 
+def test_a_folder_from_before_the_rule_of_apostrophes_keeps_its_curly_ones(tmp_path):
+    save_settings(CONFIG, tmp_path)
+    assert load_settings(tmp_path).text.apostrophes == "straight"
+    sections = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    del sections["text"]["apostrophes"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(sections))
+    assert load_settings(tmp_path).text.apostrophes == "keep"
+
+
 def test_in_a_folder_that_has_settings_of_the_search_in_both_files_those_of_decoder_yaml_hold(tmp_path):
     save_config(CONFIG, tmp_path / "config.yaml")
     assert load_settings(tmp_path) == CONFIG
