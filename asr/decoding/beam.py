@@ -41,8 +41,9 @@ Hannun et al. 2014, arXiv:1408.2873, algorithm 1 (as a beam, with a language mod
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,7 +51,7 @@ from asr.decoding.frames import KeptFrames, active_tokens, frame_mask, keep_fram
 from asr.decoding.prefixes import IMPOSSIBLE, Frame, Moves, root, through_frame, trace
 from asr.decoding.scorers import WeightedScorer, advance_states, end_gains, extension_gains, start_states
 from asr.errors import ConfigError, ModelError
-from asr.text.tokens import BLANK
+from asr.text.tokens import BLANK, TokenTable
 from asr.transcript.hypothesis import Hypothesis
 
 
@@ -213,3 +214,30 @@ def finished_beginning(
     length, lm = best
     score = prefix.acoustic_score + lm + insertion_bonus * length
     return Hypothesis(prefix.tokens[:length], score, prefix.acoustic_score, lm, prefix.frames[:length])
+
+
+def merge_texts(hypotheses: Sequence[Hypothesis], tokens: TokenTable) -> list[Hypothesis]:
+    """Return hypotheses of which no two spell the same text, best first.
+
+    Different tokens may spell one text: pieces divide a word in several ways, and a space more at an end is no text.
+    What counts is the text, so the probabilities of its spellings are summed. The tokens and the LM score are those of
+    its most probable spelling.
+
+    Args:
+        hypotheses: of one utterance, best first.
+        tokens: what the tokens spell.
+    """
+    by_text: dict[str, list[Hypothesis]] = {}
+    for hypothesis in hypotheses:
+        by_text.setdefault(tokens.decode(hypothesis.tokens), []).append(hypothesis)
+    merged = [
+        replace(
+            spellings[0],
+            score=float(np.logaddexp.reduce([spelling.score for spelling in spellings])),
+            acoustic_score=float(np.logaddexp.reduce([spelling.acoustic_score for spelling in spellings])),
+        )
+        if len(spellings) > 1
+        else spellings[0]
+        for spellings in by_text.values()
+    ]
+    return sorted(merged, key=lambda hypothesis: -hypothesis.score)

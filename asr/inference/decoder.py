@@ -19,7 +19,7 @@ from asr.audio.segment import speech_extent
 from asr.bundle.bundle import ModelBundle
 from asr.config import DecodeSettings
 from asr.decoding.align import align
-from asr.decoding.beam import BeamOptions, beam_search
+from asr.decoding.beam import BeamOptions, beam_search, merge_texts
 from asr.decoding.greedy import greedy_search
 from asr.errors import ConfigError
 from asr.features.batch import Batch
@@ -114,7 +114,7 @@ class Decoder:
         return log_posteriors, lengths
 
     def search(self, log_posteriors: Tensor, lengths: Tensor, search: Search = Search()) -> list[list[Hypothesis]]:
-        """Return each utterance's hypotheses, best first.
+        """Return each utterance's hypotheses, best first; no two of them spell the same text.
 
         Args:
             log_posteriors: `(batch, frame, token)`, natural log.
@@ -131,7 +131,8 @@ class Decoder:
         settings = search.settings or self.bundle.config.decode
         scorers = self._language_models.scorers(settings, search.hotwords)
         options = BeamOptions(settings.beam_size, settings.insertion_bonus, settings.blank_skip, settings.token_floor)
-        nbest = beam_search(log_posteriors, lengths, options, scorers)
+        searched = beam_search(log_posteriors, lengths, options, scorers)
+        nbest = [merge_texts(hypotheses, self.bundle.tokens) for hypotheses in searched]
         return self._language_models.rescored(nbest, settings)
 
     def decode(self, batch: Batch, search: Search = Search()) -> list[Decoded]:

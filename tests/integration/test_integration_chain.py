@@ -52,8 +52,12 @@ def test_a_test_set_is_decoded_and_scored(
     records = [json.loads(line) for line in (tmp_path / "hyp.jsonl").read_text().splitlines()]
     assert [record["id"] for record in records] == [f"test-{index:03d}" for index in range(12)]
     assert all(record["text"] == " ".join(word["text"] for word in record["words"]) for record in records)
-    assert len(records[0]["nbest"]) == (
-        1 if method == "greedy" else asr.load(model).decoder.bundle.config.decode.beam_size
+    texts = [item["text"] for item in records[0]["nbest"]]
+    assert len(set(texts)) == len(texts)
+    assert (
+        len(texts) == 1
+        if method == "greedy"
+        else 1 < len(texts) <= asr.load(model).decoder.bundle.config.decode.beam_size
     )
 
 
@@ -64,7 +68,7 @@ def test_what_the_search_asks_is_chosen_on_the_command_line(
         succeed("decode", model, tone_corpus / "test.jsonl.gz", "--out", tmp_path, *options)
         return [json.loads(line) for line in (tmp_path / "hyp.jsonl").read_text().splitlines()]
 
-    assert len(decoded("--set", "beam_size=3")[0]["nbest"]) == 3
+    assert all(len(record["nbest"]) <= 3 for record in decoded("--set", "beam_size=3"))
     assert "dddd" not in " ".join(record["text"] for record in decoded())
     assert "dddd" in " ".join(record["text"] for record in decoded("--hotword", "dddd=90"))
 

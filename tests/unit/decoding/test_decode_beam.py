@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from enumeration import Tokens, enumerate_sequences, random_posteriors
 from torch import Tensor
 
-from asr.decoding.beam import BeamOptions, beam_search
+from asr.decoding.beam import BeamOptions, beam_search, merge_texts
 from asr.decoding.greedy import greedy_search
 from asr.decoding.ngram_scorer import TokenNgramScorer
 from asr.decoding.scorers import WeightedScorer
@@ -230,3 +230,23 @@ def test_the_gpu_gives_the_hypotheses_of_the_cpu() -> None:
         assert [h.tokens for h in on_cpu] == [h.tokens for h in on_gpu]
         assert [h.frames for h in on_cpu] == [h.frames for h in on_gpu]
         assert [h.score for h in on_cpu] == pytest.approx([h.score for h in on_gpu], abs=1e-5)
+
+
+def test_spellings_of_one_text_are_summed_as_all_paths_that_spell_it() -> None:
+    table = TokenTable.from_texts(["a b"])  # " ", "a" and "b": "a", " a" and "a " are one text
+    for seed in range(10):
+        log_posteriors = random_posteriors(seed, 5, len(table), scale=1.0)
+        expected: dict[str, float] = defaultdict(float)
+        for tokens, log_probability in enumerate_sequences(log_posteriors[0]).items():
+            expected[table.decode(tokens)] += math.exp(log_probability)
+        [hypotheses] = beam_search(log_posteriors, torch.tensor([5]), BeamOptions(beam_size=1000))
+        merged = merge_texts(hypotheses, table)
+        found = {table.decode(hypothesis.tokens): math.exp(hypothesis.score) for hypothesis in merged}
+        assert len(found) == len(merged) == len(expected)
+        assert found == pytest.approx(expected)
+        scores = [hypothesis.score for hypothesis in merged]
+        assert scores == sorted(scores, reverse=True)
+        best = {hypothesis.tokens: hypothesis.score for hypothesis in hypotheses}
+        for hypothesis in merged:  # the tokens are those of the most probable spelling
+            spellings = [tokens for tokens in best if table.decode(tokens) == table.decode(hypothesis.tokens)]
+            assert hypothesis.tokens == max(spellings, key=best.__getitem__)
