@@ -95,19 +95,20 @@ def ngram(
 def rnn(
     sources: Sources,
     model: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Predict this model's tokens, for its beam search; else words.")
+        Path | None,
+        typer.Option(metavar="DIR", help="A model folder: predict its tokens, for its beam search; without it, words."),
     ] = None,
     words: Annotated[
-        bool, typer.Option("--words", help="With --model: words instead of tokens, to rescore with only.")
+        bool, typer.Option("--words", help="With --model: predict words instead of tokens; such a model only rescores.")
     ] = False,
     dev: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Text or manifest by which the best epoch is chosen. Default: every 20th sentence."
+            metavar="FILE", help="Text or manifest to choose the best epoch on. Default: every 20th sentence."
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The folder to write. Default: rnnlm in the model's own.")
+        Path | None, typer.Option(metavar="DIR", help="The folder to write. Default: rnnlm in the model folder.")
     ] = None,
     overrides: Annotated[
         list[str] | None,
@@ -119,11 +120,11 @@ def rnn(
 
     The epoch with the best dev perplexity is kept.
 
-    With --model, texts are normalised as the model's transcripts were, and the result is written into its folder. Its
-    decoder asks it if rnn_weight (within the search) or rescore_weight (over the n-best) is above 0: --set of
-    `asr decode`, or the folder's decoder.yaml. Without --model, words are taken as they stand.
+    With --model, texts are normalised as the model's transcripts were, and the result is written into the model folder.
+    The beam search uses it if rnn_weight is above 0, and the n-best list is rescored with it if rescore_weight is above
+    0; asr tune then chooses these weights. Without --model, words are taken as they are in the text.
 
-    SIGTERM or Ctrl-C finishes the step, writes a checkpoint and leaves with status 75: --resume continues the run.
+    SIGTERM or Ctrl-C finishes the step, writes a checkpoint and ends with status 75. --resume then continues the run.
     """
     import asr
     from asr.cli.console import out as console

@@ -1,7 +1,7 @@
-"""Where training runs: the lightning-fabric engine for the wished accelerator, precision and processes.
+"""Where training runs: settings → the lightning-fabric engine, with accelerator, precision and processes.
 
-One process unless torchrun or Slurm has started several: then each takes one device, and gradients are averaged over
-them (DistributedDataParallel).
+There is one process, unless torchrun or Slurm started several. Then each takes one device, and gradients are averaged
+over them (DistributedDataParallel).
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ def make_fabric(settings: TrainingSettings) -> Fabric:
     """Return the engine; `auto` takes a GPU if there is one.
 
     Raises:
-        TrainingError: `cuda` is asked for and there is none, or the launcher gave the processes what cannot be used.
+        DeviceError: `cuda` is asked for and there is none.
+        TrainingError: the launcher's processes and devices do not fit together.
     """
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # what it would say, the start report says
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the start report says what it would say
     accelerator = choose_accelerator(settings.accelerator)
     bf16 = settings.precision == "bf16" or (settings.precision == "auto" and has_bf16(accelerator))
     launcher, devices, nodes = launched_processes(os.environ)
@@ -51,18 +52,21 @@ def make_fabric(settings: TrainingSettings) -> Fabric:
 
 
 def launched_processes(environment: Mapping[str, str]) -> tuple[type[ClusterEnvironment], int, int]:
-    """Return how to speak with the launcher, processes per machine, machines, as torchrun or `srun` tell them."""
+    """Return how to speak with the launcher, the processes per machine, and the machines.
+
+    torchrun and `srun` say so in the environment.
+    """
     if "TORCHELASTIC_RUN_ID" in environment:
         processes, per_machine = int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"])
         return TorchElasticEnvironment, per_machine, processes // per_machine
     if "SLURM_STEP_ID" in environment and int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         processes, nodes = int(environment["SLURM_STEP_NUM_TASKS"]), int(environment.get("SLURM_STEP_NUM_NODES", "1"))
         return SLURMEnvironment, processes // nodes, nodes
-    return LightningEnvironment, 1, 1  # neither started us
+    return LightningEnvironment, 1, 1  # neither of them started this process
 
 
 def has_bf16(accelerator: str) -> bool:
-    """Whether the device multiplies bfloat16 in hardware; emulated, it is slower than float32."""
+    """Return whether the device multiplies bfloat16 in hardware; emulated bfloat16 is slower than float32."""
     if accelerator == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

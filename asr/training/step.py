@@ -1,6 +1,7 @@
-"""The gradient of one optimiser step: pieces of the batch, over all processes, and what is told about it.
+"""A batch → the gradient of one optimiser step, over all its pieces and all processes.
 
-What is kept of a step without a finite loss or gradient, for whoever has to find the cause.
+If the loss or the gradient is not finite, this file also finds the utterances that are the cause, and writes the batch
+to disk for whoever has to look.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -28,7 +30,11 @@ from asr.model.ctc import CtcLoss, ctc_loss
 
 @dataclass(frozen=True)
 class StepGradient:
-    """Losses in nats per token of the whole step, over all processes, and gradient norms by part of the network."""
+    """Losses and gradient norms of the whole step, over all processes.
+
+    Losses are in nats per token. `norms` are by part of the network. `stop` and `save` say whether some process was
+    asked to stop, or found that a checkpoint is due.
+    """
 
     loss: float
     ctc: float
@@ -36,8 +42,8 @@ class StepGradient:
     intermediate: float
     norms: dict[str, float]
     norm: float
-    stop: bool  # some process was asked to stop
-    save: bool  # some process found that a checkpoint is due
+    stop: bool
+    save: bool
 
     @property
     def finite(self) -> bool:
@@ -56,7 +62,7 @@ def compute_gradient(
     stop: bool = False,
     save: bool = False,
 ) -> StepGradient:
-    """Leave the gradient of the whole step's loss in the parameters of `model`, in every process the same.
+    """Compute the gradient of the whole step's loss; it is left in the parameters, the same in every process.
 
     Args:
         fabric: the engine.
@@ -64,11 +70,11 @@ def compute_gradient(
         step: this process's share.
         config: all settings.
         epoch: from 0; the masks depend on it.
-        frozen: parts of the network that are to stay as they are: they have no gradient, and none in the norms.
-        stop: this process was asked to stop; the result tells whether any was, so that all stop at the same step.
+        frozen: parts of the network that stay as they are; they get no gradient and do not count in the norms.
+        stop: whether this process was asked to stop. The result says whether any was, so all stop at the same step.
         save: the same for a checkpoint.
     """
-    told = torch.tensor([0.0, 0.0, 0.0, 0.0, stop, save], device=fabric.device)
+    sums = torch.tensor([0.0, 0.0, 0.0, 0.0, stop, save], device=fabric.device)
     for index, piece in enumerate(step.pieces):
         exchange = index == len(step.pieces) - 1
         with fabric.no_backward_sync(model, enabled=not exchange):  # type: ignore[arg-type]
@@ -76,9 +82,9 @@ def compute_gradient(
             # Processes average their gradients where the step wants their sum.
             fabric.backward(loss.total * (0 if step.idle else fabric.world_size))
         if not step.idle:
-            told[:4] += torch.stack((loss.total, loss.ctc, loss.consistency, loss.intermediate)).detach()
-    told = fabric.all_reduce(told, reduce_op="sum")  # type: ignore[assignment]
-    total, ctc, consistency, intermediate, stopping, saving = told.tolist()
+            sums[:4] += torch.stack((loss.total, loss.ctc, loss.consistency, loss.intermediate)).detach()
+    sums = fabric.all_reduce(sums, reduce_op="sum")  # type: ignore[assignment]
+    total, ctc, consistency, intermediate, stopping, saving = sums.tolist()
     drop_gradients(model, frozen)
     norms = gradient_norms(model)
     norm = sum(value**2 for value in norms.values()) ** 0.5
@@ -88,7 +94,7 @@ def compute_gradient(
 def batch_loss(
     model: nn.Module, batch: Batch, config: Config, *, epoch: int, token_count: int | None = None
 ) -> CtcLoss:
-    """Return the criterion of a batch: one masked view of each utterance, or two with consistency between them."""
+    """Return the loss of a batch: of one masked view of each utterance, or of two and the consistency between them."""
     settings = config.training
     views = 2 if settings.consistency_weight > 0 else 1
 
@@ -134,7 +140,7 @@ def gradient_norms(model: nn.Module) -> dict[str, float]:
 
 
 def part_of(parameter_name: str) -> str:
-    """Return the part of the network that a parameter belongs to: the layer for recurrent ones, else the module."""
+    """Return the part of the network that a parameter belongs to: `layers.0` and so on, or the module."""
     names = parameter_name.removeprefix("_forward_module.").removeprefix("module.").split(".")
     return ".".join(names[:2]) if names[0] == "layers" else names[0]
 
@@ -147,7 +153,7 @@ def drop_gradients(model: nn.Module, modules: Sequence[str]) -> None:
 
 
 def bad_utterances(fabric: Fabric, model: nn.Module, step: StepBatch, config: Config, *, epoch: int) -> list[str]:
-    """Return the ids of the step's utterances, over all processes, that give no finite loss or gradient by themselves.
+    """Return the ids of the utterances that give no finite loss or gradient by themselves, over all processes.
 
     All processes call this together.
     """
@@ -155,7 +161,7 @@ def bad_utterances(fabric: Fabric, model: nn.Module, step: StepBatch, config: Co
 
     def is_bad(utterance: Batch) -> bool:
         loss = batch_loss(model, utterance.to(weights[0].device), config, epoch=epoch).total
-        gradient = torch.autograd.grad(loss, weights, allow_unused=True)  # not into .grad, which processes share
+        gradient = torch.autograd.grad(loss, weights, allow_unused=True)  # not into .grad, which the processes exchange
         return not all(torch.isfinite(part).all() for part in (loss, *gradient) if part is not None)
 
     own = {name for piece in step.pieces for row, name in enumerate(piece.ids) if is_bad(piece.only(row))}
@@ -166,7 +172,7 @@ def bad_utterances(fabric: Fabric, model: nn.Module, step: StepBatch, config: Co
 
 @contextmanager
 def memory_errors_explained(step: StepBatch, sample_rate_hz: int) -> Iterator[None]:
-    """Say what to do about it if a GPU's memory does not suffice for the step."""
+    """Explain what to do if a GPU's memory does not suffice for the step."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -181,28 +187,16 @@ def memory_errors_explained(step: StepBatch, sample_rate_hz: int) -> Iterator[No
 def write_failed_step(
     folder: Path, number: int, step: StepBatch, gradient: StepGradient, bad: list[str], *, epoch: int, process: int
 ) -> Path:
-    """Write the audio and tokens of a step as safetensors, and beside them ids and statistics as JSON; return this."""
+    """Write a step's audio and tokens as safetensors, and ids and statistics as JSON beside; return the JSON's path."""
     path = folder / f"step-{number}-process-{process}.json"
     tensors: dict[str, torch.Tensor] = {}
-    utterances = []
+    utterances: list[dict[str, Any]] = []
     for index, piece in enumerate(step.pieces):
         tensors |= {
             f"{index}.{name}": getattr(piece, name).cpu().contiguous()
             for name in ("waveforms", "lengths", "tokens", "token_lengths")
         }
-        for row, name in enumerate(piece.ids):
-            samples = piece.waveforms[row, : piece.lengths[row]]
-            utterances.append(
-                {
-                    "id": name,
-                    "bad": name in bad,
-                    "samples": len(samples),
-                    "not_finite": int((~torch.isfinite(samples)).sum()),
-                    "peak": _number(samples.abs().max()) if len(samples) else 0.0,
-                    "tokens": int(piece.token_lengths[row]),
-                    "tempo": piece.tempos[row],
-                }
-            )
+        utterances += [_statistics(piece, row, bad=name in bad) for row, name in enumerate(piece.ids)]
     with atomic_path(path.with_suffix(".safetensors")) as temporary:
         save_file(tensors, temporary)
     facts = {
@@ -214,6 +208,19 @@ def write_failed_step(
     }
     write_text(path, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     return path
+
+
+def _statistics(batch: Batch, row: int, *, bad: bool) -> dict[str, Any]:
+    samples = batch.waveforms[row, : batch.lengths[row]]
+    return {
+        "id": batch.ids[row],
+        "bad": bad,
+        "samples": len(samples),
+        "not_finite": int((~torch.isfinite(samples)).sum()),
+        "peak": _number(samples.abs().max()) if len(samples) else 0.0,
+        "tokens": int(batch.token_lengths[row]),
+        "tempo": batch.tempos[row],
+    }
 
 
 def _number(value: torch.Tensor) -> float | str:
