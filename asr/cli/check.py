@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +34,8 @@ def check(
     """Show what manifests hold and name every unfit utterance.
 
     Every recording is decoded. Settings say how transcripts are normalised and which lengths are fit. The exit
-    status is 1 if there is a problem, unless --out leaves all of them out.
+    status is 1 if there is a problem, unless --out leaves all of them out. From test, --out leaves out only utterances
+    with unusable audio or a repeated id. Without those that are merely hard, the error rate would be flattered.
     """
     import asr
     from asr.cli.console import out as console
@@ -45,6 +48,9 @@ def check(
         for path in report.written.values():
             console.print(f"written  {path}")
         for split in report.splits:
+            stay = len({p.place for p in report.problems if p.split == split and p.stays} - report.left_out(split))
+            if stay and split in report.written:
+                console.print(f"kept: {stay} of {split} with a fault, since the audio is usable")
             if split not in report.written:
                 console.print(f"not written: {split}, in which every utterance has a fault")
     if report.unmended:
@@ -65,6 +71,13 @@ def render(report: DataReport) -> str:
     lines += ["", f"{len(report.characters)} characters (with their counts)"]
     counts = [f"{character_name(c)} {n}" for c, n in sorted(report.characters.items())]
     lines += _columns(counts)
+    rates = Counter[int]()
+    for summary in report.splits.values():
+        rates.update(summary.sample_rates_hz)
+    lines += ["", "sample rates (with their counts of utterances)"]
+    lines += _columns([f"{rate} Hz {count}" for rate, count in sorted(rates.items())])
+    for warning in report.warnings:
+        lines += ["", *textwrap.wrap(f"warning: {warning}", _WIDTH, subsequent_indent="  ", break_on_hyphens=False)]
     if not report.problems:
         return "\n".join([*lines, "", "No problems found."])
     lines += ["", f"{len(report.problems)} problem{'s' if len(report.problems) > 1 else ''}"]

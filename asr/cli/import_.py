@@ -18,10 +18,15 @@ app = typer.Typer(help="Make manifests of a table, JSON lines or a Kaldi data fo
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for {train,dev,test}.jsonl.gz, e.g. data/mine.")]
 By = Annotated[Literal["speaker", "utterance"], typer.Option(help="What no two drawn splits have in common.")]
 DevShare = Annotated[
-    float, typer.Option(metavar="SHARE", help="Share of the audio drawn for dev if the source has no dev split.")
+    float,
+    typer.Option(metavar="SHARE", help="Share of the audio drawn for dev if the source has no dev split; 1: all."),
 ]
 TestShare = Annotated[
-    float, typer.Option(metavar="SHARE", help="Share of the audio drawn for test if the source has no test split.")
+    float,
+    typer.Option(
+        metavar="SHARE",
+        help="Share of the audio drawn for test if the source has no test split; 1: all, for a test set alone.",
+    ),
 ]
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the random draw.")]
 Language = Annotated[str | None, typer.Option(metavar="CODE", help="Language noted in the manifests, e.g. en.")]
@@ -36,6 +41,15 @@ AudioColumn = Annotated[
 TextColumn = Annotated[str | None, typer.Option(metavar="NAME", help="The one with the transcript.")]
 SpeakerColumn = Annotated[str | None, typer.Option(metavar="NAME", help="The one with the speaker.")]
 SplitColumn = Annotated[str | None, typer.Option(metavar="NAME", help="The one with the split: train, dev or test.")]
+KaldiAudioDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--audio-dir",
+        metavar="DIR",
+        help="Folder that relative paths in wav.scp start from. Default: the working directory, as in Kaldi, or else "
+        "the folder of wav.scp.",
+    ),
+]
 IdColumn = Annotated[
     str | None, typer.Option(metavar="NAME", help="The one with the utterance id; without it, ids come from paths.")
 ]
@@ -84,7 +98,7 @@ def _import_records(kind: Literal["csv", "jsonl"], description: str) -> Callable
 app.command("csv")(
     _import_records(
         "csv",
-        """Import a .csv or .tsv table with a header and a row per utterance.
+        """Import a .csv or .tsv table with a header and a row per utterance, gzipped or not.
 
         Columns that are not named are found by their usual names. Common Voice:
         asr import csv cv/de/train.tsv --dev cv/de/dev.tsv --test cv/de/test.tsv --audio-dir cv/de/clips --out data/de
@@ -94,7 +108,7 @@ app.command("csv")(
 app.command("jsonl")(
     _import_records(
         "jsonl",
-        """Import JSON lines with an object per utterance.
+        """Import JSON lines with an object per utterance, gzipped or not.
 
         NeMo's manifests and Hugging Face's metadata.jsonl are such files. Keys that are not named are found by their
         usual names. An object with offset or duration, in seconds, is that part of its audio file.
@@ -109,6 +123,7 @@ def import_kaldi(
         Path, typer.Argument(metavar="SRC", help="Folder with wav.scp and text, or with train/, dev/, test/.")
     ],
     out: Out,
+    audio_dir: KaldiAudioDir = None,
     split_by: By = "speaker",
     dev_share: DevShare = 0.1,
     test_share: TestShare = 0.1,
@@ -123,7 +138,7 @@ def import_kaldi(
     from asr.cli.console import progress
 
     split = asr.SplitRule(split_by, dev_share, test_share, seed)
-    _show(asr.import_kaldi(source, out, split=split, language=language, progress=progress))
+    _show(asr.import_kaldi(source, out, audio_dir=audio_dir, split=split, language=language, progress=progress))
 
 
 def _show(report: ImportReport) -> None:
@@ -132,7 +147,12 @@ def _show(report: ImportReport) -> None:
     from asr.cli.console import out as console
 
     for split, count in report.utterances.items():
-        console.print(f"{split:<6}{count:>9} utterances   {report.manifests[split]}")
+        size = report.sizes[split]
+        rates = "–".join(str(rate) for rate in sorted({size.sample_rates_hz[0], size.sample_rates_hz[-1]}))
+        console.print(
+            f"{split:<6}{count:>9} utterances {size.audio_s / 3600:>8.3f} h {100 * size.share:>4.0f} % "
+            f"{size.speakers:>6} speakers  {rates} Hz  {report.manifests[split]}"
+        )
     for note in report.notes:
         console.print(f"note: {note}")
     if report.skipped:

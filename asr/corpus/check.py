@@ -14,7 +14,7 @@ import numpy as np
 
 from asr.config import Config
 from asr.corpus.cut_audio import load_cut
-from asr.corpus.limits import Limits, training_limits
+from asr.corpus.limits import Limits, low_rate_note, training_limits
 from asr.corpus.manifest import cut_text, entries, find_splits, read_manifest, write_manifest
 from asr.errors import AudioError, ManifestError
 from asr.machine import Progress, silent
@@ -34,6 +34,7 @@ class SplitSummary:
     shortest_s: float
     longest_s: float
     words: int
+    sample_rates_hz: dict[int, int] = field(default_factory=dict)  # number of utterances by rate, lowest rate first
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Problem:
     name: str
     reason: str
     place: int | None = None  # of the utterance in its manifest, counted from 0
+    stays: bool = False  # the utterance is written all the same, as a fair test set needs it
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,21 @@ class DataReport:
     characters: dict[str, int]  # of all normalised transcripts, most frequent first
     problems: tuple[Problem, ...]
     written: dict[str, Path] = field(default_factory=dict)  # by split
+    warnings: tuple[str, ...] = ()  # what to know about the data as a whole; nothing is left out because of it
 
     @property
     def unmended(self) -> tuple[Problem, ...]:
         """The problems that the written manifests do not solve: all of them where nothing was written."""
-        return tuple(p for p in self.problems if p.place is None or p.split not in self.written)
+        left_out = {split: self.left_out(split) for split in self.written}
+        return tuple(p for p in self.problems if p.place not in left_out.get(p.split, ()))
+
+    def left_out(self, split: str) -> set[int]:
+        """Return the places of the utterances that `check` does not write.
+
+        All those with a fault; but of test only those whose audio is unusable, or whose id occurred before. Without
+        utterances that are merely hard, the error rate would be flattered.
+        """
+        return {p.place for p in self.problems if p.split == split and p.place is not None and not p.stays}
 
 
 def check(
@@ -74,7 +86,7 @@ def check(
         data: a folder of manifests or Shar folders, or one of those.
         config: says how transcripts are normalised and which utterances can be trained on; None: the default settings.
         out: where to write manifests of the utterances without a fault; None: write nothing. A split without any such
-            utterance is not written.
+            utterance is not written. Of test, only utterances with unusable audio or a repeated id are left out.
         progress: shows how far the check is.
 
     Raises:
@@ -88,13 +100,17 @@ def check(
                 "packed from, and pack what was written"
             )
     manifests = {split: read_manifest(path) for split, path in paths.items()}
-    report = check_cuts(manifests, training_limits(config or Config()), progress=progress)
+    settings = config or Config()
+    report = check_cuts(manifests, training_limits(settings), progress=progress)
+    rates = {rate for summary in report.splits.values() for rate in summary.sample_rates_hz}
+    low_rate = low_rate_note(rates, settings.features.sample_rate_hz)
+    if low_rate:
+        report = replace(report, warnings=(*report.warnings, low_rate))
     if out is None:
         return report
     written = {}
     for split, cuts in manifests.items():
-        faulty = {problem.place for problem in report.problems if problem.split == split} - {None}
-        if len(faulty) < report.splits[split].utterances:
+        if len(report.left_out(split)) < report.splits[split].utterances:
             written[split] = Path(out) / f"{split}.jsonl.gz"
             write_manifest(without_problems(cuts, split, report), written[split])
     return replace(report, written=written)
@@ -122,9 +138,9 @@ def check_cuts(manifests: Mapping[str, Iterable[Cut]], limits: Limits, *, progre
 
 
 def without_problems(cuts: Iterable[Cut], split: str, report: DataReport) -> Iterator[Cut]:
-    """Yield the cuts of a split in which the report names no fault."""
-    faulty = {problem.place for problem in report.problems if problem.split == split}
-    return (cut for place, cut in enumerate(cuts) if place not in faulty)
+    """Yield the cuts of a split that the report does not leave out; see `DataReport.left_out`."""
+    left_out = report.left_out(split)
+    return (cut for place, cut in enumerate(cuts) if place not in left_out)
 
 
 class _Findings:
@@ -139,35 +155,62 @@ class _Findings:
         self._words: Counter[str] = Counter()
         self._speakers: dict[str, set[str]] = {}
         self._characters: dict[str, Counter[str]] = {}
+        self._rates_hz: dict[str, Counter[int]] = {}
+        self._with_unseen: Counter[str] = Counter()  # utterances that hold a character that train does not have
+        self._unseen: dict[str, set[str]] = {}
 
     def add(self, split: str, place: int, cut: Cut) -> None:
         limits = self._training_limits if split == "train" else self._other_limits
         transcript = normalise(cut_text(cut), limits.text)
-        reasons = [*limits.faults(cut.duration, transcript), *_audio_faults(cut)]
-        reasons += self._faults_beside_others(split, cut, transcript)
-        self._problems += [Problem(split, cut.id, reason, place) for reason in reasons]
+        stays = split == "test"
+        unfit = list(limits.faults(cut.duration, transcript))
+        self._problems += [Problem(split, cut.id, reason, place, stays=stays) for reason in unfit]
+        unusable = [*_audio_faults(cut), *self._repeated_id(cut)]
+        self._problems += [Problem(split, cut.id, reason, place) for reason in unusable]
+        self._find_unseen(split, transcript)
         self._split_of_id.setdefault(cut.id, split)
         self._durations_s.setdefault(split, []).append(cut.duration)
         self._words[split] += len(transcript.split())
         speakers = {str(supervision.speaker) for supervision in cut.supervisions if supervision.speaker}
         self._speakers.setdefault(split, set()).update(speakers)
         self._characters.setdefault(split, Counter()).update(transcript)
+        if cut.has_recording:
+            self._rates_hz.setdefault(split, Counter())[cut.sampling_rate] += 1
 
-    def _faults_beside_others(self, split: str, cut: Cut, transcript: str) -> Iterator[str]:
-        """Yield what is wrong with an utterance because of those before it."""
+    def _repeated_id(self, cut: Cut) -> Iterator[str]:
         if cut.id in self._split_of_id:
             yield f"its id occurs already in {self._split_of_id[cut.id]}"
-        if split != "train" and "train" in self._characters:
-            unseen = sorted(set(transcript) - self._characters["train"].keys())
-            if unseen:
-                yield f"characters that train does not have: {' '.join(map(character_name, unseen))}"
+
+    def _find_unseen(self, split: str, transcript: str) -> None:
+        """Count an utterance that holds characters that train does not have."""
+        unseen = set(transcript) - self._characters["train"].keys() if "train" in self._characters else set()
+        if split != "train" and unseen:
+            self._with_unseen[split] += 1
+            self._unseen.setdefault(split, set()).update(unseen)
 
     def report(self, splits: Iterable[str]) -> DataReport:
         return DataReport(
             {split: self._summary(split) for split in splits},
             dict(sum(self._characters.values(), Counter()).most_common()),
             (*self._problems, *self._shared_speakers()),
+            warnings=tuple(self._warnings()),
         )
+
+    def _warnings(self) -> Iterator[str]:
+        for split, count in self._with_unseen.items():
+            total = len(self._durations_s[split])
+            names = " ".join(map(character_name, sorted(self._unseen[split])))
+            yield (
+                f"{count} of {total} utterances of {split} ({100 * count / total:.1f} %) hold characters that train "
+                f"does not have: {names}. A model of these data cannot write them, so each is an error; the utterances "
+                "stay"
+            )
+        characters = set().union(*self._characters.values())
+        if characters and " " not in characters:
+            yield (
+                "no transcript holds a space, so words cannot be told apart and each utterance counts as one word; "
+                "the CER is the figure to go by"
+            )
 
     def _summary(self, split: str) -> SplitSummary:
         durations_s = self._durations_s.get(split, [])
@@ -178,6 +221,7 @@ class _Findings:
             shortest_s=min(durations_s, default=0.0),
             longest_s=max(durations_s, default=0.0),
             words=self._words[split],
+            sample_rates_hz=dict(sorted(self._rates_hz.get(split, {}).items())),
         )
 
     def _shared_speakers(self) -> Iterator[Problem]:

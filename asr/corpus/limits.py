@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from asr.config import Config, TextSettings
@@ -21,6 +21,7 @@ class Limits:
     pace: float = 1.0  # training plays each utterance at least this many times as fast
     min_s: float = MIN_UTTERANCE_S
     pieces: TokenTable | None = None  # if tokens are sub-word pieces: their table, once it is learnt
+    finest_shift_s: float | None = None  # the same with model.subsampling=2, if that is not the setting
 
     def fault(self, duration_s: float, transcript: str) -> str | None:
         """Return the first reason why an utterance cannot be trained on; None if it can. See `faults`."""
@@ -46,7 +47,9 @@ class Limits:
             needed, is_exact = min_frames(self.pieces.encode(transcript)), True
         if frames < needed:
             least = "" if is_exact else "at least "
-            yield f"too short for its transcript: {frames} output frames, CTC needs {least}{needed}"
+            fault = f"too short for its transcript: {frames} output frames, CTC needs {least}{needed}"
+            finest = int(duration_s / self.pace / self.finest_shift_s) if self.finest_shift_s else 0
+            yield fault + (f"; model.subsampling=2 gives {finest}" if finest >= needed else "")
 
     def fastest_pace(self, duration_s: float, tokens: Sequence[object]) -> float:
         """Return how many times as fast an utterance may be played, so that its frames are enough for its tokens."""
@@ -61,4 +64,16 @@ def training_limits(config: Config) -> Limits:
         frame_shift_s=config.model.subsampling * config.features.hop_ms / 1000,
         # Training draws a slower pace where a faster one does not fit. At its slowest every utterance must fit.
         pace=max(1.0, min(config.augment.speeds) * min(config.augment.tempos)),
+        finest_shift_s=2 * config.features.hop_ms / 1000 if config.model.subsampling > 2 else None,
+    )
+
+
+def low_rate_note(sample_rates_hz: Iterable[int], model_rate_hz: int) -> str | None:
+    """Return what to say if all recordings are below a model's sample rate, so that it is raised; None if not."""
+    highest_hz = max(sample_rates_hz, default=0)
+    if not 0 < highest_hz < model_rate_hz:
+        return None
+    return (
+        f"no recording is above {highest_hz} Hz, and all are raised to features.sample_rate_hz={model_rate_hz}, which "
+        f"adds nothing to hear: train with --set features.sample_rate_hz={highest_hz}"
     )

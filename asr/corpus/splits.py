@@ -21,8 +21,8 @@ class SplitRule:
     Attributes:
         by: what no two splits share. With "utterance", a speaker may be in several splits, so error rates are those of
             known voices.
-        dev_share: share of the audio for dev; 0: no dev split.
-        test_share: likewise for test.
+        dev_share: share of the audio for dev; 0: no dev split. 1: all of it, and there are no other splits.
+        test_share: likewise for test; 1 makes a test set of its own.
         seed: decides which speakers, or utterances, go where.
     """
 
@@ -42,10 +42,12 @@ def divide(cuts: Iterable[Cut], rule: SplitRule) -> dict[str, list[Cut]]:
         ManifestError: there are fewer speakers than splits, or the shares leave nothing for training.
     """
     dev_share, test_share = rule.dev_share, rule.test_share
+    for whole in [split for split, share in (("test", test_share), ("dev", dev_share)) if share == 1]:
+        return {split: list(cuts) if split == whole else [] for split in SPLITS}
     if dev_share < 0 or test_share < 0 or dev_share + test_share >= 1:
         raise ManifestError(
             f"shares of {dev_share:g} (dev) and {test_share:g} (test) leave nothing for training; "
-            "each is 0 or more, and their sum is below 1"
+            "each is 0 or more, and their sum is below 1; a share of 1 takes all utterances for that split"
         )
     shares = {split: share for split, share in (("dev", dev_share), ("test", test_share)) if share > 0}
     groups: dict[str, list[Cut]] = {}

@@ -26,6 +26,7 @@ def import_kaldi(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
+    audio_dir: str | os.PathLike[str] | None = None,
     split: SplitRule | None = None,
     language: str | None = None,
     progress: Progress = silent,
@@ -37,6 +38,8 @@ def import_kaldi(
     Args:
         source: a folder with wav.scp and text, or one with sub-folders train, dev (valid) and test (eval).
         out: the folder for train.jsonl.gz, dev.jsonl.gz and test.jsonl.gz.
+        audio_dir: the folder that relative paths in wav.scp start from; None: the working directory, as in Kaldi, or
+            else the folder of that wav.scp.
         split: how splits are drawn that the source does not give; None: dev and test get a tenth each, by speaker.
         language: noted in the manifests, e.g. "en".
         progress: shows how far the import is.
@@ -45,14 +48,16 @@ def import_kaldi(
         ManifestError: a file is missing, a line is malformed, wav.scp holds a command or an archive, or nothing is left
             for training.
     """
-    return write_splits(read_kaldi(Path(source)), Path(out), split or SplitRule(), language=language, progress=progress)
+    utterances = read_kaldi(Path(source), Path(audio_dir) if audio_dir else None)
+    return write_splits(utterances, Path(out), split or SplitRule(), language=language, progress=progress)
 
 
-def read_kaldi(folder: Path) -> list[Utterance]:
+def read_kaldi(folder: Path, audio_dir: Path | None = None) -> list[Utterance]:
     """Return the utterances of a Kaldi data folder, or of its sub-folders train, dev (valid) and test (eval).
 
-    As in Kaldi, relative paths in wav.scp start from the working directory. If there is no such file, they start from
-    the folder itself. Without `segments` each recording is an utterance.
+    Relative paths in wav.scp start from `audio_dir`. If that is None, they start from the working directory, as in
+    Kaldi; a file that is not there is looked for in the folder of wav.scp. Without `segments` each recording is an
+    utterance.
 
     Raises:
         ManifestError: a file is missing or a line is malformed; or wav.scp holds a command or an archive.
@@ -60,16 +65,16 @@ def read_kaldi(folder: Path) -> list[Utterance]:
     if not folder.is_dir():
         raise ManifestError(f"{folder}: no such folder; expected one with wav.scp and text")
     if (folder / "wav.scp").exists():
-        return _read_set(folder, None)
+        return _read_set(folder, None, audio_dir)
     parts = sorted(path.parent for path in folder.glob("*/wav.scp") if path.parent.name.lower() in SPLIT_NAMES)
     if not parts:
         raise ManifestError(f"{folder}: no wav.scp, neither here nor in sub-folders such as train/, dev/, test/")
-    return [utterance for part in parts for utterance in _read_set(part, split_name(part.name, str(part)))]
+    return [utterance for part in parts for utterance in _read_set(part, split_name(part.name, str(part)), audio_dir)]
 
 
-def _read_set(folder: Path, split: str | None) -> list[Utterance]:
+def _read_set(folder: Path, split: str | None, audio_dir: Path | None) -> list[Utterance]:
     recordings = _read(folder / "wav.scp")
-    paths = {name: _audio_path(folder, line) for name, line in recordings.items()}
+    paths = {name: _audio_path(folder, line, audio_dir) for name, line in recordings.items()}
     texts = _read(folder / "text", may_be_empty=True)
     speakers = _read(folder / "utt2spk") if (folder / "utt2spk").exists() else {}
     has_segments = (folder / "segments").exists()
@@ -78,6 +83,7 @@ def _read_set(folder: Path, split: str | None) -> list[Utterance]:
         if name not in segments:
             source = "segments" if has_segments else "wav.scp"
             raise ManifestError(f"{line.where}: utterance {name!r} does not occur in {folder / source}")
+    relative_to = str(audio_dir) if audio_dir else f"the working directory {Path.cwd()}, or to {folder}"
     utterances = []
     for name, line in segments.items():
         recording, start_s, duration_s = _segment(line) if has_segments else (name, 0.0, None)
@@ -93,6 +99,7 @@ def _read_set(folder: Path, split: str | None) -> list[Utterance]:
                 split=split,
                 start_s=start_s,
                 duration_s=duration_s,
+                relative_to="" if Path(recordings[recording].rest).is_absolute() else relative_to,
             )
         )
     return utterances
@@ -121,7 +128,7 @@ def _read(path: Path, *, may_be_empty: bool = False) -> dict[str, _Line]:
     return lines
 
 
-def _audio_path(folder: Path, line: _Line) -> Path:
+def _audio_path(folder: Path, line: _Line, audio_dir: Path | None) -> Path:
     if line.rest.startswith("|") or line.rest.endswith("|"):
         raise ManifestError(
             f"{line.where}: a command ({line.rest}); commands are not run. Write its output to a wav or flac file "
@@ -133,6 +140,8 @@ def _audio_path(folder: Path, line: _Line) -> Path:
             "Kaldi's wav-copy, and put their paths here"
         )
     path = Path(line.rest)
+    if audio_dir:
+        return audio_dir / path
     return path if path.exists() else folder / path
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from asr.corpus.importers.utterances import ImportReport, Utterance, read_parts, split_name, write_splits
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
-from asr.files import read_text
+from asr.files import read_lines
 from asr.machine import Progress, silent
 
 _DELIMITERS = ",;\t|"
@@ -79,7 +79,7 @@ def import_csv(
     """Write the manifests of a .csv or .tsv table, which has a header and a row per utterance, into the folder `out`.
 
     Args:
-        source: the table; with `dev` or `test`, the one of the training set.
+        source: the table, which may be gzipped; with `dev` or `test`, the one of the training set.
         out: the folder for train.jsonl.gz, dev.jsonl.gz and test.jsonl.gz.
         dev: the table of the dev set, if it is a file of its own.
         test: likewise of the test set.
@@ -107,7 +107,7 @@ def read_table(path: Path, columns: Columns, audio_dir: Path | None = None) -> l
     Raises:
         ManifestError: the table cannot be read, a column is missing, or a row is malformed.
     """
-    rows = _rows(path, read_text(path, ManifestError, "the table"))
+    rows = _rows(path, "\n".join(read_lines(path, ManifestError, "the table")))
     header_line, header = next(rows, (1, []))
     if not any(header):
         raise ManifestError(f"{path}: the table is empty; its first line names the columns")
@@ -229,6 +229,7 @@ def make_utterance(
         split=split_name(cell(found.split), where) if found.split else None,
         start_s=start_s or 0.0,
         duration_s=duration_s,
+        relative_to="" if Path(name).is_absolute() else str(folder),
     )
 
 

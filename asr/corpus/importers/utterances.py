@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asr.corpus.manifest import SPLITS, make_cut, write_manifest
+from asr.config import FeatureSettings
+from asr.corpus.limits import low_rate_note
+from asr.corpus.manifest import SPLITS, cut_speaker, make_cut, write_manifest
 from asr.corpus.splits import SplitRule, divide
 from asr.errors import AudioError, ManifestError
 from asr.machine import Progress, silent
@@ -48,6 +50,17 @@ class Utterance:
     split: str | None = None  # "train", "dev" or "test"; None: to be drawn
     start_s: float = 0.0
     duration_s: float | None = None  # None: up to the end of the file
+    relative_to: str = ""  # where the path that the source gives starts from, in words; empty: it is a whole path
+
+
+@dataclass(frozen=True)
+class SplitSize:
+    """What an import wrote of one split. `share` is that of the audio of all splits."""
+
+    audio_s: float
+    speakers: int
+    share: float
+    sample_rates_hz: tuple[int, ...]  # those that occur, lowest first
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,7 @@ class ImportReport:
 
     manifests: dict[str, Path]  # by split
     utterances: dict[str, int]  # by split
+    sizes: dict[str, SplitSize]  # by split
     skipped: tuple[str, ...]  # one line each: where, and the reason
     notes: tuple[str, ...]  # what the user should know about the splits
 
@@ -98,7 +112,8 @@ def write_splits(
 
     Left out are utterances without a transcript, without readable audio or without an id of their own. A split that the
     source names is kept. A split that it does not name is drawn from its training utterances. With a share of 0 that
-    split is not written, and is removed if an earlier import wrote it.
+    split is not written, and is removed if an earlier import wrote it. A source without a training set, such as a test
+    set of its own, is written as it is.
 
     Args:
         utterances: from one source.
@@ -108,7 +123,8 @@ def write_splits(
         progress: shows how far the import is.
 
     Raises:
-        ManifestError: nothing is left for training, or the splits cannot be drawn.
+        ManifestError: nothing is usable, nothing is left for training though the source has a training set, or the
+            splits cannot be drawn.
     """
     given: dict[str, list[Cut]] = {split: [] for split in SPLITS}
     where_of: dict[str, str] = {}
@@ -121,14 +137,18 @@ def write_splits(
                 given[utterance.split or "train"].append(_cut(utterance, language))
                 unknown_speakers += utterance.speaker is None
             except (AudioError, ManifestError) as error:
-                skipped.append(f"{utterance.where}: {error}")
+                skipped.append(f"{utterance.where}: {error}{_start_of_path(utterance)}")
             advance(1)
-    if not given["train"]:
+    has_training_set = any(utterance.split in (None, "train") for utterance in utterances)
+    if not given["train"] and (has_training_set or not any(given.values())):
         others = sum(map(len, given.values()))
         found = f"{others} are of dev or test, " if others else ""
         first = f"; the first reason: {skipped[0]}" if skipped else ""
         raise ManifestError(f"no utterance for training: {found}{len(skipped)} cannot be used{first}")
     splits, notes = _complete(given, rule)
+    if not splits["train"]:
+        _require_no_training_set(out)
+        notes.append("no training set: these utterances are for `asr decode` and `asr score`")
     if unknown_speakers:
         notes.insert(0, f"{unknown_speakers} {_UNKNOWN_SPEAKERS}")
     manifests = {split: out / f"{split}.jsonl.gz" for split in SPLITS}
@@ -137,8 +157,40 @@ def write_splits(
             write_manifest(splits[split], path)
         else:
             path.unlink(missing_ok=True)
-    counts = {split: len(splits[split]) for split in SPLITS if splits[split]}
-    return ImportReport({split: manifests[split] for split in counts}, counts, tuple(skipped), tuple(notes))
+    return _report({split: cuts for split, cuts in splits.items() if cuts}, manifests, skipped, notes)
+
+
+def _require_no_training_set(out: Path) -> None:
+    """Keep an import of a test set alone from removing the training set of an earlier import."""
+    if (out / "train.jsonl.gz").exists():
+        raise ManifestError(
+            f"{out}: holds a training set, which an import without one would remove; choose another folder"
+        )
+
+
+def _report(
+    splits: dict[str, list[Cut]], manifests: dict[str, Path], skipped: list[str], notes: list[str]
+) -> ImportReport:
+    seconds = {split: sum(cut.duration for cut in cuts) for split, cuts in splits.items()}
+    sizes = {
+        split: SplitSize(
+            audio_s=seconds[split],
+            speakers=len({cut_speaker(cut) for cut in cuts}),
+            share=seconds[split] / sum(seconds.values()),
+            sample_rates_hz=tuple(sorted({cut.sampling_rate for cut in cuts})),
+        )
+        for split, cuts in splits.items()
+    }
+    low_rate = low_rate_note(
+        (rate for size in sizes.values() for rate in size.sample_rates_hz), FeatureSettings().sample_rate_hz
+    )
+    return ImportReport(
+        {split: manifests[split] for split in splits},
+        {split: len(cuts) for split, cuts in splits.items()},
+        sizes,
+        tuple(skipped),
+        (*notes, *([low_rate] if low_rate else [])),
+    )
 
 
 def _cut(utterance: Utterance, language: str | None) -> Cut:
@@ -158,6 +210,13 @@ def _cut(utterance: Utterance, language: str | None) -> Cut:
     )
 
 
+def _start_of_path(utterance: Utterance) -> str:
+    """Return what to add to an error of a file that does not exist: where its path starts from."""
+    if not utterance.relative_to or "\0" in str(utterance.audio_path) or utterance.audio_path.exists():
+        return ""
+    return f"; the path is relative to {utterance.relative_to}, and --audio-dir names another folder"
+
+
 def _check_id(utterance: Utterance, where_of: dict[str, str]) -> None:
     name = utterance.id
     if not is_utterance_id(name):
@@ -172,7 +231,9 @@ def _check_id(utterance: Utterance, where_of: dict[str, str]) -> None:
 
 
 def _complete(given: dict[str, list[Cut]], rule: SplitRule) -> tuple[dict[str, list[Cut]], list[str]]:
-    """Draw the splits that the source does not give from its training utterances; return all splits, and a note."""
+    """Draw the splits that the source does not give from its training utterances; return all splits, and notes."""
+    if not given["train"]:
+        return given, []
     shares = {"dev": rule.dev_share, "test": rule.test_share}
     missing = [split for split, share in shares.items() if not given[split] and share > 0]
     if not missing:
@@ -185,4 +246,17 @@ def _complete(given: dict[str, list[Cut]], rule: SplitRule) -> tuple[dict[str, l
     drawn = divide(given["train"], to_draw)
     note = f"{' and '.join(missing)} drawn from the training utterances, by {rule.by}, seed {rule.seed}"
     kept = {split: given[split] for split in ("dev", "test") if given[split]}
-    return {**drawn, **kept}, [note]
+    return {**drawn, **kept}, [note, *_other_shares(drawn, {split: shares[split] for split in missing}, rule)]
+
+
+def _other_shares(drawn: dict[str, list[Cut]], shares: dict[str, float], rule: SplitRule) -> Iterator[str]:
+    """Yield a note for each drawn split whose share of the audio became quite another than was asked for."""
+    seconds = {split: sum(cut.duration for cut in cuts) for split, cuts in drawn.items()}
+    for split, share in shares.items():
+        became = seconds[split] / sum(seconds.values())
+        if share < 1 and abs(became - share) > 0.25 * share:
+            groups = {cut_speaker(cut) if rule.by == "speaker" else cut.id for cut in drawn[split]}
+            yield (
+                f"{split} became {100 * became:.0f} % of the audio in place of {100 * share:.0f} %: "
+                f"{seconds[split] / 3600:.2f} h of {len(groups)} {rule.by}(s), each of which is in one split only"
+            )

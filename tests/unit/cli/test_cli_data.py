@@ -1,12 +1,13 @@
 """`asr prepare`, `asr import` and `asr check`, as a user calls them."""
 
+import gzip
 import json
 
 import numpy as np
 import pytest
 import soundfile
 
-from asr.corpus.manifest import read_manifest
+from asr.corpus.manifest import read_manifest, write_manifest
 
 
 @pytest.fixture
@@ -37,6 +38,7 @@ def test_a_table_is_imported_and_found_sound(call, table, tmp_path):
         ["test", "2", "0.001", "1"],
     ]
     assert "6 characters" in out
+    assert "16000 Hz 20" in out
     assert "No problems found." in out
     assert all(len(line) <= 80 for line in out.splitlines())
 
@@ -75,6 +77,20 @@ def test_settings_decide_what_a_fault_is(call, table, tmp_path):
     assert "\n2 characters" in out  # s and y: no word is left before which a space could stand
 
 
+def test_a_hard_test_utterance_is_kept_and_the_user_is_told(call, table, tmp_path):
+    call("import", "csv", table, "--out", tmp_path / "data")
+    path = tmp_path / "data/test.jsonl.gz"
+    first, second = read_manifest(path)
+    first.supervisions[0].text = "say " + "abz" * 30
+    write_manifest([first, second], path)
+    status, out, _ = call("check", tmp_path / "data", "--out", tmp_path / "sound")
+    assert status == 1
+    assert "warning: 1 of 2 utterances of test (50.0 %) hold characters that train" in out
+    assert "kept: 1 of test with a fault, since the audio is usable" in out
+    assert "too short for its transcript: 25 output frames, CTC needs 94" in out
+    assert len(list(read_manifest(tmp_path / "sound/test.jsonl.gz"))) == 2
+
+
 def test_common_voice_is_imported_with_its_own_splits(call, table, tmp_path):
     """A table per split beside a folder of clips."""
     rows = [f"{line}\n" for line in table.read_text().splitlines()]
@@ -91,6 +107,13 @@ def test_common_voice_is_imported_with_its_own_splits(call, table, tmp_path):
     assert [cut.id for cut in read_manifest(tmp_path / "data" / "dev.jsonl.gz")] == ["14", "15", "16"]
 
 
+def test_a_table_of_test_utterances_alone_is_imported(call, table, tmp_path):
+    status, out, err = call("import", "csv", table, "--out", tmp_path / "data", "--test-share", "1")
+    assert (status, err) == (0, "")
+    assert out.split()[:9] == ["test", "20", "utterances", "0.006", "h", "100", "%", "10", "speakers"]
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["test.jsonl.gz"]
+
+
 def test_json_lines_are_imported_part_by_part(call, table, tmp_path):
     lines = [
         {"audio_filepath": f"{i}.wav", "offset": start, "duration": 0.5, "text": f"part at {start}", "speaker": i}
@@ -99,7 +122,11 @@ def test_json_lines_are_imported_part_by_part(call, table, tmp_path):
     ]
     source = tmp_path / "train_manifest.json"
     source.write_text("\n".join(map(json.dumps, lines)))
+    packed = tmp_path / "train.jsonl.gz"
+    packed.write_bytes(gzip.compress(source.read_bytes()))
+    assert call("import", "jsonl", packed, "--out", tmp_path / "packed")[0] == 0
     status, out, err = call("import", "jsonl", source, "--out", tmp_path / "data")
+    assert (tmp_path / "packed/dev.jsonl.gz").read_bytes() == (tmp_path / "data/dev.jsonl.gz").read_bytes()
     assert (status, err) == (0, "")
     assert [line.split()[:2] for line in out.splitlines()[:3]] == [["train", "32"], ["dev", "4"], ["test", "4"]]
     cuts = {

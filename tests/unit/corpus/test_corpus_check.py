@@ -114,11 +114,60 @@ def test_ids_and_speakers_in_two_splits_are_named(cut):
     ]
 
 
-def test_characters_that_train_lacks_are_named(cut):
-    manifests = {"train": [cut("u1", "abc")], "dev": [cut("u2", "cab")], "test": [cut("u3", "abyx")]}
-    assert faults(manifests) == [("test", "u3", "characters that train does not have: x y")]
+def test_characters_that_train_lacks_are_a_warning_with_their_share(cut):
+    test = [cut("u3", "abyx"), cut("u4", "abc"), cut("u5", "x a"), cut("u6", "a")]
+    manifests = {"train": [cut("u1", "a bc")], "dev": [cut("u2", "cab")], "test": test}
+    report = check(manifests)
+    assert report.problems == ()
+    (warning,) = report.warnings
+    assert warning.startswith("2 of 4 utterances of test (50.0 %) hold characters that train does not have: x y.")
     del manifests["train"]
-    assert faults(manifests) == []
+    assert check(manifests).warnings == ()
+
+
+def test_only_what_cannot_be_heard_or_named_is_left_out_of_test(cut, tmp_path):
+    for split in ("train", "test"):
+        cuts = [
+            cut(f"{split} silent", silent=True),
+            cut(f"{split} unseen", "hello ÿ" if split == "test" else "hello"),
+            cut(f"{split} empty", ""),
+            cut(f"{split} long", seconds=2.0),
+            cut(f"{split} fast", "a b c d e f g h i j k l m n o p q r s t u v w x y z", seconds=0.5),
+            cut(f"{split} gone"),
+        ]
+        write_manifest(cuts, tmp_path / f"data/{split}.jsonl.gz")
+        (tmp_path / f"audio/{split} gone.wav").unlink()
+    report = asr.check(tmp_path / "data", config=Config(training={"max_utterance_s": 1.5}), out=tmp_path / "sound")
+    kept = {split: [found.id for found in read_manifest(path)] for split, path in report.written.items()}
+    assert kept == {"train": ["train unseen"], "test": ["test unseen", "test empty", "test long", "test fast"]}
+    assert [problem.name for problem in report.unmended] == ["test empty", "test long", "test fast"]
+
+
+def test_half_the_subsampling_is_proposed_where_it_makes_a_text_fit(cut):
+    # 0.2 s hold 5 frames of 40 ms, or 10 of 20 ms.
+    manifests = {"train": [cut("ten", "abcdefghij", seconds=0.2), cut("eleven", "abcdefghijk", seconds=0.2)]}
+    assert [reason for _, _, reason in faults(manifests, finest_shift_s=0.02)] == [
+        "too short for its transcript: 5 output frames, CTC needs 10; model.subsampling=2 gives 10",
+        "too short for its transcript: 5 output frames, CTC needs 11",
+    ]
+
+
+def test_sample_rates_are_counted_and_raising_all_of_them_is_a_warning(cut, tmp_path):
+    write_manifest([cut("u1", "a b"), cut("u2", "b a")], tmp_path / "train.jsonl.gz")
+    report = asr.check(tmp_path)
+    assert report.splits["train"].sample_rates_hz == {8000: 2}
+    (warning,) = report.warnings
+    assert "no recording is above 8000 Hz" in warning
+    assert "features.sample_rate_hz=16000" in warning
+    assert warning.endswith("train with --set features.sample_rate_hz=8000")
+    assert asr.check(tmp_path, config=Config(features={"sample_rate_hz": 8000})).warnings == ()
+
+
+def test_a_corpus_without_spaces_is_told_to_go_by_the_cer(cut):
+    (warning,) = check({"train": [cut("u1", "\u4f60\u597d"), cut("u2", "\u518d\u89c1")]}).warnings
+    assert "no transcript holds a space" in warning
+    assert "CER" in warning
+    assert check({"train": [cut("u1", "a b")]}).warnings == ()
 
 
 def test_progress_is_told_of_every_utterance(cut):

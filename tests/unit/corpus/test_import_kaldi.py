@@ -52,6 +52,16 @@ def test_relative_paths_start_from_the_working_directory_if_they_lead_anywhere(k
     assert str(kaldi(SOUND)[0].audio_path) == "a.wav"
 
 
+def test_relative_paths_start_from_the_audio_folder_that_is_named(kaldi, tmp_path, monkeypatch):
+    kaldi(SOUND)
+    (tmp_path / "a.wav").touch()
+    monkeypatch.chdir(tmp_path)  # where the file is, but another folder was named
+    first, second = read_kaldi(tmp_path, tmp_path / "audio")
+    assert (first.audio_path, str(second.audio_path)) == (tmp_path / "audio/a.wav", "/data/b c.flac")
+    assert (first.relative_to, second.relative_to) == (str(tmp_path / "audio"), "")
+    assert kaldi(SOUND)[0].relative_to == f"the working directory {tmp_path}, or to {tmp_path}"
+
+
 def test_sub_folders_are_splits(kaldi, tmp_path):
     (tmp_path / "local").mkdir()
     kaldi(SOUND, "train")

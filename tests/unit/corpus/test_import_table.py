@@ -1,5 +1,6 @@
 """Tables: delimiters, quotes and column names as people have them; errors that name file and line."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,21 @@ def test_a_byte_order_mark_is_passed_over(table):
 def test_without_an_id_column_ids_come_from_paths(table, path, expected):
     (utterance,) = table(f"path,text\n{path},hello\n")
     assert utterance.id == expected
+
+
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.tsv.gz"])
+def test_a_gzipped_table_is_read_like_another(table, name):
+    content = 'path,text\r\na.wav,"one,\ntwo"\r\nb.wav,three\r\n'
+    if name.startswith("t.tsv"):
+        content = "path\ttext\na.wav\tone\nb.wav\tthree\n"
+    plain, packed = table(content, name.removesuffix(".gz")), table(gzip.compress(content.encode()), name)
+    assert [(u.id, u.text) for u in packed] == [(u.id, u.text) for u in plain]
+    assert packed[1].text == "three"
+
+
+def test_a_relative_path_is_known_to_be_one(table, tmp_path):
+    first, second = table("path,text\na.wav,x\n/data/b.wav,y\n")
+    assert (first.relative_to, second.relative_to) == (str(tmp_path), "")
 
 
 def test_absolute_paths_stay(table):

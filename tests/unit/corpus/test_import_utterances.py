@@ -16,7 +16,7 @@ from asr.errors import ManifestError
 @pytest.fixture
 def audio(tmp_path):
     path = tmp_path / "a.wav"
-    soundfile.write(path, np.full(8000, 0.5), 8000)
+    soundfile.write(path, np.full(16000, 0.5), 16000)
     return path
 
 
@@ -101,7 +101,62 @@ def test_nothing_usable_is_an_error_with_the_first_reason(audio, tmp_path):
         write_splits(bad, tmp_path / "out", SplitRule())
     test = [Utterance("u", audio, "text", "t.csv:3", split="test")]
     with pytest.raises(ManifestError, match=r"no utterance for training: 1 are of dev or test"):
-        write_splits(test, tmp_path / "out", SplitRule())
+        write_splits([*bad, *test], tmp_path / "out", SplitRule())
+
+
+def test_a_test_set_alone_is_written_as_it_is(utterances, tmp_path):
+    test = [replace(utterance, split="test") for utterance in utterances]
+    report = write_splits(test, tmp_path / "given", SplitRule())
+    assert report.utterances == {"test": 20}
+    assert report.notes == ("no training set: these utterances are for `asr decode` and `asr score`",)
+    assert [path.name for path in (tmp_path / "given").iterdir()] == ["test.jsonl.gz"]
+    drawn = write_splits(utterances, tmp_path / "drawn", SplitRule(test_share=1))
+    assert drawn.utterances == {"test": 20}
+    assert (tmp_path / "drawn/test.jsonl.gz").read_bytes() == (tmp_path / "given/test.jsonl.gz").read_bytes()
+
+
+def test_a_test_set_alone_does_not_remove_a_training_set(utterances, tmp_path):
+    write_splits(utterances, tmp_path, SplitRule())
+    before = ids(tmp_path, "train")
+    with pytest.raises(ManifestError, match="holds a training set, which an import without one would remove"):
+        write_splits(utterances, tmp_path, SplitRule(test_share=1))
+    assert ids(tmp_path, "train") == before
+
+
+def test_each_split_s_hours_speakers_and_rates_are_told(utterances, tmp_path):
+    slow = tmp_path / "slow.wav"
+    soundfile.write(slow, np.full(8000, 0.5), 8000)
+    utterances = [replace(u, audio_path=slow) if u.speaker == "s3" else u for u in utterances]
+    sizes = write_splits(utterances, tmp_path / "out", SplitRule(dev_share=0.2, test_share=0.1)).sizes
+    assert {split: (size.audio_s, size.speakers, round(size.share, 3)) for split, size in sizes.items()} == {
+        "train": (14.0, 7, 0.7),
+        "dev": (4.0, 2, 0.2),
+        "test": (2.0, 1, 0.1),
+    }
+    rates = {rate: split for split, size in sizes.items() for rate in size.sample_rates_hz}
+    assert set(rates) == {8000, 16000}
+
+
+def test_a_share_that_few_speakers_cannot_give_is_told_in_hours_and_speakers(audio, tmp_path):
+    utterances = [Utterance(f"u{i}", audio, "text", f"t.csv:{i}", speaker=f"s{i % 3}") for i in range(12)]
+    notes = write_splits(utterances, tmp_path / "out", SplitRule()).notes
+    assert notes[1:] == tuple(
+        f"{split} became 33 % of the audio in place of 10 %: 0.00 h of 1 speaker(s), each of which is in one split only"
+        for split in ("dev", "test")
+    )
+
+
+def test_recordings_below_the_usual_rate_are_told_with_the_setting(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.full(8000, 0.5), 8000)
+    utterances = [Utterance(f"u{i}", path, "text", f"t.csv:{i}", speaker=f"s{i}") for i in range(10)]
+    assert "features.sample_rate_hz=8000" in write_splits(utterances, tmp_path / "out", SplitRule()).notes[-1]
+
+
+def test_the_error_of_a_missing_file_says_what_its_path_is_relative_to(utterances, tmp_path):
+    gone = Utterance("gone", tmp_path / "gone.wav", "text", "t.csv:50", speaker="s0", relative_to="the folder X")
+    (line,) = write_splits([gone, *utterances], tmp_path / "out", SplitRule()).skipped
+    assert line.endswith("no such file; the path is relative to the folder X, and --audio-dir names another folder")
 
 
 def test_of_an_id_that_occurs_twice_the_first_is_kept_and_both_places_are_named(utterances, tmp_path):
