@@ -252,7 +252,7 @@ class AcousticModel(nn.Module):
     def lookahead_s(self) -> float:
         """Seconds of audio after a frame's centre that the frame depends on, in a network with one direction."""
         log_mel_frames = self.subsampling.factor * (1 + self.lookahead_frames) - 1
-        return (log_mel_frames * self.logmel.hop_samples + self.logmel.fft_samples // 2) / self.sample_rate_hz
+        return (log_mel_frames * self.logmel.hop_samples + self.logmel.window_samples // 2) / self.sample_rate_hz
 
     def frame_count(self, lengths: Tensor) -> Tensor:
         """Return the output frames of waveforms of `lengths` samples."""
@@ -267,7 +267,7 @@ class AcousticModel(nn.Module):
     def receptive_field_s(self) -> float:
         """Seconds of audio behind one output frame before the recurrent layers carry the rest."""
         frames, logmel = self.subsampling.receptive_frames, self.logmel
-        return ((frames - 1) * logmel.hop_samples + logmel.fft_samples) / self.sample_rate_hz
+        return ((frames - 1) * logmel.hop_samples + logmel.window_samples) / self.sample_rate_hz
 
 
 def encoder_width(settings: ModelSettings) -> int:

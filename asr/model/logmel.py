@@ -36,11 +36,13 @@ class LogMel(nn.Module):
         super().__init__()
         rate_hz = settings.sample_rate_hz
         self.hop_samples = round(settings.hop_ms * rate_hz / 1000)
-        window_samples = round(settings.window_ms * rate_hz / 1000)
-        self.fft_samples = 1 << (window_samples - 1).bit_length()
+        self.window_samples = round(settings.window_ms * rate_hz / 1000)
+        self.fft_samples = 1 << (self.window_samples - 1).bit_length()
+        # The window stands in the middle of the transform's samples: those left and right of it count nothing.
+        left = (self.fft_samples - self.window_samples) // 2
+        self._unused_samples = self.fft_samples - left - self.window_samples
         window = torch.zeros(self.fft_samples)
-        left = (self.fft_samples - window_samples) // 2
-        window[left : left + window_samples] = torch.hann_window(window_samples)
+        window[left : left + self.window_samples] = torch.hann_window(self.window_samples)
         filters = torchaudio_functional().melscale_fbanks(
             self.fft_samples // 2 + 1,
             f_min=0.0,
@@ -88,12 +90,14 @@ class LogMel(nn.Module):
         Returns:
             `(1, frame, mel)`, the frames that are known by now, and the samples that wait.
         """
-        samples = F.pad(torch.cat([waiting, samples], 1), (0, self.fft_samples // 2 if last else 0))
-        frames = max((samples.shape[1] - self.fft_samples) // self.hop_samples + 1, 0)
+        samples = torch.cat([waiting, samples], 1)
+        # A frame is known once its window is full. What follows the window may be zeros instead of the audio to come.
+        padded = F.pad(samples, (0, self.fft_samples // 2 if last else self._unused_samples))
+        frames = max((padded.shape[1] - self.fft_samples) // self.hop_samples + 1, 0)
         waiting = samples[:, frames * self.hop_samples :]
         if frames == 0:
             return samples.new_zeros(1, 0, self.filters.shape[1]), waiting
-        return self._log_mel(samples), waiting
+        return self._log_mel(padded), waiting
 
     def _log_mel(self, samples: Tensor) -> Tensor:
         """`(batch, sample)` → `(batch, frame, mel)`; the first frame's window begins at the first sample."""
