@@ -287,6 +287,19 @@ def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default(tone_corp
         run([*SETTINGS, "training.epochs=1", "augment.gain_db=[0, 6]"], tone_corpus, tmp_path, resume=True)
 
 
+def test_a_checkpoint_in_another_format_is_told_with_the_way_out(tone_corpus: Path, tmp_path: Path) -> None:
+    run([*SETTINGS, "training.epochs=1"], tone_corpus, tmp_path)
+    path = tmp_path / "checkpoints" / "last.safetensors"
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["run"])
+    del header["version"]  # as the first version wrote it
+    save_file(load_file(path), path, metadata={"run": json.dumps(header)})
+    with pytest.raises(
+        ModelError, match=r"last\.safetensors: .*its format has the number 1, .*; remove .* to start anew"
+    ):
+        run([*SETTINGS, "training.epochs=1"], tone_corpus, tmp_path, resume=True)
+
+
 def test_a_run_is_not_resumed_with_other_data(tone_corpus: Path, tmp_path: Path) -> None:
     run([*SETTINGS, "training.epochs=1"], tone_corpus, tmp_path / "out")
     shutil.copytree(tone_corpus, tmp_path / "more")
