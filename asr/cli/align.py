@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from asr.cli.options import Accelerator
+from asr.files import printable
 
 _MANIFEST_SUFFIXES = (".jsonl", ".jsonl.gz")
 
@@ -54,7 +55,7 @@ def _align_file(model: Path, audio: Path, text: str, accelerator: Accelerator) -
     typer.echo(f"{'start_s':>8} {'end_s':>8}  {'fit':5}  word", err=True)  # stdout has the lines alone
     for word in aligned.words:
         note = "  fits badly" if word.fits_badly else ""
-        typer.echo(f"{word.start_s:8.2f} {word.end_s:8.2f}  {word.fit:.3f}  {word.text}{note}")
+        typer.echo(f"{word.start_s:8.2f} {word.end_s:8.2f}  {word.fit:.3f}  {printable(word.text)}{note}")
     bad = sum(word.fits_badly for word in aligned.words)
     typer.echo(f"fit of the whole {aligned.fit:.3f}; {bad} of {len(aligned.words)} words fit badly", err=True)
 
