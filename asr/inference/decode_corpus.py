@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +146,7 @@ def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], de
             "speaker": utterance.speaker,
             "text": text,
             "score": best.score,
-            "words": [asdict(word) for word in decoder.words(utterance.decoded)],
+            "words": [word.to_json() for word in decoder.words(utterance.decoded)],
             "nbest": [
                 {
                     "text": tokens.decode(hypothesis.tokens),

@@ -36,6 +36,7 @@ from asr.audio.segment import EndRule, Segment, Segmenter
 from asr.decoding.greedy import greedy_search
 from asr.features.batch import collate
 from asr.inference.decoder import Decoder, Search
+from asr.transcript.subtitles import joined
 from asr.transcript.transcript import shortened
 from asr.transcript.words import Word
 
@@ -102,7 +103,7 @@ def _final(decoder: Decoder, hearing: Hearing, segment: Segment, search: Search)
     lengths = torch.tensor([len(log_posteriors)], device=log_posteriors.device)
     (decoded,) = decoder.understand(log_posteriors[None], lengths, [segment.waveform], search)
     words = decoder.words(decoded, segment.start / decoder.sample_rate_hz)
-    return Partial(" ".join(word.text for word in words), tuple(words), True)
+    return Partial(joined(words), tuple(words), True)
 
 
 def _text(decoder: Decoder, hearing: Hearing, open: Segment | None, before: str) -> str:

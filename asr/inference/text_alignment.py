@@ -188,13 +188,13 @@ def _aligned(
     if not tokens:
         return AlignedText(name, text, (), _fit(log_posteriors, ()), "the transcript is empty")
     spans = align(log_posteriors, tokens)
-    by_words = by_word(spans, table)
-    extents = word_extents(by_words, decoder.model.frame_shift_s, speech_extent(waveform.numpy(), rate_hz))
+    spoken = by_word(spans, table)
+    extents = word_extents(
+        [word.spans for word in spoken], decoder.model.frame_shift_s, speech_extent(waveform.numpy(), rate_hz)
+    )
     words = tuple(
-        AlignedWord(
-            table.decode([span.token for span in word]), extent.start_s, extent.end_s, math.exp(acoustic_value(word))
-        )
-        for word, extent in zip(by_words, extents, strict=True)
+        AlignedWord(word.text, extent.start_s, extent.end_s, math.exp(acoustic_value(word.spans)))
+        for word, extent in zip(spoken, extents, strict=True)
     )
     return AlignedText(name, text, words, _fit(log_posteriors, spans))
 

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from asr.errors import ConfigError
-from asr.transcript.subtitles import break_into_cues
+from asr.transcript.subtitles import break_into_cues, joined
 
 if TYPE_CHECKING:
     from asr.transcript.words import Word
@@ -24,7 +24,7 @@ class Transcript:
     """What was said in one recording. `print(transcript)` prints its text.
 
     Attributes:
-        text: all words, separated by single spaces; empty if nothing was recognised.
+        text: all words, with single spaces between them where the script has spaces; empty if nothing was recognised.
         words: in the order in which they were spoken.
         duration_s: length of the recording in seconds.
         confidence: of the whole, 0 (a guess) to 1 (certain).
@@ -45,7 +45,7 @@ class Transcript:
     ) -> Transcript:
         """Return the transcript of these words; its confidence is the mean of theirs, 0 without any."""
         confidence = sum(word.confidence for word in words) / len(words) if words else 0.0
-        return cls(" ".join(word.text for word in words), tuple(words), duration_s, confidence, path, channel)
+        return cls(joined(words), tuple(words), duration_s, confidence, path, channel)
 
     def __str__(self) -> str:
         """Return the text."""
@@ -68,7 +68,8 @@ class Transcript:
         """Return an indented JSON document, as in a `.json` file.
 
         Keys: `path`, `channel` (null if all were mixed down), `duration_s`, `text`, `confidence`, and `words`, each
-        with `text`, `start_s`, `end_s`, `confidence`. Times are rounded to milliseconds, confidences to four digits.
+        with `text`, `start_s`, `end_s`, `confidence`, and `space_before: false` where no space is between it and the
+        word before. Times are rounded to milliseconds, confidences to four digits.
         """
         return self._dumped(indent=2)
 
@@ -181,7 +182,7 @@ class Transcript:
     def _dumped(self, indent: int | None) -> str:
         words = [
             {
-                "text": word.text,
+                **word.to_json(),
                 "start_s": round(word.start_s, _TIME_DIGITS),
                 "end_s": round(word.end_s, _TIME_DIGITS),
                 "confidence": round(word.confidence, _CONFIDENCE_DIGITS),

@@ -1,5 +1,7 @@
 """Tokens with frames → words with times and confidences.
 
+A word is what is between two spaces. Where the script has no spaces, it is one of the units of `asr.text.units`.
+
 CTC says when a token is *recognised*, not how long it is spoken: its posterior peaks for a frame or two, with blanks
 around it. So a word's extent grows from the frames of its tokens to the middle between its neighbours.
 
@@ -14,11 +16,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import asdict, dataclass
+from itertools import groupby, pairwise
+from typing import Any
 
 from asr.audio.segment import Extent
-from asr.text.tokens import TokenTable
+from asr.text.tokens import SPACE, TokenTable
+from asr.text.units import split_units, words_of
 from asr.transcript.confidence import Calibration, Evidence, word_posteriors
 from asr.transcript.hypothesis import Hypothesis, TokenSpan
 
@@ -46,17 +50,17 @@ class Decoded:
     ) -> list[Word]:
         """Return the best hypothesis as words; `offset_s` is where the utterance starts in its recording."""
         words = by_word(self.spans, tokens)
+        extents = word_extents([word.spans for word in words], frame_shift_s, self.speech)
         confidence = (calibration or Calibration()).confidence
         return [
             Word(
-                tokens.decode([span.token for span in spans]),
+                word.text,
                 offset_s + extent.start_s,
                 offset_s + extent.end_s,
                 confidence(evidence),
+                word.space_before,
             )
-            for spans, extent, evidence in zip(
-                words, word_extents(words, frame_shift_s, self.speech), self.evidence(tokens), strict=True
-            )
+            for word, extent, evidence in zip(words, extents, self.evidence(tokens), strict=True)
         ]
 
     def evidence(self, tokens: TokenTable) -> list[Evidence]:
@@ -66,32 +70,85 @@ class Decoded:
 
 def evidence_of(hypotheses: Sequence[Hypothesis], spans: Iterable[TokenSpan], tokens: TokenTable) -> list[Evidence]:
     """Return the evidence for each word of the first hypothesis; `spans` is its alignment."""
-    acoustic = [acoustic_value(word) for word in by_word(spans, tokens)]
+    acoustic = [acoustic_value(word.spans) for word in by_word(spans, tokens)]
     if len(hypotheses) == 1:
         return [Evidence(None, value) for value in acoustic]
-    texts = [tokens.decode(hypothesis.tokens).split() for hypothesis in hypotheses]
+    texts = [words_of(tokens.decode(hypothesis.tokens)) for hypothesis in hypotheses]
     posteriors = word_posteriors(texts, [hypothesis.score for hypothesis in hypotheses])
     return [Evidence(*pair) for pair in zip(posteriors, acoustic, strict=True)]
 
 
-def by_word(spans: Iterable[TokenSpan], tokens: TokenTable) -> list[list[TokenSpan]]:
-    """Return the spans of each word. A token that is a space alone belongs to no word."""
+@dataclass(frozen=True)
+class TokenPart:
+    """The part of a token's span that belongs to one word. Its frames, `end` exclusive, may be fractions."""
+
+    start: float
+    end: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class SpokenWord:
+    """A word's text, the spans of its tokens in order, and whether a space is before it."""
+
+    text: str
+    spans: tuple[TokenSpan | TokenPart, ...]
+    space_before: bool
+
+
+def by_word(spans: Iterable[TokenSpan], tokens: TokenTable) -> list[SpokenWord]:
+    """Return the words with their spans. A token that is a space alone belongs to no word."""
     words: list[list[TokenSpan]] = [[]]
     for span in spans:
         text = tokens.texts[span.token]
-        if text.startswith(" "):
+        if text.startswith(SPACE):
             words.append([])
-        if text != " ":
+        if text != SPACE:
             words[-1].append(span)
-    return [word for word in words if word]
+    return [unit for word in words if word for unit in _by_unit(word, tokens)]
 
 
-def acoustic_value(spans: Sequence[TokenSpan]) -> float:
+def _by_unit(spans: Sequence[TokenSpan], tokens: TokenTable) -> list[SpokenWord]:
+    """Return the units of what is between two spaces: usually one, which is the word.
+
+    A token with characters of several units is divided among them; each character takes the same share of its frames.
+    """
+    text = tokens.decode([span.token for span in spans])
+    units = split_units(text)
+    if len(units) < 2:
+        return [SpokenWord(text, tuple(spans), True)]
+    characters = [
+        (span, place, length)
+        for span in spans
+        for length in [len(tokens.texts[span.token].strip())]
+        for place in range(length)
+    ]
+    words, begin = [], 0
+    for unit in units:
+        inside = characters[begin : begin + len(unit)]
+        parts = [_part([*of_span]) for _, of_span in groupby(inside, key=lambda character: character[0].start)]
+        words.append(SpokenWord(unit, tuple(parts), begin == 0))
+        begin += len(unit)
+    return words
+
+
+def _part(characters: Sequence[tuple[TokenSpan, int, int]]) -> TokenSpan | TokenPart:
+    """Return the part of a token with these of its characters, each `(token, place in its text, length of it)`."""
+    span, first, length = characters[0]
+    if len(characters) == length:
+        return span
+    frames = (span.end - span.start) / length
+    return TokenPart(span.start + first * frames, span.start + (first + len(characters)) * frames, span.probability)
+
+
+def acoustic_value(spans: Sequence[TokenSpan | TokenPart]) -> float:
     """Return the mean natural log of the posteriors of a word's tokens."""
     return sum(math.log(max(span.probability, 1e-30)) for span in spans) / len(spans)
 
 
-def word_extents(words: Sequence[Sequence[TokenSpan]], frame_shift_s: float, speech: Extent) -> list[Extent]:
+def word_extents(
+    words: Sequence[Sequence[TokenSpan | TokenPart]], frame_shift_s: float, speech: Extent
+) -> list[Extent]:
     """Return when each word was spoken, in seconds from the utterance's start. Extents do not overlap.
 
     Args:
@@ -133,16 +190,26 @@ class Word:
     """One word of a transcript.
 
     Attributes:
-        text: the word, without spaces around it.
+        text: the word, without spaces around it. Where a script has no spaces it is one of the parts that
+            `asr.text.units` finds, such as one Chinese character.
         start_s: seconds from the start of the recording to the word's first sound.
         end_s: seconds from the start of the recording to the word's end; not before `start_s`.
         confidence: 0 (a guess) to 1 (certain).
+        space_before: whether the text has a space between the word before and this one.
     """
 
     text: str
     start_s: float
     end_s: float
     confidence: float
+    space_before: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the attributes by name; `space_before` only where it is false."""
+        content = asdict(self)
+        if self.space_before:
+            del content["space_before"]
+        return content
 
     def __repr__(self) -> str:
         """Return word, times and confidence, short."""

@@ -13,7 +13,7 @@ from asr.transcript.words import Word
 LINE_CHARACTERS, SHORTEST_MS, LONGEST_MS, PAUSE_MS = 42, 1000, 7000, 500
 FASTEST_MS_PER_CHARACTER = 45  # about 22 characters a second; fast speech has 20
 
-letters = st.characters(categories=["L"])
+letters = st.characters(categories=["L"], max_codepoint=0x0DFF)  # of scripts with spaces, a column wide
 texts = st.text(letters, min_size=1, max_size=12) | st.text("mno", min_size=1, max_size=60)
 gaps_ms = st.just(0) | st.integers(0, 300) | st.integers(400, 6000)
 steady = st.tuples(st.text("mno", min_size=1, max_size=10), st.integers(0, 80), st.integers(450, 600))
