@@ -15,6 +15,7 @@ from typing import Literal
 import jiwer
 
 from asr.errors import ScoringError
+from asr.text.units import words_of
 
 Unit = Literal["word", "character"]
 _NAMES_IN_A_MESSAGE = 5
@@ -157,8 +158,12 @@ def align_words(reference: str, hypothesis: str) -> tuple[WordPair, ...]:
 
 
 def words_right(reference: str, hypothesis: str) -> list[bool]:
-    """Return for each hypothesis word whether it is right: aligned with the same word of the reference."""
-    return [word.mark == "C" for word in align_words(reference, hypothesis) if word.hypothesis is not None]
+    """Return for each hypothesis word whether it is right: aligned with the same word of the reference.
+
+    These are the words that have confidences: in a script without spaces the units of `asr.text.units`.
+    """
+    aligned = align_words(" ".join(words_of(reference)), " ".join(words_of(hypothesis)))
+    return [word.mark == "C" for word in aligned if word.hypothesis is not None]
 
 
 def count_confusions(alignments: Iterable[tuple[WordPair, ...]]) -> Confusions:

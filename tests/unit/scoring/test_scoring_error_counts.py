@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.errors import ScoringError
-from asr.scoring.error_counts import ErrorCounts, count_corpus, count_errors
+from asr.scoring.error_counts import ErrorCounts, count_corpus, count_errors, words_right
 
 words = st.lists(st.sampled_from(["a", "b", "ab", "ba"]), max_size=6)
 texts = words.map(" ".join)
@@ -110,3 +110,7 @@ def test_unpaired_utterances_are_an_error_that_names_them():
     message = str(caught.value)
     assert "7 utterance(s) (ref0, ref1, ref2, ref3, ref4, …) without a hypothesis" in message
     assert "1 utterance(s) (stray) without a reference" in message
+
+
+def test_in_a_script_without_spaces_each_character_is_right_or_wrong():
+    assert words_right("今天天气很好 ok", "今田天气很好 ok") == [True, False, True, True, True, True, True]
