@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from asr.audio.blocks import RECORDING_SUFFIXES, STDIN
+from asr.audio.sound_file import RECORDING_SUFFIXES
+from asr.audio.sources import STDIN, is_read_once
 from asr.errors import AsrError, AudioError
 
 
@@ -100,8 +101,8 @@ class _Search:
 
     def files(self, argument: Path) -> list[AudioFile]:
         """Return the files that an argument leads to; the problems with it are kept."""
-        if str(argument) == STDIN:
-            return [AudioFile(argument, Path("stdin"))]
+        if is_read_once(argument):
+            return [AudioFile(argument, Path("stdin" if str(argument) == STDIN else argument.name))]
         if is_one_file(argument):
             return [AudioFile(path, Path(path.name)) for path in self._regular([argument])]
         before = len(self.problems)

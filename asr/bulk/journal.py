@@ -26,7 +26,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from asr.audio.blocks import STDIN
+from asr.audio.sources import STDIN, is_read_once
 from asr.bundle.files import READ_BY_TRANSCRIBING
 from asr.errors import AsrError, AudioError
 from asr.files import append_line, write_text
@@ -55,7 +55,7 @@ class Task:
     @property
     def recording(self) -> str:
         """The path of the audio file, relative to the output's folder, so that both can be moved together."""
-        if str(self.audio) == STDIN:
+        if is_read_once(self.audio):
             return STDIN
         audio, folder = os.path.realpath(self.audio), os.path.realpath(self.output.parent)
         try:

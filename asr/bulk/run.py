@@ -17,8 +17,9 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
-from asr.audio.blocks import STDIN, open_audio
+from asr.audio.blocks import open_audio
 from asr.audio.segment import Segmentation
+from asr.audio.sources import STDIN, is_read_once
 from asr.bulk import journal
 from asr.bulk.audio_files import AudioFile, find_audio, output_paths
 from asr.bulk.workers import Result, Transcribe, in_order, one_by_one
@@ -214,8 +215,10 @@ def contradictions(
     names = [os.fspath(file) for file in files]
     if "" in names:
         yield "files", "the name of a file is empty"
-    if STDIN in names and (beside or jobs is not None or ray is not None or channels == "separate"):
-        yield "files", f"standard input ({STDIN}) goes with none of beside, jobs, ray and separate channels"
+    read_once = next(filter(is_read_once, names), None)
+    if read_once and (beside or jobs is not None or ray is not None or channels == "separate"):
+        what = "standard input" if read_once == STDIN else "a pipe"
+        yield "files", f"{what} ({read_once}) goes with none of beside, jobs, ray and separate channels"
 
 
 @dataclass(frozen=True)
@@ -359,7 +362,7 @@ def _durations_s(paths: Sequence[Path], progress: Progress) -> dict[Path, float]
     with progress("look through", len(paths)) as advance:
         for path in paths:
             with suppress(AudioError):  # transcribing it will say what is wrong
-                if str(path) != STDIN:
+                if not is_read_once(path):
                     with open_audio(path) as recording:
                         seconds[path] = recording.duration_s or 0.0
             advance(1)

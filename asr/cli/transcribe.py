@@ -259,12 +259,15 @@ def print_stream(
 
 def _open(source: Path, rate_hz: int | None) -> tuple[int, Iterator[NDArray[np.float32]]]:
     """Return rate and mono blocks of a file or of standard input."""
-    from asr.audio.blocks import STDIN, live_audio, mix_down, open_audio
+    from asr.audio.blocks import mix_down, open_audio
+    from asr.audio.live import live_audio
+    from asr.audio.sources import STDIN, open_pipe
 
-    if str(source) == STDIN:
-        if sys.stdin is None:
-            raise AudioError("standard input is closed")
-        return live_audio(0, rate_hz)
+    if str(source) == STDIN and sys.stdin is None:
+        raise AudioError("standard input is closed")
+    descriptor = 0 if str(source) == STDIN else open_pipe(source)
+    if descriptor is not None:
+        return live_audio(descriptor, rate_hz)
     if rate_hz is not None:
         raise typer.BadParameter("it is for raw samples on standard input (-)", param_hint="--rate")
 

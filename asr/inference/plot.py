@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.audio.blocks import Source, audio_blocks, source_name
+from asr.audio.blocks import audio_blocks
 from asr.audio.segment import segments
+from asr.audio.sources import Source, source_name
 from asr.config import FeatureSettings
 from asr.errors import AudioError, ConfigError
 from asr.files import printable

@@ -18,16 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.audio.blocks import (
-    Source,
     audio_blocks,
     checked_rate_hz,
     checked_waveform,
-    is_source,
     mono_blocks,
-    source_name,
     waveform_blocks,
 )
 from asr.audio.segment import STREAM_RULE, Counted, Segmentation, segments
+from asr.audio.sources import Source, is_source, source_name
 from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import AudioError
 from asr.features.batch import collate, segment_batches

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from asr.audio.blocks import Source, load_audio, source_name
+from asr.audio.blocks import load_audio
 from asr.audio.segment import speech_extent
+from asr.audio.sources import Source, source_name
 from asr.decoding.align import align
 from asr.errors import ShapeError, TokenError
 from asr.features.batch import collate

@@ -17,18 +17,10 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.audio.blocks import (
-    Source,
-    checked_rate_hz,
-    checked_waveform,
-    is_source,
-    mix_down,
-    open_audio,
-    resampled,
-    source_name,
-)
+from asr.audio.blocks import checked_rate_hz, checked_waveform, mix_down, open_audio, resampled
 from asr.audio.resample import FourierResampler
 from asr.audio.segment import Counted, Segmentation, segments, speech_extent
+from asr.audio.sources import Source, is_source, source_name
 from asr.audio.speech_detector import RATE_HZ, Network, SpeechDetector
 from asr.bundle.files import ONNX_NETWORK, ONNX_SPEECH_DETECTOR
 from asr.errors import ConfigError, DependencyError, ModelError

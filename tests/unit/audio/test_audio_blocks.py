@@ -22,8 +22,9 @@ from asr.audio.blocks import (
     open_audio,
     waveform_blocks,
 )
+from asr.audio.libsndfile import bounded
 from asr.audio.resample import resample
-from asr.audio.sound_file import bounded, read_audio
+from asr.audio.sound_file import read_audio
 from asr.errors import AudioError, UnknownFormatError
 
 RATE_HZ = 16000

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.audio.blocks import live_audio
+from asr.audio.live import live_audio
 from asr.errors import AudioError
 
 

@@ -29,11 +29,21 @@ LOSSLESS = [
     (".sph", "NIST", "PCM_16", 2**-15),
     (".aiff", "AIFF", "PCM_16", 2**-15),
     (".aif", "AIFF", "PCM_24", 2**-23),
+    (".wave", "WAV", "PCM_16", 2**-15),
+    (".w64", "W64", "PCM_16", 2**-15),
+    (".rf64", "RF64", "PCM_16", 2**-15),
+    (".nist", "NIST", "PCM_16", 2**-15),
+    (".aifc", "AIFF", "PCM_16", 2**-15),
+    (".au", "AU", "PCM_16", 2**-15),
+    (".snd", "AU", "PCM_16", 2**-15),
+    (".caf", "CAF", "PCM_16", 2**-15),
 ]
 LOSSY = [
     (".mp3", "MP3", "MPEG_LAYER_III"),
     (".ogg", "OGG", "VORBIS"),
     (".opus", "OGG", "OPUS"),
+    (".oga", "OGG", "VORBIS"),
+    (".mpga", "MP3", "MPEG_LAYER_III"),
 ]
 FORMATS = [*((suffix, kind, subtype) for suffix, kind, subtype, _ in LOSSLESS), *LOSSY]
 
@@ -74,7 +84,7 @@ def test_lossy_formats_give_the_tone_that_was_written(tmp_path, suffix, kind, su
 
 
 def test_every_promised_suffix_is_tested():
-    assert {suffix for suffix, _, _ in FORMATS} == AUDIO_SUFFIXES
+    assert {suffix for suffix, _, _ in FORMATS} | {".mp2"} == AUDIO_SUFFIXES  # libsndfile does not write mp2
 
 
 @pytest.mark.parametrize(("suffix", "kind", "subtype"), FORMATS)
@@ -130,7 +140,8 @@ def test_a_wav_written_to_a_pipe_is_whole_although_its_length_is_unknown(tmp_pat
     assert read_audio(path)[0].shape == (1, RATE_HZ)
 
 
-def test_bad_files_are_told_apart(tmp_path):
+def test_bad_files_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))  # no ffmpeg
     (tmp_path / "empty.wav").write_bytes(b"")
     (tmp_path / "text.wav").write_text("this is not audio " * 50)
     (tmp_path / "video.MP4").write_bytes(b"\0\0\0\x18ftypmp42" * 10)

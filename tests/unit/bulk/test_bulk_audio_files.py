@@ -76,9 +76,9 @@ def test_absolute_patterns_and_folders_of_patterns_keep_the_places(tmp_path):
 
 
 def test_files_of_other_kinds_are_counted_by_suffix_but_hidden_ones_are_not():
-    touch("x/a.wav", "x/b.au", "x/1/c.AU", "x/notes", "x/.DS_Store", "x/.git/config.txt", "loose.doc")
+    touch("x/a.wav", "x/b.mid", "x/1/c.MID", "x/notes", "x/.DS_Store", "x/.git/config.txt", "loose.doc")
     found = find_audio([Path("x"), Path("loose.doc")])
-    assert found.passed_over == {".au": 2, "": 1}
+    assert found.passed_over == {".mid": 2, "": 1}
     assert [str(file.path) for file in found.files] == ["x/a.wav", "loose.doc"]
 
 

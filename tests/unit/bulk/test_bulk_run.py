@@ -28,12 +28,12 @@ def texts(report) -> list[str]:
 
 
 def test_without_a_place_the_report_has_the_transcripts_in_the_order_of_the_files(capfd):
-    touch("x/b.wav", "x/a.wav", "x/bad.wav", "x/c.au")
+    touch("x/b.wav", "x/a.wav", "x/bad.wav", "x/c.mid")
     report = asr.transcribe_files("model", ["x", "empty"])
     assert texts(report) == ["a", "b", "empty"]
     assert (report.files, report.done_before, report.done) == (4, 0, 3)
     assert list(map(str, report.skipped)) == ["x/bad.wav: truncated"]
-    assert report.notes == ["1 file with another suffix was passed over: .au"]
+    assert report.notes == ["1 file with another suffix was passed over: .mid"]
     assert capfd.readouterr() == ("", "")
 
 
@@ -179,13 +179,13 @@ def test_a_record_of_an_earlier_version_that_names_no_recording_keeps_its_transc
 
 
 def test_transcripts_in_the_folders_searched_are_not_reported_as_passed_over():
-    touch("x/a.wav", "x/b.au", "x/c.jpg", "x/d.jpg")
+    touch("x/a.wav", "x/b.doc", "x/c.jpg", "x/d.jpg")
     asr.transcribe_files("model", "x", beside=True, format="txt,json")
     report = asr.transcribe_files("model", "x", beside=True, format="txt,json")
-    assert report.notes == ["3 files with other suffixes were passed over: .jpg .au"]
+    assert report.notes == ["3 files with other suffixes were passed over: .jpg .doc"]
     touch(*(f"x/{letter}.{letter}" for letter in "klmnop"))
     assert asr.transcribe_files("model", "x", out="o").notes == [
-        "9 files with other suffixes were passed over: .jpg .au .k .l .m …"
+        "9 files with other suffixes were passed over: .jpg .doc .k .l .m …"
     ]
 
 

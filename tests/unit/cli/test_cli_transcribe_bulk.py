@@ -169,9 +169,9 @@ def test_several_formats_in_any_case_need_a_place(transcribe, loads):
 
 
 def test_what_was_passed_over_in_a_folder_is_said_in_a_line(transcribe):
-    touch("talks/a.wav", "talks/b.au", "talks/notes.txt", "elsewhere/c.wav")
+    touch("talks/a.wav", "talks/b.mid", "talks/notes.txt", "elsewhere/c.wav")
     Path("talks/link").symlink_to("../elsewhere")
-    noted = "2 files with other suffixes were passed over: .au .txt\n1 link to a folder was not followed: talks/link\n"
+    noted = "2 files with other suffixes were passed over: .mid .txt\n1 link to a folder was not followed: talks/link\n"
     assert transcribe("talks") == (0, "talks/a.wav\ta\n", noted)
 
 

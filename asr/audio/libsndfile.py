@@ -1,0 +1,161 @@
+"""A file, or pieces of one → samples, decoded by libsndfile through soundfile from the start to the verified end."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from asr.audio.pieces import Bytes, Contents, Piece, Spliced
+from asr.errors import AudioError, UnknownFormatError
+
+UNKNOWN_SAMPLES = 1 << 62  # more are declared where nobody knows how many there are
+# Those of libsndfile's formats whose length is compared with their bytes: by `containers.py`, or HTK's by libsndfile.
+_FORMATS = frozenset({"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "HTK", "FLAC", "OGG", "MP3"})
+# Other codecs cannot seek, or not to the same samples: they are decoded from the start.
+_SEEKABLE = re.compile(r"PCM_|FLOAT|DOUBLE|[UA]LAW|(IMA|MS)_ADPCM|ALAC|VORBIS|OPUS")
+_MOST_VALUES = 4_000_000  # of a block, samples times channels, even if a damaged header declares millions of channels
+# An mp3's declared length counts encoder padding, which not every decoder returns: two MPEG frames of leeway.
+_MP3_LEEWAY_SAMPLES = 2 * 1152
+
+
+class SequentialFile(soundfile.SoundFile):  # type: ignore[misc]
+    """A file that is read from its start to its end.
+
+    soundfile seeks after every read in files that can. Some codecs cannot, others lose what they keep of the samples
+    before: an mp3 gives other samples then, and messages on stderr.
+    """
+
+    def seekable(self) -> bool:
+        """Tell soundfile to read on where it is."""
+        return False
+
+
+class SoundStream:
+    """A recording that libsndfile decodes; see `asr.audio.sound_file.Recording`.
+
+    Attributes:
+        sample_rate_hz: of each channel.
+        channels: their number.
+        samples: of each channel; None if only decoding tells.
+    """
+
+    def __init__(self, path: Path, name: str, raw: BinaryIO, contents: Contents, stack: ExitStack) -> None:
+        """Open all parts of the file; the stack closes them.
+
+        Raises:
+            soundfile.LibsndfileError: libsndfile cannot; see `explained`.
+            UnknownFormatError: it cannot decode all of the file, or its lengths cannot be trusted.
+            AudioError: the file has no samples, or parts that do not fit each other.
+        """
+        self._path, self._name, self._raw, self._contents = path, name, raw, contents
+        self._start, self._spliced = 0, list[Spliced]()
+        parts: Sequence[Sequence[Piece]] = contents.parts or ((),)
+        self._parts = [self._open(part, stack) for part in parts]
+        first = self._parts[0]
+        self.sample_rate_hz, self.channels = first.samplerate, first.channels
+        for part in self._parts:
+            if (part.samplerate, part.channels) != (first.samplerate, first.channels):
+                raise AudioError(
+                    f"{name}: recordings of different rates or numbers of channels follow each other in it "
+                    f"({first.samplerate} Hz × {first.channels}, {part.samplerate} Hz × {part.channels}); "
+                    "convert them one by one"
+                )
+        frames = sum(part.frames for part in self._parts)
+        self.samples = frames if contents.counted else None
+        if contents.samples is not None and frames < contents.samples - _MP3_LEEWAY_SAMPLES:
+            raise UnknownFormatError(f"{name}: libsndfile cannot decode all of it; convert it first, e.g. with ffmpeg")
+        if frames == 0:
+            raise AudioError(f"{name}: holds no samples (0 s of audio)")
+
+    @property
+    def duration_s(self) -> float | None:
+        """Return the length of each channel, if it is known."""
+        return None if self.samples is None else self.samples / self.sample_rate_hz
+
+    def seek(self, sample: int) -> bool:
+        """Begin at a sample and return True; return False where that is not possible to the sample."""
+        first, *others = self._parts
+        if sample and (others or not self._contents.counted or not _SEEKABLE.match(first.subtype)):
+            return False
+        with _decoding(self._name):
+            self._start = first.seek(sample) if sample else 0
+        return True
+
+    def blocks(self, block_samples: int) -> Iterator[NDArray[np.float32]]:
+        """Yield `(sample, channel)` to the end, which is verified.
+
+        Raises:
+            AudioError: fewer samples can be decoded than there are, or another recording follows.
+        """
+        step, decoded = bounded(block_samples, self.channels), self._start
+        for part in self._parts:
+            with _decoding(self._name):
+                # Fewer mean the end, or a hole, after which libsndfile goes on as if nothing were missing.
+                samples: NDArray[np.float32] = part.read(step, dtype="float32", always_2d=True)
+            while len(samples):
+                decoded += len(samples)
+                yield samples
+                if len(samples) < step:
+                    break
+                with _decoding(self._name):
+                    samples = part.read(step, dtype="float32", always_2d=True)
+            self._check_part(part, decoded)
+            decoded = 0
+        if self._contents.again and (place := Bytes(self._raw).find(self._contents.again, 16)) is not None:
+            raise AudioError(
+                f"{self._name}: another recording follows at byte {place}; write each to a file of its own"
+            )
+
+    def _open(self, pieces: Sequence[Piece], stack: ExitStack) -> SequentialFile:
+        # On most systems names are bytes, and need not be text.
+        plain = str(self._path) if os.name == "nt" else os.fsencode(self._path)
+        if pieces:
+            self._spliced.append(Spliced(self._raw, pieces))
+        part: SequentialFile = stack.enter_context(SequentialFile(self._spliced[-1] if pieces else plain))
+        if part.format not in _FORMATS:
+            raise UnknownFormatError(
+                f"{self._name}: {part.format} files are not decoded; convert it first, e.g. with sox"
+            )
+        return part
+
+    def _check_part(self, part: SequentialFile, decoded: int) -> None:
+        for failed in (spliced.failed for spliced in self._spliced if spliced.failed):
+            raise AudioError(f"{self._name}: cannot be read ({failed.strerror})")
+        leeway = _MP3_LEEWAY_SAMPLES if part.subtype.startswith("MPEG") else 0
+        wanted = part.frames if part.frames < UNKNOWN_SAMPLES else 1
+        if decoded == 0 or decoded < wanted - leeway:
+            raise AudioError(
+                f"{self._name}: truncated: {wanted} samples were expected and {decoded} could be decoded; "
+                "copy or convert the file again"
+            )
+
+
+def explained(name: str, error: soundfile.LibsndfileError) -> AudioError:
+    """Return an error of libsndfile as one that says what is wrong with a file: `UnknownFormatError` if nothing is."""
+    text = error.error_string.strip().rstrip(".")
+    if "SF_INFO struct incomplete" in text:
+        text = "its header declares a sample rate of 0 Hz or no channels"
+    elif re.search("format not recognised|(unknown|unimplemented) format", text, re.IGNORECASE):
+        return UnknownFormatError(f"{name}: libsndfile does not know its format")
+    return AudioError(f"{name}: damaged or truncated ({text}); copy or convert the file again")
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    try:
+        yield
+    except soundfile.LibsndfileError as error:
+        raise explained(name, error) from None
+
+
+def bounded(samples: int, channels: int) -> int:
+    """Return how many samples to read at once: `samples`, or fewer if there are very many channels; at least 1."""
+    return max(1, min(samples, _MOST_VALUES // channels))
