@@ -17,6 +17,15 @@ taken back, and the sum is zero. If the phrase is completed, the bonus replaces 
 exactly `Σ bonus(phrase) · occurrences(phrase)`, whichever tokens spell it. The tables `(state, token)` are those of the
 automaton; a token's characters are read in one step.
 
+A script without spaces has no such ends of words. A phrase in it matches anywhere, and what is beside it ends a word of
+another script:
+
+    text       "我的iphone很好"
+    phrases    "的"   "iphone"   "iphone很"   all occur, "phone" does not
+
+The automaton then reads an edge, a sign of its own, before and after each character of such a script. A phrase that
+begins or ends with a letter of another script is there once with a space at this end and once with an edge.
+
 A closed vocabulary rules out a hotword that it lacks, with any bonus. `word_scorer.with_words(hotwords.words)` adds
 the hotwords to the lexicon; they are scored as `<unk>` there.
 
@@ -26,6 +35,7 @@ Source: Aho and Corasick 1975, "Efficient string matching: an aid to bibliograph
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -36,12 +46,14 @@ from torch import Tensor
 from asr.decoding.scorers import TableScorer
 from asr.errors import ConfigError, TokenError
 from asr.text.tokens import BLANK, SPACE, TokenTable
+from asr.text.units import is_written_without_spaces
 
 # For hotwords without one. On AN4's dev set, bonuses of 4 to 6 find the most hotwords and add no errors, see
 # benchmarks/hotwords.py.
 DEFAULT_BONUS = 5.0
 
 _ROOT = 0
+_EDGE = "\n"  # no token holds a line end
 
 
 def hotword_bonuses(hotwords: Mapping[str, float] | Iterable[str]) -> dict[str, float]:
@@ -93,7 +105,7 @@ class HotwordScorer(TableScorer):
                 raise ConfigError(f"the hotword {phrase!r} has the bonus {bonus}; give one above 0")
             phrases[SPACE.join(words)] = bonus
         self.words = tuple(dict.fromkeys(word for phrase in phrases for word in phrase.split()))
-        automaton = _automaton(phrases)
+        automaton = _automaton(phrases, alphabet)
         super().__init__(*_tables(automaton, tokens), automaton.read(_ROOT, SPACE)[0])
 
 
@@ -104,45 +116,85 @@ class _Automaton(NamedTuple):
     fallback: list[int]  # the longest other node that the node's text ends with
     earned: list[float]  # sum of the bonuses of the phrases that the node's text ends with
     lent: list[float]
-    after_space: list[bool]
+    after: list[str]  # the last character of the node's text if it is a space or an edge, else empty
+    with_edges: frozenset[str]  # the characters that have an edge on both sides
 
     def read(self, node: int, text: str) -> tuple[int, float]:
         """Return the node after reading `text`, and the sum of the bonuses earned on the way."""
         earned = 0.0
         for character in text:
-            if character == SPACE and self.after_space[node]:
+            if character == SPACE and self.after[node] == SPACE:
                 continue  # several spaces count as one
-            while node != _ROOT and character not in self.children[node]:
-                node = self.fallback[node]
-            node = self.children[node].get(character, _ROOT)
-            earned += self.earned[node]
+            if character in self.with_edges:
+                signs = [character, _EDGE] if self.after[node] else [_EDGE, character, _EDGE]
+            else:
+                signs = [character]
+            for sign in signs:
+                node = self.step(node, sign)
+                earned += self.earned[node]
         return node, earned
 
+    def step(self, node: int, sign: str) -> int:
+        """Return the node after one more character or edge."""
+        while node != _ROOT and sign not in self.children[node]:
+            node = self.fallback[node]
+        return self.children[node].get(sign, _ROOT)
 
-def _automaton(bonuses: Mapping[str, float]) -> _Automaton:
+
+def _automaton(bonuses: Mapping[str, float], alphabet: Iterable[str]) -> _Automaton:
     children: list[dict[str, int]] = [{}]
-    earned, lent, after_space = [0.0], [0.0], [False]
+    earned, lent, after = [0.0], [0.0], [""]
 
-    def child(node: int, character: str) -> int:
-        if character not in children[node]:
-            children[node][character] = len(children)
+    def child(node: int, sign: str) -> int:
+        if sign not in children[node]:
+            children[node][sign] = len(children)
             children.append({})
             earned.append(0.0)
             lent.append(0.0)
-            after_space.append(character == SPACE)
-        return children[node][character]
+            after.append(sign if sign in (SPACE, _EDGE) else "")
+        return children[node][sign]
 
+    # Without words of other scripts nobody asks for an edge, and there are half as many nodes.
+    spaced = any(not (_matches_anywhere(sign) or sign == SPACE) for phrase in bonuses for sign in phrase)
+    with_edges = frozenset(filter(_matches_anywhere, alphabet)) if spaced else frozenset()
     child(_ROOT, SPACE)  # every text starts there, even if there are no phrases
+    if with_edges:
+        child(_ROOT, _EDGE)
     for phrase, bonus in bonuses.items():
-        node = child(_ROOT, SPACE)
-        for matched, character in enumerate(phrase, start=1):
-            node = child(node, character)
-            lent[node] = max(lent[node], bonus * matched / len(phrase))
-        earned[child(node, SPACE)] += bonus
+        ends = (SPACE, _EDGE) if with_edges else (SPACE,)
+        body = _with_edges(phrase, with_edges)
+        for before in ("",) if _matches_anywhere(phrase[0]) else ends:
+            node = child(_ROOT, before) if before else _ROOT
+            matched = 0
+            for sign in body:
+                node = child(node, sign)
+                matched += sign != _EDGE
+                if matched < len(phrase) or not _matches_anywhere(phrase[-1]):  # else it is complete
+                    lent[node] = max(lent[node], bonus * matched / len(phrase))
+            for behind in ("",) if _matches_anywhere(phrase[-1]) else ends:
+                earned[child(node, behind) if behind else node] += bonus
 
-    automaton = _Automaton(children, [_ROOT] * len(children), earned, lent, after_space)
+    automaton = _Automaton(children, [_ROOT] * len(children), earned, lent, after, with_edges)
     _fill_in_fallbacks(automaton)
     return automaton
+
+
+def _matches_anywhere(character: str) -> bool:
+    """Return whether a word ends beside a character without a space: a letter or a stop of a script without spaces."""
+    if is_written_without_spaces(character):
+        return True
+    return unicodedata.category(character)[0] == "P" and unicodedata.east_asian_width(character) in "WF"
+
+
+def _with_edges(phrase: str, with_edges: frozenset[str]) -> str:
+    """Return the signs that the automaton reads within a phrase, without those at its ends."""
+    signs = ""
+    for character in phrase:
+        if character in with_edges:
+            signs += (_EDGE if signs and signs[-1] not in (SPACE, _EDGE) else "") + character + _EDGE
+        else:
+            signs += character
+    return signs.removesuffix(_EDGE)
 
 
 def _fill_in_fallbacks(automaton: _Automaton) -> None:
