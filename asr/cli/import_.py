@@ -98,9 +98,9 @@ def _import_records(kind: Literal["csv", "jsonl"], description: str) -> Callable
 app.command("csv")(
     _import_records(
         "csv",
-        """Import a .csv or .tsv table with a header and a row per utterance, gzipped or not.
+        """Import a .csv or .tsv table with a header and a row per utterance.
 
-        Columns that are not named are found by their usual names. Common Voice:
+        The file may be gzipped. Columns that are not named are found by their usual names. Common Voice:
         asr import csv cv/de/train.tsv --dev cv/de/dev.tsv --test cv/de/test.tsv --audio-dir cv/de/clips --out data/de
         """,
     )
@@ -108,10 +108,10 @@ app.command("csv")(
 app.command("jsonl")(
     _import_records(
         "jsonl",
-        """Import JSON lines with an object per utterance, gzipped or not.
+        """Import JSON lines with an object per utterance.
 
-        NeMo's manifests and Hugging Face's metadata.jsonl are such files. Keys that are not named are found by their
-        usual names. An object with offset or duration, in seconds, is that part of its audio file.
+        NeMo's manifests and Hugging Face's metadata.jsonl are such files; one may be gzipped. Keys that are not named
+        are found by their usual names. An object with offset or duration, in seconds, is that part of its audio file.
         """,
     )
 )

@@ -98,6 +98,9 @@ def rnn(
         Path | None,
         typer.Option(metavar="DIR", help="A model folder: predict its tokens, for its beam search; without it, words."),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The folder to write. Default: rnnlm in the model folder.")
+    ] = None,
     words: Annotated[
         bool, typer.Option("--words", help="With --model: predict words instead of tokens; such a model only rescores.")
     ] = False,
@@ -106,9 +109,6 @@ def rnn(
         typer.Option(
             metavar="FILE", help="Text or manifest to choose the best epoch on. Default: every 20th sentence."
         ),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The folder to write. Default: rnnlm in the model folder.")
     ] = None,
     overrides: Annotated[
         list[str] | None,

@@ -29,7 +29,9 @@ def train(
         typer.Option(help="Device to compute on, as --set training.accelerator. Default: auto, a GPU if there is one."),
     ] = None,
 ) -> None:
-    """Train an acoustic model; the weights with the best dev WER are kept.
+    """Train an acoustic model.
+
+    The weights with the best dev WER are kept.
 
     SIGTERM or Ctrl-C finishes the step, writes a checkpoint and ends with status 75. --resume then continues the run.
 
