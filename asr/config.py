@@ -193,6 +193,11 @@ class TrainingSettings(Settings):
         description="Most seconds of audio, padding included, in one forward pass; lower it if memory runs out. null: "
         "the whole batch at once.",
     )
+    hours: float | None = Field(
+        None,
+        gt=0,
+        description="Hours of training audio to use, drawn by utterance; fewer hours are part of more. null: all.",
+    )
     max_utterance_s: float = Field(
         30.0, gt=0, description="Longest utterance to train on, in seconds; longer ones are left out and reported."
     )

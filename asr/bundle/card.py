@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,6 +35,7 @@ class TrainingFacts:
     """What a model was trained on and how well it did.
 
     `dev_wer` is the word error rate of greedy search on dev; None if the model was trained without a dev set.
+    `languages` are those noted in the training manifest. `init_from` is the model folder whose weights were taken over.
     """
 
     train_utterances: int
@@ -44,6 +45,8 @@ class TrainingFacts:
     dev_words: int
     dev_wer: float | None
     epochs: int
+    languages: Sequence[str] = ()
+    init_from: str | None = None
 
     def save(self, folder: Path) -> None:
         """Write `training.json` into a model folder."""

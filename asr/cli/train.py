@@ -24,6 +24,10 @@ def train(
         bool,
         typer.Option("--with-dev", help="Train on dev too, after all choices are made; the last weights are kept."),
     ] = False,
+    hours: Annotated[
+        float | None,
+        typer.Option(metavar="H", help="Train on H hours drawn from the data, as --set training.hours. Default: all."),
+    ] = None,
     accelerator: Annotated[
         Literal["auto", "cpu", "cuda"] | None,
         typer.Option(help="Device to compute on, as --set training.accelerator. Default: auto, a GPU if there is one."),
@@ -45,6 +49,8 @@ def train(
     given = list(overrides or [])
     if accelerator is not None:
         given.append(f"training.accelerator={accelerator}")
+    if hours is not None:
+        given.append(f"training.hours={hours}")
     settings = asr.load_config(config, given)
     with TrainingDisplay(console, settings) as display:
         result = asr.train(

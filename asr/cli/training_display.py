@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from asr.bundle.files import CONFIG
 from asr.cli.console import clock, progress
+from asr.corpus.limits import low_rate_note
 from asr.training.reports import (
     EpochReport,
     LmEpoch,
@@ -114,6 +115,9 @@ class TrainingDisplay:
         field_ms = round(1000 * start.receptive_field_s)
         line(f"sees      {field_ms} ms in a frame; through the {model.encoder} layers {context}")
         line(f"data      {survey.utterances} utterances, {survey.audio_s / 3600:.2f} h, {len(survey.tokens)} tokens")
+        low_rate = low_rate_note(survey.sample_rates_hz, self._config.features.sample_rate_hz)
+        if low_rate:
+            line(f"note      {low_rate}")
         line(f"device    {start.device}, {start.precision}" + (" (no GPU found)" if self._fell_back(start) else ""))
         if start.processes > 1:
             line(f"shared    by {start.processes} processes")

@@ -45,6 +45,8 @@ class Entry(NamedTuple):
     id: str
     duration_s: float
     text: str
+    sample_rate_hz: int = 0  # of its recording; 0: it has none
+    language: str = ""  # empty: it is not noted
 
 
 class _Shards:
@@ -162,7 +164,8 @@ def entries(cuts: Iterable[Cut]) -> Iterator[Entry]:
 
 def entry_of(cut: Cut) -> Entry:
     """Return a cut's entry."""
-    return Entry(cut.id, cut.duration, cut_text(cut))
+    language = next((supervision.language for supervision in cut.supervisions if supervision.language), "")
+    return Entry(cut.id, cut.duration, cut_text(cut), cut.sampling_rate if cut.has_recording else 0, language)
 
 
 def shuffle_shards(cuts: CutSet, rng: np.random.Generator) -> CutSet:
@@ -358,7 +361,13 @@ def _entry(line: dict[str, Any]) -> Entry:
     _require_seconds("duration", duration_s)
     if text is not None:
         _require_text("text", text)
-    return Entry(utterance_id, duration_s, text or "")
+    recording = line.get("recording")
+    rate_hz = recording.get("sampling_rate", 0) if isinstance(recording, dict) else 0
+    language = supervisions[0].get("language") or ""
+    _require_text("language", language)
+    if recording:
+        _require_count("recording's sampling_rate", rate_hz)
+    return Entry(utterance_id, duration_s, text or "", rate_hz, language)
 
 
 def _require_text(name: str, value: Any) -> None:

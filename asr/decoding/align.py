@@ -50,6 +50,12 @@ def align(log_posteriors: Tensor, tokens: Sequence[int]) -> list[TokenSpan]:
     return spans
 
 
+def align_bytes(frames: int, tokens: int) -> int:
+    """Return about how much memory `align` takes, measured: it keeps a way back for each frame and state."""
+    per_state = 1 if _has_extension() else 20
+    return frames * (2 * tokens + 1) * per_state
+
+
 def viterbi(log_posteriors: NDArray[np.floating], tokens: Sequence[int]) -> list[int]:
     """Return the most probable path that spells `tokens`: for each frame a token or BLANK.
 

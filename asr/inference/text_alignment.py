@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.audio.blocks import load_audio
+from asr.audio.blocks import audio_blocks
 from asr.audio.segment import speech_extent
 from asr.audio.sources import Source, source_name
-from asr.decoding.align import align
+from asr.config import Config
+from asr.decoding.align import align, align_bytes
 from asr.errors import ShapeError, TokenError
-from asr.features.batch import collate
+from asr.features.batch import Batch, collate
 from asr.inference.decoder import Decoder, waveforms
 from asr.machine import Accelerator, Progress, silent
 from asr.text.normalise import normalise
@@ -31,6 +35,9 @@ if TYPE_CHECKING:
 # A word with a smaller fit fits badly. In the AN4 dev set these are 3 % of the words, and 96 % of words that were
 # exchanged for others.
 BAD_FIT = 0.1
+
+# The network takes a recording as a whole, and the alignment keeps its way through all of it.
+MOST_BYTES = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -139,13 +146,13 @@ def align_audio(decoder: Decoder, audio: Source, text: str) -> AlignedText:
 
     Raises:
         AudioError: the recording cannot be read.
-        TokenError: the text holds characters that the model does not know.
-        ShapeError: the text has more tokens than the audio has frames for.
+        TokenError: the text holds characters that the model does not know; the first word with one is named.
+        ShapeError: the text has more tokens than the audio has frames for, or both are too long for `MOST_BYTES`.
     """
     name = source_name(audio) or "the recording"
-    waveform = torch.from_numpy(load_audio(audio, decoder.sample_rate_hz))
     text = normalise(text, decoder.bundle.config.text)
-    tokens = decoder.bundle.tokens.encode(text)
+    tokens = _encode(decoder, text)
+    waveform = torch.from_numpy(_load(decoder, audio, name, len(tokens)))
     log_posteriors, lengths = decoder.log_posteriors(collate([waveform], [[]], [""]))
     if int(lengths[0]) < min_frames(tokens):
         raise ShapeError(
@@ -155,10 +162,68 @@ def align_audio(decoder: Decoder, audio: Source, text: str) -> AlignedText:
     return _aligned(decoder, name, text, tokens, log_posteriors[0, : lengths[0]].cpu(), waveform)
 
 
+def _encode(decoder: Decoder, text: str) -> list[int]:
+    """Return the tokens of a text.
+
+    Raises:
+        TokenError: it holds characters that the model does not know; the first word with one is named.
+    """
+    table = decoder.bundle.tokens
+    try:
+        return table.encode(text)
+    except TokenError as error:
+        words = text.split()
+        for number, word in enumerate(words, 1):
+            unknown = sorted(set(word) - table.characters)
+            if unknown:
+                raise TokenError(
+                    f"{word!r} (word {number} of {len(words)}): no token for {', '.join(map(repr, unknown))}, because "
+                    "the model's training text has no such character; write the word as it is spoken, or leave it out"
+                ) from None
+        raise error  # the space itself is unknown
+
+
+def _load(decoder: Decoder, audio: Source, name: str, tokens: int) -> NDArray[np.float32]:
+    """Return the samples of a recording; one that is too long is not read to its end."""
+    blocks, samples = [np.zeros(0, np.float32)], 0
+    for block in audio_blocks(audio, decoder.sample_rate_hz):
+        blocks.append(block)
+        samples += len(block)
+        reason = _too_large(decoder, samples / decoder.sample_rate_hz, tokens)
+        if reason:
+            raise ShapeError(f"{name}: {reason}")
+    return np.concatenate(blocks)
+
+
+def _too_large(decoder: Decoder, duration_s: float, tokens: int) -> str | None:
+    """Return why a recording and its text are too large to align, judged before anything is computed; None if not."""
+    if bytes_needed(decoder.bundle.config, duration_s, tokens) <= MOST_BYTES:
+        return None
+    return (
+        f"{duration_s:.0f} s of audio or more with a text of {tokens} tokens would take more than "
+        f"{MOST_BYTES >> 30} GiB of memory; cut the recording and its text into parts of some minutes, at pauses, and "
+        "align each"
+    )
+
+
+def bytes_needed(config: Config, duration_s: float, tokens: int) -> int:
+    """Return about how much memory it takes to align a recording with so many tokens: an upper estimate."""
+    features, model = config.features, config.model
+    mel_frames = duration_s * 1000 / features.hop_ms
+    frames = int(mel_frames / model.subsampling)
+    waveform = 3 * duration_s * features.sample_rate_hz
+    spectra = mel_frames * (4 * features.mel_bins + features.window_ms * features.sample_rate_hz / 500)
+    convolved = mel_frames / 2 * features.mel_bins / 2 * model.subsampling_channels
+    layers = 8 * frames * 2 * model.hidden_size
+    attention = 8 * frames**2 if model.encoder == "conformer" else 0
+    return int(4 * (waveform + spectra + convolved + layers + attention)) + align_bytes(frames, tokens)
+
+
 def align_cuts(decoder: Decoder, cuts: Iterable[Cut]) -> Iterator[AlignedText]:
     """Yield each utterance of a manifest, in the manifest's order, aligned with its transcript.
 
-    If the model cannot spell a transcript, or the recording is too short for it, it has no words and its fit is 0.
+    If the model cannot spell a transcript, or the recording is too short for it or too long to align, it has no words
+    and its fit is 0.
 
     Raises:
         AudioError: a recording cannot be read.
@@ -168,12 +233,21 @@ def align_cuts(decoder: Decoder, cuts: Iterable[Cut]) -> Iterator[AlignedText]:
 
     config = decoder.bundle.config
     texts = transcripts(cuts, config.text)
-    for batch in evaluation_batches(cuts, config):
+    # A token spells a character or more, so there are no more tokens than characters.
+    for reason, some in groupby(cuts, lambda cut: _too_large(decoder, cut.duration, len(texts[cut.id]) + 1)):
+        if reason is not None:
+            yield from (AlignedText(cut.id, texts[cut.id], (), 0.0, reason) for cut in some)
+        else:
+            yield from _align_batches(decoder, evaluation_batches(some, config), texts)
+
+
+def _align_batches(decoder: Decoder, batches: Iterable[Batch], texts: Mapping[str, str]) -> Iterator[AlignedText]:
+    for batch in batches:
         log_posteriors, lengths = decoder.log_posteriors(batch)
         utterances = zip(batch.ids, log_posteriors.cpu(), lengths.tolist(), waveforms(batch), strict=True)
         for name, frames, length, waveform in utterances:
             try:
-                tokens = decoder.bundle.tokens.encode(texts[name])
+                tokens = _encode(decoder, texts[name])
             except TokenError as error:
                 yield AlignedText(name, texts[name], (), 0.0, str(error))
             else:

@@ -51,7 +51,7 @@ class RunState:
     `step` counts all steps, `utterances` those trained on in this epoch. `dev_scores` holds a figure for each finished
     epoch, lower is better: a word error rate or a perplexity; it is empty without a dev set. `loss_level` is a moving
     average of the loss, 0 before the first step. `bad_steps` counts the skipped steps since the last one that was
-    taken.
+    taken. `init_from` is the model folder that the run took weights from.
     """
 
     step: int = 0
@@ -61,6 +61,7 @@ class RunState:
     dev_scores: list[float] = field(default_factory=list)
     loss_level: float = 0.0
     bad_steps: int = 0
+    init_from: str | None = None
     sums: EpochSums = field(default_factory=EpochSums)
 
     def count_step(self, loss: float, *, clipped: bool) -> None:

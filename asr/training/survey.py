@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,8 @@ class Survey:
     """What a training manifest holds without the utterances that cannot be trained on.
 
     `skipped` gives the reason for each of those, by utterance id, up to `MOST_NAMED` of them. `checksum` is that of
-    all lines in their order.
+    all lines in their order. With `training.hours`, only utterances with a draw below `drawn_below` are used, see
+    `draw_of`. `sample_rates_hz` and `languages` are those that occur, in order.
     """
 
     tokens: TokenTable
@@ -51,6 +53,9 @@ class Survey:
     skipped_utterances: int
     limits: Limits
     checksum: int
+    sample_rates_hz: tuple[int, ...]
+    languages: tuple[str, ...]
+    drawn_below: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,48 +97,103 @@ def read_training_data(config: Config, folder: Path, *, with_dev: bool) -> Train
 
     Raises:
         ManifestError: a split is missing or malformed.
-        TrainingError: nothing usable is left, or no transcript of dev holds a word.
+        TrainingError: nothing usable is left, no transcript of dev holds a word, or a recording of dev is missing.
         ConfigError, TokenError: see `train_pieces`.
     """
     splits = [find_split(folder, split) for split in ("train", "dev")]
     cuts = read_manifest(*(splits if with_dev else splits[:1]))
     dev = [] if with_dev else list(load_manifest(splits[1]))
-    if dev and not any(normalise(cut_text(cut), config.text) for cut in dev):
+    if not with_dev:
+        _require_usable_dev(dev, splits[1], config)
+    return TrainingData(cuts, dev, survey_training_cuts(cuts, config), with_dev)
+
+
+def _require_usable_dev(dev: list[Cut], where: Path, config: Config) -> None:
+    """Refuse a dev set that could choose no model, before the first epoch is spent."""
+    if not any(normalise(cut_text(cut), config.text) for cut in dev):
         raise TrainingError(
-            f"{splits[1]}: no transcript holds a word, so there is no dev WER to choose the model by; "
+            f"{where}: no transcript holds a word, so there is no dev WER to choose the model by; "
             "give dev transcripts, or train --with-dev"
         )
-    return TrainingData(cuts, dev, survey_training_cuts(cuts, config), with_dev)
+    missing = [cut.id for cut in dev if not _exists(cut)]
+    if missing:
+        raise TrainingError(
+            f"{where}: the recordings of {len(missing)} of {len(dev)} utterances are missing, the first is that of "
+            f"{missing[0]}; `asr check --out DIR` writes manifests without them"
+        )
+
+
+def _exists(cut: Cut) -> bool:
+    """Return whether the audio files that a cut names exist; only those of plain cuts are looked for."""
+    recording = getattr(cut, "recording", None)
+    sources = recording.sources if recording is not None else ()
+    return all(Path(source.source).exists() for source in sources if source.type == "file")
+
+
+def draw_of(utterance_id: str) -> int:
+    """Return a number drawn for an utterance, from 0 to 2⁶⁴; it is the same in every run, whatever the seed."""
+    return int.from_bytes(blake2b(utterance_id.encode(errors="surrogatepass"), digest_size=8).digest(), "big")
+
+
+def _draws_below(cuts: Iterable[Cut], limits: Limits, hours: float) -> int | None:
+    """Return below which draw the utterances that can be trained on hold about `hours`; None if all are needed.
+
+    At least one utterance is below. Memory grows by some 100 bytes an utterance.
+    """
+    drawn = sorted(
+        (draw_of(entry.id), entry.duration_s)
+        for entry in entries(cuts)
+        if limits.fault(entry.duration_s, normalise(entry.text, limits.text)) is None
+    )
+    total_s = 0.0
+    for place, (draw, duration_s) in enumerate(drawn):
+        total_s += duration_s
+        if place > 0 and total_s > 3600 * hours:
+            return draw
+    return None
 
 
 def is_usable(survey: Survey, cut: Cut) -> bool:
     """Return whether the survey kept the utterance."""
     entry = entry_of(cut)
+    if survey.drawn_below is not None and draw_of(entry.id) >= survey.drawn_below:
+        return False
     return survey.limits.fault(entry.duration_s, normalise(entry.text, survey.limits.text)) is None
 
 
 def survey_training_cuts(cuts: Iterable[Cut], config: Config) -> Survey:
     """Read a manifest, but not its audio.
 
-    It is read once. With sub-word pieces it is read twice: the pieces are learnt in between.
+    It is read once. With sub-word pieces it is read twice: the pieces are learnt in between. With `training.hours` it
+    is read once more before, to draw the utterances.
 
     Raises:
         TrainingError: nothing usable is left.
         ConfigError, TokenError: see `train_pieces`.
     """
-    limits = training_limits(config)
+    limits, hours = training_limits(config), config.training.hours
+    below = None if hours is None else _draws_below(cuts, limits, hours)
     if config.text.tokens == "characters":
         characters = _Characters()
-        count = _count(cuts, limits, characters.learn)
+        count = _count(cuts, limits, below, characters.learn)
         tokens = TokenTable.from_texts(characters.seen)
     else:
         words: Counter[str] = Counter()
-        _count(cuts, limits, lambda transcript: words.update(transcript.split()))
+        _count(cuts, limits, below, lambda transcript: words.update(transcript.split()))
         tokens = train_pieces(words, config.text)
         limits = replace(limits, pieces=tokens)
-        count = _count(cuts, limits, lambda _: None)
+        count = _count(cuts, limits, below, lambda _: None)
     return Survey(
-        tokens, count.utterances, count.audio_s, count.skipped, count.skipped_utterances, limits, count.checksum
+        tokens,
+        count.utterances,
+        count.audio_s,
+        count.skipped,
+        count.skipped_utterances,
+        limits,
+        count.checksum,
+        tuple(sorted(count.rates_hz - {0})),
+        tuple(sorted(count.languages - {""})),
+        below,
     )
 
 
@@ -159,20 +219,26 @@ class _Count:
     skipped: dict[str, str] = field(default_factory=dict)
     skipped_utterances: int = 0
     checksum: int = 0
+    rates_hz: set[int] = field(default_factory=set)
+    languages: set[str] = field(default_factory=set)
 
 
-def _count(cuts: Iterable[Cut], limits: Limits, learn: Callable[[str], object]) -> _Count:
-    """Count the utterances within the limits, and call `learn` with the transcript of each."""
+def _count(cuts: Iterable[Cut], limits: Limits, below: int | None, learn: Callable[[str], object]) -> _Count:
+    """Count the utterances within the limits and with a draw below `below`; call `learn` with their transcripts."""
     count = _Count()
-    for utterance_id, duration_s, text in entries(cuts):
+    for utterance_id, duration_s, text, rate_hz, language in entries(cuts):
         line = f"{utterance_id}\t{duration_s}\t{text}\n".encode(errors="surrogatepass")
         count.checksum = zlib.crc32(line, count.checksum)
+        if below is not None and draw_of(utterance_id) >= below:
+            continue
         transcript = normalise(text, limits.text)
         fault = limits.fault(duration_s, transcript)
         if fault is None:
             learn(transcript)
             count.utterances += 1
             count.audio_s += duration_s
+            count.rates_hz.add(rate_hz)
+            count.languages.add(language)
         else:
             count.skipped_utterances += 1
             if len(count.skipped) < MOST_NAMED:

@@ -145,6 +145,8 @@ def _start(
         if init_from:
             transfer = transfer_weights(init_from, model, data.survey.tokens, config.features)
     run = start_run(fabric, config, data.survey.tokens, data.facts(config), model, out / CHECKPOINTS, checkpoint)
+    if transfer:
+        run.state.init_from = str(transfer.source)
     return AcousticTraining(run, config, data, out), transfer
 
 
@@ -328,6 +330,8 @@ class AcousticTraining:
             dev_words=dev.reference_length if dev else 0,
             dev_wer=dev.rate if dev else None,
             epochs=self.state.epoch + 1,
+            languages=survey.languages,
+            init_from=self.state.init_from,
         )
 
 

@@ -67,3 +67,16 @@ def test_lines_are_for_epochs_that_last_and_for_output_that_is_no_terminal(
     assert len(progress) == shown
     assert all(" %: loss 1.500, " in line for line in progress)
     assert any("epoch   1/3   loss  2.000   dev WER  12.50 % *" in line for line in lines)
+
+
+@pytest.mark.parametrize(("rates_hz", "told"), [((8000,), True), ((8000, 16000), False), ((44100,), False)])
+def test_the_start_tells_that_all_recordings_are_below_the_model_s_rate(
+    tone_corpus: Path, rates_hz: tuple[int, ...], told: bool
+) -> None:
+    config = load_config(None, TINY)
+    survey = survey_training_cuts(read_manifest(tone_corpus / "train.jsonl.gz"), config)
+    assert survey.sample_rates_hz == (16000,)
+    console = Console(file=StringIO(), width=80)
+    survey = replace(survey, sample_rates_hz=rates_hz)
+    TrainingDisplay(console, config).show(RunStart(survey, 1000, 0.1, "cpu", 1, "32-true", 0, 0, None, None))
+    assert ("train with --set features.sample_rate_hz=8000" in console.file.getvalue()) == told

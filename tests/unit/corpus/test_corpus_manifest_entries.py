@@ -45,7 +45,10 @@ def is_cut(cut):
 @pytest.mark.parametrize("name", ["train.jsonl", "train.jsonl.gz"])
 def test_entries_say_what_lhotses_own_cuts_say(cuts, tmp_path, name):
     CutSet.from_cuts(cuts).to_file(tmp_path / name)
-    expected = [Entry(cut.id, cut.duration, cut_text(cut)) for cut in CutSet.from_file(tmp_path / name)]
+    expected = [
+        Entry(cut.id, cut.duration, cut_text(cut), cut.sampling_rate if cut.has_recording else 0)
+        for cut in CutSet.from_file(tmp_path / name)
+    ]
     assert [entry.text for entry in expected[:3]] == ['größe "quoted" \\', "part", "channels"]
     assert [entry.text for entry in expected[3:]] == ["", "", "first second", 'größe "quoted" \\ part', "part"]
     read = read_manifest(tmp_path / name)

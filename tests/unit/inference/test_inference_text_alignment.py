@@ -16,7 +16,7 @@ from asr.config import Config
 from asr.corpus.manifest import make_cut, read_manifest, write_manifest
 from asr.errors import ShapeError, TokenError
 from asr.inference.recognizer import Recognizer
-from asr.inference.text_alignment import align_cuts
+from asr.inference.text_alignment import MOST_BYTES, align_cuts, bytes_needed
 from asr.text.tokens import TokenTable
 
 TABLE = TokenTable.from_texts(["ab c"])
@@ -85,6 +85,32 @@ def test_a_text_too_long_or_with_unknown_letters_is_an_error(recognizer: Any, au
         recognizer.align(audio, "az")
 
 
+def test_the_one_word_that_the_model_cannot_spell_is_named(recognizer: Any, audio: Path) -> None:
+    with pytest.raises(TokenError) as caught:
+        recognizer.align(audio, "a b c " * 200 + "na\u00efve " + "a b c" * 200)
+    assert str(caught.value).startswith("'na\u00efve' (word 601 of ")
+    assert "no token for 'e', 'n', 'v', '\u00ef'" in str(caught.value)
+    assert len(str(caught.value)) < 250
+
+
+def test_what_would_not_fit_into_memory_is_refused_before_the_network_runs(
+    recognizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recognizer.decoder, "log_posteriors", lambda batch: pytest.fail("the network ran"))
+    path = tmp_path / "hour.wav"
+    soundfile.write(path, np.full(3600 * 8000, 0.1, np.float32), 8000)
+    with pytest.raises(ShapeError, match=r"hour\.wav: .* 2 GiB of memory; cut the recording and its text into parts"):
+        recognizer.align(path, "ab c" * 10_000)
+    write_manifest([make_cut("hour", path, "ab c" * 10_000, "s")], tmp_path / "m.jsonl")
+    (aligned,) = align_cuts(recognizer.decoder, read_manifest(tmp_path / "m.jsonl"))
+    assert (aligned.words, aligned.fit) == ((), 0.0)
+    assert "cut the recording" in aligned.reason
+
+
+def test_a_quarter_of_an_hour_is_not_too_much() -> None:
+    assert bytes_needed(Config(), 900.0, 15_000) < MOST_BYTES < bytes_needed(Config(), 3600.0, 40_000)
+
+
 def test_a_manifests_utterances_come_in_its_order_and_one_that_cannot_be_fits_not_at_all(
     recognizer: Any, audio: Path, tmp_path: Path
 ) -> None:
@@ -113,4 +139,4 @@ def test_a_manifest_is_aligned_with_the_worst_fit_first(
     assert (record["id"], record["fits_badly"], record["text"]) == ("u1", ["b"], "ab b")
     assert record["words"][0] == {"text": "ab", "start_s": 0.88, "end_s": 1.28, "fit": 0.9}
     assert "reason" not in record
-    assert aligned[0].to_json()["reason"].startswith("'ab 7': no token for '7'")
+    assert aligned[0].to_json()["reason"].startswith("'7' (word 2 of 2): no token for '7'")

@@ -14,7 +14,7 @@ from asr.errors import ConfigError, DeviceError, ModelError, TrainingError
 from asr.settings_file import load_config
 from asr.training.checkpoint import read_facts
 from asr.training.reports import EpochReport, RunStart, StepReport, StepSkipped
-from asr.training.survey import survey_training_cuts
+from asr.training.survey import is_usable, survey_training_cuts
 from asr.training.trainer import training_reports
 
 
@@ -221,3 +221,57 @@ def test_a_dev_set_without_a_word_is_refused_by_name(tone_corpus: Path, tmp_path
     with pytest.raises(TrainingError, match=r"dev\.jsonl\.gz: no transcript holds a word.*--with-dev"):
         run(load_config(None, TINY), tmp_path, tmp_path / "out")
     assert not (tmp_path / "out" / "training.json").exists()
+
+
+def test_a_dev_set_whose_recordings_are_missing_is_refused_before_the_first_epoch(
+    tone_corpus: Path, tmp_path: Path
+) -> None:
+    shutil.copy(tone_corpus / "train.jsonl.gz", tmp_path)
+    cuts = list(read_manifest(tone_corpus / "dev.jsonl.gz"))
+    cuts[3].recording.sources[0].source = str(tmp_path / "gone.wav")
+    write_manifest(cuts, tmp_path / "dev.jsonl.gz")
+    with pytest.raises(TrainingError, match=rf"recordings of 1 of 12 utterances are missing.* {cuts[3].id};"):
+        next(training_reports(load_config(None, TINY), tmp_path, tmp_path / "out"))
+
+
+def test_languages_and_the_first_weights_are_in_the_facts_and_the_card_also_after_a_resumption(
+    tone_corpus: Path, tmp_path: Path
+) -> None:
+    for split in ("train", "dev"):
+        cuts = list(read_manifest(tone_corpus / f"{split}.jsonl.gz"))
+        for cut in cuts:
+            cut.supervisions[0].language = "tlh"
+        write_manifest(cuts, tmp_path / f"data/{split}.jsonl.gz")
+    config = load_config(None, [*TINY, "training.epochs=1"])
+    first, second = tmp_path / "first", tmp_path / "second"
+    run(config, tmp_path / "data", first)
+    facts = json.loads((first / "training.json").read_text())
+    assert (facts["languages"], facts["init_from"]) == (["tlh"], None)
+    assert "Training started from" not in (first / "README.md").read_text()
+    list(itertools.islice(training_reports(config, tmp_path / "data", second, init_from=first), 4))
+    list(training_reports(config, tmp_path / "data", second, resume=True))
+    assert json.loads((second / "training.json").read_text())["init_from"] == str(first)
+    card = (second / "README.md").read_text()
+    assert f"Training started from the weights of `{first}`." in card
+    assert "Language, as the training manifest notes it: tlh." in card
+
+
+def test_hours_draw_utterances_and_fewer_are_part_of_more(tone_corpus: Path) -> None:
+    cuts = read_manifest(tone_corpus / "train.jsonl.gz")
+    whole = survey_training_cuts(cuts, load_config(None, TINY))
+    drawn = []
+    for share in (0.25, 0.5, 2.0):
+        hours = share * whole.audio_s / 3600
+        config = load_config(None, [*TINY, f"training.hours={hours}"])
+        survey = survey_training_cuts(cuts, config)
+        used = [cut for cut in cuts if is_usable(survey, cut)]
+        assert survey.utterances == len(used)
+        assert survey.audio_s == pytest.approx(sum(cut.duration for cut in used))
+        wanted_s = min(share, 1.0) * whole.audio_s
+        assert wanted_s - max(cut.duration for cut in cuts) <= survey.audio_s <= wanted_s + 1e-6
+        assert survey.checksum == whole.checksum  # the data are the same
+        assert survey.skipped_utterances == 0
+        drawn.append({cut.id for cut in used})
+    assert drawn[0] < drawn[1] < drawn[2]
+    other_seed = load_config(None, [*TINY, f"training.hours={0.25 * whole.audio_s / 3600}", "training.seed=5"])
+    assert {cut.id for cut in cuts if is_usable(survey_training_cuts(cuts, other_seed), cut)} == drawn[0]
