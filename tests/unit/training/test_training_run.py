@@ -242,7 +242,7 @@ def test_languages_and_the_first_weights_are_in_the_facts_and_the_card_also_afte
         for cut in cuts:
             cut.supervisions[0].language = "tlh"
         write_manifest(cuts, tmp_path / f"data/{split}.jsonl.gz")
-    config = load_config(None, [*TINY, "training.epochs=1"])
+    config = load_config(None, [*TINY, "training.epochs=1", "training.checkpoint_every_s=0"])
     first, second = tmp_path / "first", tmp_path / "second"
     run(config, tmp_path / "data", first)
     facts = json.loads((first / "training.json").read_text())
