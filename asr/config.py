@@ -25,6 +25,11 @@ class TextSettings(Settings):
     case: Literal["lower", "upper", "keep"] = Field(
         "lower", description="Turn all text into lower case or upper case; keep leaves it."
     )
+    language: Literal["", "tr", "az"] = Field(
+        "",
+        description="Language with its own case rules: tr (Turkish) or az (Azerbaijani), where I belongs to ı, and "
+        "İ to i. Empty: the rules of all other languages.",
+    )
     apostrophes: Literal["straight", "keep"] = Field(
         "straight", description="straight turns the curly apostrophe (’) into the straight one ('); keep leaves it."
     )

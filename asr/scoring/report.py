@@ -23,10 +23,14 @@ from asr.scoring.calibration import reliability_svg, render_calibration
 from asr.scoring.error_counts import Confusions, ErrorCounts, WordPair
 from asr.scoring.intervals import Interval, PairedComparison
 from asr.scoring.score import CorpusScore, UtteranceErrors, compare_scores, read_score
+from asr.text.units import writes_spaces
 
 WIDTH = 80  # characters in a line of an aligned utterance; a longer word is still on one line
 LISTED_ERRORS = 20  # entries in each list of frequent errors
 LISTED_UTTERANCES = 200  # utterances with errors on the page; the text report has all of them
+
+# What the rates' table is followed by where `writes_spaces` says that words are whole sentences.
+NO_SPACES = "most letters belong to scripts without spaces, where WER counts whole phrases: look at CER"
 
 _LABELS = ("REF: ", "HYP: ", "EVAL:")
 
@@ -151,6 +155,7 @@ def to_html(score: CorpusScore, title: str) -> str:
         title=title,
         score=score,
         table=_rates(score),
+        note="" if writes_spaces(score.references.values()) else NO_SPACES,
         diagram=None if score.calibration is None else reliability_svg(score.calibration),
         frequent=_frequent_errors(score.confusions),
         shown=score.wrong[:LISTED_UTTERANCES],
@@ -174,6 +179,7 @@ def summary(score: CorpusScore) -> str:
     share = len(score.wrong) / len(score.words)
     lines = [
         _columns(_rates(score)),
+        *([] if writes_spaces(score.references.values()) else [NO_SPACES]),
         f"{len(score.words)} utterances, {len(score.wrong)} with errors ({100 * share:.1f} %); "
         f"intervals over {score.word_interval.sample}",
     ]
@@ -208,13 +214,13 @@ def render_utterance(utterance: UtteranceErrors) -> str:
 
 
 def _rates(score: CorpusScore) -> list[list[str]]:
-    """Return a table of texts: a head, and a row for each of WER and CER."""
+    """Return a table of texts: a head, and a row for each of WER and CER; CER is first in scripts without spaces."""
     rows = [["", "rate", f"{100 * score.word_interval.level:g} % interval", "errors", "sub", "del", "ins", "of"]]
     rates: Sequence[tuple[str, ErrorCounts, Interval, str]] = (
         ("WER", score.word_total, score.word_interval, "words"),
         ("CER", score.character_total, score.character_interval, "characters"),
     )
-    for name, counts, interval, unit in rates:
+    for name, counts, interval, unit in rates if writes_spaces(score.references.values()) else reversed(rates):
         figures = (counts.errors, counts.substitutions, counts.deletions, counts.insertions)
         rows.append(
             [

@@ -19,16 +19,20 @@ CURLY_APOSTROPHE = "\u2019"
 _QUOTING = re.compile(r"(?<!\S)'+|'+(?!\S)|''+")
 
 
+# What Turkish and Azerbaijani write otherwise than all other languages.
+_DOTTED_I = {"lower": str.maketrans({"İ": "i", "I": "ı"}), "upper": str.maketrans({"i": "İ"})}
+
+
 def normalise(text: str, settings: TextSettings) -> str:
     """Return a text in one case, in composed Unicode (NFC), with single spaces, and without some characters.
 
-    The steps: the case; the curly apostrophe ’ becomes ' unless `settings.apostrophes` keeps it; the characters of
-    `settings.space` become spaces; those of `settings.remove` are deleted. For the class `punctuation`, an apostrophe
-    within a word is a letter: "don't" keeps it, "'tis" does not.
+    The steps: the case, by the rules of `settings.language`; the curly apostrophe ’ becomes ' unless
+    `settings.apostrophes` keeps it; the characters of `settings.space` become spaces; those of `settings.remove` are
+    deleted. For the class `punctuation`, an apostrophe within a word is a letter: "don't" keeps it, "'tis" does not.
 
     A normalised text does not change again, so text can be normalised wherever it enters.
     """
-    kept = _fold(text, settings.case)
+    kept = _fold(text, settings.case, settings.language)
     if settings.apostrophes == "straight" and CURLY_APOSTROPHE in kept:
         kept = kept.replace(CURLY_APOSTROPHE, "'")
     if settings.space or settings.remove:
@@ -45,13 +49,15 @@ def _replace(text: str, characters: str, settings: TextSettings, by: str) -> str
     """Return a text with each of some characters, or of the class `punctuation`, replaced."""
     if characters == PUNCTUATION:
         return _QUOTING.sub(by, text.translate(_punctuation(by)))
-    return text.translate(_replacements(characters, settings.case, settings.apostrophes, by)) if characters else text
+    if not characters:
+        return text
+    return text.translate(_replacements(characters, settings.case, settings.language, settings.apostrophes, by))
 
 
 @lru_cache(maxsize=8)
-def _replacements(characters: str, case: str, apostrophes: str, by: str) -> dict[int, str]:
+def _replacements(characters: str, case: str, language: str, apostrophes: str, by: str) -> dict[int, str]:
     """Return the table for `str.translate`. It has no white space, which is collapsed instead."""
-    folded = _fold(characters, case)
+    folded = _fold(characters, case, language)
     if apostrophes == "straight":
         folded = folded.replace(CURLY_APOSTROPHE, "'")
     return {ord(character): by for character in folded if not character.isspace()}
@@ -64,7 +70,13 @@ def _punctuation(by: str) -> dict[int, str]:
     return dict.fromkeys((code for code in signs if chr(code) != "'"), by)
 
 
-def _fold(text: str, case: str) -> str:
+def _fold(text: str, case: str, language: str) -> str:
+    """Return a text in one case, composed.
+
+    Source for Turkish and Azerbaijani: Unicode, SpecialCasing.txt.
+    """
+    if language:
+        text = unicodedata.normalize("NFC", text).translate(_DOTTED_I.get(case, {}))  # composed, so that İ is one sign
     if case == "lower":
         text = text.lower()
     elif case == "upper":

@@ -70,7 +70,7 @@ def split_units(word: str) -> list[str]:
     for character in word:
         new = _kind(character)
         if new == "mark":
-            joined = True
+            joined, kind = True, "katakana" if _KATAKANA_LETTER.match(character) else kind
         elif new == "punctuation":
             joined, kind = True, "" if kind == "katakana" else kind
         elif new == "opening":

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from asr.errors import ScoringError
 from asr.scoring.error_counts import align_words, count_confusions, count_errors
 from asr.scoring.intervals import Interval
-from asr.scoring.report import WIDTH, render_comparison, render_utterance, to_text, write_reports
+from asr.scoring.report import WIDTH, render_comparison, render_utterance, summary, to_html, to_text, write_reports
 from asr.scoring.score import UtteranceErrors, compare_scores, read_score, score_texts, write_trn
 
 REFERENCES = {
@@ -230,3 +230,13 @@ def test_control_characters_of_texts_and_ids_are_shown_and_not_sent_to_the_termi
 def test_of_utterances_with_as_many_errors_the_shorter_comes_first():
     score = score_texts({"long": "a b c", "short": "a b", "good": "a"}, {"long": "a b", "short": "a", "good": "a"})
     assert [utterance.id for utterance in score.wrong] == ["short", "long"]
+
+
+def test_scripts_without_spaces_have_the_character_error_rate_first_and_say_why():
+    score = score_texts({"a": "今天天气很好", "b": "ok"}, {"a": "今田天气很好", "b": "ok"})
+    _, first, second, note, *_ = summary(score).splitlines()
+    # One of six characters and of two letters; one of two "words".
+    assert first.split()[:3] == ["CER", "12.50", "%"]
+    assert second.split()[:3] == ["WER", "50.00", "%"]
+    assert "look at CER" in note
+    assert note in to_html(score, "x")

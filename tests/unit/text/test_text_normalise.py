@@ -13,11 +13,12 @@ CHARACTERS = st.text(max_size=5) | st.just("punctuation")
 SETTINGS = st.builds(
     TextSettings,
     case=st.sampled_from(["lower", "upper", "keep"]),
+    language=st.sampled_from(["", "tr", "az"]),
     apostrophes=st.sampled_from(["straight", "keep"]),
     space=CHARACTERS,
     remove=CHARACTERS,
 )
-TEXTS = st.text() | st.text(alphabet="aB-'\u2019. \u0301\u00e9\u200d_\t", max_size=12)
+TEXTS = st.text() | st.text(alphabet="aBiIİı\u0307-'\u2019. \u0301\u00e9\u200d_\t", max_size=12)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,12 @@ TEXTS = st.text() | st.text(alphabet="aB-'\u2019. \u0301\u00e9\u200d_\t", max_si
         ("ABC", {"remove": "b"}, "ac"),
         ("a\u00a0b\u3000c", {}, "a b c"),
         ("a b", {"remove": " "}, "a b"),
+        ("İstanbul IŞIK ılık", {"language": "tr"}, "istanbul ışık ılık"),
+        ("I\u0307stanbul", {"language": "az"}, "istanbul"),
+        ("istanbul ışık ÇİĞ", {"language": "tr", "case": "upper"}, "İSTANBUL IŞIK ÇİĞ"),
+        ("İstanbul Işık", {"language": "tr", "case": "keep"}, "İstanbul Işık"),
+        ("IŞIK ilk", {"language": "tr", "remove": "I"}, "şk ilk"),
+        ("IŞIK", {}, "işik"),
         ("", {}, ""),
         ("Don\u2019t", {}, "don't"),
         ("Don\u2019t", {"apostrophes": "keep"}, "don\u2019t"),
