@@ -12,6 +12,7 @@ import gzip
 import hashlib
 import io
 import json
+import math
 import os
 import platform
 import re
@@ -62,6 +63,28 @@ def read_json(path: Path, error: type[AsrError], what: str, *, way_out: str = ""
         return json.loads(text)
     except (ValueError, RecursionError) as reason:
         raise error(f"{path}: cannot read {what}: not JSON ({reason})" + _then(way_out)) from None
+
+
+def to_json(content: Any, *, indent: int | None = None) -> str:
+    """Return figures as JSON. NaN and infinite numbers become null, because JSON has none.
+
+    All of it is ASCII if a text, such as a path that is not UTF-8, holds what UTF-8 cannot encode.
+    """
+    finite = _finite(content)
+    text = json.dumps(finite, ensure_ascii=False, allow_nan=False, indent=indent)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(finite, allow_nan=False, indent=indent)
+    return text
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def read_lines(path: Path, error: type[AsrError], what: str, *, way_out: str = "") -> Iterator[str]:

@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 from asr.audio.sources import STDIN, is_read_once
 from asr.bundle.files import READ_BY_TRANSCRIBING
 from asr.errors import AsrError, AudioError
-from asr.files import append_line, write_text
+from asr.files import append_line, to_json, write_text
 
 RECORD, LOCK = ".asr-transcribe.jsonl", ".asr-transcribe.lock"
 
@@ -167,7 +167,7 @@ def finish(task: Task, outputs: Mapping[Path, str]) -> None:
         for path in outputs:
             path.unlink(missing_ok=True)  # or, killed after the next step, an old output would pass for the new one
         task.output.parent.mkdir(parents=True, exist_ok=True)
-        append_line(task.output.parent / RECORD, json.dumps(line))
+        append_line(task.output.parent / RECORD, to_json(line))
         for path, content in outputs.items():
             write_text(path, content)
     except OSError as error:  # of a full disk it says no file's name

@@ -7,7 +7,6 @@ with the model, and again when something new is known, such as the error rates o
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from asr.bundle.files import CARD, CONFIG, DECODE_RUN, ONNX_NETWORK, SCALE, SCORES, TOKENS, TRAINING, WEIGHTS
 from asr.config import Config
 from asr.errors import AsrError, ModelError
-from asr.files import printable, read_json, write_text
+from asr.files import printable, read_json, to_json, write_text
 from asr.settings_file import load_config
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class TrainingFacts:
 
     def save(self, folder: Path) -> None:
         """Write `training.json` into a model folder."""
-        write_text(folder / TRAINING, json.dumps(asdict(self), indent=2) + "\n")
+        write_text(folder / TRAINING, to_json(asdict(self), indent=2) + "\n")
 
 
 @dataclass(frozen=True)

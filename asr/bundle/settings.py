@@ -65,7 +65,7 @@ def load_decode_settings(folder: Path) -> DecodeSettings:
 
 def save_calibration(calibration: Calibration, folder: Path) -> None:
     """Write a calibration into a model folder."""
-    write_text(folder / CALIBRATION, json.dumps(asdict(calibration), indent=2) + "\n")
+    write_text(folder / CALIBRATION, json.dumps(asdict(calibration), indent=2, allow_nan=False) + "\n")
 
 
 def load_calibration(folder: Path) -> Calibration:

@@ -61,10 +61,9 @@ def _align_file(model: Path, audio: Path, text: str, accelerator: Accelerator) -
 
 
 def _align_manifest(model: Path, manifest: Path, accelerator: Accelerator) -> None:
-    import json
-
     import asr
     from asr.cli.console import progress
+    from asr.files import to_json
 
     for aligned in asr.align_manifest(model, manifest, accelerator=accelerator, progress=progress):
-        typer.echo(json.dumps(aligned.to_json(), ensure_ascii=False))
+        typer.echo(to_json(aligned.to_json()))

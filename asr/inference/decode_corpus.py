@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +14,7 @@ from asr.corpus.manifest import cut_speaker, load_manifest, transcripts
 from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import ManifestError
 from asr.features.batching import evaluation_batches
-from asr.files import write_text
+from asr.files import to_json, write_text
 from asr.inference.decoder import Decoder, Method, Search
 from asr.machine import Accelerator, Progress, silent
 from asr.scoring.score import check_ids, write_trn
@@ -157,7 +156,7 @@ def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], de
                 for hypothesis in nbest
             ],
         }
-        records.append(json.dumps(record, ensure_ascii=False))
+        records.append(to_json(record))
     for name in SCORE_REPORTS:
         (folder / name).unlink(missing_ok=True)
     write_text(folder / RECOGNISED, "".join(f"{record}\n" for record in records))
@@ -173,4 +172,4 @@ def write_run(report: DecodeReport, manifest: Path) -> None:
         "audio_s": report.audio_s,
         "seconds": report.seconds,
     }
-    write_text(report.folder / DECODE_RUN, json.dumps(content, indent=2) + "\n")
+    write_text(report.folder / DECODE_RUN, to_json(content, indent=2) + "\n")

@@ -94,7 +94,7 @@ def compare(folder: str | os.PathLike[str], against: str | os.PathLike[str]) -> 
 def write_reports(score: CorpusScore, folder: Path) -> None:
     """Write the figures of a decode folder into it: `wer.json`, and `wer.txt` and `report.html` to read."""
     contents = {
-        SCORES: json.dumps(to_json(score), indent=2, ensure_ascii=False) + "\n",
+        SCORES: json.dumps(to_json(score), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
         SCORES_TEXT: to_text(score),
         SCORES_PAGE: to_html(score, str(folder)),
     }

@@ -16,7 +16,6 @@ Source: Bengio, Simard & Frasconi 1994; Pascanu, Mikolov & Bengio 2013, arXiv:12
 from __future__ import annotations
 
 import copy
-import json
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -34,7 +33,7 @@ from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import cut_text, find_split, read_manifest
 from asr.errors import ModelError, TrainingError
 from asr.features.batch import Batch, collate
-from asr.files import write_text
+from asr.files import to_json, write_text
 from asr.model.acoustic import AcousticModel
 from asr.model.cells import hidden_states
 from asr.model.ctc import ctc_loss
@@ -145,7 +144,7 @@ def diagnose(model: AnyPath, data: AnyPath | None = None, out: AnyPath | None = 
     diagnosis = compare_with_fresh(bundle, batch)
     folder = Path(model if out is None else out)
     draw_diagnosis(diagnosis, folder / DIAGNOSIS_PLOT)
-    write_text(folder / DIAGNOSIS, json.dumps(diagnosis.to_json(), indent=1) + "\n")
+    write_text(folder / DIAGNOSIS, to_json(diagnosis.to_json(), indent=1) + "\n")
     return diagnosis
 
 

@@ -18,7 +18,7 @@ from torch.utils.tensorboard import FileWriter
 
 from asr.bundle.files import SKIPPED_STEPS, TENSORBOARD, TRAINING_LOG
 from asr.errors import TrainingError
-from asr.files import append_line, write_text
+from asr.files import append_line, to_json, write_text
 from asr.lm.ngram import Perplexity
 from asr.scoring.error_counts import ErrorCounts
 from asr.training.run import Transfer
@@ -305,7 +305,7 @@ def _append(path: Path, record: dict[str, Any]) -> None:
         TrainingError: it cannot be written.
     """
     try:
-        append_line(path, json.dumps(record, ensure_ascii=False))
+        append_line(path, to_json(record))
     except OSError as error:
         raise TrainingError(
             f"{path}: cannot write the log ({error.strerror}); the last checkpoint is intact. "

@@ -6,7 +6,6 @@ to disk for whoever has to look.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from asr.errors import TrainingError
 from asr.features.augment import Draw, apply_masks, draw_masks, perturb_tempo
 from asr.features.batch import Batch
 from asr.features.batching import StepBatch
-from asr.files import atomic_path, write_text
+from asr.files import atomic_path, to_json, write_text
 from asr.model.ctc import CtcLoss, ctc_loss
 
 
@@ -206,7 +205,7 @@ def write_failed_step(
         "gradient_norms": {part: repr(value) for part, value in gradient.norms.items()},
         "utterances": utterances,
     }
-    write_text(path, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, to_json(facts, indent=1) + "\n")
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from asr.bundle.settings import save_calibration, save_decode_settings
 from asr.config import DecodeSettings
 from asr.corpus.manifest import load_manifest
 from asr.errors import ConfigError, ModelError, ScoringError
-from asr.files import write_text
+from asr.files import to_json, write_text
 from asr.inference.decoder import Decoder
 from asr.machine import Accelerator, Progress, silent
 from asr.scoring.calibration import CalibrationScore, score_calibration
@@ -127,7 +126,7 @@ def _choose(dev: DevSearch, settings: DecodeSettings, batches: int, progress: Pr
 def _write(report: TuneReport) -> None:
     save_decode_settings(report.choice.best, report.folder)
     save_calibration(report.calibration, report.folder)
-    trials = json.dumps(report.choice.to_json(report.words), indent=2)
+    trials = to_json(report.choice.to_json(report.words), indent=2)
     write_text(report.folder / TUNE_TRIALS, f"{trials}\n")
     draw_tuning(report.choice, report.words, report.folder / TUNE_PLOT)
 

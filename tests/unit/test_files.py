@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import os
 import subprocess
 import sys
@@ -17,7 +18,17 @@ from safetensors.torch import save_file
 
 from asr import files
 from asr.errors import ManifestError
-from asr.files import append_line, atomic_path, complete_folder, printable, read_json, read_lines, read_text, write_text
+from asr.files import (
+    append_line,
+    atomic_path,
+    complete_folder,
+    printable,
+    read_json,
+    read_lines,
+    read_text,
+    to_json,
+    write_text,
+)
 
 BOM = b"\xef\xbb\xbf"
 posix = pytest.mark.skipif(os.name != "posix", reason="on Windows nobody can ask whether a process lives")
@@ -179,3 +190,10 @@ def test_text_of_any_language_is_shown_as_it_is(text: str) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="names of any bytes are POSIX's")
 def test_a_name_that_is_not_utf8_is_shown_with_escapes() -> None:
     assert printable(Path(os.fsdecode(b"caf\xe9/a\nb.wav"))) == r"caf\xe9/a\nb.wav"
+
+
+def test_numbers_that_json_lacks_become_null() -> None:
+    content = {"wer": math.inf, "é": [1.5, math.nan, (-math.inf, "NaN")], "n": 3, "ok": True}
+    assert json.loads(to_json(content)) == {"wer": None, "é": [1.5, None, [None, "NaN"]], "n": 3, "ok": True}
+    assert "é" in to_json(content)
+    assert json.loads(to_json({"path": "\udce9é"}).encode()) == {"path": "\udce9é"}
