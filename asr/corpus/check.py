@@ -207,10 +207,7 @@ class _Findings:
             )
         characters = set().union(*self._characters.values())
         if characters and " " not in characters:
-            yield (
-                "no transcript holds a space, so words cannot be told apart and each utterance counts as one word; "
-                "the CER is the figure to go by"
-            )
+            yield ("no transcript holds a space, so words cannot be told apart; go by the CER, not the WER")
 
     def _summary(self, split: str) -> SplitSummary:
         durations_s = self._durations_s.get(split, [])

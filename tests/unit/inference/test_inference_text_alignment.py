@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 import asr
 from asr.config import Config
 from asr.corpus.manifest import make_cut, read_manifest, write_manifest
-from asr.errors import ShapeError, TokenError
+from asr.errors import ManifestError, ShapeError, TokenError
 from asr.inference.recognizer import Recognizer
 from asr.inference.text_alignment import MOST_BYTES, align_cuts, bytes_needed
 from asr.text.tokens import TokenTable
@@ -125,6 +126,13 @@ def test_a_manifests_utterances_come_in_its_order_and_one_that_cannot_be_fits_no
         assert reason in item.reason
     assert aligned[0].reason == ""
     assert aligned[0].words[0].fit == pytest.approx(0.9)
+
+
+def test_a_manifest_with_an_id_twice_is_refused_because_texts_are_looked_up_by_id(audio: Path, tmp_path: Path) -> None:
+    line = json.dumps(make_cut("u", audio, "ab c", "s").to_dict())
+    (tmp_path / "m.jsonl").write_text(f"{line}\n{line}\n")
+    with pytest.raises(ManifestError, match=r"m\.jsonl: two utterances have the id 'u'"):
+        asr.align_manifest(tmp_path / "model", tmp_path / "m.jsonl")
 
 
 def test_a_manifest_is_aligned_with_the_worst_fit_first(
