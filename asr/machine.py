@@ -35,8 +35,7 @@ def set_library_defaults() -> None:
       layer the threads wait. If another process needs a core, everything takes 5 to 50 times as long
       (`benchmarks/threads.py`).
     * oneDNN keeps 64 compiled kernels, not 1024. Speech has a new shape in almost every batch, so a kernel is rarely
-    used
-      again, and after a hundred epochs the kernels took half of the memory.
+      used again, and after a hundred epochs the kernels took half of the memory.
 
     The commands and the public names of `asr` call this before torch is loaded. It has no effect afterwards.
     """

@@ -31,8 +31,7 @@ from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.text.tokens import load_tokens
 from asr.training.device import make_fabric
-from asr.training.optimisation import parameter_groups
-from asr.training.step import batch_loss, gradient_norms
+from asr.training.step import batch_loss, gradient_norms, parameter_groups
 
 LETTERS = 28  # a-z, the space and the blank, where no folder tells
 CELLS = ("tanh", "relu", "gru", "lstm")

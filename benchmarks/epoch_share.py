@@ -29,9 +29,9 @@ from asr.features import batching
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.training import step, trainer
-from asr.training.optimisation import WeightAverage
 from asr.training.reports import EpochReport, TrainingLog
 from asr.training.run import Run
+from asr.training.step import WeightAverage
 
 CONFIG, DATA = Path("conf/an4.yaml"), Path("data/an4")
 INSIDE = {

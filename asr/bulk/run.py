@@ -239,7 +239,7 @@ class _Work:
 
             return on_ray(partial(load, threads=1), paths, self.ray, self.jobs, gpu=self.accelerator == "cuda")
         if self.jobs is not None and self.jobs > 1:
-            from asr.bulk.processes import in_processes
+            from asr.bulk.workers import in_processes
 
             return in_processes(partial(load, threads=max(1, cores() // self.jobs)), paths, self.jobs)
         return one_by_one(partial(load, on_progress=on_progress), paths)

@@ -1,6 +1,11 @@
 """A model folder ↔ an acoustic model with its settings, tokens and calibration.
 
 `files.py` lists the folder's files. Anyone can read them, and none has to be unpickled.
+
+A folder may store its weights in 8 bits: integers with a scale for each row, in a quarter of the space. When it is read
+they become floats again, and everything is computed with floats, on any device and in any precision. So an utterance's
+result does not depend on its neighbours. It would depend on them if inputs were rounded too, because the largest input
+of a batch sets the step of that rounding.
 """
 
 from __future__ import annotations
@@ -11,12 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from asr.bundle.files import CONFIG, DECODER, LANGUAGE_MODEL, ONNX_NETWORK, TOKENS, WEIGHTS
-from asr.bundle.int8 import to_float32
+from asr.bundle.files import CONFIG, DECODER, LANGUAGE_MODEL, ONNX_NETWORK, SCALE, TOKENS, WEIGHTS
 from asr.bundle.settings import load_calibration, load_settings, save_settings
 from asr.config import Config, DecodeSettings
 from asr.errors import AsrError, ModelError
@@ -25,6 +32,8 @@ from asr.model.acoustic import AcousticModel
 from asr.settings_file import parse_settings
 from asr.text.tokens import TokenTable, load_tokens
 from asr.transcript.confidence import Calibration
+
+_LARGEST_INT8 = 127
 
 
 @dataclass(frozen=True)
@@ -117,3 +126,40 @@ def _load_weights(path: Path) -> dict[str, Tensor]:
         return to_float32(load_file(path))
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelError(f"the model folder is damaged: {path}: {error}") from None
+
+
+def quantised(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return integers from -127 to 127, and a scale for each row: `weight ≈ integers · scale[…, None]`."""
+    scale = np.maximum(np.abs(weight).max(-1) / np.float32(_LARGEST_INT8), np.finfo(np.float32).tiny)
+    return np.rint(weight / scale[..., None]).astype(np.int8), scale
+
+
+def to_int8(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a model's tensors with int8 weights and a `(row,)` tensor of scales for each; biases and norms stay.
+
+    Args:
+        tensors: float32, by name. Those of two dimensions or more are weights; a row computes one output.
+    """
+    result = dict(tensors)
+    for name, tensor in tensors.items():
+        if tensor.ndim > 1:
+            integers, scale = quantised(tensor.flatten(1).numpy())
+            result[name] = torch.from_numpy(integers).view_as(tensor)
+            result[name + SCALE] = torch.from_numpy(scale)
+    return result
+
+
+def to_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors that `to_int8` returned, with floats in place of integers.
+
+    Raises:
+        ValueError: integers have no scales, or not one for each row.
+    """
+    result = dict(tensors)
+    for name, tensor in tensors.items():
+        if tensor.dtype == torch.int8:
+            scale = result.pop(name + SCALE, None)
+            if scale is None or scale.dtype != torch.float32 or scale.shape != tensor.shape[:1]:
+                raise ValueError(f"{name}: 8-bit integers without a scale for each row")
+            result[name] = (tensor.flatten(1) * scale[:, None]).view_as(tensor)
+    return result

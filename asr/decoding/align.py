@@ -17,7 +17,7 @@ from torch import Tensor
 from asr.errors import ShapeError
 from asr.machine import torchaudio_functional
 from asr.text.tokens import BLANK, min_frames
-from asr.transcript.hypothesis import TokenSpan
+from asr.transcript.words import TokenSpan
 
 
 def align(log_posteriors: Tensor, tokens: Sequence[int]) -> list[TokenSpan]:

@@ -52,7 +52,7 @@ from asr.decoding.prefixes import IMPOSSIBLE, Frame, Moves, root, through_frame,
 from asr.decoding.scorers import WeightedScorer, advance_states, end_gains, extension_gains, start_states
 from asr.errors import ConfigError, ModelError
 from asr.text.tokens import BLANK, TokenTable
-from asr.transcript.hypothesis import Hypothesis
+from asr.transcript.words import Hypothesis
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from asr.decoding.frames import frame_mask
 from asr.text.tokens import BLANK
-from asr.transcript.hypothesis import Hypothesis
+from asr.transcript.words import Hypothesis
 
 
 @torch.inference_mode()

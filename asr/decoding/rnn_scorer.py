@@ -16,7 +16,7 @@ from torch import Tensor
 
 from asr.lm.rnnlm import BOUNDARY, LmState, RnnLm
 from asr.text.tokens import TokenTable
-from asr.transcript.hypothesis import Hypothesis
+from asr.transcript.words import Hypothesis
 
 
 class RnnScorerState(NamedTuple):

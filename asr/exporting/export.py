@@ -14,12 +14,11 @@ from safetensors.torch import save_file
 
 from asr.audio.speech_detector import shipped_weights
 from asr.bundle import files
-from asr.bundle.bundle import ModelBundle
+from asr.bundle.bundle import ModelBundle, to_int8
 from asr.bundle.card import Exported, model_card
-from asr.bundle.int8 import to_int8
 from asr.errors import ConfigError, DependencyError, ModelError
 from asr.files import atomic_path, write_text
-from asr.runtime.folder import Description
+from asr.runtime.recognizer import Description
 
 Format = Literal["onnx", "torch"]
 
@@ -112,8 +111,8 @@ def export_torch(model: Path, folder: Path, *, int8: bool = False) -> int:
     Args:
         model: the model folder.
         folder: where to write.
-        int8: store the weights in 8 bits, a quarter of the size; see `asr/bundle/int8.py`. Language models stay as they
-            are.
+        int8: store the weights in 8 bits, a quarter of the size, see `asr/bundle/bundle.py`. Language models stay
+            as they are.
 
     Returns:
         The size of the weights' file in bytes.

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from asr.bundle.int8 import quantised
+from asr.bundle.bundle import quantised
 from asr.errors import ModelError
 from asr.model.acoustic import AcousticModel
 from asr.model.logmel import LOG_FLOOR, Cmvn, LogMel
 from asr.model.rnn import Cell, LookAhead, RecurrentLayer
 from asr.model.subsampling import Subsampling
-from asr.runtime.folder import INPUT, OUTPUT
+from asr.runtime.recognizer import INPUT, OUTPUT
 
 _OPSET, _IR_VERSION = 17, 8  # the first versions with LayerNormalization, so that older runtimes can read it too
 _IN_INTEGERS = "com.microsoft"

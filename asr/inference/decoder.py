@@ -25,8 +25,7 @@ from asr.errors import ConfigError
 from asr.features.batch import Batch
 from asr.inference.language_models import LanguageModels
 from asr.machine import Accelerator, choose_accelerator
-from asr.transcript.hypothesis import Hypothesis
-from asr.transcript.words import Decoded, Word
+from asr.transcript.words import Decoded, Hypothesis, Word
 
 Method = Literal["greedy", "beam"]
 Precision = Literal["fp32", "bf16"]

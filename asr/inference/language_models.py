@@ -29,7 +29,7 @@ from asr.errors import ModelError, TokenError
 from asr.lm.arpa import read_arpa
 from asr.lm.rnnlm import RnnLm
 from asr.text.normalise import normalise
-from asr.transcript.hypothesis import Hypothesis
+from asr.transcript.words import Hypothesis
 
 Hotwords = tuple[tuple[str, float], ...]
 

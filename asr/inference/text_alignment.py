@@ -26,8 +26,7 @@ from asr.inference.decoder import Decoder, waveforms
 from asr.machine import Accelerator, Progress, silent
 from asr.text.normalise import normalise
 from asr.text.tokens import BLANK, min_frames
-from asr.transcript.hypothesis import TokenSpan
-from asr.transcript.words import acoustic_value, by_word, word_extents
+from asr.transcript.words import TokenSpan, acoustic_value, by_word, word_extents
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut

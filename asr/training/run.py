@@ -21,7 +21,7 @@ from asr.errors import ModelError, TrainingError
 from asr.model.acoustic import AcousticModel
 from asr.text.tokens import TokenTable
 from asr.training.checkpoint import RunState, load_checkpoint, require_same, save_checkpoint
-from asr.training.optimisation import WeightAverage, parameter_groups
+from asr.training.step import WeightAverage, parameter_groups
 
 # Settings that do not change the result: a run may be resumed with others.
 WITHOUT_INFLUENCE: dict[str, set[str] | bool] = {

@@ -33,10 +33,16 @@ from asr.text.tokens import TokenTable
 from asr.training.checkpoint import RunState
 from asr.training.device import make_fabric
 from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_run_in, run_to_end, training_loop
-from asr.training.optimisation import learning_rate
 from asr.training.reports import EpochReport, Report, RunStart, StepReport, StepSkipped
 from asr.training.run import Run, Transfer, start_run, transfer_weights
-from asr.training.step import StepGradient, bad_utterances, compute_gradient, memory_errors_explained, write_failed_step
+from asr.training.step import (
+    StepGradient,
+    bad_utterances,
+    compute_gradient,
+    learning_rate,
+    memory_errors_explained,
+    write_failed_step,
+)
 from asr.training.survey import TrainingData, feature_moments, read_training_data
 
 if TYPE_CHECKING:

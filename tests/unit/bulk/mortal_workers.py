@@ -12,8 +12,7 @@ import time
 from pathlib import Path
 
 from asr.bulk import journal
-from asr.bulk.processes import in_processes
-from asr.bulk.workers import Result, Transcribe
+from asr.bulk.workers import Result, Transcribe, in_processes
 from asr.errors import AudioError, ModelError
 from asr.transcript.transcript import Transcript
 

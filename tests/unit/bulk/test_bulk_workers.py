@@ -22,7 +22,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.bulk.journal import hold
-from asr.bulk.processes import in_processes
 from asr.bulk.run import Options, load_transcriber
 from asr.bulk.workers import (
     ATTEMPTS,
@@ -31,6 +30,7 @@ from asr.bulk.workers import (
     Done,
     Ready,
     in_order,
+    in_processes,
     one_by_one,
     share_out,
 )

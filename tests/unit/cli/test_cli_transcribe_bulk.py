@@ -36,7 +36,7 @@ def test_jobs_and_a_cluster_transcribe_with_the_same_options_and_keep_the_order(
         work = load()
         yield from ((path, work(path)) for path in reversed(paths))
 
-    monkeypatch.setattr("asr.bulk.processes.in_processes", backwards)
+    monkeypatch.setattr("asr.bulk.workers.in_processes", backwards)
     monkeypatch.setattr("asr.bulk.cluster.on_ray", backwards)
     assert transcribe("a.wav", "b.wav", "--jobs", "2", "--method", "beam") == (0, "a.wav\ta\nb.wav\tb\n", "")
     assert transcribe("a.wav", "b.wav", "--ray", "auto", "--accelerator", "cuda")[1] == "a.wav\ta\nb.wav\tb\n"

@@ -17,7 +17,7 @@ from asr.lm.kneser_ney import kneser_ney
 from asr.lm.ngram import SENTENCE_END, SENTENCE_START, NgramLm
 from asr.lm.texts import token_units
 from asr.text.tokens import TokenTable, train_pieces
-from asr.transcript.hypothesis import Hypothesis
+from asr.transcript.words import Hypothesis
 
 Tokens = tuple[int, ...]
 

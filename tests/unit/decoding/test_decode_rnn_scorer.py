@@ -12,7 +12,7 @@ from asr.decoding.rnn_scorer import RnnScorer, rescore
 from asr.errors import LanguageModelError
 from asr.lm.rnnlm import LmUnits, RnnLm
 from asr.text.tokens import TokenTable
-from asr.transcript.hypothesis import Hypothesis
+from asr.transcript.words import Hypothesis
 
 CPU = torch.device("cpu")
 

@@ -12,7 +12,7 @@ from asr.bundle.settings import save_calibration
 from asr.errors import ConfigError, ModelError
 from asr.exporting.export import export_onnx, export_torch
 from asr.model.acoustic import AcousticModel
-from asr.runtime.folder import Description
+from asr.runtime.recognizer import Description
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable, train_pieces
 from asr.transcript.confidence import Calibration

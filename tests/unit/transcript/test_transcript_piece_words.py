@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from asr.audio.segment import Extent
 from asr.config import TextSettings
 from asr.text.tokens import train_pieces
-from asr.transcript.hypothesis import Hypothesis, TokenSpan
-from asr.transcript.words import Decoded
+from asr.transcript.words import Decoded, Hypothesis, TokenSpan
 
 # All pieces of these counts: ▁low ▁lower ▁newest ▁widest, and every character and ▁ by itself.
 TABLE = train_pieces({"low": 5, "lower": 2, "newest": 6, "widest": 3}, TextSettings(tokens="unigram", pieces=15))

@@ -12,10 +12,9 @@ from rich.cells import cell_len
 
 from asr.audio.segment import Extent
 from asr.text.tokens import TokenTable
-from asr.transcript.hypothesis import Hypothesis, TokenSpan
 from asr.transcript.subtitles import columns
 from asr.transcript.transcript import Transcript
-from asr.transcript.words import Decoded, Word, by_word
+from asr.transcript.words import Decoded, Hypothesis, TokenSpan, Word, by_word
 
 TABLE = TokenTable.from_texts([" iphoneを買うコーヒ今天气田"])
 

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.audio.segment import Extent, speech_extent
-from asr.transcript.hypothesis import TokenSpan
-from asr.transcript.words import GROWTH_S, word_extents
+from asr.transcript.words import GROWTH_S, TokenSpan, word_extents
 
 ALWAYS = Extent(0.0, 1000.0)
 

@@ -159,7 +159,7 @@ def test_the_picture_shows_every_rate_and_frames_what_was_chosen(
 ) -> None:
     from matplotlib.figure import Figure
 
-    from asr.tuning.plot import draw_tuning as draw
+    from asr.tuning.tune import draw_tuning as draw
 
     drawn = []
     save = Figure.savefig
