@@ -1,10 +1,15 @@
-"""How an acoustic run begins: with fresh weights, with those of another model where they fit, or from a checkpoint.
+"""How an acoustic run begins: where it runs; with fresh weights, another model's where they fit, or a checkpoint's.
 
 A `Run` is what training changes, in memory and on disk: the model, its average, the optimiser, the position.
+
+It runs in one process, unless torchrun or Slurm started several. Then each takes one device, and gradients are averaged
+over them (DistributedDataParallel).
 """
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +17,18 @@ from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from asr.bundle.bundle import ModelBundle
 from asr.bundle.files import CONFIG
-from asr.config import Config, FeatureSettings
+from asr.config import Config, FeatureSettings, TrainingSettings
 from asr.errors import ModelError, TrainingError
+from asr.machine import choose_accelerator
 from asr.model.acoustic import AcousticModel
 from asr.text.tokens import TokenTable
 from asr.training.checkpoint import RunState, load_checkpoint, require_same, save_checkpoint
@@ -167,3 +178,53 @@ def _copy_rows(new: Tensor, old: Tensor, shared: Mapping[int, int]) -> str:
         return f"a row is {tuple(new.shape[1:])} wide, there {tuple(old.shape[1:])}"
     new[list(shared)] = old[list(shared.values())]
     return ""
+
+
+def make_fabric(settings: TrainingSettings) -> Fabric:
+    """Return the engine; `auto` takes a GPU if there is one.
+
+    Raises:
+        DeviceError: `cuda` is asked for and there is none.
+        TrainingError: the launcher's processes and devices do not fit together.
+    """
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the start report says what it would say
+    accelerator = choose_accelerator(settings.accelerator)
+    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and has_bf16(accelerator))
+    launcher, devices, nodes = launched_processes(os.environ)
+    try:
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=devices,
+            num_nodes=nodes,
+            precision="bf16-mixed" if bf16 else "32-true",
+            plugins=launcher(),  # Fabric's own guess takes any Slurm allocation for several processes, or none
+        )
+        fabric.launch()
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
+        raise TrainingError(
+            f"training cannot start with {devices} processes on each of {nodes} machines: {error} (Slurm wants "
+            "--ntasks-per-node and --gpus-per-node, so that each process sees all GPUs of its machine)"
+        ) from error
+    return fabric
+
+
+def launched_processes(environment: Mapping[str, str]) -> tuple[type[ClusterEnvironment], int, int]:
+    """Return how to speak with the launcher, the processes per machine, and the machines.
+
+    torchrun and `srun` say so in the environment.
+    """
+    if "TORCHELASTIC_RUN_ID" in environment:
+        processes, per_machine = int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"])
+        return TorchElasticEnvironment, per_machine, processes // per_machine
+    if "SLURM_STEP_ID" in environment and int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        processes, nodes = int(environment["SLURM_STEP_NUM_TASKS"]), int(environment.get("SLURM_STEP_NUM_NODES", "1"))
+        return SLURMEnvironment, processes // nodes, nodes
+    return LightningEnvironment, 1, 1  # neither of them started this process
+
+
+def has_bf16(accelerator: str) -> bool:
+    """Return whether the device multiplies bfloat16 in hardware; emulated bfloat16 is slower than float32."""
+    if accelerator == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, probe)()) for probe in probes if hasattr(torch.cpu, probe))

@@ -31,10 +31,9 @@ from asr.scoring.error_counts import ErrorCounts, count_errors
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
 from asr.training.checkpoint import RunState
-from asr.training.device import make_fabric
 from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_run_in, run_to_end, training_loop
 from asr.training.reports import EpochReport, Report, RunStart, StepReport, StepSkipped
-from asr.training.run import Run, Transfer, start_run, transfer_weights
+from asr.training.run import Run, Transfer, make_fabric, start_run, transfer_weights
 from asr.training.step import (
     StepGradient,
     bad_utterances,

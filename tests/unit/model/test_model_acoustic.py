@@ -11,7 +11,7 @@ from asr.config import Config, ModelSettings
 from asr.errors import ShapeError
 from asr.model.acoustic import AcousticModel
 from asr.model.rnn import RecurrentLayer, make_rnn, reversal_index, reverse
-from asr.training.device import has_bf16
+from asr.training.run import has_bf16
 
 CELLS = ["lstm", "gru", "tanh", "relu"]
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from asr.errors import TrainingError
 from asr.settings_file import load_config
-from asr.training.device import launched_processes, make_fabric
+from asr.training.run import launched_processes, make_fabric
 from asr.training.trainer import training_reports
 
 # Without dropout: its draws depend on how the batch is shared out.
@@ -115,7 +115,7 @@ def test_within_an_interactive_allocation_a_process_of_srun_is_one_of_several(mo
 
         def launch(self) -> None: ...
 
-    monkeypatch.setattr("asr.training.device.Fabric", Engine)
+    monkeypatch.setattr("asr.training.run.Fabric", Engine)
     for name, value in (SRUN | {"SLURM_JOB_NAME": "interactive", "SLURM_PROCID": "5"}).items():
         monkeypatch.setenv(name, value)
     make_fabric(load_config(None, ["training.accelerator=cpu"]).training)
