@@ -1,9 +1,11 @@
 """`asr train`, as a user calls it."""
 
+import json
 import shutil
 
 from conftest import TINY
 
+import asr
 from asr.corpus.manifest import read_manifest, write_manifest
 
 
@@ -38,3 +40,12 @@ def test_a_recording_of_noise_that_is_damaged_is_not_blamed_on_the_manifest(call
     assert status == 1
     assert "augment.noise_dir" in err
     assert "asr check" not in err
+
+
+def test_hours_train_on_a_part_of_the_data_and_stand_in_the_model_s_settings(succeed, tone_corpus, tmp_path):
+    settings = [part for setting in (*TINY, "training.epochs=1") for part in ("--set", setting)]
+    succeed("train", "--data", tone_corpus, "--out", tmp_path / "out", "--hours", "0.01", *settings)
+    facts = json.loads((tmp_path / "out/training.json").read_text())
+    assert 0 < facts["train_utterances"] < 96
+    assert 30 < facts["train_s"] <= 36
+    assert asr.load_config(tmp_path / "out/config.yaml").training.hours == 0.01
