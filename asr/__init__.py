@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from asr.corpus.importers.table import Columns, import_csv
     from asr.corpus.importers.utterances import ImportReport
     from asr.corpus.pack import PackReport, pack
-    from asr.corpus.recipes import Prepared, prepare
+    from asr.corpus.recipes import PrepareReport, prepare
     from asr.corpus.splits import SplitRule
     from asr.errors import (
         AsrError,
@@ -45,13 +45,13 @@ if TYPE_CHECKING:
     )
     from asr.exporting.export import ExportReport, export
     from asr.inference.decode_corpus import DecodeReport, decode
-    from asr.inference.plot import Plotted, plot
+    from asr.inference.plot import PlotReport, plot
     from asr.inference.recognizer import Recognizer, load
     from asr.inference.stream import Partial
     from asr.inference.text_alignment import AlignedText, AlignedWord, align_manifest
     from asr.lm.estimate import NgramReport, estimate_ngram
     from asr.scoring.intervals import PairedComparison
-    from asr.scoring.report import Scored, compare, score
+    from asr.scoring.report import ScoreReport, compare, score
     from asr.settings_file import load_config
     from asr.stages import RecipeRun, run_recipe
     from asr.training.diagnostics import Diagnosis, diagnose
@@ -87,13 +87,13 @@ __all__ = [
     "PackReport",
     "PairedComparison",
     "Partial",
-    "Plotted",
-    "Prepared",
+    "PlotReport",
+    "PrepareReport",
     "RecipeError",
     "RecipeRun",
     "Recognizer",
     "RnnLmSettings",
-    "Scored",
+    "ScoreReport",
     "ScoringError",
     "ShapeError",
     "SplitRule",
@@ -140,7 +140,7 @@ _HOMES = {
     "asr.corpus.importers.table": ("Columns", "import_csv"),
     "asr.corpus.importers.utterances": ("ImportReport",),
     "asr.corpus.pack": ("PackReport", "pack"),
-    "asr.corpus.recipes": ("Prepared", "prepare"),
+    "asr.corpus.recipes": ("PrepareReport", "prepare"),
     "asr.corpus.splits": ("SplitRule",),
     "asr.errors": (
         "AsrError",
@@ -162,13 +162,13 @@ _HOMES = {
     ),
     "asr.exporting.export": ("ExportReport", "export"),
     "asr.inference.decode_corpus": ("DecodeReport", "decode"),
-    "asr.inference.plot": ("Plotted", "plot"),
+    "asr.inference.plot": ("PlotReport", "plot"),
     "asr.inference.recognizer": ("Recognizer", "load"),
     "asr.inference.stream": ("Partial",),
     "asr.inference.text_alignment": ("AlignedText", "AlignedWord", "align_manifest"),
     "asr.lm.estimate": ("NgramReport", "estimate_ngram"),
     "asr.scoring.intervals": ("PairedComparison",),
-    "asr.scoring.report": ("Scored", "compare", "score"),
+    "asr.scoring.report": ("ScoreReport", "compare", "score"),
     "asr.settings_file": ("load_config",),
     "asr.stages": ("RecipeRun", "run_recipe"),
     "asr.training.diagnostics": ("Diagnosis", "diagnose"),

@@ -28,7 +28,7 @@ class PrepareCorpus(Protocol):
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PrepareReport:
     """The manifest of each split, and what the recipe reports about them, one line each."""
 
     manifests: dict[str, Path]
@@ -42,7 +42,7 @@ def prepare(
     corpus_dir: str | os.PathLike[str] | None = None,
     seed: int = 0,
     progress: Progress = silent,
-) -> Prepared:
+) -> PrepareReport:
     """Write the manifests of a published corpus's train, dev and test splits into the folder `out`.
 
     Args:
@@ -61,7 +61,7 @@ def prepare(
     prepare_corpus = load_prepare(recipe, recipes_folder())
     corpus = default_corpus_dir(recipe) if corpus_dir is None else Path(corpus_dir)
     notes = prepare_corpus(corpus, Path(out), seed, progress)
-    return Prepared({split: find_split(Path(out), split) for split in SPLITS}, tuple(notes or ()))
+    return PrepareReport({split: find_split(Path(out), split) for split in SPLITS}, tuple(notes or ()))
 
 
 def recipes_folder() -> Path:

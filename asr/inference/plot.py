@@ -44,7 +44,7 @@ _ENVELOPE_POINTS = 4000  # of the waveform: more than the pixels across
 
 
 @dataclass(frozen=True)
-class Plotted:
+class PlotReport:
     """What was plotted.
 
     Attributes:
@@ -67,7 +67,7 @@ def plot(
     model: str | os.PathLike[str] | None = None,
     start_s: float = 0.0,
     duration_s: float | None = None,
-) -> Plotted:
+) -> PlotReport:
     """Write a figure of a recording: waveform and log-mel spectrogram, over seconds.
 
     With a model, the figure also shows the posteriors of its tokens in each frame, and the words with their times, as
@@ -103,7 +103,7 @@ def plot(
     recording = _Recording(printable(Path(name).name), samples, features, start_s)
     heard = None if decoder is None else _hear(decoder, recording)
     _write(out, recording, heard)
-    return Plotted(out, start_s, recording.end_s, None if heard is None else heard.words)
+    return PlotReport(out, start_s, recording.end_s, None if heard is None else heard.words)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ _LABELS = ("REF: ", "HYP: ", "EVAL:")
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoreReport:
     """What `score` found.
 
     Attributes:
@@ -54,7 +54,7 @@ class Scored:
     card: Path | None = None
 
 
-def score(folder: str | os.PathLike[str], *, against: str | os.PathLike[str] | None = None) -> Scored:
+def score(folder: str | os.PathLike[str], *, against: str | os.PathLike[str] | None = None) -> ScoreReport:
     """Return the error rates of a decode folder and write `wer.json`, `wer.txt` and `report.html` into it.
 
     If the decode folder is inside a model folder, the rates also go into the model card there.
@@ -75,7 +75,7 @@ def score(folder: str | os.PathLike[str], *, against: str | os.PathLike[str] | N
     difference = None if other is None else compare_scores(other, figures)
     write_reports(figures, folder)
     card = write_card(folder.parent) if is_model_folder(folder.parent) else None
-    return Scored(folder, figures, other, difference, card)
+    return ScoreReport(folder, figures, other, difference, card)
 
 
 def compare(folder: str | os.PathLike[str], against: str | os.PathLike[str]) -> PairedComparison:
