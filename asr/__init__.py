@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from asr.errors import (
         AsrError,
         AudioError,
+        AudioWarning,
         ConfigError,
         DependencyError,
         DeviceError,
@@ -69,6 +70,7 @@ __all__ = [
     "AlignedWord",
     "AsrError",
     "AudioError",
+    "AudioWarning",
     "Columns",
     "Config",
     "ConfigError",
@@ -145,6 +147,7 @@ _HOMES = {
     "asr.errors": (
         "AsrError",
         "AudioError",
+        "AudioWarning",
         "ConfigError",
         "DependencyError",
         "DeviceError",

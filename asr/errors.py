@@ -64,6 +64,10 @@ class AudioError(AsrError):
     """An audio file is missing, damaged, empty or in an unknown format, or samples are not a waveform."""
 
 
+class AudioWarning(UserWarning):
+    """Audio was used in another way than asked for; a warning of Python's module `warnings`, not an error."""
+
+
 class UnknownFormatError(AudioError):
     """An audio file is in a format that nothing here decodes."""
 

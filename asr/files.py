@@ -19,6 +19,7 @@ import re
 import shutil
 import sys
 import unicodedata
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,7 +27,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from asr.errors import AsrError
+from asr.errors import AsrError, AudioWarning
 
 _BUFFER_BYTES = 1 << 20
 # File systems allow names of 255 bytes; a temporary name is longer than its target's, of which it keeps this much.
@@ -274,6 +275,20 @@ def use_utf8() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         encoding = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
+
+
+def show_notes() -> None:
+    """Let each warning about audio be a line on stderr, without the place in the code."""
+    warnings.formatwarning = _note
+
+
+_place_in_code = warnings.formatwarning
+
+
+def _note(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    if issubclass(category, AudioWarning):
+        return f"note: {printable(str(message))}\n"
+    return _place_in_code(message, category, filename, lineno, line)
 
 
 def write_output(text: str) -> None:

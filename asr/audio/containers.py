@@ -82,7 +82,7 @@ def inspect(file: BinaryIO, *, recorded_mpeg: bool = False) -> Contents:
     """
     data = Bytes(file)
     head = data.at(0, 64)
-    if (kind := _chunked_kind(head)) is not None:
+    if (kind := chunked_kind(head)) is not None:
         return _chunked(data, kind)
     if head[:4] in (b".snd", b"dns."):
         return _au(data, head)
@@ -101,7 +101,8 @@ def inspect(file: BinaryIO, *, recorded_mpeg: bool = False) -> Contents:
     return mpeg_contents(data, 0, data.size, skip_junk=recorded_mpeg) or Contents()
 
 
-def _chunked_kind(head: bytes) -> _Chunked | None:
+def chunked_kind(head: bytes) -> _Chunked | None:
+    """Return how a container of chunks is laid out that begins with these 40 bytes; None if none does."""
     form = head[8:12]
     if head[:4] in (b"RIFF", b"RF64", b"BW64"):
         return _RIFF if form == b"WAVE" else None
@@ -168,16 +169,21 @@ def _goes_to_the_end(data: Bytes, start: int, length: int, width: int, kind: _Ch
     """
     there = data.size - start
     if 0 < length <= there:
-        return not _is_no_audio(data, start + length, kind)
+        return not is_no_audio(data, start + length, kind)
     if length == 0:
-        return there > 0 and (data.zeros_from(start) or not _is_no_audio(data, start, kind))
+        return there > 0 and (data.zeros_from(start) or not is_no_audio(data, start, kind))
     if 0 < length < _STREAMING_BYTES[width] and length - there > start:  # else it counts the header as well
         raise FaultError(f"truncated: {length} bytes of audio are declared, {there} are there; {_AGAIN}")
     return True
 
 
-def _is_no_audio(data: Bytes, place: int, kind: _Chunked | None) -> bool:
+def is_no_audio(data: Bytes, place: int, kind: _Chunked | None) -> bool:
     """Return whether from a place on there are only chunks, tags and zeros.
+
+    Args:
+        data: what follows the audio, or the whole file.
+        place: where to begin.
+        kind: how chunks are laid out; None if the container has none.
 
     Raises:
         FaultError: another recording begins there.
@@ -189,7 +195,7 @@ def _is_no_audio(data: Bytes, place: int, kind: _Chunked | None) -> bool:
         if not any(head) and data.zeros_from(place):
             return True
         padded = head.lstrip(b"\0")
-        if _chunked_kind(padded) or padded[:4] in (b".snd", b"dns.", b"OggS", b"fLaC"):
+        if chunked_kind(padded) or padded[:4] in (b".snd", b"dns.", b"OggS", b"fLaC"):
             raise FaultError(_JOINED.format(place))
         if kind is None:
             return False

@@ -61,7 +61,9 @@ class FfmpegStream:
 
     samples = None
 
-    def __init__(self, process: subprocess.Popen[bytes], messages: IO[bytes], path: Path, name: str, again: bytes):
+    def __init__(
+        self, process: subprocess.Popen[bytes], messages: IO[bytes], path: Path, name: str, contents: Contents
+    ):
         """Read the header, which ffmpeg writes once it has found the audio.
 
         Args:
@@ -69,13 +71,13 @@ class FfmpegStream:
             messages: what it says.
             path: the file that it decodes.
             name: what messages call the file.
-            again: what a second recording in the file would begin with; see `Contents`.
+            contents: what its bytes tell.
 
         Raises:
             AudioError: ffmpeg finds no audio.
         """
         assert process.stdout is not None
-        self._process, self._messages, self._path, self._name, self._again = process, messages, path, name, again
+        self._process, self._messages, self._path, self._name, self._contents = process, messages, path, name, contents
         self._pipe, self._stalled = process.stdout, False
         header = self._read(_AU_HEADER.size)
         if len(header) < _AU_HEADER.size:
@@ -137,13 +139,13 @@ class FfmpegStream:
                 f"{self._name}: a playlist, or in another format that is not opened; give the audio or video file "
                 "itself, or convert it first"
             )
-        if status != 0:
-            first = _ERROR.search(said)
+        first = _ERROR.search(said)
+        if status != 0 or (first and self._contents.endless):
             reason = first[1] if first else said.strip().rpartition("\n")[2].removeprefix("[info] ")
             if reason.endswith(_NO_FORMAT):
                 raise UnknownFormatError(f"{self._name}: not audio or video in a format that ffmpeg knows")
             raise AudioError(f"{self._name}: ffmpeg cannot decode it ({reason.strip() or f'exit status {status}'})")
-        if _CUT_OFF.search(said):
+        if _CUT_OFF.search(said) and not self._contents.endless:
             raise AudioError(f"{self._name}: truncated: it ends before its header says; copy or convert the file again")
         if _JOINED.search(said):
             raise AudioError(f"{self._name}: another recording follows in it; write each to a file of its own")
@@ -158,9 +160,9 @@ class FfmpegStream:
                 f"{self._name}: times go back in it, so that ffmpeg dropped {dropped_s:.1f} s; convert it first, e.g. "
                 f"ffmpeg -i {self._path.name} -af asetpts=N/SR/TB {self._path.stem}.wav"
             )
-        if self._again:
+        if self._contents.again:
             with self._path.open("rb") as file:
-                place = Bytes(file).find(self._again, 16)
+                place = Bytes(file).find(self._contents.again, 16)
             if place is not None:
                 raise AudioError(
                     f"{self._name}: another recording follows at byte {place}; write each to a file of its own"
@@ -186,9 +188,10 @@ def open_with_ffmpeg(program: str, path: Path, name: str, contents: Contents | N
         UnknownFormatError: it does not know the format.
     """
     contents = contents or Contents()
-    command = [program, "-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+verbose", "-xerror"]
+    command = [program, "-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+verbose"]
     command += ["-protocol_whitelist", "file,pipe", "-format_whitelist", FORMATS]
-    command += ["-ignore_length", "1"] if contents.endless else []
+    # Where the length is ignored, the last packet may be shorter than others, which would end ffmpeg with an error.
+    command += ["-ignore_length", "1"] if contents.endless else ["-xerror"]
     command += ["-i", f"file:{path}", "-map", "0:a:0"]
     # If the track begins after the picture, silence goes before it, so that times are those of the video.
     command += ["-af", "aresample=async=1:first_pts=0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1"]
@@ -203,7 +206,7 @@ def open_with_ffmpeg(program: str, path: Path, name: str, contents: Contents | N
         ) as process,
     ):
         try:
-            yield FfmpegStream(process, messages, path, name, contents.again)
+            yield FfmpegStream(process, messages, path, name, contents)
         finally:
             end(process)
 

@@ -6,6 +6,7 @@ the length in their header put right: a program that writes to a pipe may declar
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import select
@@ -18,8 +19,10 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from asr.audio.blocks import mix_down
+from asr.audio.blocks import mixed
+from asr.audio.containers import chunked_kind, is_no_audio
 from asr.audio.libsndfile import SequentialFile
+from asr.audio.pieces import Bytes, FaultError
 from asr.audio.sound_file import UNUSABLE, usable
 from asr.errors import AudioError
 
@@ -30,6 +33,7 @@ _LARGEST = b"\xff\xff\xff\xff"  # of a length: to the end
 _CHUNK = {b"RIFF": struct.Struct("<4sI"), b"RIFX": struct.Struct(">4sI"), b"FORM": struct.Struct(">4sI")}
 _OGG_PAGE = re.compile(rb"OggS\0([\0-\x07])", re.DOTALL)
 _OGG_BEGINS = 2
+_AU_ADPCM = range(23, 27)  # encodings of which libsndfile reads nothing from a pipe
 _REST_S = 1.0  # how long is waited for what follows the end that a header declares
 
 
@@ -60,7 +64,7 @@ def live_audio(descriptor: int, rate_hz: int | None) -> LiveAudio:
     except soundfile.LibsndfileError as error:
         relay.close()
         raise _undecodable(error.error_string.strip().rstrip(".")) from None
-    return LiveAudio(file.samplerate, _decoded_blocks(file, relay))
+    return LiveAudio(file.samplerate, mixed(_decoded_blocks(file, relay), "the stream"))
 
 
 def _undecodable(reason: str) -> AudioError:
@@ -90,7 +94,10 @@ def _header(descriptor: int) -> bytes:
     if head.startswith((b"NIST_1A", b"OggS")):
         return head
     if head.startswith((b".snd", b"dns.")):
-        return head[:8] + (head[8:] if any(head[8:]) else _LARGEST)
+        head = head[:8] + (head[8:] if any(head[8:]) else _LARGEST) + _exactly(descriptor, 4)
+        if int.from_bytes(head[12:], "big" if head[0:1] == b"." else "little") in _AU_ADPCM:
+            raise _undecodable("it is AU with ADPCM")
+        return head
     form, audio = _CHUNK.get(head[:4]), b"SSND" if head.startswith(b"FORM") else b"data"
     if form is None or head[8:] not in (b"WAVE", b"AIFF", b"AIFC"):
         raise _undecodable("it has an unknown header" if head else "it is empty")
@@ -123,16 +130,30 @@ class _Relay:
     def __init__(self, descriptor: int, header: bytes) -> None:
         self.reading, self._writing = os.pipe()
         self.chained = False
-        self._descriptor, self._header = descriptor, header
+        self._descriptor, self._header = os.dup(descriptor), header  # whoever opened it may close it meanwhile
         threading.Thread(target=self._copy, daemon=True).start()
 
     def close(self) -> None:
         os.close(self.reading)
 
     def rest(self) -> bytes:
-        """Return what nobody has read, as far as it comes at once."""
-        ready = os.name != "posix" or select.select([self.reading], [], [], _REST_S)[0]
-        return os.read(self.reading, 1 << 16) if ready else b""
+        """Return what nobody has read: all that comes without a pause, up to `_LARGEST_HEADER`."""
+        rest = b""
+        while len(rest) < _LARGEST_HEADER:
+            if os.name == "posix" and not select.select([self.reading], [], [], _REST_S)[0]:
+                break
+            if not (more := os.read(self.reading, 1 << 16)):
+                break
+            rest += more
+        return rest
+
+    def goes_on(self) -> bool:
+        """Return whether more audio follows what was read."""
+        rest = Bytes(io.BytesIO(self.rest()))
+        try:
+            return self.chained or not is_no_audio(rest, 0, chunked_kind(self._header))
+        except FaultError:
+            return True
 
     def _copy(self) -> None:
         data, within, overlap = self._header, False, b""
@@ -152,27 +173,29 @@ class _Relay:
             pass
         finally:
             os.close(self._writing)
+            os.close(self._descriptor)
 
 
 def _decoded_blocks(file: SequentialFile, relay: _Relay) -> Iterator[NDArray[np.float32]]:
+    """Yield `(channel, sample)` to the end of the stream, which is verified."""
     samples, decoded = max(1, round(LIVE_BLOCK_S * file.samplerate)), 0
     try:
         with file:
-            while len(block := file.read(samples, dtype="float32", always_2d=True)):
+            # Of a request that goes beyond the declared end, libsndfile would take what follows from the pipe.
+            while len(block := file.read(min(samples, file.frames - decoded), dtype="float32", always_2d=True)):
                 decoded += len(block)
                 channels: NDArray[np.float32] = np.ascontiguousarray(block.T)
                 if not usable(channels).all():
                     raise AudioError(f"the stream holds samples that are {UNUSABLE}")
-                yield mix_down(channels)
-            rest = relay.rest()
+                yield channels
+            goes_on = relay.goes_on()
     except soundfile.LibsndfileError as error:
         raise AudioError(f"the stream is damaged ({error.error_string.strip().rstrip('.')})") from None
     finally:
         relay.close()
     if decoded == 0:
         raise AudioError("the stream holds no samples")
-    follows = rest.lstrip(b"\0")[:4]
-    if relay.chained or follows in _CHUNK or not (follows.isascii() and follows.decode("ascii").isprintable()):
+    if goes_on:
         raise AudioError(
             "the stream goes on after the end that its header declares, perhaps with another recording; put "
             "ffmpeg -i - -f wav - | in between"

@@ -145,7 +145,7 @@ def _decoder(path: Path, name: str, raw: BinaryIO, contents: Contents, stack: Ex
     except UnknownFormatError:
         raise refused or unknown from None
     except AudioError as error:
-        raise refused or error from None
+        raise error if refused is None else AudioError(f"{refused}; {str(error).removeprefix(f'{name}: ')}") from None
 
 
 def _check_is_file(path: Path, name: str) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from asr.errors import AsrError, AudioError
+from asr.files import show_notes
 from asr.machine import end_with_the_first
 from asr.transcript.transcript import Transcript
 
@@ -232,6 +233,7 @@ def _work(connection: Connection, load: Load) -> None:
     """Be a worker: load, then transcribe what comes through the pipe until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first process ends the others
     end_with_the_first()
+    show_notes()
     try:
         with suppress(EOFError, OSError):  # the pipe ends with the first process
             transcribe = load()

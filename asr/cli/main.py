@@ -28,7 +28,7 @@ from asr.cli import (
     tune,
 )
 from asr.errors import AsrError, ExitStatus, StageError, explained
-from asr.files import printable, use_utf8
+from asr.files import printable, show_notes, use_utf8
 
 # In the order of a user's work, which the help keeps. The first line of a docstring is a command's summary.
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
@@ -134,6 +134,7 @@ def _options(
 def run() -> None:
     """Run the command line; the entry point of the `asr` script."""
     use_utf8()
+    show_notes()
     app(prog_name="asr")
 
 

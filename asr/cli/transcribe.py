@@ -259,7 +259,7 @@ def print_stream(
 
 def _open(source: Path, rate_hz: int | None) -> tuple[int, Iterator[NDArray[np.float32]]]:
     """Return rate and mono blocks of a file or of standard input."""
-    from asr.audio.blocks import mix_down, open_audio
+    from asr.audio.blocks import mixed, open_audio
     from asr.audio.live import live_audio
     from asr.audio.sources import STDIN, open_pipe
 
@@ -273,7 +273,7 @@ def _open(source: Path, rate_hz: int | None) -> tuple[int, Iterator[NDArray[np.f
 
     def blocks() -> Iterator[NDArray[np.float32]]:
         with open_audio(source) as file:
-            yield from map(mix_down, file.blocks)
+            yield from mixed(file.blocks, str(source))
 
     with open_audio(source) as file:
         return file.sample_rate_hz, blocks()

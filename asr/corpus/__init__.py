@@ -1,1 +1,6 @@
 """Corpora → manifests: read, write, import, check, split, pack."""
+
+import os
+
+# lhotse, which only this room loads, appends to PATH and fails where there is none, as in some services and `env -i`.
+os.environ.setdefault("PATH", os.defpath)

@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from asr.audio.blocks import mix_down
+from asr.audio.blocks import mixed
 from asr.audio.resample import resample
 from asr.audio.sound_file import UNUSABLE, read_audio, usable
 from asr.corpus.manifest import cut_text, read_manifest
@@ -45,7 +45,8 @@ def load_cut(cut: Any, sample_rate_hz: int | None = None) -> NDArray[np.float32]
             waveform, rate = np.atleast_2d(np.asarray(cut.load_audio(), dtype=np.float32)), cut.sampling_rate
             if waveform.size == 0 or not usable(waveform).all():
                 raise AudioError(f"no samples, or samples that are {UNUSABLE}")
-        return resample(mix_down(waveform), rate, sample_rate_hz or cut.sampling_rate)
+        (mono,) = mixed([waveform], "a stereo utterance")  # a name that is always the same: one warning is enough
+        return resample(mono, rate, sample_rate_hz or cut.sampling_rate)
     except AudioError as error:
         raise UtteranceAudioError(f"utterance {cut.id}: {error}") from None
     except Exception as error:  # lhotse's backends raise whatever the library beneath them does

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from asr.errors import AsrError, AudioError, ConfigError, ExitStatus, explained
-from asr.files import printable, use_utf8, write_output
+from asr.files import printable, show_notes, use_utf8, write_output
 from asr.runtime.recognizer import load
 from asr.transcript.transcript import FORMATS, STREAMED, format_names
 
@@ -17,6 +17,7 @@ def main() -> int:
     """Transcribe the files that the command line names; return the exit status."""
     arguments, format = _parsed()
     use_utf8()
+    show_notes()
     try:
         return _transcribe(arguments.model, arguments.files, format, arguments.threads)
     except BrokenPipeError:  # the reader of the output has seen enough; Python would complain when it closes it

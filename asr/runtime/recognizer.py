@@ -21,7 +21,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.audio.blocks import checked_rate_hz, checked_waveform, mix_down, open_audio, resampled
+from asr.audio.blocks import checked_rate_hz, checked_waveform, mixed, open_audio, resampled
 from asr.audio.resample import FourierResampler
 from asr.audio.segment import Counted, Segmentation, segments, speech_extent
 from asr.audio.sources import Source, is_source, source_name
@@ -151,10 +151,10 @@ class OnnxRecognizer:
         """
         if is_source(audio):
             with open_audio(audio) as stream:
-                mono = map(mix_down, stream.blocks)
+                mono = mixed(stream.blocks, source_name(audio) or "the recording")
                 return self._transcribe(mono, stream.sample_rate_hz, source_name(audio), segment)
         from_hz = checked_rate_hz(sample_rate_hz)
-        return self._transcribe([mix_down(checked_waveform(np.asarray(audio)))], from_hz, None, segment)
+        return self._transcribe(mixed([checked_waveform(np.asarray(audio))], "the waveform"), from_hz, None, segment)
 
     def log_posteriors(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return `(frame, token)` natural-log posteriors of `(sample,)` at the model's rate; token 0 is the blank."""
