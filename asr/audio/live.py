@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from asr.audio.blocks import mixed
+from asr.audio.channels import mixed
 from asr.audio.containers import chunked_kind, is_no_audio
 from asr.audio.libsndfile import SequentialFile
 from asr.audio.pieces import Bytes, FaultError

@@ -259,7 +259,8 @@ def print_stream(
 
 def _open(source: Path, rate_hz: int | None) -> tuple[int, Iterator[NDArray[np.float32]]]:
     """Return rate and mono blocks of a file or of standard input."""
-    from asr.audio.blocks import mixed, open_audio
+    from asr.audio.blocks import open_audio
+    from asr.audio.channels import mixed
     from asr.audio.live import live_audio
     from asr.audio.sources import STDIN, open_pipe
 

@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from asr.audio.blocks import mixed
+from asr.audio.channels import mixed
 from asr.audio.resample import resample
 from asr.audio.sound_file import UNUSABLE, read_audio, usable
 from asr.corpus.manifest import cut_text, read_manifest

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.audio.blocks import mix_down
+from asr.audio.channels import mix_down
 from asr.audio.resample import resample
 from asr.audio.sound_file import audio_info, read_audio
 from asr.errors import AudioError

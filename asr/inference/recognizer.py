@@ -17,13 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.audio.blocks import (
-    audio_blocks,
-    checked_rate_hz,
-    checked_waveform,
-    mono_blocks,
-    waveform_blocks,
-)
+from asr.audio.blocks import audio_blocks, checked_rate_hz, checked_waveform, mono_blocks, waveform_blocks
 from asr.audio.segment import STREAM_RULE, Counted, Segmentation, segments
 from asr.audio.sources import Source, is_source, source_name
 from asr.decoding.hotwords import hotword_bonuses

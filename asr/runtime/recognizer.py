@@ -21,7 +21,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.audio.blocks import checked_rate_hz, checked_waveform, mixed, open_audio, resampled
+from asr.audio.blocks import checked_rate_hz, checked_waveform, open_audio, resampled
+from asr.audio.channels import mixed
 from asr.audio.resample import FourierResampler
 from asr.audio.segment import Counted, Segmentation, segments, speech_extent
 from asr.audio.sources import Source, is_source, source_name

@@ -18,10 +18,10 @@ from asr.audio.blocks import (
     checked_waveform,
     equal_blocks,
     load_audio,
-    mix_down,
     open_audio,
     waveform_blocks,
 )
+from asr.audio.channels import mix_down
 from asr.audio.libsndfile import bounded
 from asr.audio.resample import resample
 from asr.audio.sound_file import read_audio

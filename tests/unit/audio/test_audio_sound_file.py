@@ -11,7 +11,8 @@ import soundfile
 from lhotse.audio import AudioSource
 from lhotse.utils import fastcopy
 
-from asr.audio.blocks import checked_waveform, load_audio, mix_down
+from asr.audio.blocks import checked_waveform, load_audio
+from asr.audio.channels import mix_down
 from asr.audio.resample import resample
 from asr.audio.sound_file import AUDIO_SUFFIXES, audio_info, read_audio
 from asr.corpus.cut_audio import load_cut

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.audio.blocks import MixDown, load_audio, mix_down, mono_blocks, waveform_blocks
+from asr.audio.blocks import load_audio, mono_blocks, waveform_blocks
+from asr.audio.channels import MixDown, mix_down
 from asr.errors import AudioWarning
 
 RATE_HZ = 16000
