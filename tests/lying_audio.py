@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 RATE_HZ = 16000
 # A tone each for the quarters of a recording.
@@ -131,3 +133,26 @@ _SET: Mapping[str, Callable[[bytes, Lie], bytes]] = {
     "MP3": _mp3,
 }
 CONTAINERS = tuple(_SET)
+
+
+def _encodings() -> list[tuple[str, str]]:
+    known = {"OGG", *CONTAINERS}
+    return [
+        (container, codec)
+        for container in soundfile.available_formats()
+        if container in known
+        for codec in soundfile.available_subtypes(container)
+        if (container, codec) not in {("MP3", "MPEG_LAYER_I"), ("MP3", "MPEG_LAYER_II"), ("WAV", "MPEG_LAYER_III")}
+        and not codec.startswith("DWVW")  # of the codecs of samplers; libsndfile cannot write and read them here
+    ]
+
+
+ENCODINGS = _encodings()
+"""Container and codec of all that libsndfile writes here, of the containers that are decoded."""
+
+
+def encoded(container: str, codec: str, folder: Path) -> bytes:
+    """Return `tones` as a file."""
+    path = folder / "encoded"
+    soundfile.write(path, tones(), RATE_HZ, format=container, subtype=codec)
+    return path.read_bytes()

@@ -15,6 +15,7 @@ crash leave an old one, and joined files keep that of their first part. Here it 
 | mp3, in WAV or | no Xing frame, or one that counts too few                | frames are counted, see `mpeg.py`      |
 | by itself      |                                                          |                                        |
 | Ogg            | another stream follows (chained)                         | decoded one after the other            |
+|                | a page is earlier than the one before it, or has no time | refused: damaged                       |
 | MP4            | a box is larger than what is there, or a film follows    | refused: truncated or joined           |
 
 Sources: RFC 9639 (FLAC), RFC 3533 (Ogg), EBU Tech 3306 (RF64), ISO 14496-12 (MP4), Apple's Core Audio Format and AIFF-C
@@ -70,8 +71,8 @@ _ONE_RECORDING = (
 )
 
 
-def inspect(file: BinaryIO, *, recorded_mpeg: bool = False) -> Contents:
-    """Return what is in an open audio file.
+def inspect(file: BinaryIO, *, recorded_mpeg: bool = False) -> Contents | None:
+    """Return what is in an open audio file; None if its bytes are of no format that is known here.
 
     Args:
         file: can seek.
@@ -98,7 +99,9 @@ def inspect(file: BinaryIO, *, recorded_mpeg: bool = False) -> Contents:
     for pattern in _ONE_RECORDING:
         if re.match(pattern, head, re.DOTALL):
             return Contents(foreign=True, again=pattern)
-    return mpeg_contents(data, 0, data.size, skip_junk=recorded_mpeg) or Contents()
+    if head[8:12] == b"\0\2\0\0" and data.size == 12 + 2 * int.from_bytes(head[:4], "big"):
+        return Contents(counted=True)  # HTK: 16-bit samples behind their number
+    return mpeg_contents(data, 0, data.size, skip_junk=recorded_mpeg)
 
 
 def chunked_kind(head: bytes) -> _Chunked | None:
@@ -168,6 +171,8 @@ def _goes_to_the_end(data: Bytes, start: int, length: int, width: int, kind: _Ch
         FaultError: the file is truncated, or two in one.
     """
     there = data.size - start
+    if there < 0:
+        raise FaultError(f"truncated: its audio begins at byte {start}, but there are {data.size} bytes; {_AGAIN}")
     if 0 < length <= there:
         return not is_no_audio(data, start + length, kind)
     if length == 0:
@@ -290,6 +295,8 @@ def _ogg(data: Bytes) -> Contents:
                 position = -1
         elif 0 <= samples < position:
             raise FaultError(f"damaged: the page at byte {place} is earlier than the one before it; {_AGAIN}")
+        elif samples == -1 and any(value < 255 for value in table):  # -1 is for pages within one packet
+            raise FaultError(f"damaged: the page at byte {place} has no time; {_AGAIN}")
         in_headers, position = bool(flags & _OGG_BEGINS), max(samples, position)
         place = body + sum(table)
     if foreign or len(links) < 2:

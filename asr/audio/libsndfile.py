@@ -17,13 +17,12 @@ from asr.audio.pieces import Bytes, Contents, Piece, Spliced
 from asr.errors import AudioError, UnknownFormatError
 
 UNKNOWN_SAMPLES = 1 << 62  # more are declared where nobody knows how many there are
-# Those of libsndfile's formats whose length is compared with their bytes: by `containers.py`, or HTK's by libsndfile.
-_FORMATS = frozenset({"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "HTK", "FLAC", "OGG", "MP3"})
 # Other codecs cannot seek, or not to the same samples: they are decoded from the start.
 _SEEKABLE = re.compile(r"PCM_|FLOAT|DOUBLE|[UA]LAW|(IMA|MS)_ADPCM|ALAC|VORBIS|OPUS")
 _MOST_VALUES = 4_000_000  # of a block, samples times channels, even if a damaged header declares millions of channels
 # An mp3's declared length counts encoder padding, which not every decoder returns: two MPEG frames of leeway.
 _MP3_LEEWAY_SAMPLES = 2 * 1152
+_MOST_SAMPLES_A_BYTE = 5_000  # digital silence takes a Vorbis file a byte for 1,000 or so
 
 
 class SequentialFile(soundfile.SoundFile):  # type: ignore[misc]
@@ -52,7 +51,7 @@ class SoundStream:
 
         Raises:
             soundfile.LibsndfileError: libsndfile cannot; see `explained`.
-            UnknownFormatError: it cannot decode all of the file, or its lengths cannot be trusted.
+            UnknownFormatError: it cannot decode all of the file.
             AudioError: the file has no samples, or parts that do not fit each other.
         """
         self._path, self._name, self._raw, self._contents = path, name, raw, contents
@@ -69,7 +68,8 @@ class SoundStream:
                     "convert them one by one"
                 )
         frames = sum(part.frames for part in self._parts)
-        self.samples = frames if contents.counted else None
+        most = _MOST_SAMPLES_A_BYTE * path.stat().st_size
+        self.samples = frames if contents.counted and frames <= most else None
         if contents.samples is not None and frames < contents.samples - _MP3_LEEWAY_SAMPLES:
             raise UnknownFormatError(f"{name}: libsndfile cannot decode all of it; convert it first, e.g. with ffmpeg")
         if frames == 0:
@@ -120,10 +120,6 @@ class SoundStream:
         if pieces:
             self._spliced.append(Spliced(self._raw, pieces))
         part: SequentialFile = stack.enter_context(SequentialFile(self._spliced[-1] if pieces else plain))
-        if part.format not in _FORMATS:
-            raise UnknownFormatError(
-                f"{self._name}: {part.format} files are not decoded; convert it first, e.g. with sox"
-            )
         return part
 
     def _check_part(self, part: SequentialFile, decoded: int) -> None:

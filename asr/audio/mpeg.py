@@ -88,12 +88,13 @@ def mpeg_contents(data: Bytes, start: int, end: int, *, skip_junk: bool = False)
     frames = walk.frames - (told is not None)
     if told is not None and frames + 1 < told < _STREAMING_FRAMES:  # the last one may be cut
         raise FaultError(f"truncated: {told} MPEG frames are declared, {frames} are there; copy or convert it again")
-    samples = frames * walk.kind.samples
-    if frames == told and len(walk.ranges) == 1 and start == 0 and walk.first in (0, tag_end(data, 0)):
-        return Contents(counted=True, samples=samples)
-    ranges = walk.ranges
+    samples, ranges = frames * walk.kind.samples, walk.ranges
+    begin, stop = ranges[0]
+    plain = start == 0 and len(ranges) == 1 and walk.first in (0, tag_end(data, 0))
+    if plain and frames == told and _told_bytes(first, walk.kind, stop - begin):
+        return Contents(parts=() if stop == data.size else (((0, stop),),), counted=True, samples=samples)
     if told is not None:
-        ranges[0] = (ranges[0][0] + _frame_table()[_key(first)][0], ranges[0][1])
+        ranges[0] = (begin + _frame_table()[_key(first)][0], stop)
     pieces: list[Piece] = [*ranges]
     if walk.kind.layer == 3:
         pieces = [_xing_frame(first, frames), *(piece for part in ranges for piece in _decodable(data, *part))]
@@ -217,16 +218,26 @@ def _side_info(header: bytes, kind: _Kind) -> tuple[int, int]:
     return 4 if header[1] & 1 else 6, (17 if mono else 32) if kind.mpeg1 else (9 if mono else 17)
 
 
-def _told_frames(frame: bytes, kind: _Kind) -> int | None:
-    """Return how many frames a Xing frame declares; None if it is none."""
-    if kind.layer != 3:
-        return None
+def _xing(frame: bytes, kind: _Kind) -> tuple[int, int, int] | None:
+    """Return the flags of a Xing frame and its first two fields; None if it is none."""
     start, size = _side_info(frame, kind)
     for offset in {4 + size, start + size}:
-        if frame[offset : offset + 4] in (b"Xing", b"Info"):
-            flags, frames = struct.unpack_from(">II", frame, offset + 4)
-            return int(frames) if flags & 1 else None
+        if kind.layer == 3 and frame[offset : offset + 4] in (b"Xing", b"Info"):
+            flags, first, second = struct.unpack_from(">3I", frame, offset + 4)
+            return flags, first, second
     return None
+
+
+def _told_frames(frame: bytes, kind: _Kind) -> int | None:
+    """Return how many frames a Xing frame declares; None if it is none, or does not."""
+    xing = _xing(frame, kind)
+    return xing[1] if xing and xing[0] & 1 else None
+
+
+def _told_bytes(frame: bytes, kind: _Kind, right: int) -> bool:
+    """Return whether a Xing frame declares about the right number of bytes, or none; decoders print a warning else."""
+    xing = _xing(frame, kind)
+    return xing is None or xing[0] & 3 != 3 or abs(xing[2] - right) <= right // 100
 
 
 def _xing_frame(header: bytes, frames: int) -> bytes:

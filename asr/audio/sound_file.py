@@ -123,11 +123,11 @@ def open_recording(path: Path, name: str | None = None) -> Iterator[Recording]:
         yield recording
 
 
-def _decoder(path: Path, name: str, raw: BinaryIO, contents: Contents, stack: ExitStack) -> Recording:
+def _decoder(path: Path, name: str, raw: BinaryIO, contents: Contents | None, stack: ExitStack) -> Recording:
     """Return the recording, opened by libsndfile or else by ffmpeg; see the table at the top."""
-    unknown = _unknown(path, name, known=contents.foreign)
+    unknown = _unknown(path, name, known=contents is not None)
     refused: AudioError | None = None
-    if not contents.foreign:
+    if contents is not None and not contents.foreign:
         try:
             return SoundStream(path, name, raw, contents, stack)
         except UnknownFormatError as error:

@@ -9,6 +9,8 @@ import pytest
 import soundfile
 from conftest import tone_speech
 from damaged_audio import DAMAGES, ENCODINGS, damaged_files
+from lying_audio import ENCODINGS as EVERY_ENCODING
+from lying_audio import encoded
 
 from asr.audio.blocks import load_audio
 from asr.audio.sound_file import audio_info, read_audio
@@ -71,3 +73,20 @@ def test_damages_are_those_of_their_seed_and_of_all_kinds(recordings, tmp_path: 
     assert made == again
     assert {what for _, _, what in made} == set(DAMAGES)
     assert {name[4:] for name, _, _ in made} > set(ENCODINGS)
+
+
+@pytest.mark.usefixtures("no_ffmpeg")
+@pytest.mark.parametrize(("container", "codec"), EVERY_ENCODING)
+def test_headers_with_any_bytes_are_read_or_refused_by_name(tmp_path: Path, rng, container: str, codec: str) -> None:
+    data, path = encoded(container, codec, tmp_path), tmp_path / "a.wav"
+    for _ in range(20):
+        damaged = bytearray(data)
+        for place in rng.integers(0, min(len(data), 128), rng.integers(1, 6)):
+            values = (0, 1, 0x7F, 0xFF, int(rng.integers(256)))
+            damaged[place : place + rng.choice([1, 4])] = bytes([values[rng.integers(5)]] * int(rng.choice([1, 4, 5])))
+        path.write_bytes(damaged)
+        for read in (read_audio, audio_info):
+            try:
+                read(path)
+            except AudioError as error:
+                assert str(error).startswith(f"{path}: ")  # noqa: PT017 (it may be read as well)

@@ -7,32 +7,10 @@ import struct
 import numpy as np
 import pytest
 import soundfile
-from lying_audio import CONTAINERS, LIES, RATE_HZ, assert_whole, tones, with_length
+from lying_audio import ENCODINGS, LIES, RATE_HZ, assert_whole, encoded, tones, with_length
 
 from asr.audio.sound_file import audio_info, read_audio
 from asr.errors import AudioError
-
-
-def every_encoding():
-    """Return (container, codec) of all that libsndfile writes here, of the containers that are decoded."""
-    known = {"OGG", *CONTAINERS}
-    return [
-        (container, codec)
-        for container in soundfile.available_formats()
-        if container in known
-        for codec in soundfile.available_subtypes(container)
-        if (container, codec) not in {("MP3", "MPEG_LAYER_I"), ("MP3", "MPEG_LAYER_II"), ("WAV", "MPEG_LAYER_III")}
-        and not codec.startswith("DWVW")  # of the codecs of samplers; libsndfile cannot write and read them here
-    ]
-
-
-ENCODINGS = every_encoding()
-
-
-def encoded(tmp_path, container, codec, name="sound"):
-    path = tmp_path / name
-    soundfile.write(path, tones(), RATE_HZ, format=container, subtype=codec)
-    return path.read_bytes()
 
 
 def outcome(tmp_path, data, times=1, name="a.wav"):
@@ -62,18 +40,18 @@ def _program(request, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(("container", "codec"), ENCODINGS)
 def test_every_encoding_is_read_whole(tmp_path, container, codec):
-    assert outcome(tmp_path, encoded(tmp_path, container, codec)) is None
+    assert outcome(tmp_path, encoded(container, codec, tmp_path)) is None
 
 
 @pytest.mark.parametrize(("container", "codec"), ENCODINGS)
 def test_half_a_file_is_refused_as_truncated(tmp_path, container, codec):
-    data = encoded(tmp_path, container, codec)
+    data = encoded(container, codec, tmp_path)
     assert "truncated" in outcome(tmp_path, data[: len(data) // 2])
 
 
 @pytest.mark.parametrize(("container", "codec"), ENCODINGS)
 def test_two_files_in_one_are_both_read_or_refused(tmp_path, container, codec):
-    data = encoded(tmp_path, container, codec)
+    data = encoded(container, codec, tmp_path)
     reason = outcome(tmp_path, data + data, times=2)
     if container in ("MP3", "OGG"):
         assert reason is None
@@ -84,7 +62,7 @@ def test_two_files_in_one_are_both_read_or_refused(tmp_path, container, codec):
 @pytest.mark.parametrize("lie", LIES)
 @pytest.mark.parametrize(("container", "codec"), [(each, codec) for each, codec in ENCODINGS if each != "OGG"])
 def test_a_wrong_length_loses_no_samples(tmp_path, container, codec, lie):
-    reason = outcome(tmp_path, with_length(encoded(tmp_path, container, codec), container, lie))
+    reason = outcome(tmp_path, with_length(encoded(container, codec, tmp_path), container, lie))
     if (container, lie) == ("NIST", "the most"):
         assert "truncated" in reason
     else:
@@ -153,7 +131,7 @@ def test_a_part_of_a_file_with_a_wrong_length_is_that_part(tmp_path):
 
 def test_a_flac_of_unknown_length_is_imported_with_the_length_it_has(tmp_path):
     path = tmp_path / "a.flac"
-    path.write_bytes(with_length(encoded(tmp_path, "FLAC", "PCM_16"), "FLAC", "nothing"))
+    path.write_bytes(with_length(encoded("FLAC", "PCM_16", tmp_path), "FLAC", "nothing"))
     assert audio_info(path).duration_s == 1.0
     part, _ = read_audio(path, start_s=0.5, duration_s=0.51)
     assert part.shape == (1, 8000)
@@ -163,7 +141,7 @@ def test_a_flac_of_unknown_length_is_imported_with_the_length_it_has(tmp_path):
 
 
 def test_the_second_of_two_flac_files_of_equal_length_is_noticed_by_whoever_reads_to_the_end(tmp_path):
-    path, data = tmp_path / "a.flac", encoded(tmp_path, "FLAC", "PCM_16")
+    path, data = tmp_path / "a.flac", encoded("FLAC", "PCM_16", tmp_path)
     path.write_bytes(data + data)
     assert read_audio(path, duration_s=0.5)[0].shape == (1, 8000)
     with pytest.raises(AudioError, match=rf"a\.flac: another recording follows at byte {len(data)}"):
@@ -178,6 +156,44 @@ def test_chained_ogg_streams_of_different_rates_are_refused(tmp_path):
     path.write_bytes(data)
     with pytest.raises(AudioError, match=r"a\.ogg: recordings of different rates .*16000 Hz × 1, 48000 Hz × 1"):
         read_audio(path)
+
+
+def crc(page):
+    """Return the checksum of an Ogg page; RFC 3533."""
+    value = 0
+    for byte in page:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1) ^ (0x104C11DB7 if value & 0x80000000 else 0)
+    return value
+
+
+def with_last_position(data, change):
+    place = data.rindex(b"OggS")
+    page = bytearray(data[place:])
+    (right,) = struct.unpack_from("<q", page, 6)
+    struct.pack_into("<qII", page, 6, change(right), *struct.unpack_from("<II", page, 14))
+    page[22:26] = bytes(4)
+    struct.pack_into("<I", page, 22, crc(page))
+    return data[:place] + bytes(page)
+
+
+@pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
+def test_a_wrong_time_of_the_last_ogg_page_loses_no_samples(tmp_path, codec):
+    path = tmp_path / "a.ogg"
+    soundfile.write(path, tones(6.0), RATE_HZ, subtype=codec)
+    data = path.read_bytes()
+    assert with_last_position(data, lambda right: right) == data
+    for wrong in (lambda _: 0, lambda _: -1, lambda right: right // 2, lambda right: right + 30_000, lambda _: 1 << 62):
+        path.write_bytes(with_last_position(data, wrong))
+        try:
+            samples = read_audio(path)[0]
+        except AudioError as error:
+            reason = str(error).partition(f"{path}: ")[2]
+            assert reason.startswith(("damaged", "truncated"))
+        else:
+            assert_whole(samples, seconds=6.0)
+            assert audio_info(path).samples == samples.shape[1]
 
 
 def test_many_ordinary_files_are_looked_at_without_decoding_them(tmp_path, monkeypatch):
