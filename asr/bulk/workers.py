@@ -125,7 +125,7 @@ def share_out(workers: Workers, paths: Iterable[Path], most_workers: int) -> Ite
         if not (starting or at_work):
             raise AsrError(
                 f"{failed_starts} workers in a row died while they loaded the model ({reason}); "
-                "fewer --jobs need less memory"
+                'fewer --jobs need less memory; a script calls this below `if __name__ == "__main__":`'
             )
         for event in workers.wait():
             match event:
