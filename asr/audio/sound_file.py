@@ -183,9 +183,8 @@ def _unknown(path: Path, name: str, *, known: bool) -> AudioError:
         what = "libsndfile does not decode this kind of audio"
     else:
         what = f"not audio in a known format ({' '.join(sorted(AUDIO_SUFFIXES))})"
-    return UnknownFormatError(
-        f"{name}: {what}; convert it first, e.g. ffmpeg -i {path.name} {path.stem}.wav (or .flac)"
-    )
+    suffix = ".flac" if path.suffix.lower() == ".wav" else ".wav"
+    return UnknownFormatError(f"{name}: {what}; convert it first, e.g. ffmpeg -i {path.name} {path.stem}{suffix}")
 
 
 def usable(samples: NDArray[Any]) -> NDArray[np.bool_]:
