@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from unittest import mock
 
@@ -86,6 +87,25 @@ def succeed(call: Callable[..., tuple[str | int | None, str, str]]) -> Callable[
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@contextmanager
+def pipe_of(*writes: bytes) -> Iterator[int]:
+    """A pipe into which a thread writes these, and its reading end."""
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with open(writing, "wb", buffering=0) as file, suppress(BrokenPipeError):
+            for data in writes:
+                file.write(data)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield reading
+    finally:
+        os.close(reading)
+        thread.join()
 
 
 LETTER_HZ = {" ": 200.0, "a": 400.0, "b": 700.0, "c": 1100.0, "d": 1700.0}

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.audio.channels import MixDown, mixed, warn_of_inverted
+from asr.audio.channels import mixed
 from asr.audio.resample import Resampler, StreamResampler
 from asr.audio.sound_file import (
     HIGHEST_RATE_HZ,
@@ -182,14 +182,16 @@ def mono_blocks(blocks: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float32]]
     Raises:
         AudioError: a block cannot be used.
     """
-    channels, mix = None, MixDown()
+    return mixed(_checked_waveforms(blocks), "the stream")
+
+
+def _checked_waveforms(blocks: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
+    channels = None
     for block in blocks:
         if block.size:
             waveform = checked_waveform(block, channels)
             channels = len(waveform)
-            yield mix(waveform)
-    if mix.inverted:
-        warn_of_inverted("the stream")
+            yield waveform
 
 
 def equal_blocks(blocks: Iterable[NDArray[np.float32]], samples: int) -> Iterator[NDArray[np.float32]]:

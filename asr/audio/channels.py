@@ -32,25 +32,13 @@ def mixed(
     """
     mix = MixDown()
     for block in blocks:
-        yield mix(block) if channel is None else one_channel(block, channel, name)
+        yield mix(block) if channel is None else _one_channel(block, channel, name)
     if mix.inverted:
-        warn_of_inverted(name)
+        message = f"{name}: its two channels are inverted copies, whose average is silent; the first channel was taken"
+        warnings.warn(message, AudioWarning, stacklevel=2)
 
 
-def warn_of_inverted(name: str) -> None:
-    """Warn that a recording's stereo is inverted."""
-    message = f"{name}: its two channels are inverted copies, whose average is silent; the first channel was taken"
-    warnings.warn(message, AudioWarning, stacklevel=2)
-
-
-def one_channel(waveform: NDArray[np.float32], channel: int | None, name: str) -> NDArray[np.float32]:
-    """Return one channel of `(channel, sample)`, counted from 0, or with None the average of all.
-
-    Raises:
-        AudioError: there is no such channel. The message calls the recording `name`.
-    """
-    if channel is None:
-        return mix_down(waveform)
+def _one_channel(waveform: NDArray[np.float32], channel: int, name: str) -> NDArray[np.float32]:
     if not 0 <= channel < len(waveform):
         raise AudioError(f"{name}: channel {channel} was asked for, but its {len(waveform)} are counted from 0")
     chosen: NDArray[np.float32] = waveform[channel]

@@ -2,37 +2,16 @@
 
 import io
 import os
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
 import soundfile
+from conftest import pipe_of
 from lying_audio import LIES, assert_whole, tones, with_length
 
 from asr.audio.live import live_audio
 from asr.errors import AudioError
-
-
-@contextmanager
-def pipe_of(*writes: bytes) -> Iterator[int]:
-    """A pipe into which a thread writes these, and its reading end."""
-    reading, writing = os.pipe()
-
-    def write() -> None:
-        with open(writing, "wb", buffering=0) as file, suppress(BrokenPipeError):
-            for data in writes:
-                file.write(data)
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        yield reading
-    finally:
-        os.close(reading)
-        thread.join()
 
 
 def encoded(waveform: np.ndarray, form: str, **options: str) -> bytes:

@@ -1,14 +1,13 @@
 """Where a recording is: paths, open pipes, standard input; named pipes and devices are refused and never waited for."""
 
-import contextlib
 import os
 import subprocess
 import sys
-import threading
 
 import numpy as np
 import pytest
 import soundfile
+from conftest import pipe_of
 
 from asr.audio import sources
 from asr.audio.blocks import load_audio, open_audio
@@ -27,26 +26,8 @@ def flac(tmp_path):
     return path
 
 
-@contextlib.contextmanager
-def piped(data):
-    """Yield the reading end of a pipe into which a thread writes."""
-    reading, writing = os.pipe()
-
-    def write():
-        with open(writing, "wb") as file, contextlib.suppress(BrokenPipeError):
-            file.write(data)
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        yield reading
-    finally:
-        os.close(reading)
-        thread.join()
-
-
 def test_an_open_pipe_given_as_a_path_is_read_from_its_first_byte_to_its_last(flac):
-    with piped(flac.read_bytes()) as descriptor:
+    with pipe_of(flac.read_bytes()) as descriptor:
         path = f"/dev/fd/{descriptor}"
         assert is_read_once(path)
         np.testing.assert_array_equal(load_audio(path, RATE_HZ), load_audio(flac, RATE_HZ))
@@ -63,7 +44,7 @@ def test_standard_input_has_names_of_its_own(flac):
 
 def test_the_error_in_a_pipe_has_its_name():
     with (
-        piped(b"no audio " * 1000) as descriptor,
+        pipe_of(b"no audio " * 1000) as descriptor,
         pytest.raises(AudioError, match=rf"^/dev/fd/{descriptor}: not audio"),
     ):
         load_audio(f"/dev/fd/{descriptor}", RATE_HZ)
