@@ -19,8 +19,14 @@ from pydantic.fields import FieldInfo
 from asr.config import Config, RnnLmSettings, Settings
 from asr.errors import ConfigError
 from asr.files import read_text, write_text
+from asr.records import in_words, shown
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
+
+_LONGEST_OVERRIDE = 1000  # characters
+_LONGEST_GIVEN = 200  # characters of all overrides in a message
+_LONGEST_KEY = 80  # characters of an unknown one in a message
+_MOST_FAULTS = 20  # in one message
 
 
 def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> Config:
@@ -39,7 +45,10 @@ def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[str] = 
         source = str(path)
         values = _read_yaml(Path(path))
     apply_overrides(values, overrides, Config)
-    return parse_config(values, source if not overrides else f"{source} with {' '.join(overrides)}")
+    given = " ".join(overrides)
+    return parse_config(
+        values, f"{source} with {given if len(given) <= 200 else given[:197] + '...'}" if given else source
+    )
 
 
 def parse_config(values: Mapping[str, Any], source: str) -> Config:
@@ -77,14 +86,22 @@ def apply_overrides(
     """
     for override in overrides:
         key, separator, text = override.partition("=")
-        if not separator or not key:
-            raise ConfigError(f"{override!r}: an override has the form key=value, e.g. model.hidden_size=320")
         keys = (key.removeprefix(f"{section}.") if section else key).split(".")
-        try:
-            value = re.sub(r"^(['\"])(.*)\1$", r"\2", text) if _is_text(kind, keys) else yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{override!r}: the value is not valid YAML ({error})") from None
-        _set(values, keys, value, override)
+        if not separator or not all(map(str.strip, keys)):
+            raise ConfigError(f"{shown(override)}: an override has the form key=value, e.g. model.hidden_size=320")
+        if len(override) > _LONGEST_OVERRIDE:
+            raise ConfigError(f"{shown(override)}: longer than {_LONGEST_OVERRIDE} characters; use a settings file")
+        _set(values, keys, _value(text, override, is_text=_is_text(kind, keys)), override)
+
+
+def _value(text: str, override: str, *, is_text: bool) -> Any:
+    if is_text:
+        return re.sub(r"^(['\"])(.*)\1$", r"\2", text)
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"{shown(override)}: the value is not valid YAML ({reason:.80})") from None
 
 
 def _is_text(kind: type[BaseModel], keys: Sequence[str]) -> bool:
@@ -114,22 +131,45 @@ def _set(values: dict[str, Any], keys: list[str], value: Any, override: str) -> 
     for key in keys[:-1]:
         values = values.setdefault(key, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"{override!r}: {key!r} is a value, not a section")
+            raise ConfigError(f"{shown(override)}: {key!r} is a value, not a section")
     values[keys[-1]] = value
 
 
 def _explain(error: ValidationError, source: str, kind: type[BaseModel]) -> str:
     lines = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
+    for item in error.errors(include_url=False):
+        key = ".".join(map(str, item["loc"]))
         if item["type"] == "extra_forbidden":
             known = ", ".join(_fields_beside(item["loc"], kind))
-            lines.append(f"  {key}: unknown key; known here: {known}")
-        elif not item["loc"]:
-            lines.append(f"  {item['ctx']['error']}")
+            lines.append(f"  {key[:_LONGEST_KEY]}: unknown key; known here: {known}{_meant(key, kind)}")
         else:
-            lines.append(f"  {key}: {item['msg']} (got {item['input']!r})")
-    return f"{source}:\n" + "\n".join(lines)
+            lines.append(f"  {key}: {in_words(item)}" if key else f"  {in_words(item)}")
+    return f"{source}:\n" + "\n".join(lines[:_MOST_FAULTS])
+
+
+def _meant(key: str, kind: type[BaseModel]) -> str:
+    """Return a question: which setting does an unknown key mean? One of that name elsewhere, or one alike."""
+    from difflib import get_close_matches
+
+    named: dict[str, list[str]] = {}
+    for dotted in _dotted(kind):
+        named.setdefault(dotted.rpartition(".")[2], []).append(dotted)
+    last = key.rpartition(".")[2]
+    found = named.get(last, [])
+    if not found and "." in key:
+        found = get_close_matches(key[:_LONGEST_KEY], list(_dotted(kind)), 1)
+    if not found:
+        found = [name for alike in get_close_matches(last[:_LONGEST_KEY], named, 1) for name in named[alike]]
+    return f"; did you mean {' or '.join(found)}?" if found else ""
+
+
+def _dotted(kind: type[BaseModel]) -> Iterator[str]:
+    for name, field in kind.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            yield from (f"{name}.{key}" for key in _dotted(section))
+        else:
+            yield name
 
 
 def _fields_beside(location: tuple[int | str, ...], model: type[BaseModel]) -> dict[str, FieldInfo]:

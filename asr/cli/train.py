@@ -66,6 +66,10 @@ def train(
     from asr.errors import ExitStatus
 
     given = list(overrides or [])
+    if strange := [override for override in given if override.startswith("rnnlm.")]:
+        raise asr.ConfigError(
+            f"{strange[0]:.80}: asr train has no recurrent language model; asr lm rnn takes the settings of rnnlm"
+        )
     if accelerator is not None:
         given.append(f"training.accelerator={accelerator}")
     if hours is not None:

@@ -25,7 +25,7 @@ SOURCES = sorted(
 )
 
 # In the order in which data flow: a room imports only what stands before it. Everyone may import BASE.
-BASE = ["errors", "files", "machine", "plotting", "config", "settings_file"]
+BASE = ["errors", "files", "machine", "plotting", "records", "config", "settings_file"]
 FLOW = [
     *("audio", "text", "corpus", "features", "model", "transcript", "bundle", "scoring", "lm", "decoding"),
     *("training", "inference", "tuning", "bulk", "runtime", "exporting", "stages", "cli"),

@@ -60,9 +60,15 @@ def test_every_file_in_conf_is_valid(path: Path) -> None:
             r"settings\.yaml:\n  model\.hiden_size: unknown key; known here: encoder, rnn, .*hidden_size",
         ),
         ("modle: {}\n", r"modle: unknown key; known here: text, features"),
-        ("training:\n  epochs: many\n", r"training\.epochs: .*integer.*'many'"),
-        ("model:\n  dropout: 1.5\n", r"model\.dropout: .*less than 1.*1\.5"),
-        ("model:\n  rnn: transformer\n", r"model\.rnn: .*'lstm'.*'transformer'"),
+        ("training:\n  epochs: many\n", r"training\.epochs: 'many' is not a whole number"),
+        ("model:\n  dropout: 1.5\n", r"model\.dropout: 1\.5 is not below 1"),
+        ("model:\n  layers: 0\n", r"model\.layers: 0 is not at least 1"),
+        ("model:\n  layers: true\n", r"model\.layers: true is no value of this setting"),
+        ("augment:\n  speeds: []\n", r"augment\.speeds: \[\] needs at least 1 value$"),
+        ("augment:\n  gain_db: [1]\n", r"augment\.gain_db\.1: is missing"),
+        ("augment:\n  gain_db: [2, 1]\n", r"augment\.gain_db: the lower end of the range comes first"),
+        ("model: 3\n", r"model: 3 is not a group of named values"),
+        ("model:\n  rnn: transformer\n", r"model\.rnn: 'transformer' is not 'lstm', 'gru', 'tanh' or 'relu'"),
         ("training:\n  learning_rate: .nan\n", r"training\.learning_rate"),
         ("- a\n- b\n", "a settings file holds sections"),
         ("model: [\n", "not valid YAML"),
@@ -81,11 +87,40 @@ def test_a_bad_file_is_refused_with_its_name_the_key_and_the_value(tmp_path: Pat
         ("model.layers.x=3", r"model\.layers"),
         ("model.layers=two", r"model\.layers: .*'two'"),
         ("nothing=1", "nothing: unknown key"),
+        ("=1", "key=value"),
+        ("model.=1", "key=value"),
+        ("..=1", "key=value"),
+        ("a.b.c.d=1", "a: unknown key"),
+        ("model.layers=" + "[" * 900, "not valid YAML"),
+        ("model.layers=" + "9" * 900, r"model\.layers: 9+\.\.\.9+ is not at most 20"),
+        ("model.layers=" + "9" * 10_000, "longer than 1000 characters"),
+        ("text.remove=\udcff", r"text\.remove: \\udcff is half a surrogate pair"),
     ],
 )
 def test_a_bad_override_is_refused_with_its_text(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(None, [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("hidden_size=3", r"did you mean model\.hidden_size or rnnlm\.hidden_size\?"),
+        ("model.hiden_size=3", r"did you mean model\.hidden_size\?"),
+        ("training.layers=3", r"did you mean model\.layers or rnnlm\.layers\?"),
+        ("lerning_rate=3", r"did you mean training\.learning_rate or rnnlm\.learning_rate\?"),
+    ],
+)
+def test_an_unknown_setting_is_answered_with_the_one_that_was_meant(override: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=meant):
+        load_config(None, [override])
+
+
+@pytest.mark.parametrize("override", ["model.rnn=" + "x" * 900, "x" * 900 + "=1", "model.layers={a: " + "[1, " * 50])
+def test_the_message_of_a_long_value_is_short(override: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, [override])
+    assert len(str(caught.value)) < 600
 
 
 def test_every_setting_has_a_description_of_whole_sentences_and_every_section_a_title() -> None:

@@ -49,3 +49,11 @@ def test_hours_train_on_a_part_of_the_data_and_stand_in_the_model_s_settings(suc
     assert 0 < facts["train_utterances"] < 96
     assert 30 < facts["train_s"] <= 36
     assert asr.load_config(tmp_path / "out/config.yaml").training.hours == 0.01
+
+
+def test_settings_of_the_recurrent_language_model_are_refused_by_name(call, tone_corpus, tmp_path):
+    status, _, err = call("train", "--data", tone_corpus, "--out", tmp_path / "out", "--set", "rnnlm.layers=1")
+    assert status == 1
+    assert "rnnlm.layers=1" in err
+    assert "asr lm rnn" in err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,126 @@
+"""Values from a file of others → typed records, or an error that names the place, the value and what is needed.
+
+A `Record` lists the fields that a reader needs and their types. pydantic compares them; its complaints become plain
+English, for settings too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from reprlib import Repr
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from asr.errors import AsrError
+
+
+class Record(BaseModel):
+    """What is needed of an object in a file: no type is turned into another, no number is infinite; more may be there.
+
+    A text holds no half of a surrogate pair, which JSON can escape although it is no character.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+AnyRecord = TypeVar("AnyRecord", bound=BaseModel)
+
+
+def require_characters(text: str) -> str:
+    """Return a text that holds characters only.
+
+    Raises:
+        ValueError: it holds half a surrogate pair.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(text[error.start]):x}"
+        raise ValueError(f"{half} is half a surrogate pair, which is no character; write the text again") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(require_characters)]
+Count = Annotated[int, Field(ge=0, le=2**53)]  # larger numbers are not exact in JSON
+
+
+def checked(form: type[AnyRecord], value: Any, where: object, error: type[AsrError], way_out: str) -> AnyRecord:
+    """Return a value as a record of the given form.
+
+    Args:
+        form: what is needed.
+        value: what was read.
+        where: the file, and the line if there are several, for the message.
+        error: what is raised if the value has not the form.
+        way_out: what the user can do, for the message.
+
+    Raises:
+        error: a field is missing, or has another type or an impossible value. The message names the first.
+    """
+    try:
+        return form.model_validate(value)
+    except ValidationError as reason:
+        raise error(f"{where}: {next(faults(reason))}; {way_out}") from None
+
+
+def faults(error: ValidationError) -> Iterator[str]:
+    """Yield what is wrong, one line for each value: e.g. `model.layers: 0 is not at least 1`."""
+    for item in error.errors(include_url=False):
+        key = ".".join(map(str, item["loc"]))[:_LONGEST]
+        yield f"{key}: {in_words(item)}" if key else in_words(item)
+
+
+def in_words(item: ErrorDetails) -> str:
+    """Return one of pydantic's complaints in plain English, with the value but without its key."""
+    kind, context, value = item["type"], item.get("ctx", {}), shown(item["input"])
+    if kind == "missing":
+        return "is missing"
+    if kind == "value_error":
+        return f"{context['error']}"
+    if kind in _BOUNDS:
+        word, name = _BOUNDS[kind]
+        return f"{value} is not {word} {context[name]:,g}".replace(",", "_")
+    if kind == "literal_error":
+        return f"{value} is not {context['expected']}"
+    if kind == "too_short":
+        return f"{value} needs at least {context['min_length']} value{'s' if context['min_length'] > 1 else ''}"
+    if kind == "too_long":
+        return f"{value} has more than {context['max_length']} value{'s' if context['max_length'] > 1 else ''}"
+    if kind in _NEEDED:
+        return f"{value} is not {_NEEDED[kind]}"
+    message = item["msg"]
+    return f"{value} cannot be used: {message[:1].lower()}{message[1:]}"
+
+
+_BOUNDS = {
+    "greater_than_equal": ("at least", "ge"),
+    "greater_than": ("above", "gt"),
+    "less_than_equal": ("at most", "le"),
+    "less_than": ("below", "lt"),
+}
+_NEEDED = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(("string_type", "string_unicode"), "a text"),
+    **dict.fromkeys(("list_type", "tuple_type"), "a list"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "a group of named values"),
+    "finite_number": "a finite number",
+    "string_too_short": "a text with a character",
+    "invalid_key": "a name",
+}
+_LONGEST = 80  # characters of a value in a message
+
+_repr = Repr()
+_repr.maxstring = _repr.maxother = _repr.maxlong = _LONGEST
+_repr.maxlevel = 3
+
+
+def shown(value: Any) -> str:
+    """Return a value as it stands in JSON or YAML, at most about 80 characters of it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = _repr.repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
