@@ -1,4 +1,4 @@
-"""Files: read as UTF-8 or explained, written whole or not at all, appended to line by line.
+"""Files: written whole or not at all, appended to line by line.
 
 Writing goes to a temporary file beside the target, which is synced and renamed. A process that is killed leaves its
 temporary file behind; the next process of this machine that writes to the folder removes it.
@@ -8,7 +8,6 @@ temporary file behind; the next process of this machine that writes to the folde
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import json
@@ -20,50 +19,16 @@ import shutil
 import sys
 import unicodedata
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from asr.errors import AsrError, AudioWarning
 
-_BUFFER_BYTES = 1 << 20
 # File systems allow names of 255 bytes; a temporary name is longer than its target's, of which it keeps this much.
 _TARGET_BYTES = 200
-
-
-def read_text(path: Path, error: type[AsrError], what: str, *, way_out: str = "") -> str:
-    """Return the text of a UTF-8 file, with or without a byte order mark; lines end in `\\n`.
-
-    Args:
-        path: the file.
-        error: what is raised if it cannot be read.
-        what: what the file holds, for the message, e.g. "the table".
-        way_out: what the user can do, for the message.
-
-    Raises:
-        error: the file is missing, unreadable or not UTF-8; the message names the line.
-    """
-    try:
-        data = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    except OSError as reason:
-        raise error(_unreadable(path, what, reason, way_out)) from None
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as reason:
-        line = reason.object.count(b"\n", 0, reason.start) + 1
-        raise error(_undecodable(path, line, what, reason, way_out)) from None
-
-
-def read_json(path: Path, error: type[AsrError], what: str, *, way_out: str = "") -> Any:
-    """Return the content of a JSON file; arguments and errors are those of `read_text`."""
-    text = read_text(path, error, what, way_out=way_out)
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as reason:
-        raise error(f"{path}: cannot read {what}: not JSON ({reason})" + _then(way_out)) from None
 
 
 def to_json(content: Any, *, indent: int | None = None) -> str:
@@ -86,58 +51,6 @@ def _finite(content: Any) -> Any:
     if isinstance(content, (list, tuple)):
         return [_finite(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
-
-
-def read_lines(path: Path, error: type[AsrError], what: str, *, way_out: str = "") -> Iterator[str]:
-    """Yield the lines of a UTF-8 file, decompressed if its name ends in `.gz`, without their line ends.
-
-    One line is in memory at a time. Arguments and errors are those of `read_text`.
-    """
-    for number, line in enumerate(read_raw_lines(path, error, what, way_out=way_out), 1):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as reason:
-            raise error(_undecodable(path, number, what, reason, way_out)) from None
-        yield from text.rstrip("\r\n").split("\r")
-
-
-def read_raw_lines(path: Path, error: type[AsrError], what: str, *, way_out: str = "") -> Iterator[bytes]:
-    """Yield the lines of a file as bytes up to each `\\n`, decompressed if its name ends in `.gz`.
-
-    Arguments are those of `read_text`.
-
-    Raises:
-        error: the file is missing, unreadable or damaged; the message names the last line that was read.
-    """
-    number = 0
-    try:
-        with _open(path) as file:
-            for number, line in enumerate(file, 1):  # noqa: B007 (named in the error below)
-                yield line
-    except (OSError, EOFError, zlib.error) as reason:
-        if isinstance(reason, OSError) and reason.strerror:
-            raise error(_unreadable(path, what, reason, way_out)) from None
-        raise error(f"{path}: damaged after line {number} ({reason})" + _then(way_out or "write it again")) from None
-
-
-def _open(path: Path) -> BinaryIO:
-    if path.suffix == ".gz":
-        # A GzipFile's own line reading is slow; a buffer of its own in front is not.
-        return cast(BinaryIO, io.BufferedReader(gzip.open(path, "rb"), _BUFFER_BYTES))
-    return path.open("rb")
-
-
-def _unreadable(path: Path, what: str, reason: OSError, way_out: str) -> str:
-    return f"{path}: cannot read {what} ({reason.strerror})" + _then(way_out)
-
-
-def _undecodable(path: Path, line: int, what: str, reason: UnicodeDecodeError, way_out: str) -> str:
-    wrong = reason.object[reason.start]
-    return f"{path}:{line}: not UTF-8 (byte 0x{wrong:02x})" + _then(way_out or f"save {what} as UTF-8")
-
-
-def _then(way_out: str) -> str:
-    return f"; {way_out}" if way_out else ""
 
 
 @contextmanager

@@ -7,13 +7,13 @@ English, for settings too.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from reprlib import Repr
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from asr.errors import AsrError
+from asr.reading import shown
 
 
 class Record(BaseModel):
@@ -111,16 +111,4 @@ _NEEDED = {
     "string_too_short": "a text with a character",
     "invalid_key": "a name",
 }
-_LONGEST = 80  # characters of a value in a message
-
-_repr = Repr()
-_repr.maxstring = _repr.maxother = _repr.maxlong = _LONGEST
-_repr.maxlevel = 3
-
-
-def shown(value: Any) -> str:
-    """Return a value as it stands in JSON or YAML, at most about 80 characters of it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    text = _repr.repr(value)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
+_LONGEST = 80  # characters of a key in a message

@@ -18,8 +18,9 @@ from pydantic.fields import FieldInfo
 
 from asr.config import Config, RnnLmSettings, Settings
 from asr.errors import ConfigError
-from asr.files import read_text, write_text
-from asr.records import in_words, shown
+from asr.files import write_text
+from asr.reading import parse_yaml, read_yaml, shown
+from asr.records import in_words
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
@@ -97,11 +98,7 @@ def apply_overrides(
 def _value(text: str, override: str, *, is_text: bool) -> Any:
     if is_text:
         return re.sub(r"^(['\"])(.*)\1$", r"\2", text)
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"{shown(override)}: the value is not valid YAML ({reason:.80})") from None
+    return parse_yaml(text, ConfigError, shown(override))
 
 
 def _is_text(kind: type[BaseModel], keys: Sequence[str]) -> bool:
@@ -116,10 +113,7 @@ def save_config(config: Settings, path: str | os.PathLike[str], *, without: Coll
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(read_text(path, ConfigError, "the settings file"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML ({error})") from None
+    values = read_yaml(path, ConfigError, "the settings file")
     if values is None:
         return {}
     if not isinstance(values, dict):

@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from asr.bundle.files import CARD, CONFIG, DECODE_RUN, ONNX_NETWORK, SCALE, SCORES, TOKENS, TRAINING, WEIGHTS
 from asr.config import Config
 from asr.errors import AsrError, ModelError
-from asr.files import printable, read_json, to_json, write_text
+from asr.files import printable, to_json, write_text
+from asr.reading import read_json
 from asr.settings_file import load_config
 
 if TYPE_CHECKING:

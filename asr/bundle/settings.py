@@ -13,14 +13,12 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
-import yaml
-from pydantic import ValidationError
-
 from asr.bundle.files import CALIBRATION, CONFIG, DECODER
 from asr.config import Config, DecodeSettings
-from asr.errors import ModelError
-from asr.files import read_json, read_text, write_text
-from asr.settings_file import load_config, save_config
+from asr.errors import ConfigError, ModelError
+from asr.files import write_text
+from asr.reading import read_json, read_yaml
+from asr.settings_file import load_config, parse_settings, save_config
 from asr.transcript.confidence import Calibration
 
 
@@ -57,10 +55,11 @@ def load_decode_settings(folder: Path) -> DecodeSettings:
         ModelError: the file is missing, or not what `save_decode_settings` writes.
     """
     path = folder / DECODER
+    content = read_yaml(path, ModelError, "the decoder settings")
     try:
-        return DecodeSettings.model_validate(yaml.safe_load(read_text(path, ModelError, "the decoder settings")))
-    except (yaml.YAMLError, ValidationError) as error:
-        raise ModelError(f"{path}: cannot be used as decoder settings ({error})") from None
+        return parse_settings(DecodeSettings, content, str(path))
+    except ConfigError as error:
+        raise ModelError(str(error)) from None
 
 
 def save_calibration(calibration: Calibration, folder: Path) -> None:

@@ -38,7 +38,7 @@ def align(
 
 def _given_text(text: str | None, text_file: Path | None) -> str:
     from asr.errors import AsrError
-    from asr.files import read_text
+    from asr.reading import read_text
 
     if (text is None) == (text_file is None):
         raise typer.BadParameter("give either a text or --text-file", param_hint="TEXT")

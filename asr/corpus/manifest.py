@@ -25,7 +25,8 @@ from asr.audio.sound_file import AudioInfo, audio_info
 from asr.config import TextSettings
 from asr.corpus.shar import Shard, find_shards, in_tar
 from asr.errors import ManifestError
-from asr.files import atomic_path, read_raw_lines
+from asr.files import atomic_path
+from asr.reading import read_raw_lines
 from asr.text.normalise import normalise
 
 Parsed = TypeVar("Parsed")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from asr.config import TextSettings
 from asr.errors import LanguageModelError, TokenError
-from asr.files import read_lines
+from asr.reading import read_lines
 from asr.text.normalise import normalise
 from asr.text.tokens import BLANK, WORD_START, TokenTable
 

@@ -29,7 +29,8 @@ from asr.audio.sources import Source, is_source, source_name
 from asr.audio.speech_detector import RATE_HZ, Network, SpeechDetector
 from asr.bundle.files import ONNX_DESCRIPTION, ONNX_NETWORK, ONNX_SPEECH_DETECTOR
 from asr.errors import ConfigError, DependencyError, ModelError
-from asr.files import read_json, write_text
+from asr.files import write_text
+from asr.reading import read_json
 from asr.text.tokens import BLANK, BLANK_SYMBOL, TokenTable
 from asr.transcript.transcript import Transcript
 from asr.transcript.words import Decoded, Hypothesis, TokenSpan, Word

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from asr.bundle.files import HYPOTHESES, RECOGNISED, REFERENCES
 from asr.errors import ScoringError
-from asr.files import read_lines, write_text
+from asr.files import write_text
+from asr.reading import read_lines
 from asr.scoring.calibration import CalibrationScore, score_calibration
 from asr.scoring.error_counts import (
     Confusions,

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.errors import ConfigError, TokenError
-from asr.files import read_json, write_text
+from asr.files import write_text
+from asr.reading import read_json
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor

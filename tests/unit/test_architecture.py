@@ -25,7 +25,7 @@ SOURCES = sorted(
 )
 
 # In the order in which data flow: a room imports only what stands before it. Everyone may import BASE.
-BASE = ["errors", "files", "machine", "plotting", "records", "config", "settings_file"]
+BASE = ["errors", "files", "reading", "machine", "plotting", "records", "config", "settings_file"]
 FLOW = [
     *("audio", "text", "corpus", "features", "model", "transcript", "bundle", "scoring", "lm", "decoding"),
     *("training", "inference", "tuning", "bulk", "runtime", "exporting", "stages", "cli"),
@@ -33,7 +33,7 @@ FLOW = [
 ORDER = [*BASE, *FLOW]
 MAY_IMPORT = {room: {room, *ORDER[:place]} for place, room in enumerate(ORDER)} | {
     # What runs without torch, pydantic and the rest; tests/unit/runtime runs it with numpy and onnxruntime alone.
-    "runtime": {"errors", "files", "runtime", "audio", "text", "transcript", "bundle"},
+    "runtime": {"errors", "files", "reading", "runtime", "audio", "text", "transcript", "bundle"},
     # The door and the public API lead to every room.
     "cli": {*ORDER, "__init__"},
     "__init__": {*ORDER},
@@ -41,7 +41,7 @@ MAY_IMPORT = {room: {room, *ORDER[:place]} for place, room in enumerate(ORDER)} 
 }
 # Neither torch nor what loads it may be imported in these rooms.
 WITHOUT_TORCH = [
-    *("errors", "config", "files", "plotting", "settings_file"),
+    *("errors", "config", "files", "reading", "plotting", "settings_file"),
     *("audio", "text", "transcript", "scoring", "runtime"),
 ]
 LOADS_TORCH = {"torch", "torchaudio", "lightning_fabric", "lhotse"}

@@ -23,12 +23,10 @@ from asr.files import (
     atomic_path,
     complete_folder,
     printable,
-    read_json,
-    read_lines,
-    read_text,
     to_json,
     write_text,
 )
+from asr.reading import read_json, read_lines, read_text
 
 BOM = b"\xef\xbb\xbf"
 posix = pytest.mark.skipif(os.name != "posix", reason="on Windows nobody can ask whether a process lives")

@@ -13,8 +13,8 @@ from asr.corpus.importers.utterances import ImportReport, Utterance, read_parts,
 from asr.corpus.manifest import MOST_S, refuse_half_characters
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
-from asr.files import read_lines
 from asr.machine import Progress, silent
+from asr.reading import read_lines
 
 
 def import_jsonl(

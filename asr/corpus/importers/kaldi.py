@@ -13,8 +13,8 @@ from typing import NamedTuple
 from asr.corpus.importers.utterances import SPLIT_NAMES, ImportReport, Utterance, split_name, write_splits
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
-from asr.files import read_text
 from asr.machine import Progress, silent
+from asr.reading import read_text
 
 
 class _Line(NamedTuple):

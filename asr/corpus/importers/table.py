@@ -18,8 +18,8 @@ from typing import NamedTuple
 from asr.corpus.importers.utterances import ImportReport, Utterance, read_parts, split_name, write_splits
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
-from asr.files import read_lines
 from asr.machine import Progress, silent
+from asr.reading import read_lines
 
 _DELIMITERS = ",;\t|"
 # Names by which a column is found if it is not named: the first that the header has, in capitals or not.
