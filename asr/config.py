@@ -124,11 +124,18 @@ class AugmentSettings(Settings):
     )
     reverb_share: float = Field(0.0, ge=0, le=1, description="Share of utterances that get reverberation; 0: off.")
     reverb_dir: str = Field("", description="Folder of impulse responses of rooms; empty: rooms are generated instead.")
-    gain_db: tuple[float, float] = Field(
-        (0.0, 0.0), description="Lowest and highest change of the level, in dB; [0, 0]: off."
-    )
 
-    @field_validator("noise_snr_db", "gain_db")
+    @model_validator(mode="before")
+    @classmethod
+    def _no_gain(cls, values: object) -> object:
+        """Refuse `gain_db`, which older versions had. Off, as their model folders have it, it is left out."""
+        if not isinstance(values, dict) or "gain_db" not in values:
+            return values
+        if values["gain_db"] not in ([0, 0], (0, 0)):
+            raise ValueError("gain_db has no effect any more, because features do not depend on the level: delete it")
+        return {key: value for key, value in values.items() if key != "gain_db"}
+
+    @field_validator("noise_snr_db")
     @classmethod
     def _in_order(cls, value: tuple[float, float]) -> tuple[float, float]:
         if value[0] > value[1]:

@@ -3,13 +3,15 @@
 Each setting is in one file: those of the search in `decoder.yaml`, those of the recurrent language model in its own
 file, all others in `config.yaml`. Folders of older versions have those of the search in `config.yaml` too; what
 `decoder.yaml` says holds. Folders from before `text.apostrophes` keep the curly apostrophe, which may be one of their
-tokens.
+tokens. Folders from before features became independent of the level are read if they normalise by the utterance, which
+hid the level before; others are refused.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,9 +35,16 @@ def load_settings(folder: Path) -> Config:
 
     Raises:
         ConfigError: `config.yaml` is missing or damaged.
-        ModelError: `decoder.yaml` is damaged.
+        ModelError: `decoder.yaml` is damaged, or the model takes features that this version does not compute.
     """
-    config = load_config(folder / CONFIG)
+    path = folder / CONFIG
+    config = load_config(path)
+    # Folders from before features became independent of the level hold this setting, which is gone.
+    if config.features.cmvn == "global" and re.search(r"^\s*gain_db:", path.read_text(encoding="utf-8"), re.MULTILINE):
+        raise ModelError(
+            f"{path}: this model was trained on features that depend on the level, which this version does not "
+            "compute; train it again, or use the version of asr that trained it"
+        )
     if "apostrophes" not in config.text.model_fields_set:  # written before the setting existed
         config = config.model_copy(update={"text": config.text.model_copy(update={"apostrophes": "keep"})})
     if not (folder / DECODER).is_file():

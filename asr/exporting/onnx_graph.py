@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from asr.bundle.bundle import quantised
 from asr.errors import ModelError
 from asr.model.acoustic import AcousticModel
-from asr.model.logmel import LOG_FLOOR, Cmvn, LogMel
+from asr.model.logmel import FLOOR, QUIETEST, Cmvn, LogMel, falls
 from asr.model.rnn import Cell, LookAhead, RecurrentLayer
 from asr.model.subsampling import Subsampling
 from asr.runtime.recognizer import INPUT, OUTPUT
@@ -110,31 +110,59 @@ class _Graph:
 def _logmel(graph: _Graph, logmel: LogMel) -> str:
     """Return log-mel features `(frame, mel)` of the input.
 
-    The Fourier transform is a convolution with windowed cosines and sines. onnxruntime computes that fast, and its own
-    operator for the transform slowly. The waves are looked up in one period when the model is loaded. In the file they
-    would take a third of the space if the weights have 8 bits.
+    The Fourier transform is a convolution with windowed cosines and sines, from which their part of an offset has been
+    taken. onnxruntime computes that fast, and its own operator for the transform slowly. The waves are looked up in one
+    period when the model is loaded. In the file they would take a third of the space if the weights have 8 bits.
     """
     period, bins = logmel.fft_samples, logmel.fft_samples // 2 + 1
     window = _array(logmel.window)
     first, *_, last = np.flatnonzero(window)
     window = window[first : last + 1]
     angles = 2 * np.pi / period * np.arange(period)
-    places = graph.add("Mod", graph.add("Mul", np.arange(bins)[:, None], np.arange(len(window))), np.array(period))
-    waves = [graph.add("Gather", wave.astype(np.float32), places) for wave in (np.cos(angles), np.sin(angles))]
+    places = np.arange(bins)[:, None] * np.arange(len(window)) % period
+    looked_up = graph.add("Mod", graph.add("Mul", np.arange(bins)[:, None], np.arange(len(window))), np.array(period))
+    waves = []
+    for wave in (np.cos(angles), np.sin(angles)):
+        offset = wave[places] @ window / window.sum()
+        gathered = graph.add("Gather", wave.astype(np.float32), looked_up)
+        waves.append(graph.add("Sub", gathered, offset[:, None].astype(np.float32)))
     kernel = graph.add("Mul", graph.add("Concat", *waves, axis=0), window)
     before = period // 2 - int(first)  # samples before a frame's centre, so that there is one frame more than hops
+    padded = graph.add("Pad", INPUT, np.array([before, len(window) - before]), mode="edge")
     spectrum = graph.add(
         "Conv",
-        graph.add("Unsqueeze", INPUT, np.array([0, 1])),
+        graph.add("Unsqueeze", padded, np.array([0, 1])),
         graph.add("Unsqueeze", kernel, np.array([1])),
         strides=[logmel.hop_samples],
-        pads=[before, len(window) - before],
     )
     real = graph.add("Slice", spectrum, np.array([0]), np.array([bins]), np.array([1]))
     imaginary = graph.add("Slice", spectrum, np.array([bins]), np.array([2 * bins]), np.array([1]))
     power = graph.add("Add", graph.add("Mul", real, real), graph.add("Mul", imaginary, imaginary))
     mel = graph.add("MatMul", _array(logmel.filters).T, graph.add("Squeeze", power, np.array([0])))
-    return graph.add("Transpose", graph.add("Log", graph.add("Max", mel, np.float32(LOG_FLOOR))), perm=[1, 0])
+    relative = graph.add("Div", mel, _level(graph, logmel, graph.add("ReduceMean", mel, axes=[0])))
+    return graph.add("Transpose", graph.add("Log", graph.add("Max", relative, np.float32(FLOOR))), perm=[1, 0])
+
+
+def _level(graph: _Graph, logmel: LogMel, energies: str) -> str:
+    """Return the level that `LogMel` divides by, `(1, 1)` or `(1, frame)`, from mean energies `(1, frame)`."""
+    quietest = np.float32(QUIETEST)
+    if not logmel.runs:
+        mean = graph.add("ReduceMean", graph.add("Cast", energies, to=TensorProto.DOUBLE), axes=[1])
+        return graph.add("Max", graph.add("Cast", mean, to=TensorProto.FLOAT), quietest)
+    size = logmel.loudest_frames
+    smoothed = graph.add(
+        "AveragePool",
+        graph.add("Unsqueeze", energies, np.array([0])),
+        kernel_shape=[size],
+        pads=[size - 1, 0],
+        count_include_pad=0,
+    )
+    level = graph.add("Max", graph.add("Squeeze", smoothed, np.array([0])), quietest)
+    for shift, factor in falls(logmel.fall_db):  # as in `running_level`
+        shifted = graph.add("Pad", graph.add("Mul", level, np.float32(factor)), np.array([0, shift, 0, 0]))
+        earlier = graph.add("Slice", shifted, np.array([0]), np.array([-shift]), np.array([1]))
+        level = graph.add("Max", level, earlier)
+    return level
 
 
 def _cmvn(graph: _Graph, cmvn: Cmvn, features: str) -> str:

@@ -1,4 +1,4 @@
-"""Recording conditions of a training utterance: a room, noise and a level, drawn anew in each epoch."""
+"""Recording conditions of a training utterance: a room and noise, drawn anew in each epoch."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def conditions_checksum(config: Config) -> int:
 
 
 def perturb_conditions(waveform: NDArray[np.float32], conditions: Conditions, draw: Draw) -> NDArray[np.float32]:
-    """Return a waveform, `(sample,)`, in another room, then with noise, then at another level; the length stays.
+    """Return a waveform, `(sample,)`, in another room, then with noise; the length stays.
 
     Samples may leave [-1, 1]: they are floats, and clipping would distort them.
 
@@ -69,9 +69,6 @@ def perturb_conditions(waveform: NDArray[np.float32], conditions: Conditions, dr
     if rng.random() < settings.noise_share:
         snr_db = rng.uniform(*settings.noise_snr_db)
         waveform = add_noise(waveform, _draw_noise(conditions, len(waveform), rng), snr_db)
-    if any(settings.gain_db):
-        gain_db = draw.rng("gain").uniform(*settings.gain_db)
-        waveform = waveform * np.float32(10 ** (gain_db / 20))
     return waveform
 
 

@@ -223,8 +223,11 @@ def _draw_waveform(axes: Axes, recording: _Recording) -> None:
 
 
 def _draw_spectrogram(axes: Axes, recording: _Recording) -> None:
-    """Draw the energies of the mel bands that a network sees, with librosa, whose mel scale and filters they have."""
-    from librosa import power_to_db
+    """Draw the energies of the mel bands that a network sees, with librosa, whose mel scale and filters they have.
+
+    As in the network, a frame's mean does not count, and the recording stays as it is beyond its ends.
+    """
+    from librosa import power_to_db, stft
     from librosa.display import specshow
     from librosa.feature import melspectrogram
 
@@ -232,15 +235,11 @@ def _draw_spectrogram(axes: Axes, recording: _Recording) -> None:
     window = round(features.window_ms * rate_hz / 1000)
     hop = round(features.hop_ms * rate_hz / 1000)
     fft = 1 << (window - 1).bit_length()
-    mel = melspectrogram(
-        y=np.pad(recording.samples, fft // 2),
-        sr=rate_hz,
-        n_fft=fft,
-        win_length=window,
-        hop_length=hop,
-        n_mels=features.mel_bins,
-        center=False,
-    )
+    samples = np.pad(recording.samples, fft // 2, mode="edge")
+    spectrum = stft(samples, n_fft=fft, win_length=window, hop_length=hop, center=False)
+    offset = stft(np.ones(fft, np.float32), n_fft=fft, win_length=window, center=False)
+    spectrum -= spectrum[0] * (offset / offset[0])
+    mel = melspectrogram(S=np.abs(spectrum) ** 2, sr=rate_hz, n_mels=features.mel_bins)
     specshow(
         power_to_db(mel, ref=np.max, top_db=_DEPTH_DB),
         x_coords=recording.start_s + np.arange(mel.shape[1]) * hop / rate_hz,

@@ -23,7 +23,7 @@ from asr.config import Config, ModelSettings
 from asr.errors import ModelError, ShapeError
 from asr.model.bptt import in_windows
 from asr.model.conformer import ConformerLayer
-from asr.model.logmel import Cmvn, LogMel
+from asr.model.logmel import Cmvn, LogMel, LogMelState
 from asr.model.rnn import Dropout, LookAhead, RecurrentLayer, State, reversal_index
 from asr.model.subsampling import Subsampling
 
@@ -36,13 +36,13 @@ class StreamState:
     """What `AcousticModel.step` carries from one block of a recording to the next. The batch is 1 everywhere.
 
     Attributes:
-        samples: `(1, sample)`, wait for the spectrum's window to fill.
+        logmel: samples that wait for the spectrum's window to fill, and the level so far.
         features: `(1, frame, mel)`, wait for the subsampling's window to fill.
         layers: one hidden state per layer; empty before the first output frame.
         outputs: `(1, frame, width)` of the last layer, wait for the frames that the look-ahead needs.
     """
 
-    samples: Tensor
+    logmel: LogMelState
     features: Tensor
     layers: tuple[State, ...]
     outputs: Tensor
@@ -226,7 +226,7 @@ class AcousticModel(nn.Module):
             `(frame, token)` float32, natural log. A frame is returned once `lookahead_s` of audio after its centre has
             arrived.
         """
-        features, waiting_samples = self.logmel.step(samples[None], state.samples, last=last)
+        features, logmel = self.logmel.step(samples[None], state.logmel, last=last)
         features = self.cmvn(features, torch.full((1,), features.shape[1], device=features.device))
         x, waiting_features = self.subsampling.step(features, state.features, last=last)
         layers = state.layers
@@ -236,7 +236,7 @@ class AcousticModel(nn.Module):
         waiting = state.outputs
         if self.lookahead is not None:
             x, waiting = self.lookahead.step(x, waiting, last=last)
-        return self._classified(x)[0], StreamState(waiting_samples, waiting_features, layers, waiting)
+        return self._classified(x)[0], StreamState(logmel, waiting_features, layers, waiting)
 
     @property
     def streams(self) -> bool:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from asr.errors import ConfigError, ModelError, TrainingError
 from asr.files import atomic_path
 
-VERSION = 2  # of what the header holds
+VERSION = 3  # of what the header holds, and of the features that the weights are for
 LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
 MOST_BAD_STEPS = 5  # without a finite gradient, in a row; more of them have another cause than one odd batch
 

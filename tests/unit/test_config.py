@@ -96,6 +96,7 @@ def test_a_bad_file_is_refused_with_its_name_the_key_and_the_value(tmp_path: Pat
         ("model.layers=" + "9" * 900, r"'model\.layers=9+\.\.\.9+': not valid YAML \(a number of 900 digits\)"),
         ("model.layers=" + "9" * 10_000, "longer than 1000 characters"),
         ("text.remove=\udcff", r"text\.remove: \\udcff is half a surrogate pair"),
+        ("augment.gain_db=[-6, 6]", "augment: .*gain_db has no effect any more"),
     ],
 )
 def test_a_bad_override_is_refused_with_its_text(override: str, message: str) -> None:

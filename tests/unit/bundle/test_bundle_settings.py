@@ -35,6 +35,24 @@ def test_a_folder_from_before_the_rule_of_apostrophes_keeps_its_curly_ones(tmp_p
     assert load_settings(tmp_path).text.apostrophes == "keep"
 
 
+def folder_from_before_levels(folder, cmvn):
+    save_settings(load_config(None, [*TINY, f"features.cmvn={cmvn}"]), folder)
+    sections = yaml.safe_load((folder / "config.yaml").read_text())
+    sections["augment"]["gain_db"] = [0.0, 0.0]
+    (folder / "config.yaml").write_text(yaml.safe_dump(sections))
+
+
+def test_an_older_folder_that_normalises_by_the_utterance_is_read(tmp_path):
+    folder_from_before_levels(tmp_path, "utterance")
+    assert load_settings(tmp_path) == load_config(None, TINY)
+
+
+def test_an_older_folder_whose_features_depend_on_the_level_is_refused_by_name(tmp_path):
+    folder_from_before_levels(tmp_path, "global")
+    with pytest.raises(ModelError, match=r"config\.yaml: .*depend on the level.*train it again"):
+        load_settings(tmp_path)
+
+
 def test_in_a_folder_that_has_settings_of_the_search_in_both_files_those_of_decoder_yaml_hold(tmp_path):
     save_config(CONFIG, tmp_path / "config.yaml")
     assert load_settings(tmp_path) == CONFIG

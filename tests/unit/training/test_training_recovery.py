@@ -279,12 +279,12 @@ def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default(tone_corp
     path = tmp_path / "checkpoints" / "last.safetensors"
     with safe_open(path, "pt") as file:
         header = json.loads(file.metadata()["run"])
-    del header["facts"]["settings"]["augment"]["gain_db"], header["facts"]["settings"]["data"]
+    del header["facts"]["settings"]["augment"]["reverb_share"], header["facts"]["settings"]["data"]
     save_file(load_file(path), path, metadata={"run": json.dumps(header)})
     (start, *_) = run([*SETTINGS, "training.epochs=1"], tone_corpus, tmp_path, resume=True)
     assert start.resumed_at_epoch == 1
-    with pytest.raises(ConfigError, match=r"augment\.gain_db was \[0\.0, 0\.0\], is \[0\.0, 6\.0\]"):
-        run([*SETTINGS, "training.epochs=1", "augment.gain_db=[0, 6]"], tone_corpus, tmp_path, resume=True)
+    with pytest.raises(ConfigError, match=r"augment\.reverb_share was 0, is 0\.5"):
+        run([*SETTINGS, "training.epochs=1", "augment.reverb_share=0.5"], tone_corpus, tmp_path, resume=True)
 
 
 def test_a_checkpoint_in_another_format_is_told_with_the_way_out(tone_corpus: Path, tmp_path: Path) -> None:
