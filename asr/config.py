@@ -228,7 +228,7 @@ class TrainingSettings(Settings):
     )
     schedule: Literal["one-cycle", "plateau"] = Field(
         "one-cycle",
-        description="one-cycle: the rate falls to 0 along a cosine; plateau: it is halved when dev WER stops falling.",
+        description="one-cycle: the rate falls to 0 along a cosine; plateau: halved when dev stops getting better.",
     )
     warmup_share: float = Field(
         0.1,
@@ -237,7 +237,7 @@ class TrainingSettings(Settings):
         description="Share of the run in which the learning rate rises to its highest value; 0: it starts there.",
     )
     plateau_patience: int = Field(
-        3, ge=1, description="Number of epochs without a better dev WER after which plateau halves the rate."
+        3, ge=1, description="Number of epochs that are not the best on dev after which plateau halves the rate."
     )
     weight_decay: float = Field(
         1e-2, ge=0, description="How strongly AdamW pulls weights towards 0, against overfitting; 0: off."

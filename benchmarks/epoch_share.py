@@ -48,7 +48,7 @@ OUTSIDE = {
     "gradient norms, clipping": [(step, "gradient_norms"), (torch.nn.utils, "clip_grads_with_norm_")],
     "average of the weights": [(WeightAverage, "update")],
     "log": [(TrainingLog, "step"), (TrainingLog, "epoch")],
-    "evaluation but its forward": [(trainer, "greedy_errors")],
+    "evaluation but its forward": [(trainer, "score_dev")],
     "model and checkpoint files": [(ModelBundle, "save"), (Run, "save")],
 }
 

@@ -34,7 +34,8 @@ _CASES = {"lower": "in lower case", "upper": "in upper case", "keep": "in upper 
 class TrainingFacts:
     """What a model was trained on and how well it did.
 
-    `dev_wer` is the word error rate of greedy search on dev; None if the model was trained without a dev set.
+    `dev_wer` and `dev_cer` are the error rates of greedy search on dev in words and in characters, and `dev_loss` is
+    the CTC loss per token there, in nats; None if the model was trained without a dev set.
     `languages` are those noted in the training manifest. `init_from` is the model folder whose weights were taken over.
     """
 
@@ -47,6 +48,8 @@ class TrainingFacts:
     epochs: int
     languages: Sequence[str] = ()
     init_from: str | None = None
+    dev_cer: float | None = None
+    dev_loss: float | None = None
 
     def save(self, folder: Path) -> None:
         """Write `training.json` into a model folder."""

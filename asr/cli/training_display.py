@@ -154,11 +154,18 @@ class TrainingDisplay:
     def _epoch(self, report: EpochReport) -> None:
         if self._lines:
             self._lines.end_epoch(report, self._now())
-        dev = f"   dev WER {100 * report.dev.rate:6.2f} %{' *' if report.best else '  '}" if report.dev else ""
+        dev = report.dev
+        figures = ""
+        if dev:
+            rates = [f"WER {100 * dev.words.rate:6.2f} %", f"CER {100 * dev.characters.rate:6.2f} %"]
+            shown = "  ".join(rates if dev.by_characters else reversed(rates))  # the one that decides is the last
+            figures = f", dev {dev.loss:6.3f}  {shown}{' *' if report.best else '  '}"
         self._print(
-            f"epoch {report.epoch + 1:3d}/{self._config.training.epochs}   loss {report.loss:6.3f}{dev}"
-            f"   {report.train_s + report.dev_s:5.1f} s"
+            f"epoch {report.epoch + 1:3d}/{self._config.training.epochs}  loss {report.loss:6.3f}{figures}"
+            f"  {report.train_s + report.dev_s:5.1f} s"
         )
+        if dev and 2 * dev.empty > dev.utterances:
+            self._print(f"note      {dev.empty} of {dev.utterances} dev utterances give no text, only blanks")
 
 
 class EpochLines:

@@ -283,6 +283,12 @@ def cut_speaker(cut: Cut) -> str:
     raise ManifestError(f"utterance {cut.id}: no speaker; each supervision of the manifest needs one")
 
 
+def known_speakers(cuts: Iterable[Cut]) -> dict[str, str]:
+    """Return the speaker of each utterance whose supervisions name one, by utterance id."""
+    named = {cut.id: [s.speaker for s in cut.supervisions if s.speaker] for cut in cuts}
+    return {name: str(speakers[0]) for name, speakers in named.items() if speakers}
+
+
 def _read_lines(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterator[Parsed]:
     """Yield what `parse` makes of each line's JSON.
 

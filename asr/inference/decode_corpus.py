@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asr.bundle.files import DECODE_RUN, HYPOTHESES, RECOGNISED, REFERENCES, SCORE_REPORTS
-from asr.corpus.manifest import cut_speaker, load_manifest, transcripts
+from asr.corpus.manifest import known_speakers, load_manifest, transcripts
 from asr.decoding.hotwords import hotword_bonuses
-from asr.errors import ManifestError
 from asr.features.batching import evaluation_batches
 from asr.files import to_json, write_text
 from asr.inference.decoder import Decoder, Method, Search
@@ -116,17 +115,10 @@ def decode_cuts(decoder: Decoder, cuts: Iterable[Cut], search: Search) -> Iterat
     """
     config = decoder.bundle.config
     references = transcripts(cuts, config.text)
-    speakers = {cut.id: _speaker(cut) for cut in cuts}
+    speakers = known_speakers(cuts)
     for batch in evaluation_batches(cuts, config):
         for utterance_id, decoded in zip(batch.ids, decoder.decode(batch, search), strict=True):
-            yield DecodedUtterance(utterance_id, speakers[utterance_id], references[utterance_id], decoded)
-
-
-def _speaker(cut: Cut) -> str | None:
-    try:
-        return cut_speaker(cut)
-    except ManifestError:
-        return None
+            yield DecodedUtterance(utterance_id, speakers.get(utterance_id), references[utterance_id], decoded)
 
 
 def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], decoder: Decoder) -> None:

@@ -153,12 +153,25 @@ def compare_rates(
     units, unit = len(lengths), "utterances" if speakers is None else "speakers"
     gains = errors_b - errors_a
     difference = float(gains.sum() / lengths.sum())
-    half = math.inf
-    if units > 1:
-        differences = (gains.sum() - gains) / np.maximum(lengths.sum() - lengths, 1)
-        half = _students_t(level, units - 1) * _jackknife_error(differences)
+    half = difference_margin(gains, lengths, level)
     interval = Interval(max(-1.0, difference - half), min(1.0, difference + half), level, units, unit)
     return PairedComparison(difference, interval, _randomisation_test(gains, seed))
+
+
+def difference_margin(gains: NDArray[np.int64], lengths: NDArray[np.int64], level: float = 0.95) -> float:
+    """Return how far from its true value a difference of two error rates is at most, with a probability of `level`.
+
+    A difference that is no greater is no more than chance. With one unit any difference may be chance.
+
+    Args:
+        gains: `(unit,)` errors of one system minus those of the other.
+        lengths: `(unit,)` lengths of the references.
+        level: of the interval.
+    """
+    if len(gains) < 2:
+        return math.inf
+    differences = (gains.sum() - gains) / np.maximum(lengths.sum() - lengths, 1)
+    return _students_t(level, len(gains) - 1) * _jackknife_error(differences)
 
 
 def _units(

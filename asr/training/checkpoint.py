@@ -7,6 +7,7 @@ takes its name. After a kill at any moment, or with a full disk, at least one wh
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,8 +21,9 @@ from torch import Tensor, nn
 
 from asr.errors import ConfigError, ModelError, TrainingError
 from asr.files import atomic_path
+from asr.training.dev_score import BestEpoch, DevScore, best_epoch
 
-VERSION = 3  # of what the header holds, and of the features that the weights are for
+VERSION = 4  # of what the header holds, and of the features that the weights are for
 LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
 MOST_BAD_STEPS = 5  # without a finite gradient, in a row; more of them have another cause than one odd batch
 
@@ -49,9 +51,10 @@ class RunState:
     """How far a run has come. The next batch is number `batch` of epoch `epoch`, both counted from 0.
 
     `step` counts all steps, `utterances` those trained on in this epoch. `dev_scores` holds a figure for each finished
-    epoch, lower is better: a word error rate or a perplexity; it is empty without a dev set. `loss_level` is a moving
-    average of the loss, 0 before the first step. `bad_steps` counts the skipped steps since the last one that was
-    taken. `init_from` is the model folder that the run took weights from.
+    epoch, lower is better: an error rate or a perplexity; `improved` says whether that epoch's weights were kept. Both
+    are empty without a dev set. `best` is what the choice of an acoustic model's epoch goes by. `loss_level` is a
+    moving average of the loss, 0 before the first step. `bad_steps` counts the skipped steps since the last one that
+    was taken. `init_from` is the model folder that the run took weights from.
     """
 
     step: int = 0
@@ -59,6 +62,8 @@ class RunState:
     batch: int = 0
     utterances: int = 0
     dev_scores: list[float] = field(default_factory=list)
+    improved: list[bool] = field(default_factory=list)
+    best: BestEpoch | None = None
     loss_level: float = 0.0
     bad_steps: int = 0
     init_from: str | None = None
@@ -77,14 +82,30 @@ class RunState:
         self.sums.skipped += 1
         return self.bad_steps >= MOST_BAD_STEPS
 
-    def is_best(self, dev_score: float | None) -> bool:
-        """Return whether an epoch is as good as the best before it. Without a dev set the newest always is."""
-        return dev_score is None or dev_score <= min(self.dev_scores, default=float("inf"))
+    def take_dev_score(self, score: DevScore | float | None) -> bool:
+        """Keep an epoch's score, or its perplexity; return whether it is as good as the best before it.
 
-    def end_epoch(self, dev_score: float | None) -> None:
+        Without a dev set the newest epoch always is.
+        """
+        if score is None:
+            return True
+        if isinstance(score, float):
+            figure, better = score, score <= min(self.dev_scores, default=math.inf)
+        else:
+            self.best = best_epoch(self.best, score)
+            figure, better = score.rate, self.best.kept is score
+        self.dev_scores.append(figure)
+        self.improved.append(better)
+        return better
+
+    @property
+    def kept_dev_score(self) -> float | None:
+        """The figure of the epoch whose weights are kept; None without a dev set or a finished epoch."""
+        kept = [score for score, better in zip(self.dev_scores, self.improved, strict=True) if better]
+        return kept[-1] if kept else None
+
+    def end_epoch(self) -> None:
         """Turn to the next epoch."""
-        if dev_score is not None:
-            self.dev_scores.append(dev_score)
         self.epoch, self.batch, self.utterances, self.sums = self.epoch + 1, 0, 0, EpochSums()
 
 
@@ -167,7 +188,9 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: tor
         index, key = name.split(".")
         values["state"].setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict(values)
-    return RunState(**run["state"] | {"sums": EpochSums(**run["state"]["sums"])})
+    state = run["state"]
+    best = state["best"] and BestEpoch.from_json(state["best"])
+    return RunState(**state | {"best": best, "sums": EpochSums(**state["sums"])})
 
 
 def read_facts(path: Path) -> dict[str, Any]:

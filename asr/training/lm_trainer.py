@@ -235,7 +235,7 @@ class LmTraining:
         """Measure the model on dev and keep it if it is the best so far."""
         began, state, sums = time.perf_counter(), self.state, self.state.sums
         dev = self.run.lm.eval().perplexity(self.dev)
-        best = state.is_best(dev.perplexity)
+        best = state.take_dev_score(dev.perplexity)
         if best:
             self.run.lm.save(self.out / RNN_LM_WEIGHTS)
         return LmEpoch(

@@ -83,8 +83,8 @@ class TrainingResult:
     Attributes:
         folder: that of the model.
         epochs: how many are finished.
-        dev_score: the best on dev, lower is better: the word error rate of `asr.train`, the perplexity of
-            `asr.train_rnn_lm`; None without a dev set.
+        dev_score: that of the kept weights, lower is better: the word error rate of `asr.train` (in scripts without
+            spaces the character error rate), the perplexity of `asr.train_rnn_lm`; None without a dev set.
         stopped_by: the signal that stopped the run before its end, e.g. `SIGTERM`; None if the run is finished.
     """
 
@@ -114,7 +114,7 @@ def training_loop(
             stopped_by = requests.signal_name or "a signal to another process"
         else:
             report = training.end_epoch()
-            state.end_epoch(report.dev_score)
+            state.end_epoch()
             # Before the checkpoint: a resumed run drops a line too many, but could not restore a lost one.
             if log:
                 log.epoch(report)
@@ -126,7 +126,7 @@ def training_loop(
         log.close()
         if stopped_by is not None:
             yield RunStopped(stopped_by, state.step, training.out / CHECKPOINTS / LAST)
-    return TrainingResult(training.out, state.epoch, min(state.dev_scores, default=None), stopped_by)
+    return TrainingResult(training.out, state.epoch, state.kept_dev_score, stopped_by)
 
 
 def _steps(

@@ -20,7 +20,7 @@ from asr.bundle.files import SKIPPED_STEPS, TENSORBOARD, TRAINING_LOG
 from asr.errors import TrainingError
 from asr.files import append_line, to_json, write_text
 from asr.lm.ngram import Perplexity
-from asr.scoring.error_counts import ErrorCounts
+from asr.training.dev_score import DevScore
 from asr.training.run import Transfer
 from asr.training.survey import Survey
 
@@ -43,10 +43,6 @@ class SomeEpoch(Protocol):
     @property
     def epoch(self) -> int:
         """Its number, from 0."""
-
-    @property
-    def dev_score(self) -> float | None:
-        """By what the best epoch is chosen, lower is better; None without a dev set."""
 
     @property
     def curves(self) -> dict[str, float]:
@@ -137,14 +133,15 @@ class StepSkipped:
 class EpochReport:
     """One epoch. Means are over its steps; `train_s` is the wall time of training, `dev_s` that of evaluation.
 
-    `dev` is None if dev is trained on, and each epoch is then the `best`. `clipped_share` is the share of steps whose
+    `dev` is the score of the averaged weights, and `best` says whether they are kept; if dev is trained on, there is no
+    score and each epoch is kept. `clipped_share` is the share of steps whose
     gradient was scaled down. `spikes` counts steps whose loss rose far above the level before, and `skipped` those
     without a finite gradient.
     """
 
     epoch: int
     loss: float
-    dev: ErrorCounts | None
+    dev: DevScore | None
     best: bool
     gradient_norms: dict[str, float]
     clipped_share: float
@@ -155,19 +152,22 @@ class EpochReport:
     dev_s: float
 
     @property
-    def dev_score(self) -> float | None:
-        """The word error rate on dev."""
-        return None if self.dev is None else self.dev.rate
-
-    @property
     def curves(self) -> dict[str, float]:
-        """The word error rate, if there is a dev set."""
-        return {} if self.dev_score is None else {"dev/wer": self.dev_score}
+        """Error rates, loss and number of empty utterances, if there is a dev set."""
+        return {f"dev/{name}": value for name, value in self._dev_figures.items() if value is not None}
 
     @property
     def line(self) -> dict[str, Any]:
-        """All fields and the word error rate."""
-        return asdict(self) | {"dev_wer": self.dev_score}
+        """All fields and the dev set's figures; `dev` has the errors in words."""
+        words = None if self.dev is None else asdict(self.dev.words)
+        return asdict(self) | {"dev": words} | {f"dev_{name}": value for name, value in self._dev_figures.items()}
+
+    @property
+    def _dev_figures(self) -> dict[str, float | None]:
+        dev = self.dev
+        if dev is None:
+            return dict.fromkeys(("wer", "cer", "loss", "empty"))
+        return {"wer": dev.words.rate, "cer": dev.characters.rate, "loss": dev.loss, "empty": dev.empty}
 
 
 @dataclass(frozen=True)
@@ -241,11 +241,6 @@ class LmEpoch:
     skipped: int
     train_s: float
     dev_s: float
-
-    @property
-    def dev_score(self) -> float:
-        """The perplexity on dev."""
-        return self.dev.perplexity
 
     @property
     def curves(self) -> dict[str, float]:

@@ -255,29 +255,33 @@ class WeightAverage:
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
 
 
-def learning_rate(settings: TrainingSettings, progress: float, dev_scores: Sequence[float]) -> float:
+def learning_rate(settings: TrainingSettings, progress: float, improved: Sequence[bool]) -> float:
     """Return the learning rate at `progress` (0 = start, 1 = end of the run).
 
     It depends on nothing else, so a resumed run continues exactly.
 
     one-cycle: a rise over `warmup_share` of the run, then half a cosine down to 0 (Smith & Topin 2017).
-    plateau: the same rise, then constant; halved when `plateau_patience` epochs brought no better dev score.
+    plateau: the same rise, then constant; halved when `plateau_patience` epochs did not get better on dev.
+
+    Args:
+        settings: of the training.
+        progress: see above.
+        improved: of each finished epoch, whether its weights were the best on dev so far.
     """
     warmup = settings.warmup_share
     if progress < warmup:
         return settings.learning_rate * max(progress / warmup, 0.01)
     if settings.schedule == "plateau":
-        return settings.learning_rate * 0.5 ** halvings(dev_scores, settings.plateau_patience)
+        return settings.learning_rate * 0.5 ** halvings(improved, settings.plateau_patience)
     fall = min((progress - warmup) / (1 - warmup), 1.0)
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * fall))
 
 
-def halvings(dev_scores: Sequence[float], patience: int) -> int:
-    """Return how often `patience` epochs in a row brought no dev score below the best before them."""
-    best, waited, count = math.inf, 0, 0
-    for score in dev_scores:
-        waited = 0 if score < best else waited + 1
-        best = min(best, score)
+def halvings(improved: Sequence[bool], patience: int) -> int:
+    """Return how often `patience` epochs in a row did not get better on dev."""
+    waited, count = 0, 0
+    for better in improved:
+        waited = 0 if better else waited + 1
         if waited == patience:
             count, waited = count + 1, 0
     return count

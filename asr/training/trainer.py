@@ -1,18 +1,18 @@
 """Acoustic training: manifests → a model folder. What a step and an epoch are; `loop.py` has what happens around them.
 
-A step takes a batch of utterances: gradient, clipping, optimiser, average of the weights. An epoch ends with the greedy
-word error rate on dev, by which the best weights are chosen.
+A step takes a batch of utterances: gradient, clipping, optimiser, average of the weights. An epoch ends with the score
+of the average on dev, by which the best weights are chosen: `dev_score.py`.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import torch
 from lightning_fabric import Fabric
@@ -21,16 +21,13 @@ from asr.bundle.bundle import ModelBundle
 from asr.bundle.card import TrainingFacts
 from asr.bundle.files import CHECKPOINTS, FAILED_STEPS, WEIGHTS
 from asr.config import Config
-from asr.corpus.manifest import transcripts
-from asr.decoding.greedy import greedy_search
 from asr.errors import AudioError, ConfigError, TrainingError, UtteranceAudioError
 from asr.features.augment import Draw
 from asr.features.batching import StepBatch, evaluation_batches, prefetch, training_batches
 from asr.model.acoustic import AcousticModel
-from asr.scoring.error_counts import ErrorCounts, count_errors
 from asr.settings_file import load_config
-from asr.text.tokens import TokenTable
 from asr.training.checkpoint import RunState
+from asr.training.dev_score import DevScore, score_dev
 from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_run_in, run_to_end, training_loop
 from asr.training.reports import EpochReport, Report, RunStart, StepReport, StepSkipped
 from asr.training.run import Run, Transfer, make_fabric, start_run, transfer_weights
@@ -43,9 +40,6 @@ from asr.training.step import (
     write_failed_step,
 )
 from asr.training.survey import TrainingData, feature_moments, read_training_data
-
-if TYPE_CHECKING:
-    from lhotse.cut import Cut
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 
@@ -62,7 +56,9 @@ def train(
     with_dev: bool = False,
     on_report: Callable[[Report], object] | None = None,
 ) -> TrainingResult:
-    """Train an acoustic model; the weights with the best greedy word error rate on dev are kept.
+    """Train an acoustic model; the weights that do best on dev are kept.
+
+    They are chosen by WER. Where that says nothing, CER or loss decide: `asr/training/dev_score.py` has the rule.
 
     SIGTERM or Ctrl-C finishes the step, writes a checkpoint and ends the training; `resume` continues it. With several
     processes (torchrun, Slurm), each calls this; only the first writes files and reports.
@@ -249,7 +245,7 @@ class AcousticTraining:
         if clipped:
             norm = torch.tensor(gradient.norm, device=run.fabric.device)
             torch.nn.utils.clip_grads_with_norm_(run.model.parameters(), settings.clip_norm, norm)
-        rate = learning_rate(settings, progress, state.dev_scores)
+        rate = learning_rate(settings, progress, state.improved)
         for group in run.optimizer.param_groups:
             group["lr"] = rate
         run.optimizer.step()
@@ -305,8 +301,8 @@ class AcousticTraining:
         """
         began, state, sums = time.perf_counter(), self.state, self.state.sums
         model, tokens = self.run.average.model, self.data.survey.tokens
-        dev = greedy_errors(model, self.data.dev, tokens, self.config, self.run.fabric) if self.data.dev else None
-        best = state.is_best(dev.rate if dev else None)
+        dev = score_dev(model, self.data.dev, tokens, self.config, self.run.fabric) if self.data.dev else None
+        best = state.take_dev_score(dev)
         if best and self.first:
             self._facts(dev).save(self.out)
             ModelBundle(self.config, tokens, model).save(self.out)
@@ -324,7 +320,7 @@ class AcousticTraining:
             dev_s=time.perf_counter() - began,
         )
 
-    def _facts(self, dev: ErrorCounts | None) -> TrainingFacts:
+    def _facts(self, dev: DevScore | None) -> TrainingFacts:
         """Return what the model card says of the training, after the current epoch."""
         survey = self.data.survey
         return TrainingFacts(
@@ -332,26 +328,11 @@ class AcousticTraining:
             train_s=survey.audio_s,
             dev_utterances=len(self.data.dev),
             dev_s=sum(cut.duration for cut in self.data.dev),
-            dev_words=dev.reference_length if dev else 0,
-            dev_wer=dev.rate if dev else None,
+            dev_words=dev.words.reference_length if dev else 0,
+            dev_wer=dev.words.rate if dev else None,
+            dev_cer=dev.characters.rate if dev else None,
+            dev_loss=dev.loss if dev else None,
             epochs=self.state.epoch + 1,
             languages=survey.languages,
             init_from=self.state.init_from,
         )
-
-
-@torch.inference_mode()
-def greedy_errors(
-    model: AcousticModel, cuts: Sequence[Cut], tokens: TokenTable, config: Config, fabric: Fabric
-) -> ErrorCounts:
-    """Return the word errors of greedy search over all cuts; processes share the work, and all get the result."""
-    mine = cuts[fabric.global_rank :: fabric.world_size]
-    references = transcripts(mine, config.text)
-    total = ErrorCounts()
-    for batch in evaluation_batches(mine, config):
-        with fabric.autocast():
-            log_posteriors, lengths = model(batch.waveforms.to(fabric.device), batch.lengths.to(fabric.device))
-        for utterance_id, hypothesis in zip(batch.ids, greedy_search(log_posteriors, lengths), strict=True):
-            total += count_errors(references[utterance_id], tokens.decode(hypothesis.tokens), unit="word")
-    counts = torch.tensor(astuple(total), device=fabric.device)
-    return ErrorCounts(*fabric.all_reduce(counts, reduce_op="sum").tolist())  # type: ignore[union-attr]

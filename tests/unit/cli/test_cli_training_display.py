@@ -12,11 +12,13 @@ from asr.cli.training_display import EpochLines, TrainingDisplay
 from asr.corpus.manifest import read_manifest
 from asr.scoring.error_counts import ErrorCounts
 from asr.settings_file import load_config
+from asr.training.dev_score import DevScore
 from asr.training.reports import EpochReport, RunStart, StepReport
 from asr.training.survey import survey_training_cuts
 
 STEP = StepReport(1, 0, 0.0, 250.0, 2.0, 2.0, 0.0, 0.0, 1.0, {}, False, False, 1e-3)
-EPOCH = EpochReport(0, 2.0, ErrorCounts(1, 0, 0, 8), True, {}, 0.0, 0, 0, 1000.0, 80.0, 10.0)
+DEV = DevScore(ErrorCounts(1, 0, 0, 8), ErrorCounts(1, 0, 0, 16), 0.25, 4, 0, False, [1, 0, 0, 0], [2, 2, 2, 2])
+EPOCH = EpochReport(0, 2.0, DEV, True, {}, 0.0, 0, 0, 1000.0, 80.0, 10.0)
 
 
 def step(epoch: int, share: float, loss: float, epochs: int = 3) -> StepReport:
@@ -66,7 +68,7 @@ def test_lines_are_for_epochs_that_last_and_for_output_that_is_no_terminal(
     progress = [line for line in lines if line.startswith("progress  epoch 1/3, ")]
     assert len(progress) == shown
     assert all(" %: loss 1.500, " in line for line in progress)
-    assert any("epoch   1/3   loss  2.000   dev WER  12.50 % *" in line for line in lines)
+    assert any("epoch   1/3  loss  2.000, dev  0.250  CER   6.25 %  WER  12.50 % *   90.0 s" in line for line in lines)
 
 
 @pytest.mark.parametrize(("rates_hz", "told"), [((8000,), True), ((8000, 16000), False), ((44100,), False)])
@@ -80,3 +82,24 @@ def test_the_start_tells_that_all_recordings_are_below_the_model_s_rate(
     survey = replace(survey, sample_rates_hz=rates_hz)
     TrainingDisplay(console, config).show(RunStart(survey, 1000, 0.1, "cpu", 1, "32-true", 0, 0, None, None))
     assert ("train with --set features.sample_rate_hz=8000" in console.file.getvalue()) == told
+
+
+def shown(report: EpochReport) -> list[str]:
+    console = Console(file=StringIO(), width=80)
+    TrainingDisplay(console, load_config(None, [*TINY, "training.epochs=120"])).show(report)
+    return console.file.getvalue().splitlines()
+
+
+def test_an_epoch_s_line_fits_into_80_columns_with_the_figure_that_decides_last() -> None:
+    wide = replace(DEV, words=ErrorCounts(9, 0, 3, 9), loss=12.345, by_characters=True)
+    (line,) = shown(replace(EPOCH, epoch=119, loss=123.456, dev=wide, train_s=985.0, dev_s=14.9))
+    assert line == "epoch 120/120  loss 123.456, dev 12.345  WER 133.33 %  CER   6.25 % *  999.9 s"
+    assert len(line) <= 80
+    assert shown(replace(EPOCH, dev=None)) == ["epoch   1/120  loss  2.000   90.0 s"]
+    assert " *" not in shown(replace(EPOCH, best=False))[0]
+
+
+@pytest.mark.parametrize(("empty", "told"), [(4, True), (3, True), (2, False), (0, False)])
+def test_a_network_that_gives_blanks_alone_for_most_of_dev_is_said_so(empty: int, told: bool) -> None:
+    lines = shown(replace(EPOCH, dev=replace(DEV, empty=empty)))
+    assert lines[1:] == [f"note      {empty} of 4 dev utterances give no text, only blanks"] * told

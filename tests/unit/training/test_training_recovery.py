@@ -26,11 +26,11 @@ from asr.corpus.manifest import read_manifest, write_manifest
 from asr.errors import ConfigError, ModelError, TrainingError
 from asr.features.conditions import recordings_in
 from asr.model.acoustic import AcousticModel
-from asr.scoring.error_counts import ErrorCounts
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
 from asr.training import checkpoint, trainer
 from asr.training.checkpoint import find_checkpoint
+from asr.training.dev_score import DevScore
 from asr.training.reports import EpochReport, RunStart, RunStopped, StepReport
 from asr.training.run import start_run
 from asr.training.trainer import training_reports
@@ -73,7 +73,7 @@ def train_until_killed(corpus: Path, out: Path, overrides: list[str], kill_at: i
     """
     torch.set_num_threads(1)  # this is another process
     step = 0
-    whole_file, evaluate = checkpoint.save_file, trainer.greedy_errors
+    whole_file, evaluate = checkpoint.save_file, trainer.score_dev
 
     def die(moment: str) -> None:
         if how == moment and step >= kill_at:
@@ -89,12 +89,12 @@ def train_until_killed(corpus: Path, out: Path, overrides: list[str], kill_at: i
         os.replace(source, target)
         die("renaming")
 
-    def evaluated(*arguments: Any) -> ErrorCounts:
+    def evaluated(*arguments: Any) -> DevScore:
         errors = evaluate(*arguments)
         die("evaluating")
         return errors
 
-    checkpoint.save_file, trainer.greedy_errors = half_a_file, evaluated
+    checkpoint.save_file, trainer.score_dev = half_a_file, evaluated
     checkpoint.os = SimpleNamespace(replace=renamed)
     for report in training_reports(load_config(None, overrides), corpus, out, resume=True):
         if isinstance(report, StepReport):

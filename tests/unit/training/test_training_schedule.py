@@ -30,16 +30,18 @@ def test_one_cycle_agrees_with_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wers", "expected"),
+    ("improved", "expected"),
     [
         ([], 0),
-        ([0.5, 0.4, 0.3], 0),
-        ([0.5, 0.5, 0.5], 1),  # an equal WER is not a better one
-        ([0.5, 0.6, 0.4, 0.4, 0.4], 1),
-        ([0.5, 0.6, 0.6, 0.6, 0.6], 2),
+        ([True, True, True], 0),
+        ([True, False, False], 1),
+        ([True, False, True, False, False], 1),
+        ([True, False, False, False, False], 2),
     ],
 )
-def test_the_rate_is_halved_after_each_run_of_epochs_without_a_better_wer(wers: list[float], expected: int) -> None:
-    assert halvings(wers, patience=2) == expected
+def test_the_rate_is_halved_after_each_run_of_epochs_that_did_not_get_better(
+    improved: list[bool], expected: int
+) -> None:
+    assert halvings(improved, patience=2) == expected
     settings = TrainingSettings(schedule="plateau", learning_rate=1.0, warmup_share=0.1, plateau_patience=2)
-    assert learning_rate(settings, 0.5, wers) == pytest.approx(math.pow(0.5, expected))
+    assert learning_rate(settings, 0.5, improved) == pytest.approx(math.pow(0.5, expected))

@@ -1,0 +1,197 @@
+"""The averaged weights on dev → a score; the scores of all epochs so far → the epoch whose weights are kept.
+
+The score has the word error rate of greedy search, the character error rate, and the CTC loss. All come from one pass
+of the network.
+
+The word error rate decides while it can. It cannot while it is above `SAYS_NOTHING` in every epoch so far, as in the
+first epochs or with little data: the words are then all wrong, whatever else gets better. Nor can it tell epochs apart
+whose rates differ by no more than chance: by no more than the margin of the paired difference, over speakers where at
+least five are known. Then the character error rate decides, which counts five times as much. While that is above
+`SAYS_NOTHING` too, as in a network that has learnt to answer with blanks alone, the loss decides.
+
+No kept epoch's word error rate is ever above the lowest so far by more than chance. So many small steps cannot lead
+away from it. In scripts without spaces a word is a sentence, and the character error rate takes the place of the word
+error rate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from asr.config import Config
+from asr.corpus.manifest import known_speakers, transcripts
+from asr.decoding.greedy import greedy_search
+from asr.errors import TokenError
+from asr.features.batching import evaluation_batches
+from asr.model.acoustic import AcousticModel
+from asr.scoring.error_counts import ErrorCounts, count_errors
+from asr.scoring.intervals import difference_margin, speakers_of
+from asr.text.tokens import BLANK, TokenTable, min_frames
+from asr.text.units import writes_spaces
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
+
+SAYS_NOTHING = 0.9  # an error rate above it
+
+
+@dataclass(frozen=True)
+class DevScore:
+    """How well the averaged weights do on dev after one epoch.
+
+    Attributes:
+        words: the errors of greedy search in words.
+        characters: the same in characters.
+        loss: CTC loss per token, in nats, without augmentation. Utterances that have characters without a token, or
+            more tokens than frames, are left out; infinite if none remains.
+        utterances: how many dev has.
+        empty: how many of them have a text, but nothing is recognised in them.
+        by_characters: whether most letters belong to scripts without spaces.
+        unit_errors: the errors of each speaker, or of each utterance where too few speakers are known: in characters if
+            `by_characters`, else in words.
+        unit_lengths: the lengths of their references.
+    """
+
+    words: ErrorCounts
+    characters: ErrorCounts
+    loss: float
+    utterances: int
+    empty: int
+    by_characters: bool
+    unit_errors: Sequence[int]
+    unit_lengths: Sequence[int]
+
+    @property
+    def rate(self) -> float:
+        """The main figure: the word error rate, or in scripts without spaces the character error rate."""
+        return (self.characters if self.by_characters else self.words).rate
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What decides where the main figure does not, lower is better: the character error rate, then the loss."""
+        rate = self.characters.rate
+        return (rate if rate <= SAYS_NOTHING else math.inf, self.loss)
+
+    def is_within_chance_of(self, other: DevScore) -> bool:
+        """Return whether the main figures of two epochs differ by no more than chance."""
+        gains = np.subtract(self.unit_errors, other.unit_errors)
+        lengths = np.array(self.unit_lengths)
+        return abs(int(gains.sum())) / int(lengths.sum()) <= difference_margin(gains, lengths)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> DevScore:
+        """Return what `dataclasses.asdict` made."""
+        counts = {name: ErrorCounts(**values[name]) for name in ("words", "characters")}
+        return cls(**{**values, **counts})
+
+
+@dataclass(frozen=True)
+class BestEpoch:
+    """What must be known of the epochs so far: the score of the kept one, and that with the lowest main figure."""
+
+    kept: DevScore
+    lowest: DevScore
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> BestEpoch:
+        """Return what `dataclasses.asdict` made."""
+        return cls(**{name: DevScore.from_json(score) for name, score in values.items()})
+
+
+def best_epoch(before: BestEpoch | None, new: DevScore) -> BestEpoch:
+    """Return what is known after one more epoch; `kept` is `new` if its weights are to be kept.
+
+    Of two equal epochs the later one is kept.
+    """
+    if before is None:
+        return BestEpoch(new, new)
+    lowest = new if new.rate < before.lowest.rate else before.lowest
+
+    def contends(score: DevScore) -> bool:
+        return lowest.rate > SAYS_NOTHING or score.is_within_chance_of(lowest)
+
+    if not contends(new):
+        return BestEpoch(before.kept, lowest)
+    return BestEpoch(new if not contends(before.kept) or new.rank <= before.kept.rank else before.kept, lowest)
+
+
+@torch.inference_mode()
+def score_dev(
+    model: AcousticModel, cuts: Sequence[Cut], tokens: TokenTable, config: Config, fabric: Fabric
+) -> DevScore:
+    """Return the score of all cuts; processes share the work, and all get the result."""
+    references = transcripts(cuts, config.text)
+    places = {name: place for place, name in enumerate(references)}
+    figures = torch.zeros(len(places), _FIGURES, dtype=torch.float64)
+    for batch in evaluation_batches(cuts[fabric.global_rank :: fabric.world_size], config):
+        with fabric.autocast():
+            log_posteriors, lengths = model(batch.waveforms.to(fabric.device), batch.lengths.to(fabric.device))
+        texts = [references[name] for name in batch.ids]
+        targets = [_target(text, frames, tokens) for text, frames in zip(texts, lengths.tolist(), strict=True)]
+        losses = _losses(log_posteriors, lengths, targets)
+        searched = greedy_search(log_posteriors, lengths)
+        for name, text, target, loss, hypothesis in zip(batch.ids, texts, targets, losses, searched, strict=True):
+            recognised = tokens.decode(hypothesis.tokens)
+            counts = [astuple(count_errors(text, recognised, unit=unit)) for unit in ("word", "character")]
+            row = (*counts[0], *counts[1], loss, len(target), bool(text) and not recognised)
+            figures[places[name]] = torch.tensor(row, dtype=torch.float64)
+    summed = fabric.all_reduce(figures.to(fabric.device), reduce_op="sum")
+    return _score(summed.cpu().numpy(), references, known_speakers(cuts))  # type: ignore[union-attr]
+
+
+_FIGURES = 11  # of an utterance: four counts in words, four in characters, its loss, its tokens there, is it empty
+
+
+def _score(figures: NDArray[np.float64], references: Mapping[str, str], speakers: Mapping[str, str]) -> DevScore:
+    """Return the score of utterances with the figures `(utterance, figure)`."""
+    names, by_characters = list(references), not writes_spaces(references.values())
+    _, unit_of = np.unique(speakers_of(names, speakers) or names, return_inverse=True)
+    units = np.zeros((unit_of.max() + 1, _FIGURES))
+    np.add.at(units, unit_of, figures)
+    *counts, loss, tokens, empty = figures.sum(axis=0).tolist()
+    words, characters = (ErrorCounts(*map(int, four)) for four in (counts[:4], counts[4:]))
+    main = units[:, 4:8] if by_characters else units[:, :4]
+    return DevScore(
+        words=words,
+        characters=characters,
+        loss=loss / tokens if tokens and math.isfinite(loss) else math.inf,
+        utterances=len(names),
+        empty=int(empty),
+        by_characters=by_characters,
+        unit_errors=main[:, :3].sum(axis=1).astype(int).tolist(),
+        unit_lengths=main[:, 3].astype(int).tolist(),
+    )
+
+
+def _target(text: str, frames: int, tokens: TokenTable) -> list[int]:
+    """Return the tokens that a loss is computed of: none if a character has no token, or the frames do not suffice."""
+    try:
+        target = tokens.encode(text)
+    except TokenError:
+        return []
+    return target if min_frames(target) <= frames else []
+
+
+def _losses(log_posteriors: Tensor, lengths: Tensor, targets: Sequence[Sequence[int]]) -> list[float]:
+    """Return the CTC loss of each utterance in nats; 0 for those without a target."""
+    losses = [0.0] * len(targets)
+    rows = [row for row, target in enumerate(targets) if target]
+    if rows:
+        device, heads = log_posteriors.device, log_posteriors[rows].float().transpose(0, 1)
+        counts = torch.tensor([len(targets[row]) for row in rows], device=device)
+        padded = pad_sequence([torch.tensor(targets[row]) for row in rows], batch_first=True).to(device)
+        found = F.ctc_loss(heads, padded, lengths[rows], counts, blank=BLANK, reduction="none")
+        for row, loss in zip(rows, found.tolist(), strict=True):
+            losses[row] = loss
+    return losses
