@@ -17,12 +17,22 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
-from lhotse.cut import Cut, MixedCut, MultiCut
-from lhotse.cut.data import DataCut
-from lhotse.serialization import decode_json_line, deserialize_item
+from lhotse.cut import Cut, MultiCut
+from lhotse.serialization import decode_json_line
 
 from asr.audio.sound_file import AudioInfo, audio_info
 from asr.config import TextSettings
+from asr.corpus.line import (
+    WAY_OUT,
+    cut_of_line,
+    refuse_half_characters,
+    require_agreement,
+    require_count,
+    require_name,
+    require_rate,
+    require_seconds,
+    require_text,
+)
 from asr.corpus.shar import Shard, find_shards, in_tar
 from asr.errors import ManifestError
 from asr.files import atomic_path
@@ -36,8 +46,6 @@ _SUFFIXES = (".jsonl", ".jsonl.gz")
 _PLAIN_CUTS = ("MonoCut", "MultiCut")
 # A cut may run this far past its recording's end, because tables round times to hundredths.
 _OVERRUN_S = 0.025
-# Times beyond 30 years are broken numbers.
-MOST_S = 1e9
 
 
 class Entry(NamedTuple):
@@ -58,7 +66,7 @@ class _Shards:
 
     def __iter__(self) -> Iterator[Cut]:
         for shard in self.shards:
-            yield from _read_lines(shard.cuts, _cut if shard.tar is None else partial(_cut_in_tar, shard.tar))
+            yield from _read_lines(shard.cuts, cut_of_line if shard.tar is None else partial(_cut_in_tar, shard.tar))
 
     def entries(self) -> Iterator[Entry]:
         for shard in self.shards:
@@ -306,90 +314,36 @@ def _read_lines(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterat
         except ManifestError as error:
             raise ManifestError(f"{path}:{number}: {error}") from None
         except Exception as error:  # lhotse and its JSON decoder raise many kinds
-            raise ManifestError(f"{path}:{number}: not a lhotse cut ({type(error).__name__}: {error})") from None
+            reason = f"{type(error).__name__}: {error}"
+            raise ManifestError(f"{path}:{number}: not a lhotse cut ({reason:.200}); {WAY_OUT}") from None
         yield parsed
 
 
-def refuse_half_characters(line: Any) -> None:
-    """Refuse half a surrogate pair anywhere in decoded JSON, which can escape it, but no text can hold it.
-
-    Raises:
-        ManifestError: there is one.
-    """
-    try:
-        json.dumps(line, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(error.object[error.start]):x}"
-        raise ManifestError(f"{half} is half a surrogate pair, which is no character; write the text again") from None
-
-
-def _cut(line: dict[str, Any]) -> Cut:
-    cut = deserialize_item(line)
-    if not isinstance(cut, Cut):
-        raise ValueError(f"a {type(cut).__name__}, not a cut")
-    _require_text("id", cut.id)
-    for part in [track.cut for track in cut.tracks] if isinstance(cut, MixedCut) else [cut]:
-        if isinstance(part, DataCut):
-            _check_part(part)
-    _require_seconds("duration", cut.duration)
-    return cut
-
-
-def _check_part(cut: DataCut) -> None:
-    """Refuse values of a cut of one recording that would only fail later, far from the line that holds them."""
-    _require_seconds("start", cut.start)
-    _require_seconds("duration", cut.duration)
-    for supervision in cut.supervisions:
-        _require_seconds("supervision's start", supervision.start, least=-MOST_S)
-        if supervision.text is not None:
-            _require_text("text", supervision.text)
-    if cut.has_recording:
-        recording = cut.recording
-        _require_count("recording's sampling_rate", recording.sampling_rate)
-        _require_count("recording's num_samples", recording.num_samples)
-        _require_seconds("recording's duration", recording.duration)
-        for source in recording.sources:
-            _require_text("source's type", source.type)
-            if source.type == "file":
-                _require_text("source", source.source)
-
-
 def _cut_in_tar(tar: Path, line: dict[str, Any]) -> Cut:
-    return in_tar(_cut(line), tar)
+    return in_tar(cut_of_line(line), tar)
 
 
 def _entry(line: dict[str, Any]) -> Entry:
     """Read a line of the common form directly: a cut of one recording with one supervision. lhotse reads the rest."""
     supervisions: list[dict[str, Any]] = line.get("supervisions", []) if line.get("type") in _PLAIN_CUTS else []
     if len(supervisions) != 1:
-        return entry_of(_cut(line))
+        return entry_of(cut_of_line(line))
     utterance_id, duration_s, text = line["id"], line["duration"], supervisions[0].get("text")
-    _require_text("id", utterance_id)
-    _require_seconds("duration", duration_s)
+    require_name("id", utterance_id)
+    require_seconds("start", line["start"])
+    require_seconds("duration", duration_s)
     if text is not None:
-        _require_text("text", text)
-    recording = line.get("recording")
-    rate_hz = recording.get("sampling_rate", 0) if isinstance(recording, dict) else 0
+        require_text("text", text)
+    if (speaker := supervisions[0].get("speaker")) is not None:
+        require_name("speaker", speaker)
     language = supervisions[0].get("language") or ""
-    _require_text("language", language)
-    if recording:
-        _require_count("recording's sampling_rate", rate_hz)
+    require_name("language", language)
+    recording = line.get("recording")
+    if not recording:
+        return Entry(utterance_id, duration_s, text or "", 0, language)
+    rate_hz, samples, recording_s = (recording[name] for name in ("sampling_rate", "num_samples", "duration"))
+    require_rate("recording's sampling_rate", rate_hz)
+    require_count("recording's num_samples", samples)
+    require_seconds("recording's duration", recording_s)
+    require_agreement(recording_s, samples, rate_hz)
     return Entry(utterance_id, duration_s, text or "", rate_hz, language)
-
-
-def _require_text(name: str, value: Any) -> None:
-    _require(isinstance(value, str), name, value, "a text")
-
-
-def _require_seconds(name: str, value: Any, *, least: float = 0.0) -> None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    _require(is_number and least <= value <= MOST_S, name, value, f"a number of seconds from {least:g} to {MOST_S:g}")
-
-
-def _require_count(name: str, value: Any) -> None:
-    _require(isinstance(value, int) and value > 0, name, value, "a whole number above 0")
-
-
-def _require(holds: bool, name: str, value: Any, needed: str) -> None:
-    if not holds:
-        raise ManifestError(f"its {name} is {value!r:.80}, but {needed} is needed; mend the line or take it out")

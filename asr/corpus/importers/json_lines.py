@@ -10,7 +10,7 @@ from typing import Any
 
 from asr.corpus.importers.table import Columns, find_columns, make_utterance
 from asr.corpus.importers.utterances import ImportReport, Utterance, read_parts, write_splits
-from asr.corpus.manifest import MOST_S, refuse_half_characters
+from asr.corpus.line import MOST_S, refuse_half_characters
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
 from asr.machine import Progress, silent

@@ -59,7 +59,7 @@ def test_entries_say_what_lhotses_own_cuts_say(cuts, tmp_path, name):
 def test_entries_of_common_cuts_are_read_without_making_the_cuts(cuts, tmp_path, monkeypatch):
     write_manifest(cuts[:3], tmp_path / "train.jsonl")
     read = read_manifest(tmp_path / "train.jsonl")
-    monkeypatch.setattr(manifest, "_cut", lambda line: pytest.fail("made a cut"))
+    monkeypatch.setattr(manifest, "cut_of_line", lambda line: pytest.fail("made a cut"))
     assert len(list(entries(read))) == 3
 
 

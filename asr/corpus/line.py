@@ -1,0 +1,240 @@
+"""A manifest's line, decoded from JSON → a lhotse cut; an impossible value is refused by name.
+
+lhotse takes whatever a line holds, and would fail later, far from the line. What is refused here: other types, numbers
+that are not finite or out of range, characters that control a terminal, more parts than any corpus has, and
+transforms other than those that this package's own cuts can have.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from lhotse import Recording, SupervisionSegment
+from lhotse.augmentation import AudioTransform
+from lhotse.cut import Cut, MixedCut
+from lhotse.cut.data import DataCut
+from lhotse.serialization import deserialize_item
+
+from asr.audio.sound_file import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
+from asr.errors import ManifestError
+
+# Times beyond 30 years are broken numbers.
+MOST_S = 1e9
+WAY_OUT = "mend the line or take it out"
+# Times and counts of samples are rounded by many tools, some to hundredths.
+_ROUNDING_S = 0.025
+# A long recording with a supervision for each word has some ten thousand.
+_MOST_PARTS = 20_000
+_MOST_CHANNELS = 1024
+# What a transform's factor may be; beyond, a cut of a minute would fill the memory.
+_LEAST_FACTOR, _MOST_FACTOR = 0.1, 10.0
+_FACTORS = ("Speed", "Tempo")
+_OTHER_TRANSFORMS = ("Volume", "Resample")
+
+# White space is none of them: it is collapsed wherever a text is used.
+_CONTROL = re.compile(r"[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
+_CONTROL_OR_BREAK = re.compile(r"[\0-\x1f\x7f-\x9f]")
+
+
+def cut_of_line(line: dict[str, Any]) -> Cut:
+    """Return the cut that a line of JSON describes.
+
+    Raises:
+        ManifestError: a value is impossible; the message names it.
+        Exception: lhotse cannot make a cut of it; it raises many kinds.
+    """
+    _refuse_many(line, "supervisions", "tracks")
+    for track in line.get("tracks", ()) if line.get("type") == "MixedCut" else ():
+        _refuse_many(track["cut"], "supervisions", "tracks")
+    cut = deserialize_item(line)
+    if not isinstance(cut, Cut):
+        raise ValueError(f"a {type(cut).__name__}, not a cut")
+    require_name("id", cut.id)
+    if isinstance(cut, MixedCut):
+        _check_mixed(cut)
+    elif isinstance(cut, DataCut):
+        _check_plain(cut)
+    require_seconds("duration", cut.duration)
+    return cut
+
+
+def _refuse_many(line: dict[str, Any], *names: str) -> None:
+    for name in names:
+        parts = line.get(name)
+        if isinstance(parts, list) and len(parts) > _MOST_PARTS:
+            raise ManifestError(f"it has {len(parts):,} {name}, but at most {_MOST_PARTS:,} are read; {WAY_OUT}")
+
+
+def _check_mixed(cut: MixedCut) -> None:
+    _check_transforms(cut.transforms or ())
+    for track in cut.tracks:
+        require_seconds("track's offset", track.offset)
+        if track.snr is not None:
+            _require_number("track's snr", track.snr)
+        require_seconds("track's duration", track.cut.duration)
+        require_rate("track's sampling_rate", track.cut.sampling_rate)
+        if isinstance(track.cut, DataCut):
+            _check_plain(track.cut)
+
+
+def _check_plain(cut: DataCut) -> None:
+    require_seconds("start", cut.start)
+    require_seconds("duration", cut.duration)
+    _require_channels("channel", cut.channel)
+    for supervision in cut.supervisions:
+        _check_supervision(supervision)
+    if cut.has_recording:
+        _check_recording(cut.recording)
+
+
+def _check_supervision(supervision: SupervisionSegment) -> None:
+    require_name("supervision's id", supervision.id)
+    require_seconds("supervision's start", supervision.start, least=-MOST_S)
+    require_seconds("supervision's duration", supervision.duration)
+    _require_channels("supervision's channel", supervision.channel)
+    if supervision.text is not None:
+        require_text("text", supervision.text)
+    for name in ("speaker", "language"):
+        value = getattr(supervision, name)
+        if value is not None:
+            require_name(name, value)
+
+
+def _check_recording(recording: Recording) -> None:
+    require_rate("recording's sampling_rate", recording.sampling_rate)
+    require_count("recording's num_samples", recording.num_samples)
+    require_seconds("recording's duration", recording.duration)
+    require_agreement(recording.duration, recording.num_samples, recording.sampling_rate)
+    _require_channels("recording's channel_ids", recording.channel_ids)
+    for source in recording.sources:
+        require_text("source's type", source.type)
+        _require_channels("source's channels", source.channels)
+        if source.type == "file":
+            require_name("source", source.source)
+    _check_transforms(recording.transforms or ())
+
+
+def _check_transforms(transforms: Sequence[AudioTransform]) -> None:
+    for transform in transforms:
+        kind = type(transform).__name__
+        if kind not in (*_FACTORS, *_OTHER_TRANSFORMS):
+            known = ", ".join((*_FACTORS, *_OTHER_TRANSFORMS))
+            raise ManifestError(
+                f"its transform {kind!r:.80} is not used here (known: {known}); write the audio to a file first"
+            )
+        if kind in _FACTORS:
+            factor = transform.factor
+            _require_number(f"transform {kind}'s factor", factor)
+            needed = f"a number from {_LEAST_FACTOR} to {_MOST_FACTOR:g}"
+            require(_LEAST_FACTOR <= factor <= _MOST_FACTOR, f"transform {kind}'s factor", factor, needed)
+        elif kind == "Volume":
+            _require_number("transform Volume's factor", transform.factor)
+        else:
+            for name in ("source_sampling_rate", "target_sampling_rate"):
+                require_rate(f"transform Resample's {name}", getattr(transform, name))
+
+
+def require_agreement(duration_s: float, samples: int, rate_hz: int) -> None:
+    """Refuse a recording whose duration and number of samples contradict each other.
+
+    Raises:
+        ManifestError: they differ by more than rounding.
+    """
+    if abs(samples / rate_hz - duration_s) > _ROUNDING_S + 1e-6 * duration_s:
+        raise ManifestError(
+            f"its recording's num_samples {samples} at {rate_hz} Hz are {samples / rate_hz:g} s, but its duration is "
+            f"{duration_s:g} s; {WAY_OUT}"
+        )
+
+
+def refuse_half_characters(line: Any) -> None:
+    """Refuse half a surrogate pair anywhere in decoded JSON, which can escape it, but no text can hold it.
+
+    Raises:
+        ManifestError: there is one.
+    """
+    try:
+        json.dumps(line, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):x}"
+        raise ManifestError(f"{half} is half a surrogate pair, which is no character; write the text again") from None
+
+
+def require_text(name: str, value: Any) -> None:
+    """Refuse what is not a text, or holds a character that is neither visible nor white space.
+
+    Raises:
+        ManifestError: it is such a value.
+    """
+    require(isinstance(value, str), name, value, "a text")
+    if not value.isprintable() and (control := _CONTROL.search(value)):
+        require(False, name, value, f"a text without the control character U+{ord(control[0]):04X}")
+
+
+def require_name(name: str, value: Any) -> None:
+    """Refuse what is not a text on one line without control characters.
+
+    Raises:
+        ManifestError: it is such a value.
+    """
+    require(isinstance(value, str), name, value, "a text")
+    if not value.isprintable() and (control := _CONTROL_OR_BREAK.search(value)):
+        require(False, name, value, f"a text without the control character U+{ord(control[0]):04X}")
+
+
+def require_seconds(name: str, value: Any, *, least: float = 0.0) -> None:
+    """Refuse what is not a number of seconds from `least` to `MOST_S`.
+
+    Raises:
+        ManifestError: it is such a value.
+    """
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    require(is_number and least <= value <= MOST_S, name, value, f"a number of seconds from {least:g} to {MOST_S:g}")
+
+
+def require_count(name: str, value: Any) -> None:
+    """Refuse what is not a whole number above 0.
+
+    Raises:
+        ManifestError: it is such a value.
+    """
+    require(_is_whole(value) and 0 < value < 2**53, name, value, "a whole number above 0")
+
+
+def require_rate(name: str, value: Any) -> None:
+    """Refuse what is not a sample rate.
+
+    Raises:
+        ManifestError: it is such a value.
+    """
+    require_count(name, value)
+    needed = f"a sample rate from {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz"
+    require(LOWEST_RATE_HZ <= value <= HIGHEST_RATE_HZ, name, value, needed)
+
+
+def _require_number(name: str, value: Any) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    require(is_number and abs(value) <= MOST_S, name, value, "a number")
+
+
+def _require_channels(name: str, value: Any) -> None:
+    channels = value if isinstance(value, list) else [value]
+    known = all(_is_whole(channel) and 0 <= channel < _MOST_CHANNELS for channel in channels)
+    require(0 < len(channels) <= _MOST_CHANNELS and known, name, value, "a channel or a list of channels")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def require(holds: bool, name: str, value: Any, needed: str) -> None:
+    """Refuse a value unless the condition holds.
+
+    Raises:
+        ManifestError: it does not hold; the message names the value and what is needed.
+    """
+    if not holds:
+        raise ManifestError(f"its {name} is {value!r:.80}, but {needed} is needed; {WAY_OUT}")
