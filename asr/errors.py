@@ -25,6 +25,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+_LONGEST_LINE = 1000  # characters of a message
+
 
 class ExitStatus(IntEnum):
     """What the exit status of a command means.
@@ -49,8 +51,17 @@ class AsrError(Exception):
     """Base of all errors that this package raises on purpose; commands print them without a traceback.
 
     Raised as such where nothing but the message helps: an output that would replace another file, a full disk, a run
-    that is at work in the same folder.
+    that is at work in the same folder. Of a line of more than 1,000 characters, such as one with a damaged value in it,
+    the middle is left out.
     """
+
+    def __init__(self, message: str = "") -> None:
+        """Keep the message."""
+        super().__init__("\n".join(map(_shortened, message.split("\n"))))
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE // 2]} … {line[3 - _LONGEST_LINE // 2 :]}"
 
 
 def explained(error: AsrError | OSError) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 import soundfile
 import torch
 from conftest import TINY, tone_speech
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 import asr
 from asr.bulk.journal import RECORD, finish, tasks_of, unfinished
@@ -40,28 +40,41 @@ JUNK: list[Any] = [
     *({"a": 1}, {"type": "MonoCut"}, {"name": "Speed", "kwargs": {"factor": 1e-9}}, {"name": "Nothing", "kwargs": {}}),
     *([{"name": "Speed", "kwargs": {"factor": 1e-9}}], [{"name": "Nothing", "kwargs": {}}], [0] * 1000),
 ]
-TOKENS = [b"NaN", b"-Infinity", b"1e999", b"9" * 5000, b"[" * 100_000, b"{", b'"', b",", b"null", b"\\ud800", b"\0", b"\xff"]
+TOKENS = [
+    b"NaN",
+    b"-Infinity",
+    b"1e999",
+    b"9" * 5000,
+    b"[" * 100_000,
+    b"{",
+    b'"',
+    b",",
+    b"null",
+    b"\\ud800",
+    b"\0",
+    b"\xff",
+]
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the path of every value in nested JSON."""
-    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        yield (*path, key)
-        yield from places(inner, (*path, key))
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Return the container and the key of every value in nested JSON, however deep."""
+    found: list[tuple[Any, Any]] = []
+    level = [value]
+    while level:
+        inner = level.pop()
+        keys: Any = inner if isinstance(inner, dict) else range(len(inner)) if isinstance(inner, list) else ()
+        found += [(inner, key) for key in keys]
+        level += [inner[key] for key in keys]
+    return found
 
 
 def damaged_json(record: Any, chance: Chance) -> Any:
     """Return JSON with one to three of its values replaced, missing, repeated or under another name."""
     record = copy.deepcopy(record)
     for _ in range(int(chance.integers(1, 4))):
-        paths = list(places(record))
-        if not paths:
+        if not (found := places(record)):
             return record
-        path = paths[int(chance.integers(len(paths)))]
-        inner = record
-        for key in path[:-1]:
-            inner = inner[key]
-        _damage(inner, path[-1], chance)
+        _damage(*found[int(chance.integers(len(found)))], chance)
     return record
 
 
@@ -81,7 +94,9 @@ def _damage(inner: Any, key: Any, chance: Chance) -> None:
         for _ in range(int(chance.choice([1, 60, 5000]))):
             inner[key] = [inner[key]]
     elif isinstance(inner, dict):
-        inner[str(chance.choice(["x", "type", "sources", "shape", "width", "tracks", "custom", "transforms"]))] = inner.pop(key)
+        inner[str(chance.choice(["x", "type", "sources", "shape", "width", "tracks", "custom", "transforms"]))] = (
+            inner.pop(key)
+        )
 
 
 def damaged_bytes(data: bytes, chance: Chance) -> bytes:
@@ -116,6 +131,11 @@ def damaged_lines(data: bytes, chance: Chance) -> bytes:
     return b"\n".join(lines) + b"\n"
 
 
+def damaged_document(data: bytes, chance: Chance) -> bytes:
+    """Return a file of JSON, damaged as JSON or as bytes."""
+    return damaged_bytes(data, chance) if chance.random() < 0.3 else _json_bytes(damaged_json(json.loads(data), chance))
+
+
 def _json_bytes(value: Any) -> bytes:
     try:
         return json.dumps(value).encode()
@@ -131,7 +151,9 @@ def damaged_checkpoint(data: bytes, chance: Chance) -> bytes:
     if way < 0.2:
         return damaged_bytes(data, chance)
     if way < 0.6:  # what we say in the header
-        header["__metadata__"]["run"] = _json_bytes(damaged_json(json.loads(header["__metadata__"]["run"]), chance)).decode()
+        header["__metadata__"]["run"] = _json_bytes(
+            damaged_json(json.loads(header["__metadata__"]["run"]), chance)
+        ).decode()
     elif way < 0.7:  # what safetensors says there
         header = damaged_json(header, chance)
     else:
@@ -141,8 +163,6 @@ def damaged_checkpoint(data: bytes, chance: Chance) -> bytes:
 
 
 def _damaged_tensors(data: bytes, metadata: dict[str, str], chance: Chance) -> bytes:
-    from safetensors.torch import load
-
     tensors = load(data)
     name = str(chance.choice(sorted(tensors)))
     tensor = tensors[name]
@@ -150,7 +170,9 @@ def _damaged_tensors(data: bytes, metadata: dict[str, str], chance: Chance) -> b
     if way == 0:
         del tensors[name]
     elif way == 1:
-        tensors[name] = tensor.to([torch.int64, torch.bool, torch.float16, torch.float64, torch.complex64][int(chance.integers(5))])
+        tensors[name] = tensor.to(
+            [torch.int64, torch.bool, torch.float16, torch.float64, torch.complex64][int(chance.integers(5))]
+        )
     elif way == 2:
         tensors[name] = torch.full_like(tensor, float(chance.choice([math.nan, math.inf, -math.inf, 1e38, -1.0])))
     elif way == 3:
@@ -160,7 +182,9 @@ def _damaged_tensors(data: bytes, metadata: dict[str, str], chance: Chance) -> b
     elif way == 5:
         tensors[name + str(chance.choice(["x", ".y", ".1", ""]))] = tensors.pop(name).clone()
     elif way == 6:
-        tensors[str(chance.choice(["optimizer.x", "optimizer.x.step", "optimizer.99999.step", "model.", "optimizer.0.a.b"]))] = tensor.clone()
+        tensors[
+            str(chance.choice(["optimizer.x", "optimizer.x.step", "optimizer.99999.step", "model.", "optimizer.0.a.b"]))
+        ] = tensor.clone()
     else:
         tensors[name] = torch.zeros(0)
     return save(tensors, metadata)
@@ -299,7 +323,9 @@ KINDS = {
             _train_on_dev,
         ),
     ),
-    "csv": Kind("table/table.csv", damaged_bytes, (lambda folder, out: asr.import_csv(folder / "table/table.csv", out),)),
+    "csv": Kind(
+        "table/table.csv", damaged_bytes, (lambda folder, out: asr.import_csv(folder / "table/table.csv", out),)
+    ),
     "jsonl": Kind(
         "table/lines.jsonl", damaged_lines, (lambda folder, out: asr.import_jsonl(folder / "table/lines.jsonl", out),)
     ),
@@ -313,8 +339,8 @@ KINDS = {
     "log.jsonl": Kind("run/log.jsonl", damaged_lines, (_resume,)),
     "hyp.jsonl": Kind("model/decode/hyp.jsonl", damaged_lines, (_score,)),
     "ref.trn": Kind("model/decode/ref.trn", damaged_bytes, (_score,)),
-    "run.json": Kind("model/decode/run.json", damaged_lines, (_score,)),
-    "training.json": Kind("model/training.json", damaged_lines, (_score,)),
+    "run.json": Kind("model/decode/run.json", damaged_document, (_score,)),
+    "training.json": Kind("model/training.json", damaged_document, (_score,)),
     "journal": Kind(f"text/{RECORD}", damaged_lines, (_journal,)),
 }
 

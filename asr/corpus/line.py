@@ -113,7 +113,8 @@ def _check_recording(recording: Recording) -> None:
         require_text("source's type", source.type)
         _require_channels("source's channels", source.channels)
         if source.type == "file":
-            require_name("source", source.source)
+            require(isinstance(source.source, str), "source", source.source, "a text")
+            require("\0" not in source.source, "source", source.source, "the path of a file")
     _check_transforms(recording.transforms or ())
 
 

@@ -142,7 +142,7 @@ def _audio_path(folder: Path, line: _Line, audio_dir: Path | None) -> Path:
     path = Path(line.rest)
     if audio_dir:
         return audio_dir / path
-    return path if path.exists() else folder / path
+    return path if os.path.exists(path) else folder / path  # of any path, also one that no file can have
 
 
 def _segment(line: _Line) -> tuple[str, float, float | None]:

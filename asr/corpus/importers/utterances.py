@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from asr.config import FeatureSettings
 from asr.corpus.limits import low_rate_note
+from asr.corpus.line import require_name, require_text
 from asr.corpus.manifest import SPLITS, cut_speaker, make_cut, write_manifest
 from asr.corpus.splits import SplitRule, divide
 from asr.errors import AudioError, ManifestError
@@ -199,6 +200,11 @@ def _cut(utterance: Utterance, language: str | None) -> Cut:
         raise ManifestError(f"utterance {utterance.id}: its transcript is empty")
     if "\0" in str(utterance.audio_path):
         raise ManifestError(f"utterance {utterance.id}: {str(utterance.audio_path)!r} cannot be the path of a file")
+    try:
+        require_text("text", text)
+        require_name("speaker", utterance.speaker or "")
+    except ManifestError as error:
+        raise ManifestError(f"utterance {utterance.id}: {error}") from None
     return make_cut(
         utterance.id,
         utterance.audio_path,
@@ -212,7 +218,7 @@ def _cut(utterance: Utterance, language: str | None) -> Cut:
 
 def _start_of_path(utterance: Utterance) -> str:
     """Return what to add to an error of a file that does not exist: where its path starts from."""
-    if not utterance.relative_to or "\0" in str(utterance.audio_path) or utterance.audio_path.exists():
+    if not utterance.relative_to or os.path.exists(utterance.audio_path):
         return ""
     return f"; the path is relative to {utterance.relative_to}, and --audio-dir names another folder"
 
@@ -225,6 +231,7 @@ def _check_id(utterance: Utterance, where_of: dict[str, str]) -> None:
             if name
             else "its id is empty"
         )
+    require_name("id", name)
     if name in where_of:
         raise ManifestError(f"the utterance id {name!r} occurs already at {where_of[name]}")
     where_of[name] = utterance.where

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lhotse import MonoCut
 from lhotse.cut import Cut
 
 from asr.config import TextSettings
@@ -66,6 +67,8 @@ def changed(record, path, value):
 
 
 MISSING = object()
+SPEED = [{"name": "Speed", "kwargs": {"factor": 1e-9}}]
+WPE = [{"name": "DereverbWPE", "kwargs": {"n_fft": 10**9}}]
 BROKEN_NUMBERS = [math.nan, math.inf, -math.inf, -1.0, 10**400, 1e308, True, "1.0", None, [], {}]
 
 
@@ -83,6 +86,31 @@ BROKEN_NUMBERS = [math.nan, math.inf, -math.inf, -1.0, 10**400, 1e308, True, "1.
         (("recording", "sampling_rate"), 0, "its recording's sampling_rate is 0, but a whole number above 0"),
         (("recording", "duration"), 10**400, "its recording's duration is 1000"),
         (("recording", "sources", 0, "source"), None, "its source is None, but a text"),
+        (("recording", "sources", 0, "source"), "a\0.wav", "its source is .*, but the path of a file is needed"),
+        (("recording", "sources", 0, "channels"), ["a"], r"its source's channels is \['a'\], but a channel"),
+        (
+            ("recording", "sampling_rate"),
+            10**9,
+            "its recording's sampling_rate is 10{9}, but a sample rate from",
+        ),
+        (
+            ("recording", "num_samples"),
+            800,
+            "its recording's num_samples 800 at 8000 Hz are 0.1 s, but its",
+        ),
+        (("recording", "num_samples"), 1e308, "its recording's num_samples is 1e.308"),
+        (("recording", "transforms"), [{"name": "Nothing", "kwargs": {}}], "not a lhotse cut .*Nothing"),
+        (("recording", "transforms"), SPEED, "its transform Speed's factor is 1e-09, but a number from 0.1 to 10 is"),
+        (("recording", "transforms"), WPE, "its transform 'DereverbWPE' is not used here"),
+        (("id",), "a\x1b[31m", r"its id is .*, but a text without the control character U\+001B"),
+        (("channel",), "left", "its channel is 'left'"),
+        (("channel",), [], r"its channel is \[\]"),
+        (("supervisions", 0, "text"), "a\0b", r"its text is .*, but a text without the control character U\+0000"),
+        (("supervisions", 0, "speaker"), 7, "its speaker is 7, but a text is needed"),
+        (("supervisions", 0, "speaker"), ["s"], r"its speaker is \['s'\]"),
+        (("supervisions", 0, "language"), {"a": 1}, "its language is .*, but a text is needed"),
+        (("supervisions", 0, "duration"), 1e308, r"its supervision's duration is 1e\+308"),
+        (("supervisions", 0), "hello", "not a lhotse cut .*; mend the line or take it out"),
     ],
 )
 def test_an_impossible_value_is_named_with_its_line_and_the_way_out(line, path, value, reason):
@@ -90,6 +118,36 @@ def test_an_impossible_value_is_named_with_its_line_and_the_way_out(line, path, 
     file.write_text(json.dumps(record) + "\n\n" + json.dumps(changed(record, path, value)) + "\n")
     with pytest.raises(ManifestError, match=rf"train\.jsonl:3: {reason}"):
         list(read_manifest(file))
+
+
+def test_a_cut_with_more_supervisions_than_any_corpus_has_is_refused_before_they_are_made(line):
+    record, file = line
+    file.write_text(json.dumps(changed(record, ("supervisions",), record["supervisions"] * 20_001)))
+    with pytest.raises(ManifestError, match=r"train\.jsonl:1: .*(20,001 supervisions|a line of more than)"):
+        read_manifest(file)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        ((1, "offset"), math.inf, "its track's offset is inf"),
+        ((1, "offset"), -1.0, "its track's offset is -1.0"),
+        ((1, "snr"), "loud", "its track's snr is 'loud'"),
+        ((2, "cut", "sampling_rate"), 10**9, "its track's sampling_rate is 1000000000"),
+    ],
+)
+def test_an_impossible_value_of_a_track_is_named(line, records, path, value, reason):
+    _, file = line
+    file.write_text(json.dumps(changed(records[2], ("tracks", *path), value)))
+    with pytest.raises(ManifestError, match=rf"train\.jsonl:1: {reason}"):
+        list(read_manifest(file))
+
+
+def test_an_utterance_that_would_fill_the_memory_is_refused_before_it_is_read(line):
+    record, _ = line
+    cut = MonoCut.from_dict(copy.deepcopy(record)).pad(duration=1e6)
+    with pytest.raises(AudioError, match=r"utterance .*: 1e\+06 s at 8000 Hz do not fit into memory at once"):
+        load_cut(cut)
 
 
 @pytest.mark.parametrize("text", ["Ünï", "\ud55c\uae00", "\U0001f600"])
