@@ -1,6 +1,6 @@
 """Hotwords: expected words and phrases, each with a bonus, as a scorer of the beam search.
 
-An Aho–Corasick automaton of the phrases reads a text character by character. Text and phrases have a space before,
+An automaton of the phrases reads a text character by character (`automaton.py`). Text and phrases have a space before,
 after and between their words:
 
     text       " call anna lee now "
@@ -14,8 +14,10 @@ that the beam keeps it:
 
 Moving from node to node adds the difference of what is lent. If the phrase fails, the automaton falls back, the loan is
 taken back, and the sum is zero. If the phrase is completed, the bonus replaces the loan. A finished sentence has
-exactly `Σ bonus(phrase) · occurrences(phrase)`, whichever tokens spell it. The tables `(state, token)` are those of the
-automaton; a token's characters are read in one step.
+exactly `Σ bonus(phrase) · occurrences(phrase)`, whichever tokens spell it.
+
+A row's state is a node of the automaton. With few hotwords, two dense tables `(node, token)` hold what each token gains
+and where it leads. With many, a row of gains is put together when a prefix of the beam needs it (`_SparseScorer`).
 
 A script without spaces has no such ends of words. A phrase in it matches anywhere, and what is beside it ends a word of
 another script:
@@ -28,22 +30,22 @@ begins or ends with a letter of another script is there once with a space at thi
 
 A closed vocabulary rules out a hotword that it lacks, with any bonus. `word_scorer.with_words(hotwords.words)` adds
 the hotwords to the lexicon; they are scored as `<unk>` there.
-
-Source: Aho and Corasick 1975, "Efficient string matching: an aid to bibliographic search".
 """
 
 from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from asr.decoding.scorers import TableScorer
+from asr.decoding.automaton import AFTER_OTHER, AFTER_SPACE, EDGE, Automaton, Phrase, TokenSigns, entries
+from asr.decoding.scorers import Scorer, TableScorer
 from asr.errors import ConfigError, TokenError
 from asr.text.tokens import BLANK, SPACE, TokenTable
 from asr.text.units import is_written_without_spaces
@@ -52,8 +54,12 @@ from asr.text.units import is_written_without_spaces
 # benchmarks/hotwords.py.
 DEFAULT_BONUS = 5.0
 
-_ROOT = 0
-_EDGE = "\n"  # no token holds a line end
+# Dense tables are quicker for a few hotwords. Beyond this size, sparse ones take their place.
+DENSE_BYTES = 64 * 2**20
+_BYTES_PER_ENTRY = 8 + 8  # a float64 gain and an int64 node
+
+_NAMED = 5  # phrases in an error
+_SHOWN_CHARACTERS = 100
 
 
 def hotword_bonuses(hotwords: Mapping[str, float] | Iterable[str]) -> dict[str, float]:
@@ -70,113 +76,119 @@ def hotword_bonuses(hotwords: Mapping[str, float] | Iterable[str]) -> dict[str, 
     return dict.fromkeys(phrases, DEFAULT_BONUS)
 
 
-class HotwordScorer(TableScorer):
-    """Phrases with bonuses, as a `Scorer` of weight 1. Its state is a `(row,)` int64 tensor.
+class HotwordScorer:
+    """Phrases with bonuses, as a `Scorer` of weight 1.
 
     Attributes:
         words: the words of the phrases, each once.
-        scores: `(state, token)` float64; column 0 is the sentence's end.
-        next_states: `(state, token)` int64; column 0 is the state itself.
     """
 
-    def __init__(self, bonuses: Mapping[str, float], tokens: TokenTable) -> None:
+    def __init__(self, bonuses: Mapping[str, float], tokens: TokenTable, *, dense_bytes: int = DENSE_BYTES) -> None:
         """Build the automaton.
 
         Args:
             bonuses: natural-log bonus of each phrase, words separated by spaces; above 0.
             tokens: the acoustic model's tokens.
+            dense_bytes: the tables are dense if they take no more memory than this.
 
         Raises:
-            TokenError: a phrase is empty or holds a character that is in no token.
+            TokenError: phrases are empty, or hold characters that are in no token.
             ConfigError: a bonus is not above 0 and finite.
         """
-        phrases: dict[str, float] = {}
-        alphabet = tokens.characters | {SPACE}
-        for phrase, bonus in bonuses.items():
-            words = phrase.split()
-            strange = sorted(set().union(*words) - alphabet)
-            if not words:
-                raise TokenError(f"the hotword {phrase!r} is empty")
-            if strange:
-                known = "".join(sorted(alphabet - {SPACE}))
-                names = ", ".join(map(repr, strange))
-                raise TokenError(f"the hotword {phrase!r} holds {names}; the model's tokens write only: {known}")
-            if not 0 < bonus < math.inf:
-                raise ConfigError(f"the hotword {phrase!r} has the bonus {bonus}; give one above 0")
-            phrases[SPACE.join(words)] = bonus
+        phrases = _checked(bonuses, tokens)
         self.words = tuple(dict.fromkeys(word for phrase in phrases for word in phrase.split()))
-        automaton = _automaton(phrases, alphabet)
-        super().__init__(*_tables(automaton, tokens), automaton.read(_ROOT, SPACE)[0])
+        signs = _Signs(phrases, tokens.characters)
+        automaton = Automaton(signs.of_phrases(phrases), signs.alphabet)
+        token_signs = TokenSigns(["", *map(signs.of, tokens.texts[BLANK + 1 :])], automaton)
+        sparse = _SparseScorer(_tables(automaton, token_signs), automaton.bases[AFTER_SPACE])
+        is_small = len(automaton.parent) * len(tokens) * _BYTES_PER_ENTRY <= dense_bytes
+        self._scorer: Scorer = sparse.dense() if is_small else sparse
+
+    def start(self, batch: int, device: torch.device) -> object:
+        """Return `batch` rows at a sentence's start; the tables move to `device`."""
+        return self._scorer.start(batch, device)
+
+    def score(self, state: object) -> Tensor:
+        """Return `(row, token)` float64 gains; column 0 is the sentence's end."""
+        return self._scorer.score(state)
+
+    def advance(self, state: object, parents: Tensor, tokens: Tensor) -> object:
+        """Return the states of new rows, see `Scorer`."""
+        return self._scorer.advance(state, parents, tokens)
 
 
-class _Automaton(NamedTuple):
-    """Nodes are the beginnings of phrases; `_ROOT` is the empty one. Lists have one entry for each node."""
+def _checked(bonuses: Mapping[str, float], tokens: TokenTable) -> dict[str, float]:
+    """Return the phrases with one space between words.
 
-    children: list[dict[str, int]]
-    fallback: list[int]  # the longest other node that the node's text ends with
-    earned: list[float]  # sum of the bonuses of the phrases that the node's text ends with
-    lent: list[float]
-    after: list[str]  # the last character of the node's text if it is a space or an edge, else empty
-    with_edges: frozenset[str]  # the characters that have an edge on both sides
+    Raises: as `HotwordScorer`.
+    """
+    phrases: dict[str, float] = {}
+    alphabet = tokens.characters | {SPACE} if any(SPACE in text for text in tokens.texts) else tokens.characters
+    strange: dict[str, list[str]] = {}
+    for given, bonus in bonuses.items():
+        phrase = SPACE.join(given.split())
+        if not phrase:
+            raise TokenError(f"the hotword {given!r} is empty")
+        if not alphabet.issuperset(phrase):
+            strange[given] = sorted(set(phrase) - alphabet)
+        if not 0 < bonus < math.inf:
+            raise ConfigError(f"the hotword {given!r} has the bonus {bonus}; give one above 0")
+        phrases[phrase] = bonus
+    if strange:
+        raise TokenError(_unwritable(strange, "".join(sorted(alphabet - {SPACE}))))
+    return phrases
 
-    def read(self, node: int, text: str) -> tuple[int, float]:
-        """Return the node after reading `text`, and the sum of the bonuses earned on the way."""
-        earned = 0.0
+
+def _unwritable(strange: Mapping[str, Iterable[str]], known: str) -> str:
+    """Return the message about phrases with the characters that no token holds."""
+    named = [
+        f"the hotword {phrase!r} holds {', '.join('a space' if sign == SPACE else repr(sign) for sign in signs)}"
+        for phrase, signs in islice(strange.items(), _NAMED)
+    ]
+    more = f", and {len(strange) - _NAMED} more hold such characters" if len(strange) > _NAMED else ""
+    known = known if len(known) <= _SHOWN_CHARACTERS else f"{known[:_SHOWN_CHARACTERS]}… ({len(known)} characters)"
+    return f"{', '.join(named)}{more}; the model's tokens write only: {known}"
+
+
+class _Signs:
+    """Texts → the signs that the automaton reads."""
+
+    def __init__(self, phrases: Iterable[str], characters: frozenset[str]) -> None:
+        used = set().union(*phrases) - {SPACE}
+        self._anywhere = frozenset(filter(_matches_anywhere, characters))
+        # Without words of other scripts nobody asks for an edge, and there are half as many nodes.
+        self._with_edges = self._anywhere if used - self._anywhere else frozenset()
+        self.alphabet = sorted({*characters, SPACE, *([EDGE] if self._with_edges else [])})
+
+    def of(self, text: str) -> str:
+        """Return the signs of a text that follows a letter of a script with spaces; several spaces are one."""
+        signs: list[str] = []
         for character in text:
-            if character == SPACE and self.after[node] == SPACE:
-                continue  # several spaces count as one
-            if character in self.with_edges:
-                signs = [character, _EDGE] if self.after[node] else [_EDGE, character, _EDGE]
-            else:
-                signs = [character]
-            for sign in signs:
-                node = self.step(node, sign)
-                earned += self.earned[node]
-        return node, earned
+            if character in self._with_edges:
+                if not signs or signs[-1] not in (SPACE, EDGE):
+                    signs.append(EDGE)
+                signs += (character, EDGE)
+            elif character != SPACE or signs[-1:] != [SPACE]:
+                signs.append(character)
+        return "".join(signs)
 
-    def step(self, node: int, sign: str) -> int:
-        """Return the node after one more character or edge."""
-        while node != _ROOT and sign not in self.children[node]:
-            node = self.fallback[node]
-        return self.children[node].get(sign, _ROOT)
+    def of_phrases(self, phrases: Mapping[str, float]) -> list[Phrase]:
+        """Return the phrases, each with every kind of end that it may have in a text."""
+        return [variant for phrase, bonus in phrases.items() for variant in self._variants(phrase, bonus)]
 
-
-def _automaton(bonuses: Mapping[str, float], alphabet: Iterable[str]) -> _Automaton:
-    children: list[dict[str, int]] = [{}]
-    earned, lent, after = [0.0], [0.0], [""]
-
-    def child(node: int, sign: str) -> int:
-        if sign not in children[node]:
-            children[node][sign] = len(children)
-            children.append({})
-            earned.append(0.0)
-            lent.append(0.0)
-            after.append(sign if sign in (SPACE, _EDGE) else "")
-        return children[node][sign]
-
-    # Without words of other scripts nobody asks for an edge, and there are half as many nodes.
-    spaced = any(not (_matches_anywhere(sign) or sign == SPACE) for phrase in bonuses for sign in phrase)
-    with_edges = frozenset(filter(_matches_anywhere, alphabet)) if spaced else frozenset()
-    child(_ROOT, SPACE)  # every text starts there, even if there are no phrases
-    if with_edges:
-        child(_ROOT, _EDGE)
-    for phrase, bonus in bonuses.items():
-        ends = (SPACE, _EDGE) if with_edges else (SPACE,)
-        body = _with_edges(phrase, with_edges)
-        for before in ("",) if _matches_anywhere(phrase[0]) else ends:
-            node = child(_ROOT, before) if before else _ROOT
-            matched = 0
-            for sign in body:
-                node = child(node, sign)
-                matched += sign != _EDGE
-                if matched < len(phrase) or not _matches_anywhere(phrase[-1]):  # else it is complete
-                    lent[node] = max(lent[node], bonus * matched / len(phrase))
-            for behind in ("",) if _matches_anywhere(phrase[-1]) else ends:
-                earned[child(node, behind) if behind else node] += bonus
-
-    automaton = _Automaton(children, [_ROOT] * len(children), earned, lent, after, with_edges)
-    _fill_in_fallbacks(automaton)
-    return automaton
+    def _variants(self, phrase: str, bonus: float) -> Iterator[Phrase]:
+        ends = (SPACE, EDGE) if self._with_edges else (SPACE,)
+        body = self.of(phrase).strip(EDGE)
+        lent, matched = [], 0
+        for sign in body:
+            matched += sign != EDGE
+            lent.append(bonus * matched / len(phrase))
+        begins, is_over = phrase[0] in self._anywhere, phrase[-1] in self._anywhere
+        if is_over:
+            lent[-1] = 0.0  # it is complete there
+        for before in ("",) if begins else ends:
+            for behind in ("",) if is_over else ends:
+                yield Phrase(before + body + behind, bonus, [*([0.0] * len(before)), *lent, *([0.0] * len(behind))])
 
 
 def _matches_anywhere(character: str) -> bool:
@@ -186,51 +198,138 @@ def _matches_anywhere(character: str) -> bool:
     return unicodedata.category(character)[0] == "P" and unicodedata.east_asian_width(character) in "WF"
 
 
-def _with_edges(phrase: str, with_edges: frozenset[str]) -> str:
-    """Return the signs that the automaton reads within a phrase, without those at its ends."""
-    signs = ""
-    for character in phrase:
-        if character in with_edges:
-            signs += (_EDGE if signs and signs[-1] not in (SPACE, _EDGE) else "") + character + _EDGE
-        else:
-            signs += character
-    return signs.removesuffix(_EDGE)
+class _Tables(NamedTuple):
+    """The automaton as tensors. A node's `end` is the sign that its text ends with, for instance `AFTER_SPACE`."""
+
+    end: Tensor  # (node,) int64
+    lent: Tensor  # (node,) float64
+    by_space: Tensor  # (node,) float64, what a space earns
+    by_edge: Tensor  # (node,) float64, what an edge earns
+    shorter: Tensor  # (node,) int64, the longest of its fallbacks that has entries, −1 for none
+    base_gains: Tensor  # (end, token) float64, of the bases, if they lent nothing
+    base_next: Tensor  # (end, token) int64
+    begins_with_space: Tensor  # (token,) float64, 1 or 0
+    begins_with_edge: Tensor  # (token,) float64, 1 or 0
+    first: Tensor  # (node + 1,) int64, the first entry of each node
+    keys: Tensor  # (entry,) int64, ascending: node · tokens + token; the last is the greatest integer
+    gains: Tensor  # (entry,) float64
+    next_node: Tensor  # (entry,) int32, −1 if a fallback says it
 
 
-def _fill_in_fallbacks(automaton: _Automaton) -> None:
-    """Go through the nodes by the length of their texts: a fallback's text is shorter, so it is finished already."""
-    level = [_ROOT]
-    while level:
-        deeper = []
-        for node in level:
-            for character, child in automaton.children[node].items():
-                deeper.append(child)
-                fallback = automaton.fallback[node]
-                while fallback != _ROOT and character not in automaton.children[fallback]:
-                    fallback = automaton.fallback[fallback]
-                if node != _ROOT:
-                    automaton.fallback[child] = automaton.children[fallback].get(character, _ROOT)
-                fallback = automaton.fallback[child]
-                automaton.earned[child] += automaton.earned[fallback]
-                automaton.lent[child] = max(automaton.lent[child], automaton.lent[fallback])
-        level = deeper
+def _tables(automaton: Automaton, tokens: TokenSigns) -> _Tables:
+    count = len(tokens.texts[AFTER_OTHER])
+    found = entries(automaton, tokens)
+    first = np.searchsorted(found.key, np.arange(len(automaton.parent) + 1) * count)
+    shorter = np.full(len(automaton.parent), -1)
+    for begin, beyond in pairwise(automaton.levels):
+        fallback = automaton.fallback[begin:beyond]
+        has_entries = first[fallback + 1] > first[fallback]
+        shorter[begin:beyond] = np.where(has_entries, fallback, shorter[fallback])
+    base_gains, base_next = zip(*map(automaton.read, automaton.bases, tokens.texts), strict=True)
+    arrays = (
+        automaton.ends,
+        automaton.lent,
+        automaton.earned_by(SPACE),
+        automaton.earned_by(EDGE),
+        shorter,
+        np.stack(base_gains),
+        np.stack(base_next),
+        *(np.array([text[:1] == sign for text in tokens.texts[AFTER_OTHER]], np.float64) for sign in (SPACE, EDGE)),
+        first,
+        np.append(found.key, np.iinfo(np.int64).max),
+        np.append(found.gain, 0.0),
+        np.append(found.next_node, np.int32(-1)),
+    )
+    return _Tables(*map(torch.from_numpy, arrays))
 
 
-def _tables(automaton: _Automaton, tokens: TokenTable) -> tuple[Tensor, Tensor]:
-    """Return `scores (node, token)` and `next_states (node, token)`: each token's characters read from each node."""
-    alphabet = {character: column for column, character in enumerate(sorted(tokens.characters | {SPACE}))}
-    nodes = np.arange(len(automaton.lent))
-    moves = [[automaton.read(node, character) for character in alphabet] for node in nodes.tolist()]
-    node_after = np.array([[node for node, _ in row] for row in moves])
-    earned_by = np.array([[earned for _, earned in row] for row in moves])
-    lent = np.array(automaton.lent)
-    scores = np.empty((len(nodes), len(tokens)))
-    next_states = np.empty(scores.shape, dtype=np.int64)
-    for token, text in enumerate(["", *tokens.texts[BLANK + 1 :]]):
-        after, earned = nodes, -lent
-        for character in text:
-            earned = earned + earned_by[after, alphabet[character]]
-            after = node_after[after, alphabet[character]]
-        scores[:, token], next_states[:, token] = earned + lent[after], after
-    scores[:, BLANK] = earned_by[:, alphabet[SPACE]] - lent  # at the sentence's end
-    return torch.from_numpy(scores), torch.from_numpy(next_states)
+class _SparseState(NamedTuple):
+    """Where each row is, and its gains."""
+
+    node: Tensor  # (row,) int64
+    gains: Tensor  # (row, token) float64
+
+
+class _SparseScorer:
+    """The automaton as a `Scorer` without dense tables; see the top of `automaton.py`.
+
+    In most frames most rows stay as they are. The state keeps their gains, and on a CPU the tables are read only for
+    rows that took a token. On a GPU the search waits for the device in each frame, which counts the rows' entries.
+    """
+
+    def __init__(self, tables: _Tables, start: int) -> None:
+        self._tables, self._start = tables, start
+        self._count = tables.base_gains.shape[1]
+
+    def start(self, batch: int, device: torch.device) -> _SparseState:
+        if self._tables.lent.device != device:
+            self._tables = _Tables(*(table.to(device) for table in self._tables))
+        node = torch.full((batch,), self._start, device=device)
+        return _SparseState(node, self._gains(node))
+
+    def score(self, state: _SparseState) -> Tensor:
+        return state.gains
+
+    def advance(self, state: _SparseState, parents: Tensor, tokens: Tensor) -> _SparseState:
+        node, gains = (part.index_select(0, parents) for part in state)
+        rows = tokens.nonzero().squeeze(1)
+        after = self._after(node.index_select(0, rows), tokens.index_select(0, rows))
+        return _SparseState(node.index_copy_(0, rows, after), gains.index_copy_(0, rows, self._gains(after)))
+
+    def dense(self) -> TableScorer:
+        """Return the same scorer as dense tables."""
+        nodes = torch.arange(len(self._tables.lent))
+        next_states = self._tables.base_next.index_select(0, self._tables.end)
+        for row, node in reversed(list(self._with_fallbacks(nodes))):  # the longest has the last word
+            which, entry = self._entries(node)
+            leads = self._tables.next_node.take(entry) >= 0
+            which, entry = which[leads], entry[leads]
+            next_states.view(-1)[self._place(row, node, which, entry)] = self._tables.next_node.take(entry).long()
+        next_states[:, BLANK] = nodes
+        return TableScorer(self._gains(nodes), next_states, self._start)
+
+    def _gains(self, node: Tensor) -> Tensor:
+        """Return `(row, token)` gains of nodes; column 0 is the sentence's end."""
+        tables = self._tables
+        lent, by_space = tables.lent.take(node), tables.by_space.take(node)
+        gains = tables.base_gains.index_select(0, tables.end.take(node)).sub_(lent[:, None])
+        gains.addr_(by_space, tables.begins_with_space).addr_(tables.by_edge.take(node), tables.begins_with_edge)
+        for row, with_entries in self._with_fallbacks(node):
+            which, entry = self._entries(with_entries)
+            gains.view(-1).index_add_(0, self._place(row, with_entries, which, entry), tables.gains.take(entry))
+        gains[:, BLANK] = by_space - lent
+        return gains
+
+    def _after(self, node: Tensor, token: Tensor) -> Tensor:
+        """Return the nodes after tokens that are not the blank; all `(row,)`."""
+        tables = self._tables
+        after = tables.base_next.take(tables.end.take(node) * self._count + token)
+        open_ = torch.ones_like(node, dtype=torch.bool)
+        for row, with_entries in self._with_fallbacks(node):
+            key = with_entries * self._count + token.take(row)
+            entry = torch.searchsorted(tables.keys, key)
+            next_node = tables.next_node.take(entry)
+            leads = (tables.keys.take(entry) == key) & (next_node >= 0) & open_.take(row)
+            after[row[leads]], open_[row[leads]] = next_node[leads].long(), False
+        return after
+
+    def _with_fallbacks(self, node: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield all rows and their nodes, then those with a fallback that has entries and these, and so on."""
+        row = torch.arange(len(node), device=node.device)
+        while len(row):
+            yield row, node
+            node = self._tables.shorter.take(node)
+            exists = node >= 0
+            row, node = row[exists], node[exists]
+
+    def _entries(self, node: Tensor) -> tuple[Tensor, Tensor]:
+        """Return all entries of nodes, and before them which node each belongs to."""
+        first = self._tables.first.take(node)
+        count = self._tables.first.take(node + 1) - first
+        which = torch.arange(len(node), device=node.device).repeat_interleave(count)
+        before = count.cumsum(0) - count
+        return which, torch.arange(len(which), device=node.device) + (first - before).take(which)
+
+    def _place(self, row: Tensor, node: Tensor, which: Tensor, entry: Tensor) -> Tensor:
+        """Return the places of entries in a flat `(row, token)` tensor."""
+        return self._tables.keys.take(entry) + (row - node).take(which) * self._count

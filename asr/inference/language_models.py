@@ -41,6 +41,7 @@ class LanguageModels:
         """Read nothing yet."""
         self._bundle, self._device = bundle, device
         # Usually a whole run has one set of hotwords. Another set takes its place.
+        self._phrases = lru_cache(maxsize=1)(self._normalised)
         self._hotword_scorer = lru_cache(maxsize=1)(self._build_hotwords)
         self._word_scorer = lru_cache(maxsize=1)(self._read_words)
         self._widened_word_scorer = lru_cache(maxsize=1)(self._widen)
@@ -66,7 +67,7 @@ class LanguageModels:
             TokenError: a hotword is empty or holds a character that the acoustic model lacks.
             ConfigError: a bonus is not above 0.
         """
-        phrases = self._normalised(hotwords)
+        phrases = self._phrases(tuple(hotwords.items()))
         found = []
         if phrases:
             found.append(WeightedScorer(self._hotword_scorer(phrases), 1.0))
@@ -89,10 +90,10 @@ class LanguageModels:
             return nbest
         return rescore(nbest, self._recurrent, self._bundle.tokens, settings.rescore_weight)
 
-    def _normalised(self, hotwords: Mapping[str, float]) -> Hotwords:
+    def _normalised(self, hotwords: Hotwords) -> Hotwords:
         """Return the phrases as the acoustic model's transcripts are written, sorted."""
         phrases: dict[str, float] = {}
-        for given, bonus in hotwords.items():
+        for given, bonus in hotwords:
             phrase = normalise(given, self._bundle.config.text)
             if not phrase:
                 raise TokenError(f"the hotword {given!r} is empty when written as the model's transcripts are")

@@ -28,7 +28,7 @@ from enumeration import (
 
 from asr.config import RnnLmSettings
 from asr.decoding.beam import BeamOptions, beam_search
-from asr.decoding.hotwords import HotwordScorer
+from asr.decoding.hotwords import DENSE_BYTES, HotwordScorer
 from asr.decoding.ngram_scorer import TokenNgramScorer
 from asr.decoding.rnn_scorer import RnnScorer
 from asr.decoding.scorers import WeightedScorer
@@ -71,10 +71,10 @@ def word_kind(rng: random.Random, table: TokenTable, is_open: bool, more: Sequen
     )
 
 
-def hotword_kind(rng: random.Random, table: TokenTable) -> Kind:
+def hotword_kind(rng: random.Random, table: TokenTable, dense_bytes: int = DENSE_BYTES) -> Kind:
     bonuses = {" ".join(random_word(rng, 2) for _ in range(rng.randint(1, 2))): rng.uniform(0.1, 5) for _ in range(3)}
     return Kind(
-        WeightedScorer(HotwordScorer(bonuses, table), 1.0),
+        WeightedScorer(HotwordScorer(bonuses, table, dense_bytes=dense_bytes), 1.0),
         lambda sentences: np.array([hotword_score(bonuses, table.decode(tokens).split()) for tokens in sentences]),
     )
 
@@ -106,6 +106,7 @@ KINDS: dict[str, Callable[[random.Random, TokenTable], list[Kind]]] = {
     "word n-gram, closed": lambda rng, table: [word_kind(rng, table, is_open=False)],
     "word n-gram, open": lambda rng, table: [word_kind(rng, table, is_open=True)],
     "hotwords": lambda rng, table: [hotword_kind(rng, table)],
+    "hotwords, sparse": lambda rng, table: [hotword_kind(rng, table, dense_bytes=0)],
     "recurrent": lambda rng, table: [recurrent_kind(rng, table)],
     "their sum": all_kinds,
 }

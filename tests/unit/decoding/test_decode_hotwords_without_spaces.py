@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_decode_hotwords import running_totals
+from test_decode_hotwords import TABLES, Pieces, running_totals
 
 from asr.decoding.beam import BeamOptions, beam_search
 from asr.decoding.hotwords import HotwordScorer
@@ -18,13 +18,6 @@ TABLE = TokenTable.from_texts([" ab" + ALONE])
 CHINESE = TokenTable.from_texts(["今天气很好田"])
 PHRASES = st.lists(st.text("ab今天，", min_size=1, max_size=3), min_size=1, max_size=2).map(" ".join)
 PURE = st.text("今天", min_size=1, max_size=3)
-
-
-class Pieces(TokenTable):
-    """A table with tokens of several characters, of which the scorer needs the texts alone."""
-
-    def __post_init__(self):
-        pass
 
 
 PIECES = Pieces(("<blank>", " a", "b今", "天", " 今天", "今a", "，b", " ", "a", "气天"))
@@ -41,13 +34,16 @@ def occurrences(phrase, text):
     return count
 
 
+@TABLES
 @pytest.mark.parametrize("table", [TABLE, PIECES], ids=["characters", "pieces"])
 @settings(deadline=None, max_examples=300)
 @given(bonuses=st.dictionaries(PHRASES, st.floats(0.1, 9.0), max_size=4), data=st.data())
-def test_a_sentence_has_the_bonus_of_each_occurrence(table, bonuses, data):
+def test_a_sentence_has_the_bonus_of_each_occurrence(table, dense_bytes, bonuses, data):
     tokens = data.draw(st.lists(st.integers(1, len(table) - 1), max_size=20))
     expected = sum(bonus * occurrences(phrase, table.decode(tokens)) for phrase, bonus in bonuses.items())
-    assert running_totals(HotwordScorer(bonuses, table), tokens)[-1] == pytest.approx(expected, abs=1e-9)
+    assert running_totals(HotwordScorer(bonuses, table, dense_bytes=dense_bytes), tokens)[-1] == pytest.approx(
+        expected, abs=1e-9
+    )
 
 
 @settings(deadline=None)
@@ -57,11 +53,12 @@ def test_phrases_of_such_scripts_alone_are_counted_too(bonuses, text):
     assert running_totals(HotwordScorer(bonuses, TABLE), TABLE.encode(text))[-1] == pytest.approx(expected, abs=1e-9)
 
 
+@TABLES
 @settings(deadline=None)
 @given(bonuses=st.dictionaries(PHRASES, st.floats(0.1, 9.0), max_size=4), text=st.text("今天气 ab，", max_size=20))
-def test_a_partial_match_that_fails_leaves_nothing(bonuses, text):
+def test_a_partial_match_that_fails_leaves_nothing(dense_bytes, bonuses, text):
     absent = {phrase: bonus for phrase, bonus in bonuses.items() if not occurrences(phrase, " ".join(text.split()))}
-    *running, total = running_totals(HotwordScorer(absent, TABLE), TABLE.encode(text))
+    *running, total = running_totals(HotwordScorer(absent, TABLE, dense_bytes=dense_bytes), TABLE.encode(text))
     assert total == pytest.approx(0.0, abs=1e-9)
     assert all(-1e-9 <= lent <= max(absent.values(), default=0.0) + 1e-9 for lent in running)
 
