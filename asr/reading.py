@@ -21,12 +21,14 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from asr.errors import AsrError
 
 if TYPE_CHECKING:
     from yaml import MappingNode, Node, SafeLoader
+
+AnyType = TypeVar("AnyType")
 
 _MIB = 1 << 20
 _BUFFER_BYTES = _MIB
@@ -227,6 +229,49 @@ def _yaml_loader() -> type[SafeLoader]:
         Loader.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(rf"(?:{pattern})\Z"), list(first))
     Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
     return Loader
+
+
+class TensorForm(NamedTuple):
+    """What a tensor in a file is: its kind of numbers as safetensors names it, e.g. F32, and its shape."""
+
+    kind: str
+    shape: tuple[int, ...]
+
+
+def read_tensor_forms(
+    path: Path, error: type[AsrError], what: str, *, way_out: str = ""
+) -> tuple[dict[str, TensorForm], dict[str, str]]:
+    """Return the form of each tensor in a safetensors file, and its metadata; the tensors are not read.
+
+    Arguments and errors are those of `read_text`.
+
+    Source: https://huggingface.co/docs/safetensors (format: size of the header, header in JSON, bytes of the tensors).
+    """
+    place = f"{path}: cannot read {what}"
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = file.read(size) if size <= _MOST_JSON_BYTES else b""
+    except OSError as reason:
+        raise error(_unreadable(path, what, reason, way_out)) from None
+    if size > _MOST_JSON_BYTES or len(header) < size or not size:
+        raise error(f"{place}: damaged, not a safetensors file" + _then(way_out))
+    try:
+        content = parse_json(header.decode(), error, place, way_out=way_out)
+        metadata = content.pop("__metadata__", {})
+        forms = {
+            name: TensorForm(_typed(form["dtype"], str), tuple(_typed(length, int) for length in form["shape"]))
+            for name, form in content.items()
+        }
+        return forms, {name: _typed(text, str) for name, text in metadata.items()}
+    except (ValueError, LookupError, TypeError, AttributeError) as reason:
+        raise error(f"{place}: damaged header ({first_line(repr(reason))})" + _then(way_out)) from None
+
+
+def _typed(value: Any, kind: type[AnyType]) -> AnyType:
+    if not isinstance(value, kind):
+        raise TypeError(f"{shown(value)} is not of type {kind.__name__}")
+    return value
 
 
 def read_lines(path: Path, error: type[AsrError], what: str, *, way_out: str = "") -> Iterator[str]:

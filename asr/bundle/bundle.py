@@ -2,10 +2,8 @@
 
 `files.py` lists the folder's files. Anyone can read them, and none has to be unpickled.
 
-A folder may store its weights in 8 bits: integers with a scale for each row, in a quarter of the space. When it is read
-they become floats again, and everything is computed with floats, on any device and in any precision. So an utterance's
-result does not depend on its neighbours. It would depend on them if inputs were rounded too, because the largest input
-of a batch sets the step of that rounding.
+A folder may come from anybody. So each file is checked when it is loaded: its size, its types, and that it fits the
+others.
 """
 
 from __future__ import annotations
@@ -16,15 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
 
-from asr.bundle.files import CONFIG, DECODER, LANGUAGE_MODEL, ONNX_NETWORK, SCALE, TOKENS, WEIGHTS
+from asr.bundle.files import CONFIG, DECODER, LANGUAGE_MODEL, ONNX_NETWORK, TOKENS, WEIGHTS
 from asr.bundle.settings import load_calibration, load_settings, save_settings
+from asr.bundle.weights import load_network
 from asr.config import Config, DecodeSettings
 from asr.errors import AsrError, ModelError
 from asr.files import atomic_path
@@ -32,8 +27,6 @@ from asr.model.acoustic import AcousticModel
 from asr.settings_file import parse_settings
 from asr.text.tokens import TokenTable, load_tokens
 from asr.transcript.confidence import Calibration
-
-_LARGEST_INT8 = 127
 
 
 @dataclass(frozen=True)
@@ -101,12 +94,10 @@ class ModelBundle:
             source = f"{root / DECODER} with {dict(decode)}"
             settings = parse_settings(DecodeSettings, config.decode.model_dump() | dict(decode), source)
             config = config.model_copy(update={"decode": settings})
-        model = AcousticModel(config, len(tokens))
-        try:
-            model.load_state_dict(_load_weights(root / WEIGHTS))
-        except RuntimeError as error:
-            raise ModelError(f"{root / WEIGHTS}: does not fit {CONFIG} and {TOKENS} ({error})") from None
-        return cls(config, tokens, model.eval(), folder=root, calibration=calibration)
+        model = load_network(
+            root / WEIGHTS, lambda: AcousticModel(config, len(tokens)), ModelError, f"{CONFIG} and {TOKENS}"
+        )
+        return cls(config, tokens, model, folder=root, calibration=calibration)
 
 
 def _require_model_folder(folder: Path) -> None:
@@ -119,47 +110,3 @@ def _require_model_folder(folder: Path) -> None:
         raise ModelError(f"{folder}: a file, but the first argument is a model folder")
     reason = f"{', '.join(missing)} missing" if folder.is_dir() else "there is no such folder"
     raise ModelError(f"{folder}: not a model folder ({reason}); `asr train` writes one")
-
-
-def _load_weights(path: Path) -> dict[str, Tensor]:
-    try:
-        return to_float32(load_file(path))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"the model folder is damaged: {path}: {error}") from None
-
-
-def quantised(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return integers from -127 to 127, and a scale for each row: `weight ≈ integers · scale[…, None]`."""
-    scale = np.maximum(np.abs(weight).max(-1) / np.float32(_LARGEST_INT8), np.finfo(np.float32).tiny)
-    return np.rint(weight / scale[..., None]).astype(np.int8), scale
-
-
-def to_int8(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a model's tensors with int8 weights and a `(row,)` tensor of scales for each; biases and norms stay.
-
-    Args:
-        tensors: float32, by name. Those of two dimensions or more are weights; a row computes one output.
-    """
-    result = dict(tensors)
-    for name, tensor in tensors.items():
-        if tensor.ndim > 1:
-            integers, scale = quantised(tensor.flatten(1).numpy())
-            result[name] = torch.from_numpy(integers).view_as(tensor)
-            result[name + SCALE] = torch.from_numpy(scale)
-    return result
-
-
-def to_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors that `to_int8` returned, with floats in place of integers.
-
-    Raises:
-        ValueError: integers have no scales, or not one for each row.
-    """
-    result = dict(tensors)
-    for name, tensor in tensors.items():
-        if tensor.dtype == torch.int8:
-            scale = result.pop(name + SCALE, None)
-            if scale is None or scale.dtype != torch.float32 or scale.shape != tensor.shape[:1]:
-                raise ValueError(f"{name}: 8-bit integers without a scale for each row")
-            result[name] = (tensor.flatten(1) * scale[:, None]).view_as(tensor)
-    return result

@@ -14,13 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from safetensors import SafetensorError, safe_open
-
 from asr.bundle.files import CARD, CONFIG, DECODE_RUN, ONNX_NETWORK, SCALE, SCORES, TOKENS, TRAINING, WEIGHTS
 from asr.config import Config
 from asr.errors import AsrError, ModelError
 from asr.files import printable, to_json, write_text
-from asr.reading import read_json
+from asr.reading import read_json, read_tensor_forms
 from asr.settings_file import load_config
 
 if TYPE_CHECKING:
@@ -105,7 +103,7 @@ def model_card(folder: Path, exported: Exported | None = None) -> str:
                 "removed": config.text.remove,
             }
         )
-    except (AsrError, SafetensorError, OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
+    except (AsrError, OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise ModelError(f"{folder}: no card can be made, since a file is damaged ({error})") from None
 
 
@@ -162,14 +160,13 @@ class _Network:
 
 def _network(folder: Path, config: Config, exported: Exported | None) -> _Network:
     table = read_json(folder / TOKENS, ModelError, "the token table")
-    with safe_open(folder / WEIGHTS, framework="numpy") as file:
-        names = [name for name in file.keys() if not name.startswith(_MOMENTS)]  # noqa: SIM118
-        tensors = {name: file.get_slice(name) for name in names if not name.endswith(SCALE)}
+    stored, _ = read_tensor_forms(folder / WEIGHTS, ModelError, "the weights")
+    tensors = [form for name, form in stored.items() if not name.startswith(_MOMENTS) and not name.endswith(SCALE)]
     return _Network(
         kind=config.model.network,
-        parameters=sum(math.prod(tensor.get_shape()) for tensor in tensors.values()),
+        parameters=sum(math.prod(tensor.shape) for tensor in tensors),
         weights_bytes=exported.weights_bytes if exported else (folder / WEIGHTS).stat().st_size,
-        int8=exported.int8 if exported else any(tensor.get_dtype() == "I8" for tensor in tensors.values()),
+        int8=exported.int8 if exported else any(tensor.kind == "I8" for tensor in tensors),
         sample_rate_hz=config.features.sample_rate_hz,
         tokens=len(table["symbols"]) - 1,
         token_kind="characters" if config.text.tokens == "characters" else f"{config.text.tokens} pieces",

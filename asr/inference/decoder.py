@@ -21,7 +21,7 @@ from asr.config import DecodeSettings
 from asr.decoding.align import align
 from asr.decoding.beam import BeamOptions, beam_search, merge_texts
 from asr.decoding.greedy import greedy_search
-from asr.errors import ConfigError
+from asr.errors import ConfigError, ModelError
 from asr.features.batch import Batch
 from asr.inference.language_models import LanguageModels
 from asr.machine import Accelerator, choose_accelerator
@@ -106,11 +106,28 @@ class Decoder:
 
     @torch.inference_mode()
     def log_posteriors(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return `(batch, frame, token)` float32 natural-log posteriors and `(batch,)` frames."""
+        """Return `(batch, frame, token)` float32 natural-log posteriors and `(batch,)` frames.
+
+        Raises:
+            ModelError: as `sound`.
+        """
         batch = batch.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             log_posteriors, lengths = self.model(batch.waveforms, batch.lengths)
-        return log_posteriors, lengths
+        return self.sound(log_posteriors), lengths
+
+    def sound(self, log_posteriors: Tensor) -> Tensor:
+        """Return log-posteriors that are numbers.
+
+        Raises:
+            ModelError: one is NaN, which would look like silence.
+        """
+        if log_posteriors.sum().isnan():
+            raise ModelError(
+                f"{self.bundle.folder or 'the model'}: the network computes no numbers, because some of its weights "
+                "are too large; train or export the model again"
+            )
+        return log_posteriors
 
     def search(self, log_posteriors: Tensor, lengths: Tensor, search: Search = Search()) -> list[list[Hypothesis]]:
         """Return each utterance's hypotheses, best first; no two of them spell the same text.

@@ -178,7 +178,7 @@ class CarriedState:
         Raises:
             ModelError: the model needs whole utterances.
         """
-        self._model = decoder.model
+        self._model, self._sound = decoder.model, decoder.sound
         self._device = decoder.device
         self._piece = max(1, round(PIECE_S / self._model.frame_shift_s)) * self._model.frame_samples
         self._begin()
@@ -209,4 +209,4 @@ class CarriedState:
         piece = torch.from_numpy(samples).to(self._device)
         new, self._state = self._model.step(piece, self._state, last=last)
         self._heard += len(samples)
-        self._log_posteriors = torch.cat([self._log_posteriors, new])
+        self._log_posteriors = torch.cat([self._log_posteriors, self._sound(new)])

@@ -21,20 +21,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from asr.bundle.weights import load_network
 from asr.config import RnnLmSettings
 from asr.errors import ConfigError, LanguageModelError
 from asr.files import atomic_path
 from asr.lm.ngram import SENTENCE_END, UNKNOWN, Perplexity
 from asr.model.rnn import Dropout, RecurrentLayer
+from asr.reading import parse_json, read_tensor_forms, shown
+from asr.records import Record, Text, checked
+from asr.settings_file import parse_settings
 from asr.text.tokens import TokenTable
 
 BOUNDARY = 0
@@ -59,6 +61,19 @@ class LmUnits:
 
     kind: Literal["tokens", "words"]
     symbols: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse units whose ids would not mean what their symbols say.
+
+        Raises:
+            LanguageModelError: a symbol occurs twice, or the first ones are not those that every model has.
+        """
+        first = (SENTENCE_END,) if self.kind == "tokens" else (SENTENCE_END, UNKNOWN)
+        if self.symbols[: len(first)] != first or len(self.symbols) < 2:
+            raise LanguageModelError(f"the units begin with {shown(self.symbols[:2])}, not {' and '.join(first)}")
+        if len(set(self.symbols)) < len(self.symbols):
+            twice = next(symbol for symbol, count in Counter(self.symbols).items() if count > 1)
+            raise LanguageModelError(f"the unit {shown(twice)} occurs twice")
 
     @classmethod
     def of_tokens(cls, tokens: TokenTable) -> LmUnits:
@@ -237,18 +252,24 @@ class RnnLm(nn.Module):
         Raises:
             LanguageModelError: the file is missing, damaged, or of another form.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                content = json.loads((file.metadata() or {})[_HEADER])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            units = LmUnits(content["kind"], tuple(content["symbols"]))
-            lm = cls(RnnLmSettings.model_validate(content["settings"]), units)
-            lm.load_state_dict(tensors)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, ValidationError, RuntimeError) as error:
-            raise LanguageModelError(
-                f"{path}: not a recurrent language model ({error}); `asr lm rnn` writes one"
-            ) from None
-        return lm.eval()
+        what, way_out = "the recurrent language model", "`asr lm rnn` writes one"
+        _, metadata = read_tensor_forms(path, LanguageModelError, what, way_out=way_out)
+        header = parse_json(metadata.get(_HEADER, "{}"), LanguageModelError, f"{path}: its header", way_out=way_out)
+        content = checked(_Content, header, f"{path}: not a recurrent language model", LanguageModelError, way_out)
+
+        def build() -> RnnLm:
+            settings = parse_settings(RnnLmSettings, content.settings, "its settings")
+            return cls(settings, LmUnits(content.kind, tuple(content.symbols)))
+
+        return load_network(path, build, LanguageModelError, "what its header says")
+
+
+class _Content(Record):
+    """What the header of a file holds beside the weights."""
+
+    settings: dict[str, Any]
+    kind: Literal["tokens", "words"]
+    symbols: list[Text]
 
 
 def _pieces(order: Sequence[int], sentences: Sequence[Sequence[int]], most: int) -> Iterator[list[int]]:

@@ -72,18 +72,20 @@ class LogMel(nn.Module):
         # The window stands in the middle of the transform's samples: those left and right of it count nothing.
         left = (self.fft_samples - self.window_samples) // 2
         self._unused_samples = self.fft_samples - left - self.window_samples
-        window = torch.zeros(self.fft_samples)
-        window[left : left + self.window_samples] = torch.hann_window(self.window_samples)
-        filters = torchaudio_functional().melscale_fbanks(
-            self.fft_samples // 2 + 1,
-            f_min=0.0,
-            f_max=rate_hz / 2,
-            n_mels=settings.mel_bins,
-            sample_rate=rate_hz,
-            norm="slaney",
-            mel_scale="slaney",
-        )
-        # Derived from the settings, hence not part of the saved weights.
+        # Derived from the settings, hence not part of the saved weights, and computed also where the network is built
+        # without memory.
+        with torch.device("cpu"):
+            window = torch.zeros(self.fft_samples)
+            window[left : left + self.window_samples] = torch.hann_window(self.window_samples)
+            filters = torchaudio_functional().melscale_fbanks(
+                self.fft_samples // 2 + 1,
+                f_min=0.0,
+                f_max=rate_hz / 2,
+                n_mels=settings.mel_bins,
+                sample_rate=rate_hz,
+                norm="slaney",
+                mel_scale="slaney",
+            )
         self.register_buffer("window", window, persistent=False)
         self.register_buffer("filters", filters, persistent=False)
         # The spectrum of an offset whose own bin 0 is 1.
