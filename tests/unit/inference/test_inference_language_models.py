@@ -219,8 +219,8 @@ def test_settings_given_at_load_replace_the_folders_and_are_checked(folder: Path
     assert decoder == load_decode_settings(folder).model_copy(update={"beam_size": 3})
     for wrong, message in (
         ({"beam": 3}, "beam: unknown key; known here: beam_size"),
-        ({"lm": "letters"}, "lm: Input should be 'tokens' or 'words'"),
-        ({"blank_skip": 0}, "blank_skip: Input should be greater than 0"),
+        ({"lm": "letters"}, "lm: 'letters' is not 'tokens' or 'words'"),
+        ({"blank_skip": 0}, "blank_skip: 0 is not above 0"),
     ):
         with pytest.raises(ConfigError, match=message):
             asr.load(folder, decode=wrong)
