@@ -9,7 +9,9 @@ r"""N-gram models ↔ ARPA files, the text format of SRILM, KenLM and most other
     …
     \end\
 
-Each line has a log10 probability, the n-gram, and a log10 back-off weight. A missing weight is 0.
+Each line has a log10 probability, the n-gram, and a log10 back-off weight. A missing weight is 0. The unknown word and
+the marks of a sentence's ends may be in capitals, as CMU's toolkit writes `<UNK>`; they are read as `<unk>`, `<s>` and
+`</s>`.
 
 Source: SRILM's manual page ngram-format(5).
 """
@@ -22,7 +24,7 @@ import math
 import re
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,13 +33,23 @@ from numpy.typing import NDArray
 
 from asr.errors import LanguageModelError
 from asr.files import atomic_path
-from asr.lm.ngram import FloatArray, IntArray, NgramLm, NgramTable
+from asr.lm.ngram import MARKS, FloatArray, IntArray, NgramLm, NgramTable
 
 _GZIP_LEVEL = 5  # 9 makes files a few percent smaller and takes several times as long
 
 # Not str.split(), because a no-break space, for instance, may be a unit.
 _SEPARATOR = re.compile(r"[ \t]+")
 _WHITE_SPACE = re.compile(r"[ \t\r\n]")
+# How files begin that are in other formats, and the way out.
+_FOREIGN = {
+    b"\x1f\x8b": "compressed by gzip; let its name end in .gz",
+    b"mmap lm ": "a binary file of KenLM; take the ARPA file that it was made of",
+    b"SRILM_BINARY_NGRAM": "a binary file of SRILM; `ngram -lm FILE -write-lm NEW.arpa` writes an ARPA file",
+    b"blmt": "a binary file of IRSTLM; `compile-lm --text=yes FILE NEW.arpa` writes an ARPA file",
+    b"iARPA": "IRSTLM's intermediate format; `compile-lm --text=yes FILE NEW.arpa` writes an ARPA file",
+    b"qARPA": "quantised by IRSTLM; take the ARPA file that it was made of",
+    b"Qblmt": "quantised by IRSTLM; take the ARPA file that it was made of",
+}
 _COUNT = re.compile(r"ngram\s+(\d+)\s*=\s*(\d+)")
 
 
@@ -67,6 +79,9 @@ def read_arpa(path: str | Path) -> NgramLm:
     path = Path(path)
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            foreign = next((kind for start, kind in _FOREIGN.items() if file.peek(len(start)).startswith(start)), None)
+            if foreign is not None:
+                raise LanguageModelError(f"{path}: not an ARPA file but {foreign}")
             return _Reader(path, io.TextIOWrapper(file, encoding="utf-8-sig")).read()
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise LanguageModelError(f"{path}: cannot read the language model ({error})") from None
@@ -107,6 +122,7 @@ class _Reader:
             self._next()
         counts = self._counts()
         numbers: dict[str, int] = {}
+        units: Mapping[str, int] = numbers
         keys: list[IntArray] = []
         tables: list[NgramTable] = []
         for order, count in enumerate(counts, start=1):
@@ -115,9 +131,11 @@ class _Reader:
             ascending, different = self._sorted(section, keys, numbers)
             if len(different) != count:
                 raise self._error(f"{len(different)} different {order}-grams, but the header says {count}")
+            if order == 1:
+                units = _with_usual_marks(numbers)
             keys.append(different)
             probabilities, backoffs = section.log10_probabilities[ascending], section.log10_backoffs[ascending]
-            tables.append(NgramTable(numbers, keys, probabilities, backoffs))
+            tables.append(NgramTable(units, keys, probabilities, backoffs))
         self._expect("\\end\\")
         return NgramLm(tuple(tables))
 
@@ -194,3 +212,12 @@ class _Reader:
 
     def _error(self, message: str) -> LanguageModelError:
         return LanguageModelError(f"{self._path}:{self._number}: {message}")
+
+
+def _with_usual_marks(numbers: Mapping[str, int]) -> dict[str, int]:
+    """Return the units' numbers with `<UNK>`, `<S>` and `</S>` in small letters, unless those are units as well."""
+    usual: dict[str, int] = {}
+    for unit, number in numbers.items():
+        mark = unit.lower()
+        usual[mark if mark in MARKS and mark not in numbers and mark not in usual else unit] = number
+    return usual

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import math
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -139,3 +142,111 @@ def test_a_unit_that_would_not_be_read_back_is_not_written(tmp_path: Path, unit:
     with pytest.raises(LanguageModelError, match="cannot hold the unit"):
         write_arpa(lm, tmp_path / "lm.arpa")
     assert list(tmp_path.iterdir()) == []
+
+
+# A trigram worked by hand: log10 probabilities and back-off weights.
+Grams = dict[str, tuple[float, float | None]]
+MODEL: list[Grams] = [
+    {
+        "<s>": (-99.0, -0.25),
+        "</s>": (-0.75, None),
+        "<unk>": (-1.5, -0.125),
+        "ja": (-0.5, -0.5),
+        "née": (-0.625, 0.125),
+    },
+    {"<s> ja": (-0.375, -0.25), "ja née": (-0.4375, None), "née </s>": (-0.25, None), "<unk> ja": (-1.25, None)},
+    {"<s> ja née": (-0.03125, None)},
+]
+
+
+def srilm(model: list[Grams]) -> str:
+    """Tabs between fields, no weight of 0, a blank line first."""
+    text = "\n\\data\\\n" + "".join(f"ngram {order}={len(grams)}\n" for order, grams in enumerate(model, 1))
+    for order, grams in enumerate(model, 1):
+        lines = (f"{prob:g}\t{gram}" + (f"\t{weight:g}" if weight else "") for gram, (prob, weight) in grams.items())
+        text += f"\n\\{order}-grams:\n" + "\n".join(lines) + "\n"
+    return text + "\n\\end\\\n"
+
+
+def kenlm(model: list[Grams]) -> str:
+    """A weight everywhere but in the highest order, `<unk>` first, a probability of 1 for `<s>`."""
+    unigrams = {"<unk>": model[0]["<unk>"], **model[0], "<s>": (0.0, model[0]["<s>"][1])}
+    parts = ["\\data\\"] + [f"ngram {order}={len(grams)}" for order, grams in enumerate(model, 1)]
+    for order, grams in enumerate([unigrams, *model[1:]], 1):
+        parts += ["", f"\\{order}-grams:"]
+        for gram, (prob, weight) in grams.items():
+            parts.append(f"{prob:.7f}\t{gram}" + ("" if order == len(model) else f"\t{weight or 0}"))
+    return "\n".join([*parts, "", "\\end\\", ""])
+
+
+def cmu(model: list[Grams]) -> str:
+    """Capitals, an explanation that names the marks of the format, spaces at the ends of lines."""
+    head = "## Copyright\nBeginning of data mark: \\data\\\nngram 1=nr   # number of 1-grams\n\\1-grams:\np_1 wd_1\n"
+    text = srilm([{gram.replace("<unk>", "<UNK>"): value for gram, value in grams.items()} for grams in model])
+    return head + "end of data mark: \\end\\\n" + text.replace("\t", " ").replace("\n", " \n")
+
+
+def capitals(model: list[Grams]) -> str:
+    names = {"<s>": "<S>", "</s>": "</S>", "<unk>": "<Unk>"}
+    return srilm([{" ".join(names.get(u, u) for u in gram.split()): value for gram, value in g.items()} for g in model])
+
+
+def irstlm(model: list[Grams]) -> str:
+    """Wide counts, exponents, the probability of nothing as an infinity, lines that end as on Windows."""
+    text = srilm(model).replace("ngram ", "ngram  ").replace("=", "=        ").replace("-99\t", "-inf\t")
+    return text.replace("-0.03125", "-3.125e-02").replace("0.125", "1.25E-1").replace("\n", "\r\n")
+
+
+def empty_highest_order(model: list[Grams]) -> str:
+    """As a pruned model may have it."""
+    return srilm([*model, {}])
+
+
+@pytest.mark.parametrize("write_dialect", [srilm, kenlm, cmu, capitals, irstlm, empty_highest_order])
+@pytest.mark.parametrize("name", ["lm.arpa", "lm.arpa.gz"])
+def test_the_dialects_of_other_toolkits_say_the_same(
+    tmp_path: Path, name: str, write_dialect: Callable[[list[Grams]], str]
+) -> None:
+    content = write_dialect(MODEL).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    lm = read_arpa(tmp_path / name)
+    for history, unit, log10 in [
+        (["<s>"], "ja", -0.375),
+        (["<s>", "ja"], "née", -0.03125),
+        (["<s>", "ja"], "</s>", -0.25 - 0.5 - 0.75),
+        (["ja", "née"], "</s>", -0.25),
+        (["née"], "ja", 0.125 - 0.5),
+        (["other"], "ja", -1.25),
+        (["other"], "née", -0.125 - 0.625),
+        (["née", "ja"], "other", -0.5 - 1.5),
+    ]:
+        assert lm.log_prob(history, unit) == pytest.approx(log10 * math.log(10)), (history, unit)
+    assert lm.perplexity([["ja", "other"]]).oovs == 1
+
+
+def test_a_unit_in_capitals_stays_where_the_mark_itself_is_listed_too(tmp_path: Path) -> None:
+    both = [{**MODEL[0], "<UNK>": (-3.0, None)}, *MODEL[1:]]
+    lm = read_arpa(write(tmp_path / "lm.arpa", srilm(both)))
+    assert lm.log_prob([], "other") == pytest.approx(-1.5 * math.log(10))
+    assert lm.log_prob([], "<UNK>") == pytest.approx(-3.0 * math.log(10))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"mmap lm http://kheafield.com/code format version 5\n\0", "a binary file of KenLM"),
+        (b"SRILM_BINARY_NGRAM_002\n", "a binary file of SRILM"),
+        (b"blmt 3 1 1 1\n", "a binary file of IRSTLM"),
+        (b"iARPA\n\n\\data\\\n", "IRSTLM's intermediate format"),
+        (b"qARPA 2 256 256\n\n\\data\\\n", "quantised by IRSTLM"),
+        (gzip.compress(SRILM.encode()), "let its name end in .gz"),
+        (srilm(MODEL).replace("-0.375", "-0,375").encode(), "'-0,375 -0.25' should be numbers"),
+        (srilm(MODEL).replace("-99", "-1.#INF").encode(), "'-1.#INF -0.25' should be numbers"),
+        (srilm(MODEL).encode("utf-16"), "cannot read the language model"),
+        (b"", "the file ends too early"),
+    ],
+)
+def test_files_of_other_formats_are_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "lm.arpa").write_bytes(content)
+    with pytest.raises(LanguageModelError, match=r"lm\.arpa.*" + re.escape(message)):
+        read_arpa(tmp_path / "lm.arpa")
