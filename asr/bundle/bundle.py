@@ -3,30 +3,44 @@
 `files.py` lists the folder's files. Anyone can read them, and none has to be unpickled.
 
 A folder may come from anybody. So each file is checked when it is loaded: its size, its types, and that it fits the
-others.
+others. Names, shapes and kinds of weights are compared before a network is built.
+
+A folder may store its weights in 8 bits: integers with a scale for each row, in a quarter of the space. When it is read
+they become floats again, and everything is computed with floats, on any device and in any precision. So an utterance's
+result does not depend on its neighbours. It would depend on them if inputs were rounded too, because the largest input
+of a batch sets the step of that rounding.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from asr.bundle.files import CONFIG, DECODER, LANGUAGE_MODEL, ONNX_NETWORK, TOKENS, WEIGHTS
+from asr.bundle.files import CONFIG, DECODER, LANGUAGE_MODEL, ONNX_NETWORK, SCALE, TOKENS, WEIGHTS
 from asr.bundle.settings import load_calibration, load_settings, save_settings
-from asr.bundle.weights import load_network
 from asr.config import Config, DecodeSettings
 from asr.errors import AsrError, ModelError
 from asr.files import atomic_path
 from asr.model.acoustic import AcousticModel
+from asr.reading import TensorForm, first_line, read_tensor_forms, shown
 from asr.settings_file import parse_settings
 from asr.text.tokens import TokenTable, load_tokens
 from asr.transcript.confidence import Calibration
+
+_LARGEST_INT8 = 127
+
+AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -110,3 +124,133 @@ def _require_model_folder(folder: Path) -> None:
         raise ModelError(f"{folder}: a file, but the first argument is a model folder")
     reason = f"{', '.join(missing)} missing" if folder.is_dir() else "there is no such folder"
     raise ModelError(f"{folder}: not a model folder ({reason}); `asr train` writes one")
+
+
+def load_network(path: Path, build: Callable[[], AnyNetwork], error: type[AsrError], beside: str) -> AnyNetwork:
+    """Return a network with the weights of a file, in evaluation mode on the CPU.
+
+    The network is built without memory, and the weights of the file become its own, so a network that is larger than
+    its file takes no memory.
+
+    Args:
+        path: a safetensors file.
+        build: makes the network.
+        error: what is raised if the file cannot be used.
+        beside: what says how the network is built, for the message.
+
+    Raises:
+        error: the file is missing or damaged, or it holds other tensors than the network has, or numbers that are not
+            finite.
+    """
+    stored = stored_forms(path, error)
+    try:
+        with torch.device("meta"), _Undrawn():
+            network = build()
+    except AsrError as reason:
+        raise error(f"{path}: does not fit {beside} ({reason})") from None
+    needed = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    misfit = _misfit(stored, needed)
+    if misfit:
+        raise error(f"{path}: does not fit {beside} ({misfit}); take all files from one model")
+    weights = to_float32(read_tensors(path, error))
+    for name, tensor in weights.items():
+        if not tensor.sum(dtype=torch.float64).isfinite():
+            raise error(f"{path}: {name} holds numbers that are not finite; train or export the model again")
+    network.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
+    return network.eval()
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves weights as they are where they would be drawn: without memory there are none.
+
+    torch would do the same, but load its compiler for that, which takes seconds.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is nn.init.normal_:
+            return kwargs["tensor"]
+        if func is torch.eye and "out" in kwargs:
+            return kwargs["out"]
+        return func(*args, **kwargs)
+
+
+def _misfit(stored: Mapping[str, TensorForm], needed: Mapping[str, tuple[int, ...]]) -> str | None:
+    """Return in what a file's tensors differ from those that a network needs, or None."""
+    for name, shape in needed.items():
+        if name not in stored:
+            return f"{name} is missing"
+        if stored[name].shape != shape:
+            return f"{name} is {_product(stored[name].shape)}, not {_product(shape)}"
+    scales = {name + SCALE: (form.shape[0],) for name, form in stored.items() if _in_8_bits(form)}
+    for name, form in stored.items():
+        if name not in needed and name not in scales:
+            return f"{shown(name)} is not one of its weights"
+        if name in scales and form.shape != scales[name]:
+            return f"{name} is {_product(form.shape)}, not {_product(scales[name])}"
+        if form.kind != "F32" and not (_in_8_bits(form) and name + SCALE in stored):
+            return f"{name} is of the kind {shown(form.kind)}, not F32, nor I8 with a scale for each row"
+    return None
+
+
+def _in_8_bits(form: TensorForm) -> bool:
+    return form.kind == "I8" and len(form.shape) > 1
+
+
+def _product(shape: tuple[int, ...]) -> str:
+    return first_line(" × ".join(map(str, shape))) or "one number"
+
+
+def stored_forms(path: Path, error: type[AsrError]) -> dict[str, TensorForm]:
+    """Return kind and shape of each tensor in a safetensors file.
+
+    Raises:
+        error: the file is missing or damaged.
+    """
+    return read_tensor_forms(path, error, "the weights")[0]
+
+
+def read_tensors(path: Path, error: type[AsrError]) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file; they are pages of the file until they are changed.
+
+    Raises:
+        error: the file is missing or damaged.
+    """
+    stored_forms(path, error)  # so that the header is within limits
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, LookupError, RuntimeError, TypeError) as reason:
+        raise error(f"{path}: damaged ({first_line(str(reason))})") from None
+
+
+def quantised(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Return integers from -127 to 127, and a scale for each row: `weight ≈ integers · scale[…, None]`."""
+    scale = np.maximum(np.abs(weight).max(-1) / np.float32(_LARGEST_INT8), np.finfo(np.float32).tiny)
+    return np.rint(weight / scale[..., None]).astype(np.int8), scale
+
+
+def to_int8(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a model's tensors with int8 weights and a `(row,)` tensor of scales for each; biases and norms stay.
+
+    Args:
+        tensors: float32, by name. Those of two dimensions or more are weights; a row computes one output.
+    """
+    result = dict(tensors)
+    for name, tensor in tensors.items():
+        if tensor.ndim > 1:
+            integers, scale = quantised(tensor.flatten(1).numpy())
+            result[name] = torch.from_numpy(integers).view_as(tensor)
+            result[name + SCALE] = torch.from_numpy(scale)
+    return result
+
+
+def to_float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors that `to_int8` returned, with floats in place of integers."""
+    result = dict(tensors)
+    for name, tensor in tensors.items():
+        if tensor.dtype == torch.int8:
+            scale = result.pop(name + SCALE)
+            result[name] = (tensor.flatten(1) * scale[:, None]).view_as(tensor)
+    return result

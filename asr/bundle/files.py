@@ -56,5 +56,5 @@ SCORES_TEXT = "wer.txt"  # the same to read, with every error
 SCORES_PAGE = "report.html"  # the same as a page for the browser
 SCORE_REPORTS = (SCORES, SCORES_TEXT, SCORES_PAGE)
 
-# The scales of an int8 tensor are stored under the tensor's name with this suffix, see `weights.py`.
+# The scales of an int8 tensor are stored under the tensor's name with this suffix, see `bundle.py`.
 SCALE = ".scale"

@@ -14,9 +14,8 @@ from safetensors.torch import save_file
 
 from asr.audio.speech_detector import shipped_weights
 from asr.bundle import files
-from asr.bundle.bundle import ModelBundle
+from asr.bundle.bundle import ModelBundle, to_int8
 from asr.bundle.card import Exported, model_card
-from asr.bundle.weights import to_int8
 from asr.errors import ConfigError, DependencyError, ModelError
 from asr.files import atomic_path, write_text
 from asr.runtime.recognizer import Description
@@ -112,7 +111,7 @@ def export_torch(model: Path, folder: Path, *, int8: bool = False) -> int:
     Args:
         model: the model folder.
         folder: where to write.
-        int8: store the weights in 8 bits, a quarter of the size, see `asr/bundle/weights.py`. Language models stay
+        int8: store the weights in 8 bits, a quarter of the size, see `asr/bundle/bundle.py`. Language models stay
             as they are.
 
     Returns:

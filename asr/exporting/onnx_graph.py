@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from asr.bundle.weights import quantised
+from asr.bundle.bundle import quantised
 from asr.errors import ModelError
 from asr.model.acoustic import AcousticModel
 from asr.model.logmel import FLOOR, QUIETEST, Cmvn, LogMel, falls

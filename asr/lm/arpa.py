@@ -33,7 +33,8 @@ from numpy.typing import NDArray
 
 from asr.errors import LanguageModelError
 from asr.files import atomic_path
-from asr.lm.ngram import MARKS, FloatArray, IntArray, NgramLm, NgramTable
+from asr.lm.ngram import LOG10_ZERO, MARKS, MAX_ORDER, FloatArray, IntArray, NgramLm, NgramTable
+from asr.reading import read_lines, shown
 
 _GZIP_LEVEL = 5  # 9 makes files a few percent smaller and takes several times as long
 
@@ -50,7 +51,10 @@ _FOREIGN = {
     b"qARPA": "quantised by IRSTLM; take the ARPA file that it was made of",
     b"Qblmt": "quantised by IRSTLM; take the ARPA file that it was made of",
 }
-_COUNT = re.compile(r"ngram\s+(\d+)\s*=\s*(\d+)")
+_COUNT = re.compile(r"ngram\s+([0-9]{1,9})\s*=\s*([0-9]{1,15})")
+
+_MOST_LINES_AROUND = 1000  # before the header, between sections, and behind the end
+_MOST_UNITS = 4_000_000  # they take some 160 bytes each
 
 
 def write_arpa(lm: NgramLm, path: str | Path) -> None:
@@ -76,15 +80,19 @@ def read_arpa(path: str | Path) -> NgramLm:
     Raises:
         LanguageModelError: the file is missing, damaged or not an ARPA file; the message names the line.
     """
-    path = Path(path)
+    _refuse_other_formats(Path(path))
+    return _Reader(Path(path)).read()
+
+
+def _refuse_other_formats(path: Path) -> None:
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            foreign = next((kind for start, kind in _FOREIGN.items() if file.peek(len(start)).startswith(start)), None)
-            if foreign is not None:
-                raise LanguageModelError(f"{path}: not an ARPA file but {foreign}")
-            return _Reader(path, io.TextIOWrapper(file, encoding="utf-8-sig")).read()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise LanguageModelError(f"{path}: cannot read the language model ({error})") from None
+            start = file.read(max(map(len, _FOREIGN)))
+    except (OSError, EOFError, zlib.error):
+        return  # what is wrong, the reader says
+    foreign = next((kind for beginning, kind in _FOREIGN.items() if start.startswith(beginning)), None)
+    if foreign is not None:
+        raise LanguageModelError(f"{path}: not an ARPA file but {foreign}")
 
 
 def _lines(lm: NgramLm) -> Iterator[str]:
@@ -111,15 +119,17 @@ class _Section(NamedTuple):
 class _Reader:
     """Reads one file line by line, and keeps the line's number for errors."""
 
-    def __init__(self, path: Path, file: io.TextIOWrapper) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._lines = enumerate(file, start=1)
+        self._lines = enumerate(read_lines(path, LanguageModelError, "the language model"), start=1)
         self._number = 0
         self._line = ""
 
     def read(self) -> NgramLm:
         while self._line != "\\data\\":  # anything may come before it
             self._next()
+            if self._number > _MOST_LINES_AROUND:
+                raise self._error("no \\data\\ so far, so it is not an ARPA file")
         counts = self._counts()
         numbers: dict[str, int] = {}
         units: Mapping[str, int] = numbers
@@ -127,7 +137,7 @@ class _Reader:
         tables: list[NgramTable] = []
         for order, count in enumerate(counts, start=1):
             self._expect(f"\\{order}-grams:")
-            section = self._section(order, numbers)
+            section = self._section(order, count, numbers)
             ascending, different = self._sorted(section, keys, numbers)
             if len(different) != count:
                 raise self._error(f"{len(different)} different {order}-grams, but the header says {count}")
@@ -137,6 +147,9 @@ class _Reader:
             probabilities, backoffs = section.log10_probabilities[ascending], section.log10_backoffs[ascending]
             tables.append(NgramTable(units, keys, probabilities, backoffs))
         self._expect("\\end\\")
+        for number, _ in self._lines:  # to the end, because the checksum of a compressed file is there
+            if number > self._number + _MOST_LINES_AROUND:
+                raise self._error("too much follows, but an ARPA file ends here")
         return NgramLm(tuple(tables))
 
     def _counts(self) -> list[int]:
@@ -144,26 +157,34 @@ class _Reader:
         while not self._next().startswith("\\"):
             match = _COUNT.fullmatch(self._line)
             if match is None or int(match[1]) != len(counts) + 1:
-                raise self._error(f"expected 'ngram {len(counts) + 1}=<count>', found {self._line!r}")
+                raise self._error(f"expected 'ngram {len(counts) + 1}=<count>', found {shown(self._line)}")
+            if len(counts) == MAX_ORDER:
+                raise self._error(f"n-grams of an order above {MAX_ORDER}; estimate a model of a lower order")
             counts.append(int(match[2]))
         if not counts:
             raise self._error("the header names no n-grams")
+        if not 0 < counts[0] <= _MOST_UNITS:
+            raise self._error(f"the header says {counts[0]} 1-grams, but there are from 1 to {_MOST_UNITS}")
         return counts
 
-    def _section(self, order: int, numbers: dict[str, int]) -> _Section:
+    def _section(self, order: int, count: int, numbers: dict[str, int]) -> _Section:
         """Return the n-grams up to the next line that begins with a backslash. Unigrams get their numbers here."""
         units, lines, entries = array("i"), array("q"), array("d")
         while not self._next().startswith("\\"):
             fields = _SEPARATOR.split(self._line)
             if not order + 1 <= len(fields) <= order + 2:
-                raise self._error(f"expected a number, {order} units and perhaps a number, found {self._line!r}")
+                raise self._error(f"expected a number, {order} units and perhaps a number, found {shown(self._line)}")
+            if len(lines) > 2 * count:  # an n-gram may be listed twice, but not all of them more often
+                raise self._error(f"more {order}-grams than the {count} that the header says")
             probability, backoff = fields[0], fields[order + 1] if len(fields) == order + 2 else "0"
             try:
                 log10_probability, log10_backoff = float(probability), float(backoff)
             except ValueError:
-                raise self._error(f"{' '.join([probability, *fields[order + 1 :]])!r} should be numbers") from None
+                raise self._error(f"{shown(' '.join([probability, *fields[order + 1 :]]))} should be numbers") from None
             if not log10_probability <= 0 or not math.isfinite(log10_backoff):
-                raise self._error(f"{self._line!r}: a probability is at most 1, and a back-off weight is finite")
+                raise self._error(f"{shown(self._line)}: a probability is at most 1, and a back-off weight is finite")
+            if abs(log10_backoff) > -LOG10_ZERO:
+                raise self._error(f"{shown(self._line)}: a back-off weight is from {LOG10_ZERO:g} to {-LOG10_ZERO:g}")
             if order == 1:
                 units.append(numbers.setdefault(fields[1], len(numbers)))
             else:
@@ -172,7 +193,7 @@ class _Reader:
                     raise self._unlisted(fields[1 : order + 1], -1 in ngram[:-1])
                 units.extend(ngram)
             lines.append(self._number)
-            entries.extend((log10_probability, log10_backoff))
+            entries.extend((max(log10_probability, LOG10_ZERO), log10_backoff))
         probabilities, backoffs = np.array(entries).reshape(-1, 2).T
         return _Section(np.array(units).reshape(-1, order), np.array(lines), probabilities, backoffs)
 
@@ -195,20 +216,23 @@ class _Reader:
 
     def _unlisted(self, ngram: list[str], lacks_history: bool) -> LanguageModelError:
         if lacks_history:
-            return self._error(f"the history of {' '.join(ngram)!r} is not among the {len(ngram) - 1}-grams")
-        return self._error(f"{ngram[-1]!r} is not among the 1-grams")
+            return self._error(f"the history of {shown(' '.join(ngram))} is not among the {len(ngram) - 1}-grams")
+        return self._error(f"{shown(ngram[-1])} is not among the 1-grams")
 
     def _next(self) -> str:
         """Move to the next line that is not empty."""
+        last = self._number
         for number, line in self._lines:
             self._number, self._line = number, line.strip(" \t\r\n")
             if self._line:
                 return self._line
+            if number > last + _MOST_LINES_AROUND:
+                raise self._error("too many empty lines")
         raise self._error("the file ends too early: an ARPA file ends with \\end\\")
 
     def _expect(self, line: str) -> None:
         if self._line != line:
-            raise self._error(f"expected {line!r}, found {self._line!r}")
+            raise self._error(f"expected {line!r}, found {shown(self._line)}")
 
     def _error(self, message: str) -> LanguageModelError:
         return LanguageModelError(f"{self._path}:{self._number}: {message}")

@@ -38,13 +38,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import LanguageModelError
-from asr.lm.ngram import LOG10_ZERO, SENTENCE_END, SENTENCE_START, UNKNOWN, FloatArray, IntArray, NgramLm, NgramTable
+from asr.lm.ngram import (
+    LOG10_ZERO,
+    MAX_ORDER,
+    SENTENCE_END,
+    SENTENCE_START,
+    UNKNOWN,
+    FloatArray,
+    IntArray,
+    NgramLm,
+    NgramTable,
+)
 
 Numbers = NDArray[np.int32]
 BoolArray = NDArray[np.bool_]
 
 START, END = 0, 1  # the numbers of <s> and </s>
-MAX_ORDER = 20
 
 _BLOCK = 1 << 14  # sentences that are strings at the same time
 

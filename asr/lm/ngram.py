@@ -19,6 +19,7 @@ MARKS = frozenset({SENTENCE_START, SENTENCE_END, UNKNOWN})  # units of a model o
 
 # How ARPA files write the logarithm of zero, as for `<s>`, which is never predicted.
 LOG10_ZERO = -99.0
+MAX_ORDER = 20
 
 LN_10 = math.log(10.0)
 

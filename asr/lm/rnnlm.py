@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from asr.bundle.weights import load_network
+from asr.bundle.bundle import load_network
 from asr.config import RnnLmSettings
 from asr.errors import ConfigError, LanguageModelError
 from asr.files import atomic_path

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from asr.bundle.bundle import ModelBundle
-from asr.bundle.weights import quantised, to_float32, to_int8
+from asr.bundle.bundle import ModelBundle, quantised, to_float32, to_int8
 from asr.errors import ModelError
 from asr.exporting.export import export_torch
 from asr.features.batch import collate

@@ -112,6 +112,16 @@ def test_fields_may_be_separated_by_spaces_and_lines_end_as_on_windows(tmp_path:
         ("-0.05\t<s> a b", "-0.05\tb a b", r"lm\.arpa:23: the history of 'b a b' is not among the 2-grams"),
         ("-0.3\ta b", "-0.3\ta a", r"lm\.arpa:22: 3 different 2-grams, but the header says 4"),
         ("ngram  1=5\nngram  2=4\nngram  3=1\n", "", r"lm\.arpa:6: the header names no n-grams"),
+        ("ngram  1=5", "ngram  1=0", r"lm\.arpa:9: the header says 0 1-grams"),
+        ("ngram  1=5", "ngram  1=5000000", r"lm\.arpa:9: the header says 5000000 1-grams"),
+        ("ngram  1=5", f"ngram  1={'5' * 10_000}", r"lm\.arpa:5: expected 'ngram 1=<count>', found '.{70,80}$"),
+        ("ngram  3=1", "".join(f"ngram {n}=1\n" for n in range(3, 22)), r"lm\.arpa:25: n-grams of an order above 20"),
+        ("-0.1\n", "-100\n", r"lm\.arpa:12: .* a back-off weight is from -99 to 99"),
+        ("-0.5\t</s>\n", "-0.5\t</s>\n" * 8, r"lm\.arpa:21: more 1-grams than the 5"),
+        ("written", "written\n" * 1001, r"lm\.arpa:1001: no \\data\\ so far"),
+        ("\\2-grams", "\n" * 1001 + "\\2-grams", r"lm\.arpa:1015: too many empty lines"),
+        ("\\end\\\n", "\\end\\\n" + "x\n" * 1001, r"lm\.arpa:25: too much follows"),
+        ("-0.3\ta b", "-0.3\ta b" * 10_000, r"lm\.arpa:18: expected a number, .{100,120}$"),
     ],
 )
 def test_a_damaged_file_is_named_with_the_line(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -124,16 +134,33 @@ def test_a_damaged_file_is_named_with_the_line(tmp_path: Path, old: str, new: st
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(LanguageModelError, match=r"none\.arpa: cannot read the language model"):
         read_arpa(tmp_path / "none.arpa")
-    with pytest.raises(LanguageModelError, match=r"text\.arpa\.gz: cannot read the language model"):
+    with pytest.raises(LanguageModelError, match=r"text\.arpa\.gz: damaged after line 0"):
         read_arpa(write(tmp_path / "text.arpa.gz", SRILM))
     write_arpa(kneser_ney([["a", "b"]], 2), tmp_path / "cut.arpa.gz")
     whole = (tmp_path / "cut.arpa.gz").read_bytes()
     (tmp_path / "cut.arpa.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(LanguageModelError, match=r"cut\.arpa\.gz: cannot read the language model"):
+    with pytest.raises(LanguageModelError, match=r"cut\.arpa\.gz: damaged after line \d"):
         read_arpa(tmp_path / "cut.arpa.gz")
     (tmp_path / "latin.arpa").write_bytes(SRILM.replace("\ta", "\té").encode("latin-1"))
-    with pytest.raises(LanguageModelError, match=r"latin\.arpa: cannot read the language model"):
+    with pytest.raises(LanguageModelError, match=r"latin\.arpa:12: not UTF-8 \(byte 0xe9\)"):
         read_arpa(tmp_path / "latin.arpa")
+
+
+@pytest.mark.parametrize("byte", [-1, -5])
+def test_the_checksum_and_the_length_behind_the_last_line_are_compared(byte: int, tmp_path: Path) -> None:
+    path = tmp_path / "lm.arpa.gz"
+    write_arpa(kneser_ney([["a", "b"]], 2), path)
+    whole = bytearray(path.read_bytes())
+    whole[byte] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(LanguageModelError, match=r"lm\.arpa\.gz: damaged after line"):
+        read_arpa(path)
+
+
+def test_a_probability_of_0_is_that_of_other_toolkits(tmp_path: Path) -> None:
+    for zero in ("-inf", "-1e308", "-99"):
+        lm = read_arpa(write(tmp_path / "lm.arpa", SRILM.replace("-0.7\ta", f"{zero}\ta")))
+        assert lm.ngrams[0]["a",].log10_probability == -99
 
 
 @pytest.mark.parametrize("unit", ["a b", "", "a\tb", "a\n"])
@@ -242,7 +269,7 @@ def test_a_unit_in_capitals_stays_where_the_mark_itself_is_listed_too(tmp_path: 
         (gzip.compress(SRILM.encode()), "let its name end in .gz"),
         (srilm(MODEL).replace("-0.375", "-0,375").encode(), "'-0,375 -0.25' should be numbers"),
         (srilm(MODEL).replace("-99", "-1.#INF").encode(), "'-1.#INF -0.25' should be numbers"),
-        (srilm(MODEL).encode("utf-16"), "cannot read the language model"),
+        (srilm(MODEL).encode("utf-16"), "not UTF-8 (byte 0xff)"),
         (b"", "the file ends too early"),
     ],
 )
