@@ -135,6 +135,10 @@ class StageError(AsrError):
         super().__init__(message)
         self.status = status
 
+    def __reduce__(self) -> tuple[type[StageError], tuple[str, int]]:
+        """Return what `pickle` stores, with which an error comes back from another process."""
+        return type(self), (str(self), self.status)
+
 
 class DependencyError(AsrError):
     """A package that is needed is not installed, or does not load."""

@@ -11,6 +11,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from pathlib import Path
 from types import FrameType, ModuleType, TracebackType
 from typing import Literal, TypeAlias
@@ -60,6 +61,19 @@ def end_with_the_first() -> None:
         os._exit(1)
 
     threading.Thread(target=wait_and_end, daemon=True).start()
+
+
+@cache
+def one_thread_after_forks() -> None:
+    """Let each process that is forked from this one compute with one thread of torch.
+
+    A fork copies OpenMP's list of threads, but not the threads. With more than one, the copy would wait for them for
+    ever.
+    """
+    import torch
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def choose_accelerator(wished: str) -> str:

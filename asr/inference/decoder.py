@@ -6,8 +6,9 @@ The recogniser, streams, `asr.decode`, `asr.align_manifest` and `asr.tune` all u
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -24,7 +25,7 @@ from asr.decoding.greedy import greedy_search
 from asr.errors import ConfigError, ModelError
 from asr.features.batch import Batch
 from asr.inference.language_models import LanguageModels
-from asr.machine import Accelerator, choose_accelerator
+from asr.machine import Accelerator, choose_accelerator, one_thread_after_forks
 from asr.transcript.words import Decoded, Hypothesis, Word
 
 Method = Literal["greedy", "beam"]
@@ -74,11 +75,13 @@ class Decoder:
         precision: Precision = "fp32",
     ) -> None:
         """Move the bundle's network to `device`."""
+        one_thread_after_forks()
         self.bundle = bundle
         self.device = torch.device(device)
         self.precision: Precision = precision
         self.model = bundle.model.to(self.device)
         self._language_models = LanguageModels(bundle, self.device)
+        self._process = os.getpid()
 
     @classmethod
     def load(
@@ -91,6 +94,20 @@ class Decoder:
     ) -> Decoder:
         """Load a model folder; arguments and errors are those of `asr.load`."""
         return cls(ModelBundle.load(folder, decode), choose_accelerator(accelerator), precision)
+
+    def __reduce__(self) -> tuple[Callable[..., Decoder], tuple[object, ...]]:
+        """Return how another process loads the same: `pickle` stores the folder and the settings, not the weights.
+
+        Raises:
+            ModelError: the model was not loaded from a folder.
+        """
+        if self.bundle.folder is None:
+            raise ModelError(
+                "a model that was not loaded from a folder cannot be pickled, because a pickle names the folder; save the "
+                "model and load it with asr.load"
+            )
+        folder, settings = self.bundle.folder.absolute(), self.bundle.config.decode.model_dump()
+        return _loaded, (folder, self.device.type, self.precision, settings)
 
     @property
     def sample_rate_hz(self) -> int:
@@ -187,6 +204,10 @@ class Decoder:
     def words(self, decoded: Decoded, offset_s: float = 0.0) -> list[Word]:
         """Return the words of the best hypothesis; the utterance starts at `offset_s` in its recording."""
         return decoded.words(self.bundle.tokens, self.model.frame_shift_s, offset_s, self.bundle.calibration)
+
+
+def _loaded(folder: Path, accelerator: Accelerator, precision: Precision, decode: Mapping[str, Any]) -> Decoder:
+    return Decoder.load(folder, accelerator=accelerator, precision=precision, decode=decode)
 
 
 def waveforms(batch: Batch) -> list[NDArray[np.float32]]:
