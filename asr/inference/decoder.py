@@ -103,8 +103,8 @@ class Decoder:
         """
         if self.bundle.folder is None:
             raise ModelError(
-                "a model that was not loaded from a folder cannot be pickled, because a pickle names the folder; save the "
-                "model and load it with asr.load"
+                "a model that was not loaded from a folder cannot be pickled, because a pickle names the folder; save"
+                " the model and load it with asr.load"
             )
         folder, settings = self.bundle.folder.absolute(), self.bundle.config.decode.model_dump()
         return _loaded, (folder, self.device.type, self.precision, settings)
