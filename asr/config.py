@@ -76,12 +76,12 @@ class FeatureSettings(Settings):
     )
     window_ms: float = Field(
         25.0,
-        gt=0,
+        ge=2,
         le=100,
         description="Milliseconds of audio in one spectrum; longer resolves frequencies better and times worse.",
     )
     hop_ms: float = Field(
-        10.0, gt=0, le=50, description="Milliseconds from one spectrum to the next; smaller takes longer to compute."
+        10.0, ge=1, le=50, description="Milliseconds from one spectrum to the next; smaller takes longer to compute."
     )
     mel_bins: int = Field(
         80, ge=8, le=256, description="Number of mel bands in a spectrum; more keep finer detail of the frequencies."
@@ -295,20 +295,32 @@ class DecodeSettings(Settings):
     lm_order: int = Field(
         6, ge=1, le=20, description="Longest n-gram, in tokens, that `asr lm ngram --model` estimates."
     )
-    lm_weight: float = Field(0.3, ge=0, description="Weight of the n-gram's log-probabilities; 0 searches without it.")
+    lm_weight: float = Field(
+        0.3, ge=0, le=100, description="Weight of the n-gram's log-probabilities; 0 searches without it."
+    )
     oov_penalty: float | None = Field(
         None,
         ge=0,
+        le=1000,
         description="Subtracted from the log-probability of each word that is not in the lexicon; null: no such words.",
     )
     rnn_weight: float = Field(
-        0.0, ge=0, description="Weight of the recurrent language model during the search; 0 searches without it."
+        0.0,
+        ge=0,
+        le=100,
+        description="Weight of the recurrent language model during the search; 0 searches without it.",
     )
     rescore_weight: float = Field(
-        0.0, ge=0, description="Weight of the recurrent language model when it ranks the final hypotheses; 0: off."
+        0.0,
+        ge=0,
+        le=100,
+        description="Weight of the recurrent language model when it ranks the final hypotheses; 0: off.",
     )
     insertion_bonus: float = Field(
-        0.0, description="Added to the score for each token; larger gives longer texts, with fewer deletions."
+        0.0,
+        ge=-100,
+        le=100,
+        description="Added to the score for each token; larger gives longer texts, with fewer deletions.",
     )
     blank_skip: float = Field(
         1.0,

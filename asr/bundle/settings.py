@@ -10,16 +10,19 @@ hid the level before; others are refused.
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from asr.bundle.files import CALIBRATION, CONFIG, DECODER
 from asr.config import Config, DecodeSettings
 from asr.errors import ConfigError, ModelError
 from asr.files import write_text
 from asr.reading import read_json, read_yaml
+from asr.records import Record, checked
 from asr.settings_file import load_config, parse_settings, save_config
 from asr.transcript.confidence import Calibration
 
@@ -85,11 +88,19 @@ def load_calibration(folder: Path) -> Calibration:
     path = folder / CALIBRATION
     if not path.is_file():
         return Calibration()
-    content = read_json(path, ModelError, "the calibration", way_out="delete it or run `asr tune` again")
-    try:
-        calibration = Calibration(*(float(content[name]) for name in ("bias", "posterior", "acoustic")))
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise ModelError(f"{path}: not a calibration ({error!r}); delete it or run `asr tune` again") from None
-    if not all(map(math.isfinite, asdict(calibration).values())):
-        raise ModelError(f"{path}: holds numbers that are not finite; delete it or run `asr tune` again")
-    return calibration
+    way_out = "delete it or run `asr tune` again"
+    content = read_json(path, ModelError, "the calibration", way_out=way_out)
+    return Calibration(
+        **checked(_Coefficients, content, f"{path}: not a calibration", ModelError, way_out).model_dump()
+    )
+
+
+_Coefficient = Annotated[float, Field(ge=-1e6, le=1e6)]
+
+
+class _Coefficients(Record):
+    """What the file of a calibration holds."""
+
+    bias: _Coefficient
+    posterior: _Coefficient
+    acoustic: _Coefficient

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from asr.errors import ConfigError, TokenError
 from asr.files import write_text
-from asr.reading import read_json
+from asr.reading import first_line, read_json, shown
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -58,12 +58,14 @@ class TokenTable:
     def __post_init__(self) -> None:
         """Refuse a table whose ids would not mean what its symbols say."""
         if not self.symbols or self.symbols[BLANK] != BLANK_SYMBOL:
-            raise TokenError(f"a token table begins with {BLANK_SYMBOL!r}, not {self.symbols[:1]}")
+            raise TokenError(f"a token table begins with {BLANK_SYMBOL!r}, not {shown(self.symbols[:1])}")
         characters = self.symbols[1:]
         if not characters:
             raise TokenError("a token table needs at least one character; are all transcripts empty?")
         if any(len(character) != 1 for character in characters):
-            raise TokenError(f"tokens are single characters, not {[c for c in characters if len(c) != 1]}")
+            raise TokenError(f"tokens are single characters, not {shown([c for c in characters if len(c) != 1])}")
+        if any("\ud800" <= character <= "\udfff" for character in characters):
+            raise TokenError("tokens are characters, not halves of a surrogate pair")
         if list(characters) != sorted(set(characters)):
             raise TokenError("the characters of a token table are sorted and each occurs once")
 
@@ -176,7 +178,7 @@ class PieceTable(TokenTable):
         try:
             processor.LoadFromSerializedProto(self.model)
         except RuntimeError as error:
-            raise TokenError(f"the sentencepiece model is damaged ({error})") from None
+            raise TokenError(f"the sentencepiece model is damaged ({first_line(str(error))})") from None
         return processor
 
     def encode(self, text: str) -> list[int]:
@@ -272,7 +274,7 @@ def _lines(word_counts: Mapping[str, int]) -> Iterator[str]:
 def _symbols(processor: SentencePieceProcessor) -> tuple[str, ...]:
     unknown, *pieces = processor.id_to_piece(list(range(len(processor))))
     if unknown != _UNKNOWN:
-        raise TokenError(f"the first piece of the sentencepiece model is {unknown!r}, not the blank's place")
+        raise TokenError(f"the first piece of the sentencepiece model is {shown(unknown)}, not the blank's place")
     return (BLANK_SYMBOL, *pieces)
 
 

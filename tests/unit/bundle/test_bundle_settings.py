@@ -93,3 +93,38 @@ def test_a_damaged_calibration_is_an_error_that_names_the_file(tmp_path, content
     (tmp_path / "calibration.json").write_text(content)
     with pytest.raises(ModelError, match=r"calibration\.json"):
         load_calibration(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"bias": true, "posterior": 1, "acoustic": 1}',
+        '{"bias": "1", "posterior": 1, "acoustic": 1}',
+        '{"bias": 1e300, "posterior": 1, "acoustic": 1}',
+        '{"bias": 0, "bias": 1, "posterior": 1, "acoustic": 1}',
+        *("null", "[" * 10_000, "1" * 10_000),
+    ],
+)
+def test_a_calibration_of_other_types_or_sizes_is_refused(tmp_path, content):
+    (tmp_path / "calibration.json").write_text(content)
+    with pytest.raises(ModelError, match=r"calibration\.json: .*asr tune"):
+        load_calibration(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("hop_ms: 0.00001", "is not at least 1"),
+        ("window_ms: 0.00001", "is not at least 2"),
+        ("hop_ms: 1:1:1", "'1:1:1' is not a number"),
+        ("hop_ms: 2024-01-01", "'2024-01-01' is not a number"),
+        ("hop_ms: [10, 10]", r"\[10, 10\] is not a number"),
+        ("mel_bins: 9" + "9" * 90, "is not at most 256"),
+        ("hop_ms: &a [*a]", "aliases"),
+    ],
+)
+def test_absurd_settings_are_refused_with_file_key_and_value(tmp_path, setting, message):
+    (tmp_path / "config.yaml").write_text(f"features:\n  {setting}\n")
+    with pytest.raises(ConfigError, match=r"config\.yaml(.|\n)*" + message) as error:
+        load_settings(tmp_path)
+    assert len(str(error.value)) < 300 + len(str(tmp_path))

@@ -99,3 +99,26 @@ def test_the_characters_of_a_table_spell_words_without_spaces():
     table = TokenTable.from_texts(["a cab"])
     assert table.characters == {"a", "b", "c"}
     assert table.spellable(["cab", "cad", "", "a b", "b"]) == ["cab", "b"]
+
+
+@pytest.mark.parametrize(
+    ("symbols", "message"),
+    [
+        (["<blank>", "a", "a"], "each occurs once"),
+        (["<blank>", "b", "a"], "sorted"),
+        (["<blank>", "\ud800"], "surrogate"),
+        (["<blank>", "a" * 10_000_000], "single characters"),
+        (["x" * 10_000_000], "begins with '<blank>'"),
+        ([], "begins with '<blank>'"),
+        (["<blank>"], "at least one character"),
+        (["<blank>", 1], "not a token table"),
+        ({"<blank>": 1}, "not a token table"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_hostile_token_table_is_refused_shortly(tmp_path, symbols, message):
+    path = tmp_path / "tokens.json"
+    path.write_text(json.dumps({"kind": "char", "symbols": symbols}))
+    with pytest.raises(TokenError, match=message) as error:
+        load_tokens(path)
+    assert len(str(error.value)) < 300 + len(str(path))
