@@ -26,7 +26,8 @@ from machine import describe
 
 from asr.bundle.files import CONFIG, TOKENS
 from asr.config import Config, ModelSettings, TrainingSettings
-from asr.features.batch import Batch, collate
+from asr.features.augment import Draw, draw_perturbation
+from asr.features.batch import Batch, collate, frame_count
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.text.tokens import load_tokens
@@ -72,8 +73,7 @@ def main() -> None:
     for candidate in candidates:
         torch.manual_seed(candidate.config.training.seed)
         models.append(AcousticModel(candidate.config, candidate.token_count))
-        rate_hz = candidate.config.features.sample_rate_hz
-        batch = synthetic_batch(arguments.utterances, arguments.seconds, token_count, rate_hz)
+        batch = synthetic_batch(arguments.utterances, arguments.seconds, token_count, candidate.config)
         step = training_step(models[-1], candidate.config, batch)
         step()  # the first warms up, too
         gradients.append(
@@ -133,14 +133,18 @@ def trained(folder: Path) -> Candidate:
     )
 
 
-def synthetic_batch(utterances: int, seconds: float, token_count: int, rate_hz: int) -> Batch:
+def synthetic_batch(utterances: int, seconds: float, token_count: int, config: Config) -> Batch:
     """Return noise of 60 to 100 % of the length, with random transcripts of six tokens a second."""
     generator = torch.Generator().manual_seed(0)
     lengths_s = torch.linspace(0.6, 1.0, utterances).mul(seconds).tolist()
+    samples = [round(config.features.sample_rate_hz * length_s) for length_s in lengths_s]
+    frames = [frame_count(count, config.features) for count in samples]
+    ids = [f"noise-{number}" for number in range(utterances)]
     return collate(
-        [0.1 * torch.randn(round(rate_hz * length_s), generator=generator) for length_s in lengths_s],
+        [0.1 * torch.randn(count, generator=generator) for count in samples],
         [torch.randint(1, token_count, (int(6 * s),), generator=generator).tolist() for s in lengths_s],
-        [f"noise-{number}" for number in range(utterances)],
+        ids,
+        draw_perturbation(ids, frames, [1.0] * utterances, config, Draw(0, 0)),
     )
 
 
@@ -153,7 +157,7 @@ def training_step(model: AcousticModel, config: Config, batch: Batch) -> Callabl
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        fabric.backward(batch_loss(wrapped, batch.to(fabric.device), config, epoch=0).total)
+        fabric.backward(batch_loss(wrapped, batch.to(fabric.device), config).total)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1e9)  # as training does, but the norms stay what they are
         optimizer.step()
         if fabric.device.type == "cuda":

@@ -25,7 +25,7 @@ from lightning_fabric import Fabric
 from machine import THREADS, describe
 
 from asr.bundle.bundle import ModelBundle
-from asr.features import batching
+from asr.features import augment, batching
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.training import step, trainer
@@ -41,10 +41,10 @@ INSIDE = {
 }
 OUTSIDE = {
     "reading audio": [(batching, "load_cut")],
-    "speed and tempo perturbation": [(batching, "perturb_speed"), (batching, "draw_pace"), (step, "perturb_tempo")],
+    "speed and tempo perturbation": [(batching, "perturb_speed"), (batching, "draw_pace"), (augment, "perturb_tempo")],
     "noise, reverberation, level": [(batching, "perturb_conditions")],
     "padding": [(batching, "collate")],
-    "masks": [(step, "draw_masks"), (step, "apply_masks")],
+    "masks": [(augment, "draw_masks"), (augment, "apply_masks")],
     "gradient norms, clipping": [(step, "gradient_norms"), (torch.nn.utils, "clip_grads_with_norm_")],
     "average of the weights": [(WeightAverage, "update")],
     "log": [(TrainingLog, "step"), (TrainingLog, "epoch")],

@@ -43,8 +43,9 @@ def frame_mask(log_posteriors: Tensor, lengths: Tensor) -> Tensor:
         raise ShapeError(
             f"lengths are integers ({batch},), one an utterance, not {lengths.dtype} {tuple(lengths.shape)}"
         )
-    if batch and (int(lengths.max()) > frames or int(lengths.min()) < 0):
-        raise ShapeError(f"lengths {lengths.tolist()} do not lie between 0 and the {frames} frames there are")
+    counts = lengths.tolist()
+    if not all(0 <= count <= frames for count in counts):
+        raise ShapeError(f"lengths {counts} do not lie between 0 and the {frames} frames there are")
     lengths = lengths.to(log_posteriors.device)
     return torch.arange(frames, device=log_posteriors.device) < lengths[:, None]
 

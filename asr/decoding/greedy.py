@@ -36,17 +36,9 @@ def greedy_search(log_posteriors: Tensor, lengths: Tensor) -> list[Hypothesis]:
 
     starts_run = torch.ones_like(valid)
     starts_run[:, 1:] = path[:, 1:] != path[:, :-1]
-    emits = starts_run & (path != BLANK) & valid
-    counts = emits.sum(dim=1).tolist()
-    tokens = torch.split(path[emits], counts)
-    frames = torch.split(emits.nonzero()[:, 1], counts)
-    return [
-        Hypothesis(
-            tokens=tuple(token_ids.tolist()),
-            score=score,
-            acoustic_score=score,
-            lm_score=0.0,
-            frames=tuple(frame_indices.tolist()),
-        )
-        for token_ids, frame_indices, score in zip(tokens, frames, scores, strict=True)
-    ]
+    emitted = path.where(starts_run & valid, BLANK).cpu().numpy()  # (batch, frame), one transfer for all utterances
+    hypotheses = []
+    for row, score in zip(emitted, scores, strict=True):
+        (frames,) = row.nonzero()
+        hypotheses.append(Hypothesis(tuple(row[frames].tolist()), score, score, 0.0, tuple(frames.tolist())))
+    return hypotheses

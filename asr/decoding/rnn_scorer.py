@@ -29,8 +29,8 @@ class RnnScorerState(NamedTuple):
 class RnnScorer:
     """A `Scorer`. Its unit 0, the sentence boundary, has the place of the blank, so columns are token ids.
 
-    In most frames most prefixes stay as they are. The state keeps their distribution, and the network runs only for the
-    rows that took a token.
+    In most frames most prefixes stay as they are. The state keeps their distribution. On a CPU the network runs only
+    for the rows that took a token. On a GPU it runs for all: picking some would wait for the GPU in each frame.
     """
 
     def __init__(self, lm: RnnLm, tokens: TokenTable) -> None:
@@ -57,14 +57,25 @@ class RnnScorer:
     def advance(self, state: RnnScorerState, parents: Tensor, tokens: Tensor) -> RnnScorerState:
         """Return the states of new rows, see `Scorer`."""
         hidden = tuple(part.index_select(1, parents) for part in state.hidden)
-        log_probs = state.log_probs[parents]
+        before = RnnScorerState(hidden, state.log_probs.index_select(0, parents))
+        return self._all_read(before, tokens) if tokens.is_cuda else self._grown_read(before, tokens)
+
+    def _all_read(self, before: RnnScorerState, tokens: Tensor) -> RnnScorerState:
+        """Let all rows read, and keep what the rows with a token have read."""
+        after = self._read(tokens, before.hidden)
+        grows = (tokens != BOUNDARY)[:, None]
+        hidden = tuple(torch.where(grows, new, old) for new, old in zip(after.hidden, before.hidden, strict=True))
+        return RnnScorerState(hidden, torch.where(grows, after.log_probs, before.log_probs))
+
+    def _grown_read(self, before: RnnScorerState, tokens: Tensor) -> RnnScorerState:
+        """Let the rows with a token read; `before` is changed."""
         grown = tokens.nonzero().squeeze(1)
         if len(grown):
-            after = self._read(tokens[grown], tuple(part.index_select(1, grown) for part in hidden))
-            for part, new in zip(hidden, after.hidden, strict=True):
+            after = self._read(tokens[grown], tuple(part.index_select(1, grown) for part in before.hidden))
+            for part, new in zip(before.hidden, after.hidden, strict=True):
                 part[:, grown] = new
-            log_probs[grown] = after.log_probs
-        return RnnScorerState(hidden, log_probs)
+            before.log_probs[grown] = after.log_probs
+        return before
 
     def _read(self, tokens: Tensor, hidden: LmState) -> RnnScorerState:
         """Read one token a row."""

@@ -1,5 +1,8 @@
 """Perturbations of training utterances: speed, tempo and SpecAugment masks.
 
+What happens to a batch's features is drawn before they are known, beside the audio (`Perturbation`). So a GPU that
+computes them need not wait for the host, nor the host for the GPU.
+
 Every random number is a function of seed, epoch and utterance id (`Draw`). It never depends on workers, on the other
 utterances of a batch or on what ran before, so a resumed run sees exactly the audio it would have seen.
 """
@@ -7,7 +10,8 @@ utterances of a batch or on what ran before, so a resumed run sees exactly the a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -17,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.audio.resample import resample
-from asr.config import AugmentSettings
+from asr.config import AugmentSettings, Config
 
 
 @dataclass(frozen=True)
@@ -68,22 +72,29 @@ def draw_pace(settings: AugmentSettings, fastest: float, draw: Draw) -> tuple[fl
     return speed, choose("tempo", settings.tempos, fastest / speed)
 
 
-def perturb_tempo(features: Tensor, lengths: Tensor, tempos: Sequence[float]) -> tuple[Tensor, Tensor]:
+_LAST_DIGIT = 1e-9  # a quotient may be a last digit above a whole number
+
+
+def frames_at_tempo(frames: int, tempo: float) -> int:
+    """Return the frames of an utterance of `frames` frames that is played `tempo` times as fast: `⌈frames / tempo⌉`."""
+    return math.ceil(frames / tempo - _LAST_DIGIT)
+
+
+def perturb_tempo(features: Tensor, lengths: Tensor, tempos: Tensor, most_frames: int) -> tuple[Tensor, Tensor]:
     """Return features played `tempos` times as fast, interpolated between frames; the pitch stays.
 
     Args:
         features: `(batch, frame, mel)`, normalised: frames beyond the lengths are 0.
         lengths: `(batch,)` frames.
-        tempos: one for each utterance.
+        tempos: `(batch,)` float64, on the device of the features.
+        most_frames: the most frames of an utterance afterwards, see `frames_at_tempo`.
 
     Returns:
-        `(batch, frame', mel)` and `(batch,)` frames, `⌈frames / tempo⌉` of each.
+        `(batch, most_frames, mel)` and `(batch,)` frames.
     """
-    if all(tempo == 1.0 for tempo in tempos):
-        return features, lengths
-    factors = torch.tensor(tempos, dtype=torch.float64, device=features.device)[:, None]
-    faster = (lengths / factors[:, 0] - 1e-9).ceil().long()  # a quotient may lie a last digit above a whole number
-    frame = torch.arange(int(faster.max()), device=features.device)
+    factors = tempos[:, None]
+    faster = (lengths / tempos - _LAST_DIGIT).ceil().long()
+    frame = torch.arange(most_frames, device=features.device)
     position, last = frame * factors, lengths[:, None] - 1
     before = position.long().minimum(last)
     after = (before + 1).minimum(last)
@@ -152,8 +163,8 @@ def apply_masks(features: Tensor, lengths: Tensor, masks: SpecMasks) -> tuple[Te
         `(view·batch, frame, mel)` and `(view·batch,)`.
     """
     device = features.device
-    hidden_times = _covered(masks.times.to(device, non_blocking=True), features.shape[1])
-    hidden_bands = _covered(masks.bands.to(device, non_blocking=True), features.shape[2])
+    hidden_times = _covered(masks.times.to(device), features.shape[1])
+    hidden_bands = _covered(masks.bands.to(device), features.shape[2])
     hidden = hidden_times[:, :, None] | hidden_bands[:, None, :]
     return features.repeat(masks.views, 1, 1).masked_fill(hidden, 0.0), lengths.repeat(masks.views)
 
@@ -163,3 +174,73 @@ def _covered(spans: Tensor, size: int) -> Tensor:
     position = torch.arange(size, device=spans.device)
     start, width = spans[..., 0, None], spans[..., 1, None]
     return ((position >= start) & (position < start + width)).any(dim=1)
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """What happens to the features of a training batch: tempos, then masks. Its tensors move with the batch.
+
+    Attributes:
+        tempos: `(batch,)` float64, speeds at which the features are played.
+        masks: of the features at these tempos.
+        frames: each utterance's frames at its tempo, as the host knows them.
+        plays: whether a tempo is another than 1.
+    """
+
+    tempos: Tensor
+    masks: SpecMasks
+    frames: tuple[int, ...]
+    plays: bool
+
+    @property
+    def view_frames(self) -> list[int]:
+        """The frames of all rows that `apply` returns."""
+        return list(self.frames) * self.masks.views
+
+    def apply(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `(view·batch, frame, mel)` and `(view·batch,)` frames of `(batch, frame, mel)` and `(batch,)`."""
+        if self.plays:
+            features, lengths = perturb_tempo(features, lengths, self.tempos, max(self.frames))
+        return apply_masks(features, lengths, self.masks)
+
+    def only(self, row: int) -> Perturbation:
+        """Return that of one utterance."""
+        masks = self.masks
+        rows = slice(row, None, len(self.frames))
+        return Perturbation(
+            self.tempos[row : row + 1],
+            SpecMasks(masks.times[rows], masks.bands[rows], masks.views),
+            self.frames[row : row + 1],
+            self.plays,
+        )
+
+    def with_tensors(self, change: Callable[[Tensor], Tensor]) -> Perturbation:
+        """Return it with changed tensors: moved, or in other memory."""
+        masks = replace(self.masks, times=change(self.masks.times), bands=change(self.masks.bands))
+        return replace(self, tempos=change(self.tempos), masks=masks)
+
+
+def draw_perturbation(
+    ids: Sequence[str], frames: Sequence[int], tempos: Sequence[float], config: Config, draw: Draw
+) -> Perturbation:
+    """Return what happens to the features of a batch: the tempos given, and masks, drawn for as many views as trained.
+
+    Args:
+        ids: of the utterances.
+        frames: of each utterance at tempo 1.
+        tempos: of each utterance.
+        config: feature, augmentation and training settings.
+        draw: of the epoch.
+    """
+    played = tuple(frames_at_tempo(length, tempo) for length, tempo in zip(frames, tempos, strict=True))
+    masks = draw_masks(
+        ids,
+        played,
+        config.features.mel_bins,
+        config.augment,
+        hop_ms=config.features.hop_ms,
+        views=2 if config.training.consistency_weight > 0 else 1,
+        draw=draw,
+    )
+    plays = any(tempo != 1.0 for tempo in tempos)
+    return Perturbation(torch.tensor(tempos, dtype=torch.float64), masks, played, plays)

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
 
 from asr.audio.segment import Segment
+from asr.config import FeatureSettings
+
+if TYPE_CHECKING:
+    from asr.features.augment import Perturbation
 
 Item = TypeVar("Item")
+Count = TypeVar("Count", int, Tensor)
 
 # Padded seconds of segments that go through the network together, and seconds of segments that wait to be sorted.
 SEGMENT_BATCH_S = 60.0
@@ -23,14 +28,17 @@ SEGMENT_POOL_S = 240.0
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded utterances. Waveforms are float32 at the model's rate, tokens exclude the blank; padding is 0."""
+    """Padded utterances. Waveforms are float32 at the model's rate, tokens exclude the blank; padding is 0.
+
+    `token_lengths` stays on the CPU, where the criterion needs it.
+    """
 
     waveforms: Tensor  # (batch, sample)
     lengths: Tensor  # (batch,) samples
     tokens: Tensor  # (batch, token)
     token_lengths: Tensor  # (batch,)
     ids: list[str]
-    tempos: list[float]  # speeds at which to play the features; 1, except in training batches
+    perturbation: Perturbation | None = None  # of the features; training batches have one
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`."""
@@ -51,7 +59,7 @@ class Batch:
             self.tokens[row : row + 1, :tokens],
             self.token_lengths[row : row + 1],
             [self.ids[row]],
-            [self.tempos[row]],
+            self.perturbation and self.perturbation.only(row),
         )
 
     def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:
@@ -60,7 +68,7 @@ class Batch:
             waveforms=change(self.waveforms),
             lengths=change(self.lengths),
             tokens=change(self.tokens),
-            token_lengths=change(self.token_lengths),
+            perturbation=self.perturbation and self.perturbation.with_tensors(change),
         )
 
 
@@ -68,9 +76,9 @@ def collate(
     waveforms: Sequence[Tensor],
     tokens: Sequence[Sequence[int]],
     ids: Sequence[str],
-    tempos: Sequence[float] | None = None,
+    perturbation: Perturbation | None = None,
 ) -> Batch:
-    """Return 1-D waveforms and token lists, padded, as a batch; without `tempos`, all tempos are 1."""
+    """Return 1-D waveforms and token lists, padded, as a batch."""
     return Batch(
         waveforms=torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True),
         lengths=torch.tensor([len(waveform) for waveform in waveforms]),
@@ -79,8 +87,18 @@ def collate(
         ),
         token_lengths=torch.tensor([len(sequence) for sequence in tokens]),
         ids=list(ids),
-        tempos=list(tempos or [1.0] * len(ids)),
+        perturbation=perturbation,
     )
+
+
+def hop_samples(settings: FeatureSettings) -> int:
+    """Return the samples from one frame's centre to the next."""
+    return round(settings.hop_ms * settings.sample_rate_hz / 1000)
+
+
+def frame_count(samples: Count, settings: FeatureSettings) -> Count:
+    """Return the log-mel frames of waveforms of `samples` samples."""
+    return samples // hop_samples(settings) + 1
 
 
 def group_by_padded_size(items: Iterable[Item], size: Callable[[Item], float], limit: float) -> Iterator[list[Item]]:

@@ -28,8 +28,8 @@ from asr.config import Config
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.limits import training_limits
 from asr.corpus.manifest import cut_text
-from asr.features.augment import Draw, draw_pace, perturb_speed
-from asr.features.batch import Batch, collate, group_by_padded_size
+from asr.features.augment import Draw, draw_pace, draw_perturbation, perturb_speed
+from asr.features.batch import Batch, collate, frame_count, group_by_padded_size
 from asr.features.conditions import conditions_of, perturb_conditions
 from asr.text.normalise import normalise
 from asr.text.tokens import TokenTable
@@ -111,7 +111,10 @@ def training_batches(
             faster = perturb_speed(waveform, speed)
             waveforms.append(torch.from_numpy(perturb_conditions(faster, conditions, draw.of(cut.id))))
             tempos.append(tempo)
-        return collate(waveforms, [transcript for _, transcript in batch], [cut.id for cut, _ in batch], tempos)
+        ids = [cut.id for cut, _ in batch]
+        frames = [frame_count(len(waveform), config.features) for waveform in waveforms]
+        perturbation = draw_perturbation(ids, frames, tempos, config, draw)
+        return collate(waveforms, [transcript for _, transcript in batch], ids, perturbation)
 
     def share(step: list[Cut]) -> StepBatch:
         transcripts = [tokens.encode(normalise(cut_text(cut), config.text)) for cut in step]

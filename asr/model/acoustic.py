@@ -24,8 +24,8 @@ from asr.errors import ModelError, ShapeError
 from asr.model.bptt import in_windows
 from asr.model.conformer import ConformerLayer
 from asr.model.logmel import Cmvn, LogMel, LogMelState
-from asr.model.rnn import Dropout, LookAhead, RecurrentLayer, State, reversal_index
-from asr.model.subsampling import Subsampling
+from asr.model.rnn import Dropout, LookAhead, RecurrentLayer, State, layout_of
+from asr.model.subsampling import Subsampling, output_frames
 
 # Maps normalised features `(batch, frame, mel)` and lengths to perturbed ones; the batch may grow (several views).
 Augment = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -68,6 +68,7 @@ class AcousticModel(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, token_count)
         self._sees_whole_utterance = settings.sees_whole_utterance
+        self._both_directions = settings.encoder == "recurrent" and settings.bidirectional
         self.sample_rate_hz = config.features.sample_rate_hz
         self.frame_samples = settings.subsampling * self.logmel.hop_samples
         self.frame_shift_s = self.frame_samples / self.sample_rate_hz
@@ -78,6 +79,7 @@ class AcousticModel(nn.Module):
         lengths: Tensor,
         augment: Augment | None = None,
         *,
+        known_frames: Sequence[int] | None = None,
         bptt_frames: int | None = None,
         intermediate: bool = False,
     ) -> tuple[Tensor, Tensor]:
@@ -87,6 +89,7 @@ class AcousticModel(nn.Module):
             waveforms: `(batch, sample)` float32 in [-1, 1] at `sample_rate_hz`, padded at the end.
             lengths: `(batch,)` int64 samples.
             augment: perturbs the normalised features (training only).
+            known_frames: see `encode`.
             bptt_frames: see `encode`.
             intermediate: see `encode`.
 
@@ -103,7 +106,9 @@ class AcousticModel(nn.Module):
             features, frames = self.features(waveforms, lengths)
         if augment is not None:
             features, frames = augment(features, frames)
-        return self.encode(features, frames, bptt_frames=bptt_frames, intermediate=intermediate)
+        return self.encode(
+            features, frames, known_frames=known_frames, bptt_frames=bptt_frames, intermediate=intermediate
+        )
 
     def features(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return normalised log-mel features `(batch, frame, mel)` and `(batch,)` frames."""
@@ -111,13 +116,21 @@ class AcousticModel(nn.Module):
         return self.cmvn(features, frames), frames
 
     def encode(
-        self, features: Tensor, lengths: Tensor, *, bptt_frames: int | None = None, intermediate: bool = False
+        self,
+        features: Tensor,
+        lengths: Tensor,
+        *,
+        known_frames: Sequence[int] | None = None,
+        bptt_frames: int | None = None,
+        intermediate: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Return log-posteriors `(batch, frame, token)` of normalised features, and `(batch,)` frames.
 
         Args:
             features: `(batch, frame, mel)`.
             lengths: `(batch,)` frames.
+            known_frames: the lengths as numbers, if the host knows them; otherwise a GPU is asked once, which waits for
+                it.
             bptt_frames: compute in windows of this many output frames; no gradient flows from one window to the one
                 before it (`asr.model.bptt`). Only for recurrent layers with one direction. The log-posteriors are the
                 same.
@@ -133,8 +146,10 @@ class AcousticModel(nn.Module):
             return log_posteriors, self.subsampling.frame_count(lengths)
         x, lengths = self.subsampling(features, lengths)
         x = self.dropout(x)
-        reversal = reversal_index(lengths, x.shape[1])
-        outputs = [x := layer(x, lengths, reversal) for layer in self.layers]
+        factor = self.subsampling.factor
+        known = None if known_frames is None else [output_frames(count, factor) for count in known_frames]
+        layout = layout_of(lengths, x.shape[1], known) if self._both_directions else None
+        outputs = [x := layer(x, lengths, layout) for layer in self.layers]
         return self._log_posteriors(outputs, intermediate), lengths
 
     def encode_window(
@@ -277,7 +292,7 @@ def encoder_width(settings: ModelSettings) -> int:
 
 
 def make_layer(settings: ModelSettings, width: int) -> nn.Module:
-    """Return one layer, called with `(batch, frame, width)`, lengths and their `reversal_index`."""
+    """Return one layer, called with `(batch, frame, width)`, lengths and their `layout_of`."""
     if settings.encoder == "conformer":
         return ConformerLayer(width, dropout=settings.dropout)
     return RecurrentLayer(settings.rnn, width, bidirectional=settings.bidirectional, dropout=settings.dropout)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from asr.errors import ConfigError
 from asr.model.logmel import valid_frames
+from asr.model.rnn import Layout
 
 HEADS = 4
 KERNEL_FRAMES = 31
@@ -41,13 +42,13 @@ class ConformerLayer(torchaudio.models.conformer.ConformerLayer):  # type: ignor
             raise ConfigError(f"model.hidden_size: a conformer needs a multiple of {HEADS} (its heads), not {width}")
         super().__init__(width, FEED_FORWARD_RATIO * width, HEADS, KERNEL_FRAMES, dropout, use_group_norm=True)
 
-    def forward(self, x: Tensor, lengths: Tensor, reversal: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor, layout: Layout | None = None) -> Tensor:
         """Return `(batch, frame, width)`, zero beyond each length.
 
         Args:
             x: `(batch, frame, width)`.
             lengths: `(batch,)` frames.
-            reversal: not used; a `RecurrentLayer` takes it, and both are called alike.
+            layout: not used; a `RecurrentLayer` takes it, and both are called alike.
         """
         valid = valid_frames(lengths, x.shape[1])
         # In bfloat16 attention rounds sums over all frames of the batch's longest utterance: an utterance's

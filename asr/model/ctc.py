@@ -11,6 +11,7 @@ Sources: Graves et al. 2006 (CTC); Yao et al. 2024, arXiv:2410.05101 (CR-CTC); L
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -37,6 +38,7 @@ def ctc_loss(
     token_lengths: Tensor,
     *,
     token_count: int | None = None,
+    known_lengths: Sequence[int] | None = None,
     views: int = 1,
     consistency_weight: float = 0.0,
     intermediate: Tensor | None = None,
@@ -53,6 +55,7 @@ def ctc_loss(
         token_lengths: `(batch,)`.
         token_count: what the sums over utterances are divided by; the batch's own tokens without it. A batch that is
             shared out gives every part the count of the whole, so that the parts' losses add up to the whole's.
+        known_lengths: the lengths as numbers, if the host knows them; otherwise a GPU is asked, which waits for it.
         views: 1, or 2 for consistency.
         consistency_weight: weight of the divergence between the two views.
         intermediate: log-posteriors of a middle layer, shaped as `log_posteriors`.
@@ -63,13 +66,15 @@ def ctc_loss(
         (`zero_infinity`).
     """
     count = max(1, int(token_lengths.sum()) if token_count is None else token_count)
+    frame_counts = lengths.tolist() if known_lengths is None else list(known_lengths)
+    token_counts = token_lengths.tolist() * views
 
     def ctc_of(heads: Tensor) -> Tensor:
         return F.ctc_loss(
             heads.transpose(0, 1),
             tokens.repeat(views, 1),
-            lengths,
-            token_lengths.repeat(views),
+            frame_counts,  # type: ignore[arg-type]  # lists are as good; tensors would be copied to the host
+            token_counts,  # type: ignore[arg-type]
             blank=BLANK,
             reduction="sum",
             zero_infinity=True,

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.config import FeatureSettings
+from asr.features.batch import frame_count, hop_samples
 from asr.machine import torchaudio_functional
 
 # All levels are mean mel-band energies. Speech of -30 dBFS has a level of about 0.01, the noise of 16 bits about 4e-10.
@@ -62,9 +63,10 @@ class LogMel(nn.Module):
     def __init__(self, settings: FeatureSettings) -> None:
         """Build window and filters for the settings' sample rate."""
         super().__init__()
+        self._settings = settings
         rate_hz = settings.sample_rate_hz
         self.runs = settings.cmvn == "global"
-        self.hop_samples = round(settings.hop_ms * rate_hz / 1000)
+        self.hop_samples = hop_samples(settings)
         self.window_samples = round(settings.window_ms * rate_hz / 1000)
         self.fft_samples = 1 << (self.window_samples - 1).bit_length()
         self.loudest_frames = max(1, round(_LOUDEST_S * rate_hz / self.hop_samples))
@@ -94,7 +96,7 @@ class LogMel(nn.Module):
 
     def frame_count(self, lengths: Tensor) -> Tensor:
         """Return the frames of waveforms of `lengths` samples."""
-        return lengths // self.hop_samples + 1
+        return frame_count(lengths, self._settings)
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return log-mel features and their lengths.

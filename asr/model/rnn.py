@@ -7,8 +7,10 @@ arranged decides the speed, and the best way differs by device:
 * CPU: two one-directional passes. The second pass reads each utterance reversed *within its own length* (an index
   gather), so the padding comes last in both passes. One-directional passes over padded batches use oneDNN's fused
   kernels, and no padding reaches a valid frame.
-* CUDA: one packed bidirectional call, which is cuDNN's way to treat varying lengths. It runs in float32 (TF32 where the
-  GPU has it): autocast would run cuDNN's recurrences in float16, in which small gradients become 0.
+* CUDA: one packed bidirectional call, which is cuDNN's way to treat varying lengths. The order of the packed frames is
+  computed once for all layers (`Packing`). torch's own packing copies lengths to the host in each layer, and each time
+  the host waits for the GPU. It runs in float32 (TF32 where the GPU has it): autocast would run cuDNN's recurrences in
+  float16, in which small gradients become 0.
 
 Both use the same parameters (those of a bidirectional `nn.LSTM`), so a checkpoint moves freely between devices.
 A layer with one direction needs neither, because padding comes after every valid frame. It can also read an utterance
@@ -19,12 +21,13 @@ window by window and carry its state on (`RecurrentLayer.window`). `benchmarks/r
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from asr.model.logmel import valid_frames
 
@@ -48,22 +51,23 @@ class RecurrentLayer(nn.Module):
         self.rnn = make_rnn(cell, width, width // 2 if bidirectional else width, bidirectional=bidirectional)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, lengths: Tensor, reversal: Tensor) -> Tensor:
+    def forward(self, x: Tensor, lengths: Tensor, layout: Layout | None) -> Tensor:
         """Return `(batch, frame, width)`, zero beyond each length.
 
         Args:
             x: `(batch, frame, width)`.
             lengths: `(batch,)` frames.
-            reversal: `reversal_index(lengths, frame)`.
+            layout: of two directions, see `layout_of`; one direction needs none.
         """
         y = self.norm(x)
         with _cudnn_in_float32():
             if not self.bidirectional:
                 y, _ = _one_direction(self.rnn, self.cell, y, "")
-            elif x.is_cuda:
-                y = _packed(self.rnn, y, lengths)
+            elif isinstance(layout, Packing):
+                y = packed_directions(self.rnn, self.cell, y, layout)
             else:
-                y = both_directions(self.rnn, self.cell, y, reversal)
+                assert layout is not None, "two directions need a layout"
+                y = both_directions(self.rnn, self.cell, y, layout)
         return self._residual(x, y, lengths)
 
     def window(self, x: Tensor, lengths: Tensor, state: State | None) -> tuple[Tensor, State]:
@@ -114,6 +118,94 @@ def make_rnn(cell: Cell, input_size: int, hidden_size: int, *, bidirectional: bo
     return rnn
 
 
+class Packing(NamedTuple):
+    """A padded batch's valid frames without gaps: by time, and of one time the longest utterance first."""
+
+    batch_sizes: Tensor  # (time,) int64, on the CPU: the utterances that have this frame
+    rows: Tensor  # (packed,) int64, of each packed frame the row number in the flattened batch
+    places: Tensor  # (batch · frame,) int64, where each frame is among the packed ones; 0 if it is padding
+    valid: Tensor  # (batch, frame) bool
+
+
+Layout = Tensor | Packing
+
+
+def layout_of(lengths: Tensor, frames: int, known_lengths: Sequence[int] | None = None) -> Layout:
+    """Return how both directions run over a batch on the device of `lengths`: its `reversal_index`, or its `packing`.
+
+    Args:
+        lengths: `(batch,)` frames.
+        frames: of the padded batch.
+        known_lengths: the lengths as numbers, if the host knows them; otherwise a GPU is asked, which waits for it.
+    """
+    if not lengths.is_cuda:
+        return reversal_index(lengths, frames)
+    return packing(lengths, frames, lengths.tolist() if known_lengths is None else known_lengths)
+
+
+def packing(lengths: Tensor, frames: int, known_lengths: Sequence[int]) -> Packing:
+    """Return the packing of utterances of `lengths` frames, `(batch,)`, each at least 1, padded to `frames`.
+
+    Only sizes come from `known_lengths`, the same lengths on the host. All else is computed where `lengths` are.
+    """
+    on_host = np.asarray(known_lengths)
+    batch_sizes = (on_host > np.arange(on_host.max())[:, None]).sum(1)
+    valid = valid_frames(lengths, frames)
+    longest_first = lengths.argsort(descending=True, stable=True)
+    is_padding = ~valid.index_select(0, longest_first).T.flatten()  # (frame · batch,)
+    packed = is_padding.long().argsort(stable=True)[: int(on_host.sum())]
+    rows = longest_first.index_select(0, packed % len(lengths)) * frames + packed // len(lengths)
+    numbers = torch.arange(len(rows), device=lengths.device)
+    places = torch.zeros(valid.numel(), dtype=torch.int64, device=lengths.device).scatter_(0, rows, numbers)
+    return Packing(torch.from_numpy(batch_sizes), rows, places, valid)
+
+
+def packed_directions(rnn: nn.RNNBase, cell: Cell, x: Tensor, packing: Packing) -> Tensor:
+    """Run a bidirectional module over `(batch, frame, feature)`, packed: → `(batch, frame, 2 · hidden)`, padding 0."""
+    data: Tensor = _Pack.apply(x.float() if x.is_cuda else x, packing)
+    weights = [weight for suffix in ("", "_reverse") for weight in _weights(rnn, suffix)]
+    state = data.new_zeros(2, len(x), rnn.hidden_size)
+    options = (weights, True, 1, 0.0, rnn.training, True)
+    y = _kernel(cell)(data, packing.batch_sizes, (state, state) if cell == "lstm" else state, *options)[0]
+    result: Tensor = _Unpack.apply(y, packing)
+    return result
+
+
+class _Pack(torch.autograd.Function):
+    """`(batch, frame, feature)` → `(packed, feature)`. Gathers both ways: no scatter-add in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, packing: Packing) -> Tensor:
+        ctx.packing = packing
+        return _packed(x, packing)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _unpacked(gradient, ctx.packing), None
+
+
+class _Unpack(torch.autograd.Function):
+    """`(packed, feature)` → `(batch, frame, feature)`, padding 0; the inverse of `_Pack`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, packing: Packing) -> Tensor:
+        ctx.packing = packing
+        return _unpacked(x, packing)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _packed(gradient, ctx.packing), None
+
+
+def _packed(x: Tensor, packing: Packing) -> Tensor:
+    return x.flatten(0, 1).index_select(0, packing.rows)
+
+
+def _unpacked(x: Tensor, packing: Packing) -> Tensor:
+    padded = x.index_select(0, packing.places).view(*packing.valid.shape, -1)
+    return padded.where(packing.valid[..., None], 0.0)
+
+
 def reversal_index(lengths: Tensor, frames: int) -> Tensor:
     """Return `(batch, frame)` row numbers of the flattened batch that reverse each utterance within its length.
 
@@ -156,26 +248,24 @@ def _one_direction(
 ) -> tuple[Tensor, State]:
     """Run one direction's weights over `(batch, frame, feature)` from the first frame on; without a state, from 0."""
     x = x.float() if x.is_cuda else x
-    weights = [getattr(rnn, f"{name}_l0{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
     if state is None:
         state = (x.new_zeros(1, x.shape[0], rnn.hidden_size),) * (2 if cell == "lstm" else 1)
-    options = (weights, True, 1, 0.0, rnn.training, False, True)
-    if cell == "lstm":
-        y, *state_after = torch.lstm(x, state, *options)
-    else:
-        kernel = {"gru": torch.gru, "tanh": torch.rnn_tanh, "relu": torch.rnn_relu}[cell]
-        y, *state_after = kernel(x, state[0], *options)
+    options = (_weights(rnn, suffix), True, 1, 0.0, rnn.training, False, True)
+    y, *state_after = _kernel(cell)(x, state if cell == "lstm" else state[0], *options)
     return y, tuple(state_after)
+
+
+def _weights(rnn: nn.RNNBase, suffix: str) -> list[Tensor]:
+    return [getattr(rnn, f"{name}_l0{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+
+
+def _kernel(cell: Cell) -> Any:
+    return {"lstm": torch.lstm, "gru": torch.gru, "tanh": torch.rnn_tanh, "relu": torch.rnn_relu}[cell]
 
 
 def _cudnn_in_float32() -> torch.autocast:
     """Return the context in which recurrences run: as they are on the CPU, without autocast on a GPU."""
     return torch.autocast("cuda", enabled=False)
-
-
-def _packed(rnn: nn.RNNBase, x: Tensor, lengths: Tensor) -> Tensor:
-    packed = pack_padded_sequence(x.float(), lengths.cpu(), batch_first=True, enforce_sorted=False)
-    return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]
 
 
 class Dropout(nn.Module):

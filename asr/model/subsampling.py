@@ -25,7 +25,7 @@ class Subsampling(nn.Module):
         """Build `log2(factor)` convolutions."""
         super().__init__()
         self.factor = factor
-        stages = int(math.log2(factor))
+        stages = _stages(factor)
         self.convolutions = nn.ModuleList(
             nn.Conv2d(1 if stage == 0 else channels, channels, 3, stride=2, padding=1) for stage in range(stages)
         )
@@ -41,9 +41,7 @@ class Subsampling(nn.Module):
 
     def frame_count(self, lengths: Size) -> Size:
         """Return output frames of inputs of `lengths` frames."""
-        for _ in self.convolutions:
-            lengths = _halved(lengths)
-        return lengths
+        return output_frames(lengths, self.factor)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """`(batch, frame, mel)`, `(batch,)` → `(batch, frame / factor, width)`, `(batch,)`."""
@@ -98,7 +96,7 @@ class Subsampling(nn.Module):
         stop = self.frame_count(frames) if last else frames // self.factor
         if stop <= start:
             return features.new_zeros(1, 0, self.projection.out_features), features
-        x, _ = self.window(features, torch.tensor([frames], device=features.device), start, stop)
+        x, _ = self.window(features, torch.full((1,), frames, device=features.device), start, stop)
         return x, features[:, (stop - 1) * self.factor :]
 
     def input_span(self, start: int, stop: int) -> tuple[int, int]:
@@ -117,6 +115,17 @@ def _convolved(x: Tensor, convolution: nn.Conv2d, *, frame_padding: int) -> Tens
     # takes a single channel to be last already, while the kernel goes by the strides.
     weight = convolution.weight.clone(memory_format=torch.channels_last)
     return F.relu(F.conv2d(x, weight, convolution.bias, stride=2, padding=(frame_padding, 1)))
+
+
+def output_frames(frames: Size, factor: int) -> Size:
+    """Return output frames of inputs of `frames` log-mel frames, with `model.subsampling` = `factor`."""
+    for _ in range(_stages(factor)):
+        frames = _halved(frames)
+    return frames
+
+
+def _stages(factor: int) -> int:
+    return int(math.log2(factor))
 
 
 def _halved(size: Size) -> Size:

@@ -269,22 +269,23 @@ def _step(run: LmRun, window: Tensor, rate: float) -> LmStep:
     hidden, after = run.lm(read, before)
     loss = -run.lm.target_log_probs(hidden.flatten(0, 1), targets.flatten()).mean()
     loss.backward()  # type: ignore[no-untyped-call]
-    norm = torch.nn.utils.clip_grad_norm_(run.lm.parameters(), CLIP_NORM).item()
+    before_clipping = torch.nn.utils.clip_grad_norm_(run.lm.parameters(), CLIP_NORM)
+    nats, norm = torch.stack((loss.detach(), before_clipping)).tolist()  # one transfer
     finite = norm < float("inf")  # not NaN either
     if finite:
         for group in run.optimizer.param_groups:
             group["lr"] = rate
         run.optimizer.step()
         run.carried.set(after)
-        state.count_step(loss.item(), clipped=norm > CLIP_NORM)
+        state.count_step(nats, clipped=norm > CLIP_NORM)
     else:
         run.carried.set(run.lm.start(len(window)))  # a state that is not finite would never heal
         if state.count_bad_step():
             raise TrainingError(
                 f"step {state.step + 1} and {state.bad_steps - 1} before it gave no finite gradient "
-                f"(loss {loss.item()}); choose a lower learning_rate"
+                f"(loss {nats}); choose a lower learning_rate"
             )
-    return LmStep(state.step + 1, state.epoch, loss.item(), norm, rate, skipped=not finite)
+    return LmStep(state.step + 1, state.epoch, nats, norm, rate, skipped=not finite)
 
 
 class CarriedLmState(nn.Module):

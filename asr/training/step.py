@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from asr.config import Config, TrainingSettings
 from asr.errors import TrainingError
-from asr.features.augment import Draw, apply_masks, draw_masks, perturb_tempo
 from asr.features.batch import Batch
 from asr.features.batching import StepBatch
 from asr.files import atomic_path, to_json, write_text
 from asr.model.acoustic import AcousticModel
 from asr.model.ctc import CtcLoss, ctc_loss
+from asr.model.subsampling import output_frames
 
 
 @dataclass(frozen=True)
@@ -58,63 +58,63 @@ def compute_gradient(
     step: StepBatch,
     config: Config,
     *,
-    epoch: int,
     frozen: Sequence[str] = (),
     stop: bool = False,
     save: bool = False,
 ) -> StepGradient:
     """Compute the gradient of the whole step's loss; it is left in the parameters, the same in every process.
 
+    Losses and norms come to the host in one transfer, at the end. Nothing before it waits for a GPU but torch's CTC
+    kernel, which copies lengths.
+
     Args:
         fabric: the engine.
         model: as `fabric.setup` returned it.
         step: this process's share.
         config: all settings.
-        epoch: from 0; the masks depend on it.
         frozen: parts of the network that stay as they are; they get no gradient and do not count in the norms.
         stop: whether this process was asked to stop. The result says whether any was, so all stop at the same step.
         save: the same for a checkpoint.
     """
-    sums = torch.tensor([0.0, 0.0, 0.0, 0.0, stop, save], device=fabric.device)
+    sums = torch.zeros(6, device=fabric.device)
+    sums[4].fill_(stop)
+    sums[5].fill_(save)
     for index, piece in enumerate(step.pieces):
         exchange = index == len(step.pieces) - 1
         with fabric.no_backward_sync(model, enabled=not exchange):  # type: ignore[arg-type]
-            loss = batch_loss(model, piece.to(fabric.device), config, epoch=epoch, token_count=step.token_count)
+            loss = batch_loss(model, piece.to(fabric.device), config, token_count=step.token_count)
             # Processes average their gradients where the step wants their sum.
             fabric.backward(loss.total * (0 if step.idle else fabric.world_size))
         if not step.idle:
             sums[:4] += torch.stack((loss.total, loss.ctc, loss.consistency, loss.intermediate)).detach()
     sums = fabric.all_reduce(sums, reduce_op="sum")  # type: ignore[assignment]
-    total, ctc, consistency, intermediate, stopping, saving = sums.tolist()
     drop_gradients(model, frozen)
-    norms = gradient_norms(model)
+    parts, of_parameters = parameter_norms(model)
+    total, ctc, consistency, intermediate, stopping, saving, *found = torch.stack([*sums, *of_parameters]).tolist()
+    norms = norms_by_part(parts, found)
     norm = sum(value**2 for value in norms.values()) ** 0.5
     return StepGradient(total, ctc, consistency, intermediate, norms, norm, stopping > 0, saving > 0)
 
 
-def batch_loss(
-    model: nn.Module, batch: Batch, config: Config, *, epoch: int, token_count: int | None = None
-) -> CtcLoss:
-    """Return the loss of a batch: of one masked view of each utterance, or of two and the consistency between them."""
-    settings = config.training
-    views = 2 if settings.consistency_weight > 0 else 1
+def batch_loss(model: nn.Module, batch: Batch, config: Config, *, token_count: int | None = None) -> CtcLoss:
+    """Return the loss of a training batch: of one masked view of each utterance, or of two and their consistency.
 
-    def augment(features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        features, lengths = perturb_tempo(features, lengths, batch.tempos)
-        masks = draw_masks(
-            batch.ids,
-            lengths.tolist(),
-            features.shape[2],
-            config.augment,
-            hop_ms=config.features.hop_ms,
-            views=views,
-            draw=Draw(settings.seed, epoch),
-        )
-        return apply_masks(features, lengths, masks)
-
+    Args:
+        model: whose loss it is.
+        batch: on the device of the model; with a perturbation, which says how many views there are.
+        config: all settings.
+        token_count: see `ctc_loss`.
+    """
+    settings, perturbation = config.training, batch.perturbation
+    assert perturbation is not None, "a batch that is trained on has a perturbation"
     intermediate = settings.intermediate_weight > 0 and config.model.layers > 1
     log_posteriors, lengths = model(
-        batch.waveforms, batch.lengths, augment, bptt_frames=settings.bptt_frames, intermediate=intermediate
+        batch.waveforms,
+        batch.lengths,
+        perturbation.apply,
+        known_frames=perturbation.view_frames,
+        bptt_frames=settings.bptt_frames,
+        intermediate=intermediate,
     )
     last, *middle = log_posteriors.split(len(lengths))
     return ctc_loss(
@@ -123,7 +123,8 @@ def batch_loss(
         batch.tokens,
         batch.token_lengths,
         token_count=token_count,
-        views=views,
+        known_lengths=[output_frames(frames, config.model.subsampling) for frames in perturbation.view_frames],
+        views=perturbation.masks.views,
         consistency_weight=settings.consistency_weight,
         intermediate=middle[0] if middle else None,
         intermediate_weight=settings.intermediate_weight,
@@ -132,12 +133,23 @@ def batch_loss(
 
 def gradient_norms(model: nn.Module) -> dict[str, float]:
     """Return the gradient's norm of each part of the network: `subsampling`, `layers.0`, …, `norm`, `output`."""
+    parts, norms = parameter_norms(model)
+    return norms_by_part(parts, torch.stack(norms).tolist() if norms else [])
+
+
+def parameter_norms(model: nn.Module) -> tuple[list[str], list[Tensor]]:
+    """Return the part of the network of each parameter that has a gradient, and the gradients' norms on the device."""
     gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
-    norms = torch.stack(torch._foreach_norm(list(gradients.values()))).tolist() if gradients else []  # one transfer
-    parts: dict[str, float] = {}
-    for part, norm in zip(map(part_of, gradients), norms, strict=True):
-        parts[part] = math.hypot(parts.get(part, 0.0), norm)
-    return parts
+    norms = list(torch._foreach_norm(list(gradients.values()))) if gradients else []
+    return list(map(part_of, gradients)), norms
+
+
+def norms_by_part(parts: Sequence[str], norms: Sequence[float]) -> dict[str, float]:
+    """Return the norm of each part, from those of its parameters."""
+    by_part: dict[str, float] = {}
+    for part, norm in zip(parts, norms, strict=True):
+        by_part[part] = math.hypot(by_part.get(part, 0.0), norm)
+    return by_part
 
 
 def part_of(parameter_name: str) -> str:
@@ -153,7 +165,7 @@ def drop_gradients(model: nn.Module, modules: Sequence[str]) -> None:
             parameter.grad = None
 
 
-def bad_utterances(fabric: Fabric, model: nn.Module, step: StepBatch, config: Config, *, epoch: int) -> list[str]:
+def bad_utterances(fabric: Fabric, model: nn.Module, step: StepBatch, config: Config) -> list[str]:
     """Return the ids of the utterances that give no finite loss or gradient by themselves, over all processes.
 
     All processes call this together.
@@ -161,7 +173,7 @@ def bad_utterances(fabric: Fabric, model: nn.Module, step: StepBatch, config: Co
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def is_bad(utterance: Batch) -> bool:
-        loss = batch_loss(model, utterance.to(weights[0].device), config, epoch=epoch).total
+        loss = batch_loss(model, utterance.to(weights[0].device), config).total
         gradient = torch.autograd.grad(loss, weights, allow_unused=True)  # not into .grad, which the processes exchange
         return not all(torch.isfinite(part).all() for part in (loss, *gradient) if part is not None)
 
@@ -220,7 +232,7 @@ def _statistics(batch: Batch, row: int, *, bad: bool) -> dict[str, Any]:
         "not_finite": int((~torch.isfinite(samples)).sum()),
         "peak": _number(samples.abs().max()) if len(samples) else 0.0,
         "tokens": int(batch.token_lengths[row]),
-        "tempo": batch.tempos[row],
+        "tempo": 1.0 if batch.perturbation is None else float(batch.perturbation.tempos[row]),
     }
 
 

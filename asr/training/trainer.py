@@ -227,7 +227,6 @@ class AcousticTraining:
                 run.wrapped,
                 batch,
                 self.config,
-                epoch=state.epoch,
                 frozen=settings.freeze if state.step < settings.freeze_steps else (),
                 stop=asked.stop,
                 save=asked.save,
@@ -243,7 +242,7 @@ class AcousticTraining:
         run, state, settings = self.run, self.state, self.config.training
         clipped = gradient.norm > settings.clip_norm
         if clipped:
-            norm = torch.tensor(gradient.norm, device=run.fabric.device)
+            norm = torch.full((), gradient.norm, device=run.fabric.device)  # a copy would wait for a GPU
             torch.nn.utils.clip_grads_with_norm_(run.model.parameters(), settings.clip_norm, norm)
         rate = learning_rate(settings, progress, state.improved)
         for group in run.optimizer.param_groups:
@@ -276,7 +275,7 @@ class AcousticTraining:
     def _skip(self, gradient: StepGradient, batch: StepBatch) -> StepSkipped:
         """Leave the weights as they are. If this happens again and again, write the batch to disk and fail."""
         run, state = self.run, self.state
-        bad = bad_utterances(run.fabric, run.model, batch, self.config, epoch=state.epoch)
+        bad = bad_utterances(run.fabric, run.model, batch, self.config)
         if state.count_bad_step():
             path = write_failed_step(
                 self.out / FAILED_STEPS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -10,13 +11,20 @@ from typing import Any
 import pytest
 import torch
 from enumeration import LETTERS, agrees, enumerate_sequences, random_posteriors
+from pretend_gpu import on_gpu, pretend_gpu
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from asr.config import RnnLmSettings
 from asr.decoding.beam import BeamOptions, beam_search
+from asr.decoding.greedy import greedy_search
 from asr.decoding.hotwords import HotwordScorer
 from asr.decoding.ngram_scorer import TokenNgramScorer
+from asr.decoding.rnn_scorer import RnnScorer
 from asr.decoding.scorers import WeightedScorer
+from asr.decoding.word_scorer import WordNgramScorer
 from asr.lm.estimate import token_ngram
+from asr.lm.kneser_ney import kneser_ney
+from asr.lm.rnnlm import LmUnits, RnnLm
 
 SCORERS = [
     WeightedScorer(TokenNgramScorer(token_ngram(["ab a", "b", "ba ab"], LETTERS, 3), LETTERS), 0.5),
@@ -72,6 +80,31 @@ def test_how_often_the_search_waits_for_the_device_does_not_depend_on_the_number
 
     assert waits_of(7) == waits_of(40)
     assert waits_of(7).total() > 0  # the count works
+
+
+def test_no_scorer_waits_for_the_gpu_between_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = WordNgramScorer(kneser_ney([["ab", "a"], ["b"]], 2), LETTERS, oov_penalty=2.0)
+    lm = RnnLm(RnnLmSettings(hidden_size=8, layers=2), LmUnits.of_tokens(LETTERS))
+    scorers = [copy.deepcopy(scorer) for scorer, _ in SCORERS] + [words, RnnScorer(lm, LETTERS)]
+    with pretend_gpu(monkeypatch) as waits:
+        on_gpu(lm)
+        for scorer in scorers:
+            state = scorer.start(3, torch.device("cuda:0"))
+            waits.clear()
+            for rows in (6, 4):
+                parents, tokens = torch.empty(2, rows, dtype=torch.int64, device="cuda").unbind()
+                state = scorer.advance(state, parents, tokens)
+                assert scorer.score(state).shape == (rows, len(LETTERS))
+            assert not waits
+
+
+def test_greedy_search_waits_as_often_for_one_utterance_as_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pretend_gpu(monkeypatch) as waits:
+        for utterances in (1, 9):
+            waits.clear()
+            lengths = torch.empty(utterances, dtype=torch.int64, device="cuda")
+            assert len(greedy_search(torch.empty(utterances, 200, 5, device="cuda"), lengths)) == utterances
+            assert waits == {"read": 2, "to the host": 1}
 
 
 @pytest.mark.parametrize("options", OPTIONS)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from asr.config import RnnLmSettings
-from asr.decoding.rnn_scorer import RnnScorer, rescore
+from asr.decoding.rnn_scorer import RnnScorer, RnnScorerState, rescore
 from asr.errors import LanguageModelError
 from asr.lm.rnnlm import LmUnits, RnnLm
 from asr.text.tokens import TokenTable
@@ -106,3 +106,17 @@ def test_rescoring_with_words_reads_the_hypothesis_as_words() -> None:
     found = {table.decode(hypothesis.tokens): hypothesis.score for hypothesis in rescore(nbest, lm, table, weight=1)[0]}
     expected = [0.2 * 0.2 * 0.4, 0.3 * 0.4, 0.1 * 0.3 * 0.4, 0.4]
     assert found == {text: pytest.approx(math.log(p)) for text, p in zip(texts, expected, strict=True)}
+
+
+@pytest.mark.parametrize("rnn", ["lstm", "gru"])
+def test_rows_that_all_read_are_those_of_which_some_are_picked(rnn: str) -> None:
+    table, lm = random_lm(4, "abcd", rnn)
+    scorer = RnnScorer(lm, table)
+    state, parents = scorer.start(5, CPU), torch.tensor([4, 0, 0, 2, 1])
+    for tokens in (torch.tensor([1, 0, 3, 0, 2]), torch.tensor([0, 0, 0, 0, 0]), torch.tensor([4, 3, 2, 1, 1])):
+        moved = RnnScorerState(tuple(part[:, parents] for part in state.hidden), state.log_probs[parents])
+        by_all = scorer._all_read(moved, tokens)
+        state = scorer.advance(state, parents, tokens)
+        torch.testing.assert_close(by_all.log_probs, state.log_probs)
+        for ours, theirs in zip(by_all.hidden, state.hidden, strict=True):
+            torch.testing.assert_close(ours, theirs)

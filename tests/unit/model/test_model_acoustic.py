@@ -4,13 +4,15 @@ import sys
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from asr.config import Config, ModelSettings
 from asr.errors import ShapeError
 from asr.model.acoustic import AcousticModel
-from asr.model.rnn import RecurrentLayer, make_rnn, reversal_index, reverse
+from asr.model.rnn import RecurrentLayer, make_rnn, packing, reversal_index, reverse
 from asr.training.run import has_bf16
 
 CELLS = ["lstm", "gru", "tanh", "relu"]
@@ -37,7 +39,8 @@ def test_an_utterance_alone_and_in_a_batch_has_the_same_log_posteriors(cell, bid
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_the_flipped_layout_equals_the_packed_bidirectional_module_in_values_and_gradients(cell: str) -> None:
+@pytest.mark.parametrize("layout", ["flipped", "packed"])
+def test_both_layouts_equal_torchs_packed_bidirectional_module_in_values_and_gradients(layout: str, cell: str) -> None:
     layer = RecurrentLayer(cell, 12, bidirectional=True, dropout=0.0)  # type: ignore[arg-type]
     lengths = torch.tensor([9, 4, 1, 7])
     x = torch.randn(4, 9, 12, requires_grad=True)
@@ -53,8 +56,26 @@ def test_the_flipped_layout_equals_the_packed_bidirectional_module_in_values_and
         y = function(x)
         return [y, *torch.autograd.grad((y * weight).sum(), [x, *layer.parameters()])]
 
-    for ours, theirs in zip(run(lambda y: layer(y, lengths, reversal_index(lengths, 9))), run(oracle), strict=True):
+    ordered = packing(lengths, 9, lengths.tolist()) if layout == "packed" else reversal_index(lengths, 9)
+    for ours, theirs in zip(run(lambda y: layer(y, lengths, ordered)), run(oracle), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(0, 2))
+def test_the_packing_is_torchs(counts: list[int], padding: int) -> None:
+    lengths, frames = torch.tensor(counts), max(counts) + padding
+    x = torch.arange(1.0, len(counts) * frames + 1).view(len(counts), frames, 1)
+    theirs = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    ours = packing(lengths, frames, counts)
+    assert torch.equal(ours.batch_sizes, theirs.batch_sizes)
+    by_time = [  # torch sorts utterances of one length in an order of its own
+        [part.sort(0).values for part in data.split(theirs.batch_sizes.tolist())]
+        for data in (theirs.data, x.flatten(0, 1)[ours.rows])
+    ]
+    assert all(map(torch.equal, *by_time))
+    packed = x.flatten(0, 1)[ours.rows]
+    back = packed[ours.places].view_as(x) * ours.valid[..., None]
+    assert torch.equal(back, x * (torch.arange(frames) < lengths[:, None])[..., None])
 
 
 def test_reverse_turns_each_utterance_within_its_length_and_is_its_own_inverse_and_gradient() -> None:

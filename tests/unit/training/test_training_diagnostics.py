@@ -160,7 +160,6 @@ def test_a_vanilla_rnn_with_a_contracting_matrix_forgets_sooner_than_an_lstm_wit
         batch.tokens[:3, :9],
         batch.token_lengths[:3].clamp_max(9),
         batch.ids[:3],
-        batch.tempos[:3],
     )
     vanilla = small_model(layers=1, rnn="tanh", bidirectional=False)
     lstm = small_model(layers=1, rnn="lstm", bidirectional=False)

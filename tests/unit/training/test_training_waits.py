@@ -1,0 +1,85 @@
+"""How often a training step waits for the GPU: once, at its end, for its losses and norms."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from conftest import TINY
+from pretend_gpu import READ, PretendFabric, on_gpu, pretend_gpu
+
+from asr.corpus.manifest import read_manifest
+from asr.features.batching import training_batches
+from asr.model.acoustic import AcousticModel
+from asr.settings_file import load_config
+from asr.text.tokens import TokenTable
+from asr.training.checkpoint import RunState
+from asr.training.loop import Requests
+from asr.training.reports import StepReport
+from asr.training.run import Run
+from asr.training.step import WeightAverage, parameter_groups
+from asr.training.trainer import AcousticTraining
+
+NETWORKS = {
+    "bidirectional": ["model.layers=3", "training.micro_batch_s=4"],
+    "one view at one tempo": ["model.rnn=gru", "training.consistency_weight=0", "augment.tempos=[1]"],
+    "one direction in windows": ["model.bidirectional=false", "model.lookahead_frames=3", "training.bptt_frames=8"],
+    "global moments": ["model.bidirectional=false", "features.cmvn=global", "model.rnn=tanh"],
+    "conformer": ["model.encoder=conformer", "model.layers=2"],
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_step_waits_for_the_gpu_once(network: str, tone_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(None, [*TINY, *NETWORKS[network]])
+    tokens = TokenTable.from_texts([" abcd"])
+    batch, *_ = training_batches(read_manifest(tone_corpus / "train.jsonl.gz"), tokens, config, epoch=0)
+    assert (len(batch.pieces) > 1) == ("training.micro_batch_s=4" in NETWORKS[network])
+    network_on_host = AcousticModel(config, len(tokens)).train()
+    with pretend_gpu(monkeypatch) as waits:
+        model: Any = on_gpu(network_on_host)
+        optimizer = torch.optim.AdamW(parameter_groups(model, 0.01), lr=0.0, betas=(0.9, 0.98), fused=True)
+        fabric: Any = PretendFabric(model)
+        average = WeightAverage(model, config.training.ema_decay)
+        run = Run(fabric, model, model, average, optimizer, RunState(), {}, tone_corpus)
+        data: Any = SimpleNamespace(survey=SimpleNamespace(utterances=96))
+        training = AcousticTraining(run, config, data, tone_corpus)
+        waits.clear()
+        report, _ = training.take(batch, Requests(300))
+        assert isinstance(report, StepReport)
+        assert report.clipped
+        assert report.loss == READ
+        assert waits == {"read": 1}
+
+
+def test_lengths_that_the_host_does_not_know_are_read_once_for_all_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(None, [*TINY, "model.layers=4"])
+    network_on_host = AcousticModel(config, 7).eval()
+    with pretend_gpu(monkeypatch) as waits, torch.inference_mode():
+        model = on_gpu(network_on_host)
+        waits.clear()
+        model(torch.empty(2, 16000 * 9, device="cuda"), torch.empty(2, dtype=torch.int64, device="cuda"))
+        assert waits == {"read": 1}
+
+
+def test_the_count_sees_every_way_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pretend_gpu(monkeypatch) as waits:
+        tensor = torch.empty(3, device="cuda")
+        for wait, kind in (
+            (lambda: int(tensor.max()), "read"),
+            (lambda: tensor.tolist(), "read"),
+            (lambda: bool(tensor.sum() > 0), "read"),
+            (lambda: tensor.cpu(), "to the host"),
+            (lambda: torch.tensor([1.0, 2.0], device="cuda"), "to the GPU"),
+            (lambda: torch.empty(3).to("cuda"), "to the GPU"),
+            (lambda: tensor.copy_(torch.empty(3)), "to the GPU"),
+        ):
+            waits.clear()
+            wait()
+            assert waits == {kind: 1}
+        waits.clear()
+        torch.empty(3).to("cuda", non_blocking=True)
+        torch.full((), 2.0, device="cuda")
+        tensor[1].fill_(3.0)
+        assert not waits
