@@ -6,10 +6,12 @@ English, for settings too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from asr.errors import AsrError
@@ -25,7 +27,7 @@ class Record(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", allow_inf_nan=False)
 
 
-AnyRecord = TypeVar("AnyRecord", bound=BaseModel)
+Form = TypeVar("Form")
 
 
 def require_characters(text: str) -> str:
@@ -46,8 +48,8 @@ Text = Annotated[str, AfterValidator(require_characters)]
 Count = Annotated[int, Field(ge=0, le=2**53)]  # larger numbers are not exact in JSON
 
 
-def checked(form: type[AnyRecord], value: Any, where: object, error: type[AsrError], way_out: str) -> AnyRecord:
-    """Return a value as a record of the given form.
+def checked(form: type[Form], value: Any, where: object, error: type[AsrError], way_out: str) -> Form:
+    """Return a value that was read from JSON as a record, or a dataclass, of the given form.
 
     Args:
         form: what is needed.
@@ -60,23 +62,31 @@ def checked(form: type[AnyRecord], value: Any, where: object, error: type[AsrErr
         error: a field is missing, or has another type or an impossible value. The message names the first.
     """
     try:
-        return form.model_validate(value)
+        # From JSON, because only there a strict check takes a list for a tuple, and an object for a dataclass.
+        record: Form = _adapter_of(form).validate_json(json.dumps(value), strict=True)
     except ValidationError as reason:
         raise error(f"{where}: {next(faults(reason))}; {way_out}") from None
+    return record
+
+
+_adapter_of: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)  # making one takes long
 
 
 def faults(error: ValidationError) -> Iterator[str]:
     """Yield what is wrong, one line for each value: e.g. `model.layers: 0 is not at least 1`."""
-    for item in error.errors(include_url=False):
-        key = ".".join(map(str, item["loc"]))[:_LONGEST]
-        yield f"{key}: {in_words(item)}" if key else in_words(item)
+    yield from map(in_words, error.errors(include_url=False))
 
 
 def in_words(item: ErrorDetails) -> str:
-    """Return one of pydantic's complaints in plain English, with the value but without its key."""
+    """Return one of pydantic's complaints in plain English, with the key and the value."""
+    key = ".".join(map(str, item["loc"]))[:_LONGEST_KEY]
+    if item["type"] == "missing":
+        return f"{key} is missing"
+    return f"{key}: {_reason(item)}" if key else _reason(item)
+
+
+def _reason(item: ErrorDetails) -> str:
     kind, context, value = item["type"], item.get("ctx", {}), shown(item["input"])
-    if kind == "missing":
-        return "is missing"
     if kind == "value_error":
         return f"{context['error']}"
     if kind in _BOUNDS:
@@ -111,4 +121,4 @@ _NEEDED = {
     "string_too_short": "a text with a character",
     "invalid_key": "a name",
 }
-_LONGEST = 80  # characters of a key in a message
+_LONGEST_KEY = 80  # characters of a key in a message

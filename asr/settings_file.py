@@ -137,7 +137,7 @@ def _explain(error: ValidationError, source: str, kind: type[BaseModel]) -> str:
             known = ", ".join(_fields_beside(item["loc"], kind))
             lines.append(f"  {key[:_LONGEST_KEY]}: unknown key; known here: {known}{_meant(key, kind)}")
         else:
-            lines.append(f"  {key}: {in_words(item)}" if key else f"  {in_words(item)}")
+            lines.append(f"  {in_words(item)}")
     return f"{source}:\n" + "\n".join(lines[:_MOST_FAULTS])
 
 

@@ -30,6 +30,7 @@ from asr.audio.sources import STDIN, is_read_once
 from asr.bundle.files import READ_BY_TRANSCRIBING
 from asr.errors import AsrError, AudioError
 from asr.files import append_line, to_json, write_text
+from asr.reading import parse_json
 
 RECORD, LOCK = ".asr-transcribe.jsonl", ".asr-transcribe.lock"
 
@@ -292,8 +293,8 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the lines; one that a failure of power cut short counts for nothing."""
     if path.exists():
         for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError, KeyError, TypeError):
-                line = json.loads(text)
+            with suppress(AsrError, KeyError, TypeError):
+                line = parse_json(text, AsrError, RECORD)
                 known = {"recording": str(line["recording"])} if "recording" in line else {}
                 to = [str(name) for name in line["to"]]
                 yield {"output": str(line["output"]), "to": to, "from": {**line["from"]}, **known}

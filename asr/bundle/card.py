@@ -12,13 +12,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
 
 from asr.bundle.files import CARD, CONFIG, DECODE_RUN, ONNX_NETWORK, SCALE, SCORES, TOKENS, TRAINING, WEIGHTS
 from asr.config import Config
 from asr.errors import AsrError, ModelError
 from asr.files import printable, to_json, write_text
 from asr.reading import read_json, read_tensor_forms
+from asr.records import Count, Record, Text, checked
 from asr.settings_file import load_config
 
 if TYPE_CHECKING:
@@ -178,7 +181,9 @@ def _training_facts(folder: Path) -> TrainingFacts | None:
     """Return what the model was trained on, if that is known."""
     if not (folder / TRAINING).is_file():
         return None
-    return TrainingFacts(**read_json(folder / TRAINING, ModelError, "what the model was trained on"))
+    path = folder / TRAINING
+    content = read_json(path, ModelError, "what the model was trained on")
+    return checked(TrainingFacts, content, path, ModelError, "train again, or remove the file")
 
 
 @dataclass(frozen=True)
@@ -195,17 +200,47 @@ class _Result:
     rtf: float | None
 
 
+class _Interval(Record):
+    low: float
+    high: float
+
+
+class _Words(Record):
+    reference: Count
+
+
+class _Scores(Record):
+    """What the card shows of a decode folder's error rates."""
+
+    words: _Words
+    wer: float
+    wer_interval: _Interval
+    cer: float
+
+
+class _Run(Record):
+    """What the card shows of how a folder was decoded."""
+
+    method: Text
+    seconds: float = Field(ge=0)
+    audio_s: float = Field(ge=0)
+
+
 def _result(path: Path) -> _Result:
-    score: dict[str, Any] = read_json(path, ModelError, "the error rates", way_out="run `asr score` again")
+    way_out = "run `asr score` again"
+    score = checked(_Scores, read_json(path, ModelError, "the error rates", way_out=way_out), path, ModelError, way_out)
     run_path = path.with_name(DECODE_RUN)
-    run: dict[str, Any] = read_json(run_path, ModelError, "how it was decoded") if run_path.is_file() else {}
+    run = None
+    if run_path.is_file():
+        content = read_json(run_path, ModelError, "how it was decoded", way_out="decode again")
+        run = checked(_Run, content, run_path, ModelError, "decode again")
     return _Result(
         folder=path.parent.name,
-        method=str(run.get("method", "")),
-        words=int(score["words"]["reference"]),
-        wer=float(score["wer"]),
-        low=float(score["wer_interval"]["low"]),
-        high=float(score["wer_interval"]["high"]),
-        cer=float(score["cer"]),
-        rtf=run["seconds"] / run["audio_s"] if run else None,
+        method=run.method if run else "",
+        words=score.words.reference,
+        wer=score.wer,
+        low=score.wer_interval.low,
+        high=score.wer_interval.high,
+        cer=score.cer,
+        rtf=run.seconds / run.audio_s if run and run.audio_s else None,
     )

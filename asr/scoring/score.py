@@ -5,16 +5,18 @@ References and hypotheses are in the trn format of NIST's sclite: one line per u
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pydantic import Field
+
 from asr.bundle.files import HYPOTHESES, RECOGNISED, REFERENCES
 from asr.errors import ScoringError
 from asr.files import write_text
-from asr.reading import read_lines
+from asr.reading import parse_json, read_lines
+from asr.records import Record, Text, checked
 from asr.scoring.calibration import CalibrationScore, score_calibration
 from asr.scoring.error_counts import (
     Confusions,
@@ -201,15 +203,27 @@ def read_recognised(folder: Path) -> dict[str, RecognisedUtterance]:
     if not path.is_file():
         return {}
     utterances: dict[str, RecognisedUtterance] = {}
-    try:
-        for line in read_lines(path, ScoringError, "the recognised words", way_out="decode again"):
-            record = json.loads(line)
-            confidences = tuple(float(word["confidence"]) for word in record["words"])
-            speaker = record.get("speaker")  # folders from before speakers were kept have none
-            utterances[record["id"]] = RecognisedUtterance(None if speaker is None else str(speaker), confidences)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ScoringError(f"{path}: not written by `asr decode` ({error!r}); decode again") from None
+    lines = read_lines(path, ScoringError, "the recognised words", way_out="decode again")
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}:{number}: not written by `asr decode`"
+        value = parse_json(line, ScoringError, where, way_out="decode again")
+        record = checked(_Line, value, where, ScoringError, "decode again")
+        if record.id in utterances:
+            raise ScoringError(f"{where}: utterance {record.id!r} occurs twice; decode again")
+        utterances[record.id] = RecognisedUtterance(record.speaker, tuple(word.confidence for word in record.words))
     return utterances
+
+
+class _Word(Record):
+    confidence: float = Field(ge=0, le=1)
+
+
+class _Line(Record):
+    """What is needed of a line; folders from before speakers were kept have none."""
+
+    id: Text
+    words: list[_Word]
+    speaker: Text | None = None
 
 
 def read_trn(path: Path) -> dict[str, str]:

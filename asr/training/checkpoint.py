@@ -2,15 +2,16 @@
 
 A new file is written under a temporary name. Then the file before it becomes `previous.safetensors`, and the new one
 takes its name. After a kill at any moment, or with a full disk, at least one whole checkpoint remains.
+
+Whatever is read is checked: the bytes by a checksum, values by their types, tensors by name, kind and shape.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
+import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,92 +22,14 @@ from torch import Tensor, nn
 
 from asr.errors import ConfigError, ModelError, TrainingError
 from asr.files import atomic_path
-from asr.training.dev_score import BestEpoch, DevScore, best_epoch
+from asr.reading import first_line, parse_json, shown
+from asr.records import Record, checked
+from asr.training.run_state import RunState, state_from_json, state_to_json
 
 VERSION = 4  # of what the header holds, and of the features that the weights are for
+_MOST_HEADER = 1 << 24  # characters
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of a parameter
 LAST, PREVIOUS = "last.safetensors", "previous.safetensors"
-MOST_BAD_STEPS = 5  # without a finite gradient, in a row; more of them have another cause than one odd batch
-
-
-@dataclass
-class EpochSums:
-    """Sums over the steps of the current epoch, from which its report is made."""
-
-    steps: int = 0
-    loss: float = 0.0
-    gradient_norms: dict[str, float] = field(default_factory=dict)
-    clipped: int = 0
-    spikes: int = 0
-    skipped: int = 0
-    audio_s: float = 0.0
-    train_s: float = 0.0
-
-    def mean(self, total: float) -> float:
-        """Return a sum divided by the number of steps; 0 if there was none."""
-        return total / max(1, self.steps)
-
-
-@dataclass
-class RunState:
-    """How far a run has come. The next batch is number `batch` of epoch `epoch`, both counted from 0.
-
-    `step` counts all steps, `utterances` those trained on in this epoch. `dev_scores` holds a figure for each finished
-    epoch, lower is better: an error rate or a perplexity; `improved` says whether that epoch's weights were kept. Both
-    are empty without a dev set. `best` is what the choice of an acoustic model's epoch goes by. `loss_level` is a
-    moving average of the loss, 0 before the first step. `bad_steps` counts the skipped steps since the last one that
-    was taken. `init_from` is the model folder that the run took weights from.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    utterances: int = 0
-    dev_scores: list[float] = field(default_factory=list)
-    improved: list[bool] = field(default_factory=list)
-    best: BestEpoch | None = None
-    loss_level: float = 0.0
-    bad_steps: int = 0
-    init_from: str | None = None
-    sums: EpochSums = field(default_factory=EpochSums)
-
-    def count_step(self, loss: float, *, clipped: bool) -> None:
-        """Count a step that was taken."""
-        self.bad_steps = 0
-        self.sums.steps += 1
-        self.sums.loss += loss
-        self.sums.clipped += clipped
-
-    def count_bad_step(self) -> bool:
-        """Count a step without a finite gradient; return whether there were `MOST_BAD_STEPS` in a row."""
-        self.bad_steps += 1
-        self.sums.skipped += 1
-        return self.bad_steps >= MOST_BAD_STEPS
-
-    def take_dev_score(self, score: DevScore | float | None) -> bool:
-        """Keep an epoch's score, or its perplexity; return whether it is as good as the best before it.
-
-        Without a dev set the newest epoch always is.
-        """
-        if score is None:
-            return True
-        if isinstance(score, float):
-            figure, better = score, score <= min(self.dev_scores, default=math.inf)
-        else:
-            self.best = best_epoch(self.best, score)
-            figure, better = score.rate, self.best.kept is score
-        self.dev_scores.append(figure)
-        self.improved.append(better)
-        return better
-
-    @property
-    def kept_dev_score(self) -> float | None:
-        """The figure of the epoch whose weights are kept; None without a dev set or a finished epoch."""
-        kept = [score for score, better in zip(self.dev_scores, self.improved, strict=True) if better]
-        return kept[-1] if kept else None
-
-    def end_epoch(self) -> None:
-        """Turn to the next epoch."""
-        self.epoch, self.batch, self.utterances, self.sums = self.epoch + 1, 0, 0, EpochSums()
 
 
 def find_checkpoint(folder: Path) -> tuple[Path | None, str | None]:
@@ -119,7 +42,7 @@ def find_checkpoint(folder: Path) -> tuple[Path | None, str | None]:
     for path in (folder / LAST, folder / PREVIOUS):
         if path.exists():
             try:
-                read_facts(path)
+                _read(path, with_tensors=True)
             except ModelError as error:
                 damage.append(str(error))
             else:
@@ -151,13 +74,17 @@ def save_checkpoint(
         TrainingError: it cannot be written, for instance because the disk is full; the previous one is intact.
     """
     path = folder / LAST
-    tensors = {
-        f"{prefix}.{name}": tensor for prefix, module in modules.items() for name, tensor in module.state_dict().items()
-    }
+    tensors = _tensors_of(modules)
     for index, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header = {"run": json.dumps({"version": VERSION, "state": asdict(state), "facts": facts})}
+    run = {
+        "version": VERSION,
+        "checksum": _checksum(tensors),
+        "state": state_to_json(state),
+        "facts": facts,
+    }
+    header = {"run": json.dumps(run, allow_nan=False)}
     try:
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata=header)
@@ -178,19 +105,76 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: tor
     """
     tensors, run = _read(path, with_tensors=True)
     try:
-        for prefix, module in modules.items():
-            module.load_state_dict(_below(tensors, prefix))
-    except RuntimeError as error:
-        raise ModelError(f"{path}: the checkpoint does not fit these settings ({error})") from None
-    values = optimizer.state_dict()
-    values["state"] = {}
-    for name, tensor in _below(tensors, "optimizer").items():
-        index, key = name.split(".")
-        values["state"].setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict(values)
-    state = run["state"]
-    best = state["best"] and BestEpoch.from_json(state["best"])
-    return RunState(**state | {"best": best, "sums": EpochSums(**state["sums"])})
+        state = state_from_json(run.state)
+    except ValueError as error:
+        raise ModelError(f"{path}: not a readable checkpoint (state: {error})") from None
+    wanted = {
+        f"{prefix}.{name}": tensor for prefix, module in modules.items() for name, tensor in module.state_dict().items()
+    }
+    moments = _moments(path, optimizer, _below(tensors, "optimizer"))
+    _require_fit(path, wanted, {name: value for name, value in tensors.items() if not name.startswith("optimizer.")})
+    for prefix, module in modules.items():
+        module.load_state_dict(_below(tensors, prefix))
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
+    return state
+
+
+def _tensors_of(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+    return {
+        f"{prefix}.{name}": tensor for prefix, module in modules.items() for name, tensor in module.state_dict().items()
+    }
+
+
+def _require_fit(path: Path, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    """Refuse tensors of another network, of other kinds, or with numbers that are not finite; the message names one."""
+    strange = next(iter(given.keys() - wanted.keys()), None)
+    if strange is not None:
+        raise _unfit(path, f"{shown(strange)} is no tensor of this network")
+    for name, tensor in wanted.items():
+        found = given.get(name)
+        if found is None:
+            raise _unfit(path, f"{name} is missing")
+        if found.shape != tensor.shape:
+            raise _unfit(path, f"{name} has the shape {tuple(found.shape)}, {tuple(tensor.shape)} is needed")
+        if found.dtype != tensor.dtype:
+            raise _unfit(path, f"{name} is of type {found.dtype}, {tensor.dtype} is needed")
+        if found.is_floating_point() and not found.isfinite().all():
+            raise _unfit(path, f"{name} holds numbers that are not finite")
+
+
+def _unfit(path: Path, reason: str) -> ModelError:
+    return ModelError(
+        f"{path}: the checkpoint does not fit these settings ({reason}); remove it, so that --resume takes the one "
+        "before it, or choose another --out"
+    )
+
+
+def _moments(
+    path: Path, optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+) -> dict[int, dict[str, Tensor]]:
+    """Return the optimiser's tensors by parameter; a parameter has all of them, or none if it never took a step."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    stepped = {name.partition(".")[0] for name in tensors}
+    numbers = [number for number in range(len(parameters)) if str(number) in stepped]
+    wanted: dict[str, Tensor] = {}
+    for number in numbers:
+        like = parameters[number].detach().float()
+        wanted |= dict(
+            zip((f"optimizer.{number}.{key}" for key in _MOMENTS), (torch.zeros(()), like, like), strict=True)
+        )
+    _require_fit(path, wanted, {f"optimizer.{name}": tensor for name, tensor in tensors.items()})
+    if any((tensor < 0).any() for name, tensor in tensors.items() if not name.endswith(".exp_avg")):
+        raise _unfit(path, "the optimiser counts steps or squares below 0")
+    return {number: {key: tensors[f"{number}.{key}"] for key in _MOMENTS} for number in numbers}
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> int:
+    """Return a CRC-32 of names and contents."""
+    checksum = 0
+    for name, tensor in sorted(tensors.items()):
+        content = tensor.reshape(-1).view(torch.uint8).numpy().data
+        checksum = zlib.crc32(content, zlib.crc32(name.encode(), checksum))
+    return checksum
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -199,7 +183,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     Raises:
         ModelError: the file is missing or damaged.
     """
-    return _read(path)[1]["facts"]  # type: ignore[no-any-return]
+    return _read(path)[1].facts.model_dump()
 
 
 def require_same(checkpoint: Path, wanted: dict[str, Any], defaults: Mapping[str, Mapping[str, Any]]) -> None:
@@ -236,7 +220,7 @@ def _shown(value: Any) -> str:
     return f"{value:.10g}" if isinstance(value, float) else repr(value)  # a sum of durations has many last digits
 
 
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
 
 
@@ -249,12 +233,39 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def _read(path: Path, *, with_tensors: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
+class _Facts(Record):
+    settings: dict[str, dict[str, Any]]
+    tokens: list[str]
+
+
+class _Header(Record):
+    """What the header holds; checkpoints from before checksums have none."""
+
+    state: dict[str, Any]
+    facts: _Facts
+    checksum: int | None = None
+
+
+def _read(path: Path, *, with_tensors: bool = False) -> tuple[dict[str, Tensor], _Header]:
+    """Return a checkpoint's tensors, if they are asked for, and its header."""
+    unreadable = f"{path}: not a readable checkpoint"
     try:
         with safe_open(path, framework="pt") as file:
-            run = json.loads((file.metadata() or {})["run"])
-            if (version := run.get("version", 1)) != VERSION:
-                raise ValueError(f"its format has the number {version}, this version of asr reads {VERSION}")
-            return ({name: file.get_tensor(name) for name in file.keys()} if with_tensors else {}), run  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise ModelError(f"{path}: not a readable checkpoint ({error})") from None
+            text = (file.metadata() or {})["run"]
+            names = list(file.keys())
+            tensors = {name: file.get_tensor(name) for name in names} if with_tensors else {}
+    except KeyError:
+        raise ModelError(f"{unreadable} (it holds no run)") from None
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{unreadable} ({first_line(str(error))})") from None
+    if len(text) > _MOST_HEADER:
+        raise ModelError(f"{unreadable} (its header has {len(text):,} characters)")
+    run = parse_json(text, ModelError, unreadable)
+    version = run.get("version", 1) if isinstance(run, dict) else 1
+    if version != VERSION:
+        reason = f"its format has the number {shown(version)}, this version of asr reads {VERSION}"
+        raise ModelError(f"{unreadable} ({reason})")
+    header = checked(_Header, run, unreadable, ModelError, "take the one before it, or choose another --out")
+    if with_tensors and header.checksum not in (None, _checksum(tensors)):
+        raise ModelError(f"{unreadable} (its checksum is wrong)")
+    return tensors, header

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from torch.nn.utils.rnn import pad_sequence
 from asr.config import Config
 from asr.corpus.manifest import known_speakers, transcripts
 from asr.decoding.greedy import greedy_search
-from asr.errors import TokenError
+from asr.errors import TokenError, TrainingError
 from asr.features.batching import evaluation_batches
 from asr.model.acoustic import AcousticModel
 from asr.scoring.error_counts import ErrorCounts, count_errors
@@ -85,15 +85,21 @@ class DevScore:
 
     def is_within_chance_of(self, other: DevScore) -> bool:
         """Return whether the main figures of two epochs differ by no more than chance."""
+        if len(self.unit_errors) != len(other.unit_errors):
+            raise TrainingError("the checkpoint has scores of another dev set; train into another --out")
         gains = np.subtract(self.unit_errors, other.unit_errors)
         lengths = np.array(self.unit_lengths)
         return abs(int(gains.sum())) / int(lengths.sum()) <= difference_margin(gains, lengths)
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> DevScore:
-        """Return what `dataclasses.asdict` made."""
-        counts = {name: ErrorCounts(**values[name]) for name in ("words", "characters")}
-        return cls(**{**values, **counts})
+    def require_consistent(self) -> None:
+        """Refuse a score that was read and that no epoch can have.
+
+        Raises:
+            ValueError: a reference has no length, or units are not all counted.
+        """
+        no_reference = not self.words.reference_length or not self.characters.reference_length
+        if no_reference or len(self.unit_errors) != len(self.unit_lengths) or not sum(self.unit_lengths):
+            raise ValueError("the score of an epoch contradicts itself")
 
 
 @dataclass(frozen=True)
@@ -102,11 +108,6 @@ class BestEpoch:
 
     kept: DevScore
     lowest: DevScore
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> BestEpoch:
-        """Return what `dataclasses.asdict` made."""
-        return cls(**{name: DevScore.from_json(score) for name, score in values.items()})
 
 
 def best_epoch(before: BestEpoch | None, new: DevScore) -> BestEpoch:

@@ -26,10 +26,11 @@ from asr.errors import ConfigError, TrainingError
 from asr.features.augment import Draw
 from asr.lm.rnnlm import BOUNDARY, LmState, RnnLm
 from asr.machine import choose_accelerator
-from asr.training.checkpoint import RunState, load_checkpoint, require_same, save_checkpoint
+from asr.training.checkpoint import load_checkpoint, require_same, save_checkpoint
 from asr.training.lm_text import LmSentences, LmText, read_sentences
 from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_run_in, run_to_end, training_loop
 from asr.training.reports import LmEpoch, LmReport, LmStart, LmStep
+from asr.training.run_state import RunState
 from asr.training.step import learning_rate, parameter_groups
 
 AnyPath: TypeAlias = str | os.PathLike[str]

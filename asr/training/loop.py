@@ -20,8 +20,9 @@ from filelock import FileLock, Timeout
 
 from asr.bundle.files import CHECKPOINTS
 from asr.errors import TrainingError
-from asr.training.checkpoint import LAST, RunState, find_checkpoint
+from asr.training.checkpoint import LAST, find_checkpoint
 from asr.training.reports import RunStopped, SomeEpoch, SomeStep, TrainingLog
+from asr.training.run_state import RunState
 
 LOCK = "lock"  # in the folder of the checkpoints
 

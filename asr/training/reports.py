@@ -5,7 +5,6 @@ The log is `log.jsonl` with a line per epoch, `skipped.jsonl`, and TensorBoard c
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from asr.bundle.files import SKIPPED_STEPS, TENSORBOARD, TRAINING_LOG
 from asr.errors import TrainingError
 from asr.files import append_line, to_json, write_text
 from asr.lm.ngram import Perplexity
+from asr.reading import parse_json
 from asr.training.dev_score import DevScore
 from asr.training.run import Transfer
 from asr.training.survey import Survey
@@ -311,6 +311,7 @@ def _append(path: Path, record: dict[str, Any]) -> None:
 def _number(line: bytes, key: str) -> float:
     """Return a line's epoch or step. A line that did not reach the disk whole counts as one to come."""
     try:
-        return float(json.loads(line)[key])
-    except ValueError:
+        number = parse_json(line.decode(), TrainingError, TRAINING_LOG)[key]
+    except (TrainingError, ValueError, LookupError, TypeError):
         return math.inf
+    return number if isinstance(number, int) and number >= 0 else math.inf

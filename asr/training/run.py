@@ -31,7 +31,8 @@ from asr.errors import ModelError, TrainingError
 from asr.machine import choose_accelerator
 from asr.model.acoustic import AcousticModel
 from asr.text.tokens import TokenTable
-from asr.training.checkpoint import RunState, load_checkpoint, require_same, save_checkpoint
+from asr.training.checkpoint import load_checkpoint, require_same, save_checkpoint
+from asr.training.run_state import RunState
 from asr.training.step import WeightAverage, parameter_groups
 
 # Settings that do not change the result: a run may be resumed with others.

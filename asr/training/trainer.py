@@ -26,11 +26,11 @@ from asr.features.augment import Draw
 from asr.features.batching import StepBatch, evaluation_batches, prefetch, training_batches
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
-from asr.training.checkpoint import RunState
 from asr.training.dev_score import DevScore, score_dev
 from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_run_in, run_to_end, training_loop
 from asr.training.reports import EpochReport, Report, RunStart, StepReport, StepSkipped
 from asr.training.run import Run, Transfer, make_fabric, start_run, transfer_weights
+from asr.training.run_state import RunState
 from asr.training.step import (
     StepGradient,
     bad_utterances,

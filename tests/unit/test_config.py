@@ -65,7 +65,7 @@ def test_every_file_in_conf_is_valid(path: Path) -> None:
         ("model:\n  layers: 0\n", r"model\.layers: 0 is not at least 1"),
         ("model:\n  layers: true\n", r"model\.layers: true is no value of this setting"),
         ("augment:\n  speeds: []\n", r"augment\.speeds: \[\] needs at least 1 value$"),
-        ("augment:\n  noise_snr_db: [1]\n", r"augment\.noise_snr_db\.1: is missing"),
+        ("augment:\n  noise_snr_db: [1]\n", r"augment\.noise_snr_db\.1 is missing"),
         ("augment:\n  noise_snr_db: [2, 1]\n", r"augment\.noise_snr_db: the lower end of the range comes first"),
         ("model: 3\n", r"model: 3 is not a group of named values"),
         ("model:\n  rnn: transformer\n", r"model\.rnn: 'transformer' is not 'lstm', 'gru', 'tanh' or 'relu'"),

@@ -13,6 +13,7 @@ from asr.errors import ModelError
 from asr.exporting.export import export_onnx, export_torch
 from asr.files import printable
 from asr.model.acoustic import AcousticModel
+from asr.scoring.report import score
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
 from tests.conftest import TINY
@@ -131,3 +132,38 @@ def test_a_damaged_file_gives_no_card_but_an_error(name, folder):
     (folder / name).write_bytes(b"[1, 2")
     with pytest.raises(ModelError, match="no card"):
         write_card(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("run.json", {"method": "beam", "seconds": "1", "audio_s": 2.0}, "seconds: '1' is not a number"),
+        ("run.json", {"method": "beam", "seconds": -1.0, "audio_s": 2.0}, "seconds: -1.0 is not at least 0"),
+        ("run.json", {"method": ["beam"], "seconds": 1.0, "audio_s": 2.0}, r"method: \['beam'\] is not a text"),
+        ("run.json", [1], r"\[1\] is not a group of named values"),
+        ("wer.json", {"wer": 0.1}, "words is missing"),
+    ],
+)
+def test_a_wrong_value_of_a_decode_folder_is_named_with_its_file(folder, name, content, reason):
+    scored(folder, "decode_test", method="beam", seconds=1.0, audio_s=2.0)
+    score(folder / "decode_test")
+    (folder / "decode_test" / name).write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=rf"{name}: {reason}"):
+        write_card(folder)
+
+
+def test_a_wrong_value_of_what_a_model_learnt_from_is_named(folder):
+    FACTS.save(folder)
+    values = json.loads((folder / "training.json").read_text())
+    (folder / "training.json").write_text(json.dumps(values | {"train_s": "long"}))
+    with pytest.raises(ModelError, match=r"training\.json: train_s: 'long' is not a number"):
+        write_card(folder)
+
+
+def test_a_decode_folder_without_audio_has_no_real_time_factor(folder):
+    scored(folder, "decode_test", method="beam", seconds=1.0, audio_s=0)
+    score(folder / "decode_test")
+    (row,) = [
+        line for line in (folder / "README.md").read_text().splitlines() if "decode_test" in line and "7.50 %" in line
+    ]
+    assert row.endswith("|  |")

@@ -68,7 +68,14 @@ def test_a_folder_that_is_not_there_is_an_error_that_says_who_writes_one(tmp_pat
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ('{"id": "u1"}', "KeyError"),
+        ('{"id": "u1"}', "hyp.jsonl:1: not written by `asr decode`: words is missing; decode again"),
+        ('{"id": "u1", "words": [{"confidence": 1.5}]}', r"words\.0\.confidence: 1\.5 is not at most 1"),
+        ('{"id": "u1", "words": [{"confidence": "1"}]}', r"words\.0\.confidence: '1' is not a number"),
+        ('{"id": ["u1"], "words": []}', r"id: \['u1'\] is not a text"),
+        ('{"id": "u1", "words": [], "speaker": 7}', "speaker: 7 is not a text"),
+        ('{"id": "u1", "words": []}\n{"id": "u1", "words": []}', "hyp.jsonl:2: .*utterance 'u1' occurs twice"),
+        ("[" * 100_000, "nested deeper than"),
+        ("1" * 10_000, "a number of 10000 digits"),
         ("[1", "decode again"),
         ('{"id": "u9", "words": []}', "'u9'"),
         ("7", "decode again"),

@@ -15,6 +15,7 @@ from conftest import LEARNS_FAST, TINY
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning_fabric import Fabric
+from pydantic import TypeAdapter
 
 import asr
 from asr.corpus.manifest import cut_text, load_manifest, read_manifest, write_manifest
@@ -125,7 +126,7 @@ def test_what_is_kept_is_within_chance_of_the_fewest_errors_and_the_choice_goes_
         resumed = best_epoch(resumed, new)
         assert best.kept in ((new,) if before is None else (new, before.kept))
         assert resumed == best
-        resumed = BestEpoch.from_json(json.loads(json.dumps(asdict(resumed))))
+        resumed = TypeAdapter(BestEpoch).validate_json(json.dumps(asdict(resumed)), strict=True)
         if before is not None and new.rate < before.lowest.rate and new.rank <= before.kept.rank:
             assert best.kept is new  # better in everything
     fewest = min(new.rate for new in history)

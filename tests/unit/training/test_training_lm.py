@@ -20,10 +20,10 @@ from asr.errors import ConfigError, LanguageModelError, TrainingError
 from asr.features.augment import Draw
 from asr.lm.kneser_ney import kneser_ney
 from asr.lm.rnnlm import LmUnits, RnnLm
-from asr.training.checkpoint import RunState
 from asr.training.lm_text import LmSentences, LmText
 from asr.training.lm_trainer import CarriedLmState, LmRun, _step, lm_training_reports
 from asr.training.reports import LmEpoch, LmReport, LmStart, LmStep, RunStopped
+from asr.training.run_state import RunState
 
 WORDS = LmUnits("words", ("</s>", "<unk>", "a", "b", "c", "d"))
 TINY = RnnLmSettings(
