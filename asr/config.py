@@ -7,24 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from asr.records import require_characters
-
-
-class Settings(BaseModel):
-    """A closed section of settings: unknown keys, wrong types and values out of range are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _is_no_other_type(cls, value: object, info: ValidationInfo) -> object:
-        """Refuse what pydantic would take: true as the number 1, and halves of characters, which no file can hold."""
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise ValueError(f"{'true' if value else 'false'} is no value of this setting")
-        return require_characters(value) if isinstance(value, str) else value
-
+from asr.records import Settings
 
 Factor = Annotated[float, Field(ge=0.5, le=2)]
 

@@ -11,7 +11,16 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import ErrorDetails
 
 from asr.errors import AsrError
@@ -42,6 +51,20 @@ def require_characters(text: str) -> str:
         half = f"\\u{ord(text[error.start]):x}"
         raise ValueError(f"{half} is half a surrogate pair, which is no character; write the text again") from None
     return text
+
+
+class Settings(BaseModel):
+    """A closed section of settings: unknown keys, wrong types and values out of range are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_other_type(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse what pydantic would take: true as the number 1, and halves of characters, which no file can hold."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError(f"{'true' if value else 'false'} is no value of this setting")
+        return require_characters(value) if isinstance(value, str) else value
 
 
 Text = Annotated[str, AfterValidator(require_characters)]

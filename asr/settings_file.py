@@ -16,11 +16,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from asr.config import Config, RnnLmSettings, Settings
+from asr.config import Config, RnnLmSettings
 from asr.errors import ConfigError
 from asr.files import write_text
 from asr.reading import parse_yaml, read_yaml, shown
-from asr.records import in_words
+from asr.records import Settings, in_words
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
