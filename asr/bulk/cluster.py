@@ -29,7 +29,8 @@ def on_ray(
         load: is called once in each actor; it must be picklable, e.g. a `functools.partial` of a function.
         paths: the files.
         address: `HOST:PORT`, `auto` for the cluster that this machine belongs to, or `local` for one that is started
-            here and ended afterwards.
+            here and ended afterwards. A `local` one cannot be reached from other machines, unless this process has
+            imported ray before. If this process is killed, the last of its processes ends within about a minute.
         jobs: number of actors; by default one for each processor core, or GPU, of the cluster.
         gpu: whether each actor takes a GPU.
 
@@ -37,6 +38,8 @@ def on_ray(
         DependencyError: ray is not installed.
         AsrError: there is no such cluster, or it has no room; or as `share_out`.
     """
+    if address == "local":  # or its servers would listen on the network, where anybody could run programs through them
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # ray looks at it on Linux too, when imported
     try:
         import ray
     except ImportError:

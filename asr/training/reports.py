@@ -6,6 +6,10 @@ The log is `log.jsonl` with a line per epoch, `skipped.jsonl`, and TensorBoard c
 from __future__ import annotations
 
 import math
+import os
+import re
+import socket
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +17,7 @@ from typing import Any, Literal, Protocol
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
-from torch.utils.tensorboard import FileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from asr.bundle.files import SKIPPED_STEPS, TENSORBOARD, TRAINING_LOG
 from asr.errors import TrainingError
@@ -267,30 +271,62 @@ class TrainingLog:
                 lines = path.read_bytes().split(b"\n")[:-1]  # the last one is empty, or half written
                 kept = [line for line in lines if _number(line, key) < first]
                 write_text(path, b"".join(line + b"\n" for line in kept).decode())
-        self._curves = FileWriter(str(out / TENSORBOARD))
-        # TensorBoard drops the points of earlier files from this step on.
-        self._curves.add_event(Event(session_log=SessionLog(status=SessionLog.START)), first_step + 1)
+        self._curves = _Curves(out / TENSORBOARD, first_step + 1)
 
     def step(self, report: SomeStep) -> None:
         """Add a point to each curve; for a skipped step add a line that names its utterances."""
         if isinstance(report, StepSkipped):
             _append(self._skipped, report.line)
-        self._points(report.curves, report.step)
+        self._curves.add(report.curves, report.step)
 
     def epoch(self, report: SomeEpoch) -> None:
         """Add a line to `log.jsonl` and, if there is a dev set, a point to its curve."""
         _append(self._epochs, report.line)
-        self._points(report.curves, report.epoch)
+        self._curves.add(report.curves, report.epoch)
 
     def close(self) -> None:
-        """Flush the curves."""
+        """Close the curves."""
         self._curves.close()
 
-    def _points(self, values: Mapping[str, float], step: int) -> None:
+
+class _Curves:
+    """A file of curves for TensorBoard, which continues those in the same folder."""
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        """Begin a file; the points of earlier files from `first_step` on count no more.
+
+        TensorBoard reads files in the order of their names, which begin with the time. The new name comes after all
+        others, also if the clock was set back.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        earlier = (re.match(r"events\.out\.tfevents\.(\d+)\.", path.name) for path in folder.iterdir())
+        now_s = max([int(time.time()), *(1 + int(match[1]) for match in earlier if match)])
+        self._path = folder / f"events.out.tfevents.{now_s:010d}.{socket.gethostname()}.{os.getpid()}"
+        self._file = self._path.open("wb", buffering=0)  # so that a killed run has all points
+        self._records = RecordWriter(self._file)
+        self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
+        self._add(Event(wall_time=time.time(), step=first_step, session_log=SessionLog(status=SessionLog.START)))
+
+    def add(self, values: Mapping[str, float], step: int) -> None:
         """Add a point to each named curve, all in one record, which is cheaper than a record for each."""
         if values:
             points = [Summary.Value(tag=curve, simple_value=value) for curve, value in values.items()]
-            self._curves.add_summary(Summary(value=points), step)
+            self._add(Event(wall_time=time.time(), step=step, summary=Summary(value=points)))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _add(self, event: Event) -> None:
+        """Write a record.
+
+        Raises:
+            TrainingError: it cannot be written.
+        """
+        try:
+            self._records.write(event.SerializeToString())
+        except OSError as error:
+            raise _cannot_log(self._path, error) from None
 
 
 def _append(path: Path, record: dict[str, Any]) -> None:
@@ -302,10 +338,14 @@ def _append(path: Path, record: dict[str, Any]) -> None:
     try:
         append_line(path, to_json(record))
     except OSError as error:
-        raise TrainingError(
-            f"{path}: cannot write the log ({error.strerror}); the last checkpoint is intact. "
-            "Make room or permission, then go on with --resume"
-        ) from None
+        raise _cannot_log(path, error) from None
+
+
+def _cannot_log(path: Path, error: OSError) -> TrainingError:
+    return TrainingError(
+        f"{path}: cannot write the log ({error.strerror}); the last checkpoint is intact. "
+        "Make room or permission, then go on with --resume"
+    )
 
 
 def _number(line: bytes, key: str) -> float:

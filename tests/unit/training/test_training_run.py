@@ -1,6 +1,7 @@
 import itertools
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -76,11 +77,14 @@ def test_a_run_that_was_stopped_resumes_to_the_same_weights_bit_for_bit(
     assert without_times(whole) == without_times(parts)
 
 
+@pytest.mark.parametrize("clock_set_back_s", [0, 86400])
 def test_tensorboard_shows_each_step_once_also_of_a_run_that_was_stopped_and_resumed(
-    tone_corpus: Path, tmp_path: Path
+    tone_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock_set_back_s: int
 ) -> None:
     config = load_config(None, [*TINY, "training.epochs=2"])
     stopped = list(itertools.islice(training_reports(config, tone_corpus, tmp_path), 1 + 20))
+    clock = time.time
+    monkeypatch.setattr("time.time", lambda: clock() - clock_set_back_s)
     resumed = run(config, tone_corpus, tmp_path, resume=True)
     steps = {report.step: report for report in (*stopped, *resumed) if isinstance(report, StepReport)}
     assert len(steps) < len([*stopped, *resumed])  # those after the last checkpoint came twice
