@@ -68,14 +68,17 @@ class ErrorCounts:
 def count_errors(reference: str, hypothesis: str, *, unit: Unit) -> ErrorCounts:
     """Return the errors of one utterance, counted along a minimum edit distance alignment with unit costs.
 
-    White space separates words. Counted in characters, the space between two words is one character.
+    Words are those of `words_of`: white space separates them, and in a script without spaces each character is one.
+    Counted in characters, the space between two words is one character.
     If several alignments have the smallest distance, jiwer chooses one. sclite has other costs (4 : 3 : 3) and can
     therefore split the same distance otherwise into substitutions, deletions and insertions.
 
     Source: Levenshtein 1966, computed by jiwer.
     """
-    process = jiwer.process_words if unit == "word" else jiwer.process_characters
-    output = process(" ".join(reference.split()), " ".join(hypothesis.split()))
+    if unit == "word":
+        output = jiwer.process_words(" ".join(words_of(reference)), " ".join(words_of(hypothesis)))
+    else:
+        output = jiwer.process_characters(" ".join(reference.split()), " ".join(hypothesis.split()))
     return ErrorCounts(
         output.substitutions,
         output.deletions,
@@ -143,7 +146,7 @@ class Confusions:
 
 def align_words(reference: str, hypothesis: str) -> tuple[WordPair, ...]:
     """Return two texts aligned word by word, along the minimum edit distance that `count_errors` counts."""
-    output = jiwer.process_words(" ".join(reference.split()), " ".join(hypothesis.split()))
+    output = jiwer.process_words(" ".join(words_of(reference)), " ".join(words_of(hypothesis)))
     reference_words: list[str] = output.references[0]
     hypothesis_words: list[str] = output.hypotheses[0]
     aligned: list[WordPair] = []
@@ -158,12 +161,8 @@ def align_words(reference: str, hypothesis: str) -> tuple[WordPair, ...]:
 
 
 def words_right(reference: str, hypothesis: str) -> list[bool]:
-    """Return for each hypothesis word whether it is right: aligned with the same word of the reference.
-
-    These are the words that have confidences: in a script without spaces the units of `asr.text.units`.
-    """
-    aligned = align_words(" ".join(words_of(reference)), " ".join(words_of(hypothesis)))
-    return [word.mark == "C" for word in aligned if word.hypothesis is not None]
+    """Return for each hypothesis word whether it is right: aligned with the same word of the reference."""
+    return [word.mark == "C" for word in align_words(reference, hypothesis) if word.hypothesis is not None]
 
 
 def count_confusions(alignments: Iterable[tuple[WordPair, ...]]) -> Confusions:

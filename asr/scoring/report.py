@@ -29,8 +29,8 @@ WIDTH = 80  # characters in a line of an aligned utterance; a longer word is sti
 LISTED_ERRORS = 20  # entries in each list of frequent errors
 LISTED_UTTERANCES = 200  # utterances with errors on the page; the text report has all of them
 
-# What the rates' table is followed by where `writes_spaces` says that words are whole sentences.
-NO_SPACES = "most letters belong to scripts without spaces, where WER counts whole phrases: look at CER"
+# What the rates' table is followed by where `writes_spaces` says that CER is the usual figure.
+NO_SPACES = "most letters belong to scripts without spaces, where WER takes a character for a word"
 
 _LABELS = ("REF: ", "HYP: ", "EVAL:")
 

@@ -98,7 +98,7 @@ def is_written_without_spaces(character: str) -> bool:
 def writes_spaces(texts: Iterable[str]) -> bool:
     """Return whether most letters of the texts belong to scripts that write spaces between words.
 
-    If they do not, a text's "words" are whole sentences, and a word error rate says nothing. True without letters.
+    If they do not, what is between spaces is a whole sentence. True without letters.
     """
     counts: Counter[str] = Counter()
     for text in texts:

@@ -20,6 +20,7 @@ from asr.inference.decoder import Decoder
 from asr.machine import Accelerator, Progress, silent
 from asr.plotting import RED, save_figure, styled_figure
 from asr.scoring.calibration import CalibrationScore, score_calibration
+from asr.text.units import words_of
 from asr.transcript.confidence import Calibration, Evidence, evidence_features
 from asr.tuning.dev_search import DevBatch, DevSearch, require_language_models, run_network, usual_jobs
 from asr.tuning.weights import (
@@ -113,7 +114,7 @@ def tune(
         for batch in run_network(decoder, cuts):
             batches.append(batch)
             advance(len(batch.references))
-    words = sum(len(reference.split()) for batch in batches for reference in batch.references)
+    words = sum(len(words_of(reference)) for batch in batches for reference in batch.references)
     if words == 0:
         raise ScoringError(f"{manifest}: no transcript holds a word, so there are no errors to choose by")
     with DevSearch(decoder, batches, jobs or usual_jobs(decoder, sum(cut.duration for cut in cuts))) as dev:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.errors import ScoringError
-from asr.scoring.error_counts import ErrorCounts, count_corpus, count_errors, words_right
+from asr.scoring.error_counts import ErrorCounts, align_words, count_corpus, count_errors, words_right
 
 words = st.lists(st.sampled_from(["a", "b", "ab", "ba"]), max_size=6)
 texts = words.map(" ".join)
@@ -110,6 +110,20 @@ def test_unpaired_utterances_are_an_error_that_names_them():
     message = str(caught.value)
     assert "7 utterance(s) (ref0, ref1, ref2, ref3, ref4, …) without a hypothesis" in message
     assert "1 utterance(s) (stray) without a reference" in message
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "expected"),
+    [
+        ("今天天气很好 ok", "今田 天气很 ok", ErrorCounts(1, 1, 0, 7)),  # where a space is written does not matter
+        ("ดีมาก", "ดีมา", ErrorCounts(0, 1, 0, 4)),  # ดี is one: a vowel that is a mark counts with its consonant
+        ("café 今", "cafe 今", ErrorCounts(1, 0, 0, 2)),
+    ],
+)
+def test_in_a_script_without_spaces_each_character_is_a_word(reference, hypothesis, expected):
+    assert count_errors(reference, hypothesis, unit="word") == expected
+    pairs = align_words(reference, hypothesis)
+    assert sum(pair.mark != "C" for pair in pairs) == expected.errors
 
 
 def test_in_a_script_without_spaces_each_character_is_right_or_wrong():

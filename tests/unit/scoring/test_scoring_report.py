@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -186,13 +187,13 @@ def test_aligned_lines_fit_the_width_and_words_stand_one_above_the_other(referen
 
 
 def test_wide_and_combining_characters_stand_one_above_the_other_too():
-    reference, hypothesis = "你好世界 नमस्ते end", "你 नमते end now"
+    reference, hypothesis = "안녕세상 नमस्ते end", "안 नमते end now"
     counts = count_errors(reference, hypothesis, unit="word")
     alignment = align_words(reference, hypothesis)
     lines = render_utterance(UtteranceErrors("id", counts, alignment)).splitlines()[1:]
     columns = [cell_len(line.partition("end")[0]) for line in lines[:2]]
     assert columns[0] == columns[1]
-    assert [line[6:].split()[0] for line in lines] == ["你好世界", "你", "S"]
+    assert [line[6:].split()[0] for line in lines] == ["안녕세상", "안", "S"]
     assert cell_len(lines[0].partition("न")[0]) == cell_len(lines[1].partition("न")[0])
 
 
@@ -218,6 +219,15 @@ def test_a_word_longer_than_the_line_still_stands_on_one_line():
     assert text.splitlines()[1:5] == [f"REF:  {long}", f"HYP:  {long}", "EVAL:", "REF:  b"]
 
 
+def test_characters_two_columns_wide_are_aligned_and_wrapped_by_their_width():
+    text = to_text(score_texts({"a": "今天天气很好" * 5}, {"a": "今田天气很好" * 5}))
+    (_, *block), (_, *rest) = (lines.splitlines() for lines in text.split("REF:  ")[1:])
+    assert block[0] == "HYP:  " + " ".join("今田天气很好" * 4 + "今")  # 25 characters of two columns and a space
+    assert block[1].split() == ["EVAL:", *"SSSS"]
+    assert [cell_len(block[1][: match.start()]) for match in re.finditer("S", block[1])] == [9, 27, 45, 63]
+    assert rest[0] == "HYP:  " + " ".join("田天气很好")
+
+
 def test_control_characters_of_texts_and_ids_are_shown_and_not_sent_to_the_terminal():
     report = to_text(score_texts({"u\x1b[31m": "one\x1b[2J two"}, {"u\x1b[31m": "one\x9bH \u202eowt"}))
     assert all(c.isprintable() or c == "\n" for c in report)
@@ -235,8 +245,8 @@ def test_of_utterances_with_as_many_errors_the_shorter_comes_first():
 def test_scripts_without_spaces_have_the_character_error_rate_first_and_say_why():
     score = score_texts({"a": "今天天气很好", "b": "ok"}, {"a": "今田天气很好", "b": "ok"})
     _, first, second, note, *_ = summary(score).splitlines()
-    # One of six characters and of two letters; one of two "words".
+    # One of six characters and two letters; one of six characters, each a word, and one word.
     assert first.split()[:3] == ["CER", "12.50", "%"]
-    assert second.split()[:3] == ["WER", "50.00", "%"]
-    assert "look at CER" in note
+    assert second.split()[:3] == ["WER", "14.29", "%"]
+    assert "takes a character for a word" in note
     assert note in to_html(score, "x")
