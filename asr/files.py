@@ -8,6 +8,7 @@ temporary file behind; the next process of this machine that writes to the folde
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -16,6 +17,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 import sys
 import unicodedata
 import warnings
@@ -59,35 +61,70 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     The temporary name keeps the suffixes, because writers choose formats by them. The file gets the permissions of any
     new file, also where a writer (safetensors) keeps it to its owner.
+
+    Raises:
+        OSError: the file cannot be written; the error names `path`.
+        AsrError: the path is a device, a pipe or a folder, which a file would replace.
     """
+    _check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     try:
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        yield temporary
-        temporary.chmod(mode)
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with _naming(path):
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            yield temporary
+            temporary.chmod(mode)
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 
+def _check_replaceable(path: Path) -> None:
+    """Refuse a path that is no file: renaming would put a file in the place of /dev/null.
+
+    Raises:
+        AsrError: it is a device, a pipe or a folder, which a file would replace.
+    """
+    with suppress(OSError):  # it does not exist, or writing will say what is wrong
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            what = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
+            raise AsrError(f"{path}: is {what}, not a file; choose another name")
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let errors of the system name a path, where they name a temporary one beside it, or none as on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or (error.filename is not None and _prefix() not in os.fspath(error.filename)):
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
 @contextmanager
 def complete_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `folder`; on success it is synced and renamed, on failure removed."""
+    """Yield a temporary folder beside `folder`; on success it is synced and renamed, on failure removed.
+
+    Raises:
+        OSError: it cannot be written; the error names `folder`.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(folder)
     shutil.rmtree(temporary, ignore_errors=True)  # of a killed process that had this one's number
-    temporary.mkdir()
     try:
-        yield temporary
-        for path in temporary.iterdir():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-        temporary.rename(folder)
+        with _naming(folder):
+            temporary.mkdir()
+            yield temporary
+            for path in temporary.iterdir():
+                with path.open("rb+") as file:
+                    os.fsync(file.fileno())
+            temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     _sync_folder(folder.parent)
@@ -177,17 +214,59 @@ def _lives(process: int) -> bool:
     return True
 
 
-def use_utf8() -> None:
+class _StandardOutput(io.TextIOWrapper):
+    """Standard output, which says by name that it cannot be written."""
+
+    def write(self, text: str) -> int:
+        """Write text.
+
+        Raises:
+            AsrError: it cannot be written, because the disk is full or nobody opened it.
+            BrokenPipeError: the program that reads it has ended.
+        """
+        with self._named():
+            return super().write(text)
+
+    def flush(self) -> None:
+        """Write what is buffered; errors are those of `write`."""
+        with self._named():
+            super().flush()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            # Python would try again when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            if isinstance(error, BrokenPipeError):
+                raise
+            reason = "is closed" if error.errno == errno.EBADF else f"cannot be written ({error.strerror})"
+            raise AsrError(f"standard output {reason}") from None
+
+
+def set_up_streams() -> None:
     """Let standard output be UTF-8 in a file or a pipe, whatever the locale is; a terminal keeps its encoding.
 
-    A character that the encoding does not have becomes an escape. What is written to a closed stream is dropped.
+    A character that the encoding does not have becomes an escape. Errors of standard output are those of
+    `_StandardOutput`. What is written to closed standard errors is dropped. The numbers of closed streams are taken, or
+    a file that is opened later would get one, and with it what libraries print.
     """
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 (it stays open)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        encoding = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"
-        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)  # it gets the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 (it stays open)
+    if sys.stdout is None:
+        sys.stdout = _StandardOutput(open(1, "wb", closefd=False), encoding="utf-8")  # noqa: SIM115
+    elif type(sys.stdout) is io.TextIOWrapper:
+        terminal, at_once = sys.stdout.isatty(), sys.stdout.write_through
+        encoding = sys.stdout.encoding if terminal else "utf-8"
+        sys.stdout = _StandardOutput(
+            sys.stdout.detach(), encoding, "backslashreplace", line_buffering=terminal, write_through=at_once
+        )
 
 
 def show_notes() -> None:
@@ -205,20 +284,9 @@ def _note(message: Warning | str, category: type[Warning], filename: str, lineno
 
 
 def write_output(text: str) -> None:
-    """Write text to standard output at once.
-
-    Raises:
-        AsrError: it cannot be written, for instance because the disk is full.
-        BrokenPipeError: the program that reads it has ended.
-    """
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again when it ends
-        raise AsrError(f"standard output cannot be written ({error.strerror})") from None
+    """Write text to standard output at once; its errors are those of `_StandardOutput`."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 # Characters that reorder the text after them, so that a line can say another thing than it holds.

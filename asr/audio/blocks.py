@@ -1,4 +1,4 @@
-"""Files and arrays → mono samples at the model's rate, block by block, so that memory does not grow with length.
+"""Files and arrays → blocks of mono samples at the model's rate, so that memory does not grow with length.
 
 * `open_audio`, `audio_blocks` and `load_audio` read finished files, standard input and pipes.
 * `checked_waveform`, `waveform_blocks` and `mono_blocks` take samples that are in memory already.

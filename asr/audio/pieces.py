@@ -1,4 +1,4 @@
-"""Pieces of a file, and bytes in place of others → a file for a decoder; nothing is copied.
+"""Pieces of a sound file (some of its bytes, others replaced) → a file for a decoder; nothing is copied.
 
 `containers.py` and `mpeg.py` say of which pieces: a header with the right length, then the audio.
 """

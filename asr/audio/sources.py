@@ -1,4 +1,4 @@
-"""Where a recording is → a file: paths as they are; standard input, pipes, bytes and open files as a temporary copy.
+"""The source of a recording → a file: paths as they are; standard input, pipes, bytes, open files as a temporary copy.
 
 A copy is needed since decoders look twice at the start of most formats, and at the end of many.
 """

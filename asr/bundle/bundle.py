@@ -1,4 +1,4 @@
-"""A model folder ↔ an acoustic model with its settings, tokens and calibration.
+"""A model folder ↔ a bundle: an acoustic model with its settings, tokens and calibration.
 
 `files.py` lists the folder's files. Anyone can read them, and none has to be unpickled.
 

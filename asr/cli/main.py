@@ -6,6 +6,7 @@ Modules of commands import only light modules at their top and the rest inside t
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -27,7 +28,7 @@ from asr.cli import (
     tune,
 )
 from asr.errors import AsrError, ExitStatus, StageError, explained
-from asr.files import printable, show_notes, use_utf8
+from asr.files import printable, set_up_streams, show_notes
 
 # In the order of a user's work, which the help keeps. The first line of a docstring is a command's summary.
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
@@ -132,9 +133,20 @@ def _options(
 
 def run() -> None:
     """Run the command line; the entry point of the `asr` script."""
-    use_utf8()
+    set_up_streams()
     show_notes()
-    app(prog_name="asr")
+    try:
+        try:
+            app(prog_name="asr")
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        sys.exit(ExitStatus.FAILED)
+    except AsrError as error:  # of standard output: those of commands are printed by `_Commands`
+        if "--debug" in sys.argv:
+            raise
+        _print_error(explained(error))
+        sys.exit(ExitStatus.FAILED)
 
 
 def _print_error(message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -158,13 +159,18 @@ def prepare(
         int, typer.Option(metavar="N", min=0, help="Seed of what the recipe draws by chance, e.g. dev speakers.")
     ] = 0,
 ) -> None:
-    """Write the manifests of a corpus's train, dev and test splits."""
+    """Write the manifests of a corpus's train, dev and test splits, and show the command that trains on them."""
     import asr
     from asr.cli.console import out as console
     from asr.cli.console import progress
+    from asr.corpus.recipes import settings_file
+    from asr.stages import shown
 
     prepared = asr.prepare(recipe, out, corpus_dir=corpus_dir, seed=seed, progress=progress)
     for note in prepared.notes:
         console.print(note)
     for split, manifest in prepared.manifests.items():
         console.print(f"{split:<6}{manifest}")
+    settings = str(shown(settings_file(recipe)))
+    train = ["train", "--config", settings, "--data", str(out), "--out", f"exp/{recipe}"]
+    console.print(f"next  asr {shlex.join(train)}")

@@ -206,9 +206,7 @@ def _print_end(report: TranscribeReport, *, several: bool) -> None:
     for note in report.notes:
         err.print(printable(note))
     if report.skipped and several:
-        err.print(f"\n{len(report.skipped)} skipped:")
-        for problem in report.skipped:
-            err.print(f"  {printable(str(problem))}")
+        err.print(f"{len(report.skipped)} skipped, for the reasons above")
 
 
 def _progress(description: str, total: float) -> AbstractContextManager[Callable[[float], object]]:

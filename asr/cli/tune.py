@@ -28,8 +28,9 @@ def tune(
     """Choose the settings of a model's search on dev data.
 
     The language model's weight, the insertion bonus and the beam size are chosen by the word errors. Among weights
-    whose error counts differ by no more than chance, the most usual are kept. A value of rnn_weight, rescore_weight or,
-    with lm=words, oov_penalty is chosen too, if --set or the model folder's decoder.yaml gives one.
+    whose error counts differ by no more than chance, those nearest to lm_weight 0.5 and insertion_bonus 0.5 are kept. A
+    value of rnn_weight, rescore_weight or, with lm=words, oov_penalty is chosen too, if --set or the model folder's
+    decoder.yaml gives one.
 
     Then the words' confidences are calibrated on the same data. decoder.yaml in the model folder gets the chosen
     settings and those of --set; tune.json and tune.png show what was tried.

@@ -1,4 +1,4 @@
-"""Recording conditions of a training utterance: a room and noise, drawn anew in each epoch."""
+"""A training utterance → the same under other recording conditions: a room and noise, drawn anew in each epoch."""
 
 from __future__ import annotations
 

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
 from asr.errors import AsrError, AudioError, ConfigError, ExitStatus, explained
-from asr.files import printable, show_notes, use_utf8, write_output
+from asr.files import printable, set_up_streams, show_notes, write_output
 from asr.runtime.recognizer import load
 from asr.transcript.transcript import FORMATS, STREAMED, format_names
 
 
 def main() -> int:
     """Transcribe the files that the command line names; return the exit status."""
-    arguments, format = _parsed()
-    use_utf8()
+    set_up_streams()
     show_notes()
     try:
-        return _transcribe(arguments.model, arguments.files, format, arguments.threads)
-    except BrokenPipeError:  # the reader of the output has seen enough; Python would complain when it closes it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        try:
+            arguments, format = _parsed()
+            return _transcribe(arguments.model, arguments.files, format, arguments.threads)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader of the output has seen enough
         return ExitStatus.FAILED
     except (AsrError, OSError) as error:
         print(f"error: {printable(explained(error))}", file=sys.stderr)

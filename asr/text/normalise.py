@@ -77,6 +77,8 @@ def _fold(text: str, case: str, language: str) -> str:
     """
     if language:
         text = unicodedata.normalize("NFC", text).translate(_DOTTED_I.get(case, {}))  # composed, so that İ is one sign
+    elif case == "lower" and ("İ" in text or "\u0307" in text):  # or its dot would become a loose one, and a token
+        text = unicodedata.normalize("NFC", text).replace("İ", "i")
     if case == "lower":
         text = text.lower()
     elif case == "upper":

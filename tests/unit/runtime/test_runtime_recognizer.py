@@ -348,11 +348,16 @@ def test_a_closed_standard_input_is_named(command):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="closes files as a POSIX shell does")
-def test_closed_outputs_do_no_harm(command, speech, tmp_path):
-    shell = ["sh", "-c", '"$@" >&- 2>&-', "sh", *command, speech, tmp_path / "none.wav"]
-    assert subprocess.run(shell, timeout=60).returncode == 2
+def test_a_closed_standard_output_is_an_error_and_closed_standard_errors_are_none(command, speech, tmp_path):
+    shell = ["sh", "-c", '"$@" >&-', "sh", *command, speech]
+    done = subprocess.run(shell, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "error: standard output is closed\n")
+    shell[2] = '"$@" >&- 2>&-'
+    assert subprocess.run(shell, timeout=60).returncode == 1
     shell[2] = '"$@" 2>&-'
-    done = subprocess.run(shell, stdout=subprocess.PIPE, text=True, timeout=60)
+    done = subprocess.run([*shell, tmp_path / "none.wav"], stdout=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stdout.startswith(f"{speech}\t")
     assert "none.wav" not in done.stdout
 
 

@@ -34,6 +34,7 @@ TEXTS = st.text() | st.text(alphabet="aBiIİı\u0307-'\u2019. \u0301\u00e9\u200d
         ("a\u00a0b\u3000c", {}, "a b c"),
         ("a b", {"remove": " "}, "a b"),
         ("İstanbul IŞIK ılık", {"language": "tr"}, "istanbul ışık ılık"),
+        ("İstanbul I\u0307zmir IŞIK", {}, "istanbul izmir işik"),
         ("I\u0307stanbul", {"language": "az"}, "istanbul"),
         ("istanbul ışık ÇİĞ", {"language": "tr", "case": "upper"}, "İSTANBUL IŞIK ÇİĞ"),
         ("İstanbul Işık", {"language": "tr", "case": "keep"}, "İstanbul Işık"),
