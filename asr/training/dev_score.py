@@ -10,8 +10,7 @@ least five are known. Then the character error rate decides, which counts five t
 `SAYS_NOTHING` too, as in a network that has learnt to answer with blanks alone, the loss decides.
 
 No kept epoch's word error rate is ever above the lowest so far by more than chance. So many small steps cannot lead
-away from it. In scripts without spaces a word is a sentence, and the character error rate takes the place of the word
-error rate.
+away from it. In scripts without spaces the character error rate takes the place of the word error rate.
 """
 
 from __future__ import annotations
