@@ -159,7 +159,10 @@ def prepare(
         int, typer.Option(metavar="N", min=0, help="Seed of what the recipe draws by chance, e.g. dev speakers.")
     ] = 0,
 ) -> None:
-    """Write the manifests of a corpus's train, dev and test splits, and show the command that trains on them."""
+    """Write the manifests of a corpus's train, dev and test splits.
+
+    The last line of the output is the command that trains on them.
+    """
     import asr
     from asr.cli.console import out as console
     from asr.cli.console import progress
