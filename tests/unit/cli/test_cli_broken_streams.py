@@ -212,7 +212,7 @@ def test_a_closed_standard_output_is_named(name: str, arguments_of) -> None:
 
 
 @pytest.mark.parametrize("stream", ["closed", "full"])
-@pytest.mark.parametrize("name", ["transcribe", "train", "settings", "runtime"])
+@pytest.mark.parametrize("name", ["transcribe", "settings", "align", "runtime"])
 def test_nothing_depends_on_standard_errors(name: str, stream: str, arguments_of) -> None:
     arguments = arguments_of(name, PRINTING[name])
     ended, plain = forked(arguments, **{stream: 2}), forked(arguments)
