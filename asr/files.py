@@ -224,6 +224,8 @@ class _StandardOutput(io.TextIOWrapper):
             AsrError: it cannot be written, because the disk is full or nobody opened it.
             BrokenPipeError: the program that reads it has ended.
         """
+        if text == "":  # some libraries try a stream with an empty text, and drop the error
+            return 0
         with self._named():
             return super().write(text)
 
@@ -245,11 +247,26 @@ class _StandardOutput(io.TextIOWrapper):
             raise AsrError(f"standard output {reason}") from None
 
 
+class _StandardErrors(io.TextIOWrapper):
+    """Standard errors. What cannot be written is dropped: no result depends on a message."""
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        with suppress(OSError):
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        with suppress(OSError):
+            super().flush()
+
+
 def set_up_streams() -> None:
     """Let standard output be UTF-8 in a file or a pipe, whatever the locale is; a terminal keeps its encoding.
 
     A character that the encoding does not have becomes an escape. Errors of standard output are those of
-    `_StandardOutput`. What is written to closed standard errors is dropped. The numbers of closed streams are taken, or
+    `_StandardOutput`. What cannot be written to standard errors is dropped. The numbers of closed streams are taken, or
     a file that is opened later would get one, and with it what libraries print.
     """
     for number in range(3):
@@ -259,6 +276,9 @@ def set_up_streams() -> None:
             os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)  # it gets the lowest number that is free
     if sys.stderr is None:
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 (it stays open)
+    elif type(sys.stderr) is io.TextIOWrapper:
+        encoding = sys.stderr.encoding
+        sys.stderr = _StandardErrors(sys.stderr.detach(), encoding, "backslashreplace", line_buffering=True)
     if sys.stdout is None:
         sys.stdout = _StandardOutput(open(1, "wb", closefd=False), encoding="utf-8")  # noqa: SIM115
     elif type(sys.stdout) is io.TextIOWrapper:

@@ -40,7 +40,13 @@ class Ended:
 
 
 def forked(
-    arguments: list[str], *, closed: int | None = None, full: int | None = None, stdin: str = os.devnull, most: int = -1
+    arguments: list[str],
+    *,
+    closed: int | None = None,
+    full: int | None = None,
+    stdin: str = os.devnull,
+    most: int = -1,
+    unbuffered: bool = False,
 ) -> Ended:
     """Run a command in a fork of this process.
 
@@ -50,6 +56,7 @@ def forked(
         full: the number of a stream that is a full device.
         stdin: the file that is standard input.
         most: bytes that a file may have; for a write of more, the system reports an error as of a full disk.
+        unbuffered: as with the environment variable PYTHONUNBUFFERED.
     """
     ends = {1: os.pipe(), 2: os.pipe()}
     child = os.fork()
@@ -63,8 +70,10 @@ def forked(
                 os.dup2(os.open("/dev/full", os.O_WRONLY), full)
             names = ("stdin", "stdout", "stderr")
             for number, name in enumerate(names):
-                stream = open(number, "wb" if number else "rb", closefd=False)  # noqa: SIM115
-                setattr(sys, name, io.TextIOWrapper(stream, line_buffering=name == "stderr"))
+                buffering = 0 if unbuffered and number else -1
+                stream = open(number, "wb" if number else "rb", buffering, closefd=False)  # noqa: SIM115
+                wrapped = io.TextIOWrapper(stream, line_buffering=name == "stderr", write_through=buffering == 0)
+                setattr(sys, name, wrapped)
             if closed is not None:
                 os.close(closed)
                 setattr(sys, names[closed], None)
@@ -200,9 +209,10 @@ def test_a_closed_standard_input_does_no_harm_to_what_does_not_read_it(name: str
     assert ended.out or name == "transcribe --stream"  # the network has learnt nothing
 
 
+@pytest.mark.parametrize("unbuffered", [False, True])
 @pytest.mark.parametrize("name", [*PRINTING])
-def test_a_full_standard_output_is_named(name: str, arguments_of) -> None:
-    ended = forked(arguments_of(name, PRINTING[name]), full=1)
+def test_a_full_standard_output_is_named(name: str, unbuffered: bool, arguments_of) -> None:
+    ended = forked(arguments_of(name, PRINTING[name]), full=1, unbuffered=unbuffered)
     assert_explained(ended, r"standard output cannot be written \(No space left on device\)$")
 
 
