@@ -32,7 +32,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from asr.bundle.files import CHECKPOINTS, HYPOTHESES, LANGUAGE_MODEL, TUNE_TRIALS, WEIGHTS
 from asr.corpus.recipes import CUSTOM, recipe_names, recipes_folder, settings_file
 from asr.errors import ExitStatus, ManifestError, RecipeError, StageError
-from asr.files import write_text
+from asr.files import printable, write_text
 from asr.machine import LoggedCommands
 
 AnyPath: TypeAlias = str | os.PathLike[str]
@@ -149,7 +149,7 @@ def _transcribe(run: _Run) -> Iterator[_Command]:
     from asr.corpus.cut_audio import example_file
 
     audio, text = example_file(run.split("test"), run.out / "example.flac")
-    audio = shown(audio)
+    audio, text = shown(audio), printable(text)
     yield _Command(["transcribe", run.out, audio], before=f"file        {audio}\nreference   {text}\ntranscript  ")
 
 

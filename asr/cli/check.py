@@ -11,6 +11,7 @@ import typer
 
 from asr.cli.options import ConfigFile
 from asr.errors import ExitStatus
+from asr.files import printable
 
 if TYPE_CHECKING:
     from asr.corpus.check import DataReport
@@ -81,7 +82,9 @@ def render(report: DataReport) -> str:
     if not report.problems:
         return "\n".join([*lines, "", "No problems found."])
     lines += ["", f"{len(report.problems)} problem{'s' if len(report.problems) > 1 else ''}"]
-    lines += [f"  {problem.split}  {problem.name}: {problem.reason}" for problem in report.problems]
+    lines += [
+        f"  {problem.split}  {printable(problem.name)}: {printable(problem.reason)}" for problem in report.problems
+    ]
     return "\n".join(lines)
 
 
@@ -120,5 +123,5 @@ def pack(
     if skipped:
         err.print(f"{len(skipped)} utterances were left out:")
         for split, name, reason in skipped:
-            err.print(f"  {split}  {name}: {reason}")
+            err.print(f"  {split}  {printable(name)}: {printable(reason)}")
         raise typer.Exit(ExitStatus.FAILED)

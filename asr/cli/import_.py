@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from asr.errors import ExitStatus
+from asr.files import printable
 
 if TYPE_CHECKING:
     from asr.corpus.importers.utterances import ImportReport
@@ -154,10 +155,10 @@ def _show(report: ImportReport) -> None:
             f"{size.speakers:>6} speakers  {rates} Hz  {report.manifests[split]}"
         )
     for note in report.notes:
-        console.print(f"note: {note}")
+        console.print(f"note: {printable(note)}")
     if report.skipped:
         total = sum(report.utterances.values()) + len(report.skipped)
         err.print(f"{len(report.skipped)} of {total} utterances were left out:")
         for line in report.skipped:
-            err.print(f"  {line}")
+            err.print(f"  {printable(line)}")
         raise typer.Exit(ExitStatus.FAILED)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from asr.files import printable
+
 app = typer.Typer(help="Estimate language models from text.", no_args_is_help=True)
 
 _SHOWN = 8  # words of a long list
@@ -78,13 +80,14 @@ def ngram(
         test=test,
     )
     if report.left_out:
-        console.print(f"left out {report.left_out} sentence{'s' * (report.left_out > 1)}; {report.left_out_reason}")
+        why = printable(report.left_out_reason)
+        console.print(f"left out {report.left_out} sentence{'s' * (report.left_out > 1)}; {why}")
     for length, count in enumerate(report.counts, start=1):
         console.print(f"{length}-grams  {count}")
     console.print(f"written  {report.path}")
     if report.lexicon is not None:
         lost = report.not_spelled
-        shown = f" ({', '.join(lost[:_SHOWN])}{' …' if len(lost) > _SHOWN else ''})" if lost else ""
+        shown = f" ({', '.join(map(printable, lost[:_SHOWN]))}{' …' if len(lost) > _SHOWN else ''})" if lost else ""
         console.print(f"lexicon  {report.lexicon} words; {len(lost)} not in the model's characters{shown}")
     if report.perplexity is not None:
         found = report.perplexity
