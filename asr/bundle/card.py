@@ -20,7 +20,7 @@ from asr.bundle.files import CARD, CONFIG, DECODE_RUN, ONNX_NETWORK, SCALE, SCOR
 from asr.config import Config
 from asr.errors import AsrError, ModelError
 from asr.files import printable, to_json, write_text
-from asr.reading import read_json, read_tensor_forms
+from asr.reading import read_json, read_tensor_forms, read_text
 from asr.records import Count, Record, Text, checked
 from asr.settings_file import load_config
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 _MOMENTS = "cmvn."  # tensors whose name begins so are measured, not trained
+# What its owner adds to a card is kept: before the title, and behind this sentence.
+_TITLE = "# Speech recognition model\n"
+_LAST_SENTENCE = "counts them on your own recordings.\n"
+_MOST_CARD_BYTES = 1 << 20
 _CASES = {"lower": "in lower case", "upper": "in upper case", "keep": "in upper and lower case"}
 
 
@@ -71,18 +75,41 @@ def is_model_folder(folder: Path) -> bool:
     return all((folder / name).is_file() for name in (CONFIG, TOKENS, WEIGHTS))
 
 
-def write_card(folder: Path) -> Path:
-    """Write the card of a model folder into it; return the card's path.
+def write_card(folder: Path) -> Path | None:
+    """Write the card of a model folder into it; return its path.
+
+    What its owner wrote behind the last generated sentence, such as a licence, or as front matter, stays. A `README.md`
+    that is no card stays as it is, and None is returned.
 
     Raises:
         ModelError: a file of the folder is damaged.
     """
-    write_text(folder / CARD, model_card(folder))
+    text = model_card(folder)
+    if is_foreign_card(folder):
+        return None
+    write_text(folder / CARD, text)
     return folder / CARD
 
 
+def is_foreign_card(folder: Path) -> bool:
+    """Return whether a folder has a `README.md` that is no model card of this package."""
+    return (folder / CARD).exists() and _own_words(folder) is None
+
+
+def _own_words(folder: Path) -> tuple[str, str] | None:
+    """Return the front matter of a card and what is behind its last generated sentence; None if it is no card."""
+    try:
+        text = read_text(folder / CARD, ModelError, "the model card", most_bytes=_MOST_CARD_BYTES)
+    except ModelError:
+        return None
+    front, title, rest = text.partition(_TITLE)
+    _, last_sentence, own = rest.rpartition(_LAST_SENTENCE)
+    is_front_matter = not front or re.fullmatch(r"---\n.*?\n---\n+", front, flags=re.DOTALL)
+    return (front, own) if title and last_sentence and is_front_matter else None
+
+
 def model_card(folder: Path, exported: Exported | None = None) -> str:
-    """Return the card of a model folder, in Markdown.
+    """Return the card of a model folder, in Markdown, with what its owner added to the one that is there.
 
     Args:
         folder: the model folder.
@@ -93,7 +120,7 @@ def model_card(folder: Path, exported: Exported | None = None) -> str:
     """
     try:
         config = load_config(folder / CONFIG)
-        return _rendered(
+        text = _rendered(
             {
                 "network": _network(folder, config, exported),
                 "facts": _training_facts(folder),
@@ -108,6 +135,9 @@ def model_card(folder: Path, exported: Exported | None = None) -> str:
         )
     except (AsrError, OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise ModelError(f"{folder}: no card can be made, since a file is damaged ({error})") from None
+    if (own := _own_words(folder)) is None:
+        return text
+    return own[0] + text[: text.index(_LAST_SENTENCE) + len(_LAST_SENTENCE)] + own[1]
 
 
 def _rendered(values: Mapping[str, object]) -> str:

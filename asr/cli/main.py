@@ -57,6 +57,14 @@ _UNBROKEN_HYPHEN = "\u2011"  # lines are not wrapped at this one
 class _Command(TyperCommand):
     """Its help page breaks no name at a hyphen and lists arguments without types, since `list[Path]` helps no user."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse an empty argument. As a path it would mean the current folder."""
+        for place, argument in enumerate(args):
+            if not argument or re.fullmatch("--[a-z-]+=", argument):
+                name = argument.rstrip("=") or (args[place - 1] if place and args[place - 1].startswith("-") else "")
+                raise typer.BadParameter(f"{name or 'an argument'} is empty; is a variable not set?", ctx=ctx)
+        return super().parse_args(ctx, args)
+
     def get_help(self, ctx: Any) -> str:
         return super().get_help(ctx).replace(_UNBROKEN_HYPHEN, "-")
 

@@ -119,12 +119,21 @@ def _shards(path: Path) -> list[Shard]:
     elif not path.is_file():
         raise ManifestError(f"{path}: no such manifest; make it with `asr prepare` or `asr import`")
     elif not path.name.endswith(_SUFFIXES):
-        raise ManifestError(f"{path}: a manifest's name ends in {' or '.join(_SUFFIXES)}")
+        raise ManifestError(f"{path}: a manifest's name ends in {' or '.join(_SUFFIXES)}{_next_command(path)}")
     else:
         shards = [Shard(path, None)]
     if next(iter(_Shards(shards)), None) is None:
         raise ManifestError(f"{path}: the manifest holds no utterances")
     return shards
+
+
+def _next_command(path: Path) -> str:
+    """Return what to do with data that are no manifest; nothing if that is not known."""
+    if path.is_dir():
+        return f"; `asr import kaldi {path} --out DIR` makes one of a Kaldi data folder"
+    if path.name.endswith((".csv", ".tsv", ".csv.gz", ".tsv.gz")):
+        return f"; `asr import csv {path} --out DIR` makes one of a table"
+    return f"; its folder is {path.parent}" if path.name.endswith(_SUFFIXES) else ""
 
 
 def find_split(data: Path, split: str) -> Path:
@@ -138,6 +147,8 @@ def find_split(data: Path, split: str) -> Path:
         return manifest
     if folder.is_dir():
         return folder
+    if data.is_file() or (data / "wav.scp").is_file():
+        raise ManifestError(f"{data}: is no data folder with {split}.jsonl.gz{_next_command(data)}")
     raise ManifestError(
         f"{manifest}: no such manifest, nor is there a Shar folder {folder}; make it with `asr prepare` or `asr import`"
     )

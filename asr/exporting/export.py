@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from asr.audio.speech_detector import shipped_weights
 from asr.bundle import files
 from asr.bundle.bundle import ModelBundle, to_int8
-from asr.bundle.card import Exported, model_card
+from asr.bundle.card import Exported, is_foreign_card, model_card
 from asr.errors import ConfigError, DependencyError, ModelError
 from asr.files import atomic_path, write_text
 from asr.runtime.recognizer import Description
@@ -136,3 +136,6 @@ def export_torch(model: Path, folder: Path, *, int8: bool = False) -> int:
 def _refuse_model_folder(folder: Path) -> None:
     if (folder / files.WEIGHTS).exists():
         raise ModelError(f"{folder}: holds a model already, which would be overwritten; name another folder")
+    if (folder / files.CONFIG).exists() or is_foreign_card(folder):
+        name = files.CONFIG if (folder / files.CONFIG).exists() else files.CARD
+        raise ModelError(f"{folder / name}: exists and is not of an export, so it is not replaced; name another folder")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from asr.bundle.files import HYPOTHESES, RECOGNISED, REFERENCES
+from asr.bundle.files import HYPOTHESES, RECOGNISED, REFERENCES, WEIGHTS
 from asr.errors import ScoringError
 from asr.files import write_text
 from asr.reading import parse_json, read_lines
@@ -131,6 +131,13 @@ def read_score(folder: Path) -> CorpusScore:
         ScoringError: a file is missing or malformed, or the files do not belong together.
     """
     if not (folder / REFERENCES).exists():
+        if inside := sorted(path.parent for path in folder.glob(f"*/{REFERENCES}")):
+            raise ScoringError(f"{folder}: holds decode folders and is none itself; `asr score {inside[0]}` scores one")
+        if (folder / WEIGHTS).exists():
+            raise ScoringError(
+                f"{folder}: a model folder, not a decode folder; `asr decode {folder} MANIFEST --out "
+                f"{folder / 'decode'}` writes one, and `asr score {folder / 'decode'}` scores it"
+            )
         raise ScoringError(f"{folder / REFERENCES}: no such file; `asr decode` writes a decode folder that has it")
     references, hypotheses = read_trn(folder / REFERENCES), read_trn(folder / HYPOTHESES)
     recognised = read_recognised(folder)

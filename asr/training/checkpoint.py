@@ -203,7 +203,7 @@ def require_same(checkpoint: Path, wanted: dict[str, Any], defaults: Mapping[str
     for section, values in wanted["settings"].items():
         before = {**defaults.get(section, {}), **saved["settings"].get(section, {})}
         differing += [
-            f"{section}.{key} was {_shown(before[key])}, is {_shown(value)}"
+            f"{section}.{key} was {_shown(before[key])}, is {_shown(value)}{_MEANINGS.get((section, key), '')}"
             for key, value in values.items()
             if key in before and before[key] != value
         ]
@@ -214,6 +214,13 @@ def require_same(checkpoint: Path, wanted: dict[str, Any], defaults: Mapping[str
             f"{checkpoint}: cannot resume with other settings or data ({'; '.join(differing)}); choose another --out "
             f"(--init-from {checkpoint.parent.parent} starts from its weights)"
         )
+
+
+_MEANINGS = {
+    ("data", "checksum"): " (ids, lengths or transcripts of train)",
+    ("data", "dev_checksum"): " (ids, lengths or transcripts of dev)",
+    ("data", "noise_checksum"): " (names or sizes of the recordings of noise and rooms)",
+}
 
 
 def _shown(value: Any) -> str:

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -226,6 +226,7 @@ def only_run_in(out: Path) -> Iterator[None]:
     """
     folder = out / CHECKPOINTS
     lock = FileLock(folder / LOCK, thread_local=False)
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
@@ -240,6 +241,11 @@ def only_run_in(out: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        if new and not any(path.name != LOCK for path in folder.iterdir()):  # a run that was refused leaves nothing
+            with suppress(OSError):
+                (folder / LOCK).unlink(missing_ok=True)
+                for path in new:
+                    path.rmdir()
         lock.release()
 
 

@@ -7,11 +7,12 @@ audio, for the mean and deviation of its features.
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from asr.audio.sound_file import audio_info
 from asr.config import Config
 from asr.corpus.limits import Limits, training_limits
-from asr.corpus.manifest import cut_text, entries, entry_of, find_split, load_manifest, read_manifest, shuffle_shards
-from asr.errors import TrainingError
+from asr.corpus.manifest import (
+    Entry,
+    cut_text,
+    entries,
+    entry_of,
+    find_split,
+    load_manifest,
+    read_manifest,
+    shuffle_shards,
+)
+from asr.errors import AudioError, TrainingError
 from asr.features.augment import Draw
 from asr.features.batch import Batch
 from asr.features.conditions import conditions_checksum
@@ -35,6 +46,8 @@ if TYPE_CHECKING:
     from lhotse.cut import Cut
 
 MOST_NAMED = 1000  # of the utterances that are left out
+_PROBED = 200  # about as many recordings of dev are opened before the first epoch
+_LEAVE_OUT = "`asr check --out DIR` writes manifests without them"
 
 
 @dataclass(frozen=True)
@@ -87,6 +100,7 @@ class TrainingData:
             "audio_s": self.survey.audio_s,
             "with_dev": self.with_dev,
             "dev_utterances": len(self.dev),
+            "dev_checksum": reduce(_checksum, map(entry_of, self.dev), 0),
             "checksum": self.survey.checksum,
             "noise_checksum": conditions_checksum(config),
         }
@@ -115,19 +129,27 @@ def _require_usable_dev(dev: list[Cut], where: Path, config: Config) -> None:
             f"{where}: no transcript holds a word, so there is no dev WER to choose the model by; "
             "give dev transcripts, or train --with-dev"
         )
-    missing = [cut.id for cut in dev if not _exists(cut)]
+    missing = [cut.id for cut in dev if not all(map(os.path.exists, _files_of(cut)))]
     if missing:
         raise TrainingError(
             f"{where}: the recordings of {len(missing)} of {len(dev)} utterances are missing, the first is that of "
-            f"{missing[0]}; `asr check --out DIR` writes manifests without them"
+            f"{missing[0]}; {_LEAVE_OUT}"
         )
+    for cut in dev[:: max(1, len(dev) // _PROBED)]:
+        for path in _files_of(cut):
+            try:
+                audio_info(path)
+            except AudioError as error:
+                raise TrainingError(
+                    f"{where}: the recording of {cut.id} cannot be read: {error}; {_LEAVE_OUT}"
+                ) from None
 
 
-def _exists(cut: Cut) -> bool:
-    """Return whether the audio files that a cut names exist; only those of plain cuts are looked for."""
+def _files_of(cut: Cut) -> list[str]:
+    """Return the audio files that a plain cut names."""
     recording = getattr(cut, "recording", None)
     sources = recording.sources if recording is not None else ()
-    return all(Path(source.source).exists() for source in sources if source.type == "file")
+    return [source.source for source in sources if source.type == "file"]
 
 
 def draw_of(utterance_id: str) -> int:
@@ -212,6 +234,11 @@ class _Characters:
                 self._ascii = "".join(filter(str.isascii, self.seen)).encode()
 
 
+def _checksum(before: int, entry: Entry) -> int:
+    line = f"{entry.id}\t{entry.duration_s}\t{entry.text}\n".encode(errors="surrogatepass")
+    return zlib.crc32(line, before)
+
+
 @dataclass
 class _Count:
     utterances: int = 0
@@ -226,9 +253,9 @@ class _Count:
 def _count(cuts: Iterable[Cut], limits: Limits, below: int | None, learn: Callable[[str], object]) -> _Count:
     """Count the utterances within the limits and with a draw below `below`; call `learn` with their transcripts."""
     count = _Count()
-    for utterance_id, duration_s, text, rate_hz, language in entries(cuts):
-        line = f"{utterance_id}\t{duration_s}\t{text}\n".encode(errors="surrogatepass")
-        count.checksum = zlib.crc32(line, count.checksum)
+    for entry in entries(cuts):
+        utterance_id, duration_s, text, rate_hz, language = entry
+        count.checksum = _checksum(count.checksum, entry)
         if below is not None and draw_of(utterance_id) >= below:
             continue
         transcript = normalise(text, limits.text)

@@ -19,7 +19,17 @@ from lightning_fabric import Fabric
 
 from asr.bundle.bundle import ModelBundle
 from asr.bundle.card import TrainingFacts
-from asr.bundle.files import CHECKPOINTS, FAILED_STEPS, WEIGHTS
+from asr.bundle.files import (
+    CARD,
+    CHECKPOINTS,
+    CONFIG,
+    DECODER,
+    FAILED_STEPS,
+    TOKENS,
+    TRAINING,
+    TRAINING_LOG,
+    WEIGHTS,
+)
 from asr.config import Config
 from asr.errors import AudioError, ConfigError, TrainingError, UtteranceAudioError
 from asr.features.augment import Draw
@@ -105,6 +115,8 @@ def training_reports(
     """Do what `train` does, one report at a time; it raises the same errors. Only the first process yields reports."""
     if (out / WEIGHTS).exists() and not (out / CHECKPOINTS).exists():
         raise TrainingError(f"{out}: holds a finished model; choose another --out (--init-from {out} starts from it)")
+    if not (out / CHECKPOINTS).exists():
+        _refuse_foreign_files(out)
     if with_dev and config.training.schedule == "plateau":
         raise ConfigError("training.schedule=plateau goes by the dev WER, and --with-dev leaves none; take one-cycle")
     with Requests(config.training.checkpoint_every_s) as requests:
@@ -115,6 +127,14 @@ def training_reports(
             training, transfer = _start(fabric, config, cuts, out, checkpoint, init_from)
             start = _start_report(training, damage, transfer)
             return (yield from training_loop(training, start, requests))
+
+
+def _refuse_foreign_files(out: Path) -> None:
+    """Keep a new run from replacing files that no run wrote, such as the README of a project."""
+    for name in (CARD, CONFIG, DECODER, TOKENS, TRAINING, TRAINING_LOG):
+        if (out / name).exists():
+            reason = "exists and is not of a training run, so it is not replaced"
+            raise TrainingError(f"{out / name}: {reason}; choose another --out")
 
 
 @contextmanager

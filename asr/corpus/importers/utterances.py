@@ -33,6 +33,8 @@ SPLIT_NAMES = {
     "eval": "test",
 }
 
+_MOST_LISTED = 20  # reasons in the error of an import that failed
+
 _UNKNOWN_SPEAKERS = (
     "utterances name no speaker; each counts as a speaker of its own. So one person may be in two splits, and the "
     "error rate is then that of known voices"
@@ -145,7 +147,11 @@ def write_splits(
         others = sum(map(len, given.values()))
         found = f"{others} are of dev or test, " if others else ""
         first = f"; the first reason: {skipped[0]}" if skipped else ""
-        raise ManifestError(f"no utterance for training: {found}{len(skipped)} cannot be used{first}")
+        others_left_out = "".join(f"\n  {line}" for line in skipped[1:_MOST_LISTED])
+        more = f"\n  and {len(skipped) - _MOST_LISTED} more" if len(skipped) > _MOST_LISTED else ""
+        raise ManifestError(
+            f"no utterance for training: {found}{len(skipped)} cannot be used{first}{others_left_out}{more}"
+        )
     splits, notes = _complete(given, rule)
     if not splits["train"]:
         _require_no_training_set(out)

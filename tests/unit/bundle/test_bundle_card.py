@@ -167,3 +167,33 @@ def test_a_decode_folder_without_audio_has_no_real_time_factor(folder):
         line for line in (folder / "README.md").read_text().splitlines() if "decode_test" in line and "7.50 %" in line
     ]
     assert row.endswith("|  |")
+
+
+def test_a_licence_that_was_filled_in_stays_when_the_card_is_written_again(folder, tmp_path):
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    start = card.index("Licence: to be filled in")
+    filled = "---\nlicense: cc-by-4.0\n---\n" + card[:start] + "Licence: CC BY 4.0, by me.\n\n## Thanks\n\nTo all.\n"
+    (folder / "README.md").write_text(filled, encoding="utf-8")
+    scored(folder, "decode_test")
+    score(folder / "decode_test")
+    again = (folder / "README.md").read_text(encoding="utf-8")
+    assert "7.50 %" in again
+    assert again.startswith("---\nlicense: cc-by-4.0\n---\n# Speech recognition model\n")
+    assert again.endswith("\n\nLicence: CC BY 4.0, by me.\n\n## Thanks\n\nTo all.\n")
+    assert "to be filled in" not in again
+    export_torch(folder, tmp_path / "export")
+    assert "Licence: CC BY 4.0, by me." in (tmp_path / "export" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_readme_that_is_no_card_is_not_replaced(folder, tmp_path):
+    (folder / "README.md").write_text("# My project\n", encoding="utf-8")
+    scored(folder, "decode_test")
+    assert score(folder / "decode_test").card is None
+    assert (folder / "README.md").read_text(encoding="utf-8") == "# My project\n"
+    (tmp_path / "mine").mkdir()
+    for name in ("README.md", "config.yaml"):
+        (tmp_path / "mine" / name).write_text("of somebody")
+        with pytest.raises(ModelError, match=rf"{name}: exists and is not of an export"):
+            export_torch(folder, tmp_path / "mine")
+        assert (tmp_path / "mine" / name).read_text() == "of somebody"
+        (tmp_path / "mine" / name).unlink()

@@ -159,3 +159,21 @@ def test_a_pipe_gets_utf_8_whatever_the_locale(tmp_path):
     done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "cp1252"}, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert "„имя“" in done.stdout.decode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("train", "--data", "x", "--out", ""), "--out is empty"),
+        (("train", "--data", "x", "--out="), "--out is empty"),
+        (("import", "csv", "t.csv", "--out", ""), "--out is empty"),
+        (("lm", "ngram", "a.txt", "--out", ""), "--out is empty"),
+        (("score", ""), "an argument is empty"),
+    ],
+)
+def test_an_empty_argument_is_not_the_current_folder(call, tmp_path, monkeypatch, arguments, named):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = call(*arguments)
+    assert status == 2
+    assert named in err
+    assert list(tmp_path.iterdir()) == []

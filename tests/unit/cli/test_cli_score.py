@@ -40,3 +40,15 @@ def test_the_folder_one_stands_in_has_its_model_card_too(succeed, tmp_path, monk
     succeed("score", ".")
     assert asked == [tmp_path]
     assert str(folder) in (folder / "report.html").read_text()
+
+
+def test_a_model_folder_in_place_of_a_decode_folder_is_answered_with_the_next_command(call, tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    status, _, err = call("score", tmp_path)
+    assert status == 1
+    assert f"`asr decode {tmp_path} MANIFEST --out {tmp_path / 'decode'}` writes one" in err.replace("\n", "")
+    (tmp_path / "decode_test").mkdir()
+    (tmp_path / "decode_test" / "ref.trn").touch()
+    status, _, err = call("score", tmp_path)
+    assert status == 1
+    assert f"`asr score {tmp_path / 'decode_test'}` scores one" in err.replace("\n", "")

@@ -57,3 +57,15 @@ def test_settings_of_the_recurrent_language_model_are_refused_by_name(call, tone
     assert "rnnlm.layers=1" in err
     assert "asr lm rnn" in err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_table_in_place_of_a_data_folder_is_answered_with_the_next_command(call, tmp_path):
+    (tmp_path / "my.csv").write_text("audio,text\na.wav,hello\n")
+    status, _, err = call("train", "--data", tmp_path / "my.csv", "--out", tmp_path / "out")
+    assert status == 1
+    assert f"`asr import csv {tmp_path / 'my.csv'} --out DIR` makes one of a table" in err.replace("\n", "")
+    (tmp_path / "kaldi").mkdir()
+    (tmp_path / "kaldi" / "wav.scp").write_text("a a.wav\n")
+    status, _, err = call("train", "--data", tmp_path / "kaldi", "--out", tmp_path / "out")
+    assert f"`asr import kaldi {tmp_path / 'kaldi'} --out DIR`" in err.replace("\n", "")
+    assert not (tmp_path / "out").exists()

@@ -12,7 +12,7 @@ import pytest
 from conftest import TINY
 
 from asr.config import RnnLmSettings
-from asr.errors import TrainingError
+from asr.errors import ManifestError, TrainingError
 from asr.lm.rnnlm import LmUnits
 from asr.settings_file import load_config
 from asr.training.lm_text import LmSentences
@@ -104,3 +104,20 @@ def test_a_run_that_ended_with_an_error_keeps_nobody_out(tone_corpus: Path, tmp_
     with pytest.raises(ZeroDivisionError):
         steps.throw(ZeroDivisionError())
     assert acoustic(tone_corpus, tmp_path, False)
+
+
+def test_a_run_that_is_refused_leaves_nothing_behind(tone_corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for out in (tmp_path / "new" / "out", tmp_path / "data"):
+        with pytest.raises(ManifestError, match="no such manifest"):
+            acoustic(tmp_path / "data", out, resume=False)
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "data"]
+
+
+@pytest.mark.parametrize("name", ["README.md", "config.yaml", "log.jsonl"])
+def test_files_that_no_run_wrote_are_not_replaced(tone_corpus: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("of somebody")
+    with pytest.raises(TrainingError, match=rf"{name}: exists and is not of a training run.*choose another --out"):
+        acoustic(tone_corpus, tmp_path, resume=False)
+    assert (tmp_path / name).read_text() == "of somebody"
+    assert list(tmp_path.iterdir()) == [tmp_path / name]

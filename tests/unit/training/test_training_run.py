@@ -238,6 +238,20 @@ def test_a_dev_set_whose_recordings_are_missing_is_refused_before_the_first_epoc
         next(training_reports(load_config(None, TINY), tmp_path, tmp_path / "out"))
 
 
+def test_a_dev_set_whose_recordings_are_damaged_is_refused_before_the_first_epoch(
+    tone_corpus: Path, tmp_path: Path
+) -> None:
+    shutil.copy(tone_corpus / "train.jsonl.gz", tmp_path)
+    (tmp_path / "bad.wav").write_bytes(b"RIFF")
+    cuts = list(read_manifest(tone_corpus / "dev.jsonl.gz"))
+    cuts[3].recording.sources[0].source = str(tmp_path / "bad.wav")
+    write_manifest(cuts, tmp_path / "dev.jsonl.gz")
+    with pytest.raises(
+        TrainingError, match=rf"the recording of {cuts[3].id} cannot be read: .*bad\.wav.*asr check --out"
+    ):
+        next(training_reports(load_config(None, TINY), tmp_path, tmp_path / "out"))
+
+
 def test_languages_and_the_first_weights_are_in_the_facts_and_the_card_also_after_a_resumption(
     tone_corpus: Path, tmp_path: Path
 ) -> None:
