@@ -46,7 +46,7 @@ def test_a_table_is_imported_and_found_sound(call, table, tmp_path):
 def test_names_in_a_table_do_nothing_to_the_terminal(call, table, tmp_path):
     table.write_text(table.read_text() + "\n\x1b[2Jgone.wav,hello,s1")
     _, out, err = call("import", "csv", table, "--out", tmp_path / "data")
-    assert "\\x1b[2Jgone.wav" in err
+    assert "\\x1b[2Jgone" in err
     assert "\x1b" not in out + err
 
 
