@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from asr.records import Settings
 
 Factor = Annotated[float, Field(ge=0.5, le=2)]
+Weight = Annotated[float, Field(ge=0, le=100)]
 
 
 class TextSettings(Settings):
@@ -280,32 +281,21 @@ class DecodeSettings(Settings):
     lm_order: int = Field(
         6, ge=1, le=20, description="Longest n-gram, in tokens, that `asr lm ngram --model` estimates."
     )
-    lm_weight: float = Field(
-        0.3, ge=0, le=100, description="Weight of the n-gram's log-probabilities; 0 searches without it."
-    )
+    lm_weight: Weight = Field(0.3, description="Weight of the n-gram's log-probabilities; 0 searches without it.")
     oov_penalty: float | None = Field(
         None,
         ge=0,
         le=1000,
         description="Subtracted from the log-probability of each word that is not in the lexicon; null: no such words.",
     )
-    rnn_weight: float = Field(
-        0.0,
-        ge=0,
-        le=100,
-        description="Weight of the recurrent language model during the search; 0 searches without it.",
+    rnn_weight: Weight = Field(
+        0.0, description="Weight of the recurrent language model during the search; 0 searches without it."
     )
-    rescore_weight: float = Field(
-        0.0,
-        ge=0,
-        le=100,
-        description="Weight of the recurrent language model when it ranks the final hypotheses; 0: off.",
+    rescore_weight: Weight = Field(
+        0.0, description="Weight of the recurrent language model when it ranks the final hypotheses; 0: off."
     )
-    insertion_bonus: float = Field(
-        0.0,
-        ge=-100,
-        le=100,
-        description="Added to the score for each token; larger gives longer texts, with fewer deletions.",
+    insertion_bonus: Annotated[float, Field(ge=-100, le=100)] = Field(
+        0.0, description="Added to the score for each token; larger gives longer texts, with fewer deletions."
     )
     blank_skip: float = Field(
         1.0,

@@ -34,6 +34,25 @@ _AT_ONCE = 1000  # windows; so memory does not grow with the block
 # Strides of the convolutions after the short-time spectrum. Their kernels have 3 frames and are padded by 1.
 _STRIDES = {"conv1": 1, "conv2": 2, "conv3": 2, "conv4": 1}
 
+# Of the weights, by the names that the package gives them.
+SHAPES: dict[str, tuple[int, ...]] = {
+    "stft_conv.weight": (_FFT + 2, 1, _FFT),
+    "conv1.weight": (128, _FFT // 2 + 1, 3),
+    "conv1.bias": (128,),
+    "conv2.weight": (64, 128, 3),
+    "conv2.bias": (64,),
+    "conv3.weight": (64, 64, 3),
+    "conv3.bias": (64,),
+    "conv4.weight": (_UNITS, 64, 3),
+    "conv4.bias": (_UNITS,),
+    "lstm_cell.weight_ih": (4 * _UNITS, _UNITS),
+    "lstm_cell.weight_hh": (4 * _UNITS, _UNITS),
+    "lstm_cell.bias_ih": (4 * _UNITS,),
+    "lstm_cell.bias_hh": (4 * _UNITS,),
+    "final_conv.weight": (1, _UNITS, 1),
+    "final_conv.bias": (1,),
+}
+
 Array: TypeAlias = NDArray[np.float32]
 Weights: TypeAlias = Mapping[str, Array]
 
