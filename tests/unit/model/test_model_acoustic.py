@@ -199,6 +199,23 @@ def test_a_gpu_gives_the_log_posteriors_and_gradients_of_the_cpu(
         assert (on_gpu - on_cpu).norm() <= tolerance * (on_cpu.norm() + 1e-3)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("network", [{"rnn": cell} for cell in CELLS] + [{"encoder": "conformer"}], ids=str)
+def test_on_a_gpu_an_utterance_alone_and_in_a_batch_has_the_same_log_posteriors(
+    network: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # which rounds products to 10 bits
+    model = small_model(**network).to("cuda")
+    lengths = torch.tensor([16000, 9001, 3333, 400], device="cuda")
+    waveforms = torch.randn(4, 16000, device="cuda")
+    with torch.inference_mode():
+        together, frames = model(waveforms, lengths)
+        for row, length in enumerate(lengths.tolist()):
+            alone, _ = model(waveforms[row : row + 1, :length], lengths[row : row + 1])
+            torch.testing.assert_close(together[row, : int(frames[row])], alone[0], rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize(("layers", "middle"), [(2, 1), (3, 2), (4, 2), (5, 3)])
 def test_the_intermediate_log_posteriors_are_those_of_a_network_that_ends_in_the_middle(
     layers: int, middle: int

@@ -1,5 +1,7 @@
-"""How often a training step waits for the GPU: once, at its end, for its losses and norms."""
+"""How often a training step waits for the GPU: once, at its end, for its losses and norms. And its benchmark."""
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -83,3 +85,24 @@ def test_the_count_sees_every_way_to_wait(monkeypatch: pytest.MonkeyPatch) -> No
         torch.full((), 2.0, device="cuda")
         tensor[1].fill_(3.0)
         assert not waits
+
+
+def gpu_benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
+    root = Path(__file__).parents[3]
+    command = [sys.executable, str(root / "benchmarks" / "gpu.py"), *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True)
+
+
+def test_the_benchmark_of_the_gpu_runs_on_the_cpu_too() -> None:
+    done = gpu_benchmark("--device", "cpu", "--short")
+    assert done.returncode == 0, done.stdout + done.stderr
+    sections = [line.removeprefix("== ") for line in done.stdout.splitlines() if line.startswith("== ")]
+    assert sections == ["agreement", "step", "search", "loading", "quickstart", "tests"]
+    assert done.stdout.endswith("all ok\n")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_benchmark_of_the_gpu_says_in_one_line_that_there_is_none() -> None:
+    done = gpu_benchmark()
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "no CUDA device" in done.stderr

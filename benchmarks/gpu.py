@@ -1,0 +1,492 @@
+"""What one GPU does, in ten minutes: the tests, agreement with the CPU, speed, memory, and the time it waits.
+
+    python benchmarks/gpu.py                          one card; prints as it goes, so a cut run is of use too
+    python benchmarks/gpu.py --device cpu --short     the same path on the CPU in about a minute
+
+It needs the package only. It makes its own audio; where the speech engine of the quickstart is installed, it trains on
+the quickstart's data. Each section has a time of its own and stops when that is over:
+
+tests        `pytest -m gpu`, where pytest is installed
+agreement    losses and gradients of the device against those of the CPU in float32, each cell and the Conformer
+search       greedy and beam search of the same log-posteriors on both; their time
+step         steps of `asr train` on a 5 × 512 bidirectional LSTM, 60 utterances of up to 15 s, two views: time, audio a
+             second, peak memory, how busy the device is, how often the host waits for it, and the share of the step in
+             which no kernel runs
+loading      the audio that one thread loads and perturbs in a second: what the loop gets at most
+quickstart   some epochs of `asr train`, loading and evaluation included
+
+The exit status is 1 if a test fails or a figure is out of tolerance, or if there is no such device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from architectures import synthetic_batch
+from machine import processor
+
+from asr.config import Config
+from asr.corpus.manifest import make_cut, read_manifest, write_manifest
+from asr.corpus.recipes import load_prepare, recipes_folder
+from asr.decoding.beam import BeamOptions, beam_search
+from asr.decoding.greedy import greedy_search
+from asr.errors import AsrError
+from asr.features.batch import Batch
+from asr.features.batching import StepBatch, training_batches
+from asr.machine import choose_accelerator
+from asr.model.acoustic import AcousticModel
+from asr.settings_file import load_config
+from asr.text.tokens import TokenTable
+from asr.training.loop import Requests
+from asr.training.reports import EpochReport
+from asr.training.run import make_fabric, start_run
+from asr.training.step import batch_loss
+from asr.training.trainer import AcousticTraining, training_reports
+
+TOKENS = TokenTable.from_texts([" 'abcdefghijklmnopqrstuvwxyz"])
+# Greatest relative difference of a loss, and of the gradient of a part of the network, to float32 on the CPU. On a GPU
+# float32 includes TF32 in convolutions and recurrences, which keeps 10 bits of a factor; bfloat16 keeps 8.
+TOLERANCES = {"fp32": (1e-3, 2e-2), "bf16": (2e-2, 3e-1)}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is done; `seconds` are the budgets of the sections."""
+
+    layers: int
+    units: int
+    utterances: int
+    utterance_s: float
+    steps: int
+    frames: int
+    corpus: dict[str, int]
+    epochs: int
+    seconds: dict[str, float]
+
+
+FULL = Size(
+    layers=5,
+    units=512,
+    utterances=60,
+    utterance_s=15.0,
+    steps=40,
+    frames=150,
+    corpus={"train": 1500, "dev": 60, "test": 10},
+    epochs=4,
+    seconds={"tests": 150, "agreement": 60, "search": 40, "step": 110, "loading": 20, "quickstart": 150},
+)
+SHORT = Size(
+    layers=2,
+    units=24,
+    utterances=3,
+    utterance_s=1.5,
+    steps=2,
+    frames=12,
+    corpus={"train": 12, "dev": 3, "test": 3},
+    epochs=1,
+    seconds={"tests": 5, "agreement": 20, "search": 5, "step": 15, "loading": 5, "quickstart": 15},
+)
+
+
+class Clock:
+    """The time of a section."""
+
+    def __init__(self, budget_s: float) -> None:
+        self._ends_at = time.perf_counter() + budget_s
+
+    @property
+    def left_s(self) -> float:
+        return max(0.0, self._ends_at - time.perf_counter())
+
+
+@dataclass
+class Bench:
+    """A run of this script: where, how much, and what has failed so far."""
+
+    device: str
+    size: Size
+    short: bool
+    folder: Path
+    failed: list[str]
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device == "cuda"
+
+    @cached_property
+    def data(self) -> Path:
+        """The folder of manifests to train on."""
+        return corpus(self)
+
+    def config(self, *settings: str, layers: int | None = None, units: int | None = None) -> Config:
+        """Return settings of a network of this run's size on its device."""
+        size = [f"model.layers={layers or self.size.layers}", f"model.hidden_size={units or self.size.units}"]
+        return load_config(None, [*size, f"training.accelerator={self.device}", *settings])
+
+    def wait(self) -> None:
+        """Wait for the device."""
+        if self.on_gpu:
+            torch.cuda.synchronize()
+
+    def check(self, passes: bool, what: str) -> str:
+        """Return a word for a verdict, and keep what failed."""
+        if not passes:
+            self.failed.append(what)
+        return "ok" if passes else "NOT OK"
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+# ---- tests
+
+
+def tests(bench: Bench, clock: Clock) -> None:
+    if not bench.on_gpu or importlib.util.find_spec("pytest") is None:
+        say("not run: " + ("pytest is not installed" if bench.on_gpu else "they need a GPU"))
+        return
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "tests/unit"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=clock.left_s)
+    except subprocess.TimeoutExpired as late:
+        say((late.stdout or b"").decode(errors="replace")[-2000:])
+        say(f"out of time: {bench.check(False, 'tests')}")
+        return
+    say(done.stdout[-4000:] + done.stderr[-1000:])
+    say(bench.check(done.returncode == 0, "tests"))
+
+
+# ---- agreement
+
+NETWORKS = {
+    "bidirectional LSTM": ["model.rnn=lstm"],
+    "bidirectional GRU": ["model.rnn=gru"],
+    "LSTM in one direction, windows": ["model.bidirectional=false", "training.bptt_frames=20"],
+    "Conformer": ["model.encoder=conformer"],
+}
+
+
+def agreement(bench: Bench, clock: Clock) -> None:
+    for name, settings in NETWORKS.items():
+        config = bench.config("model.dropout=0", *settings, layers=2, units=64)
+        batch = synthetic_batch(4, min(bench.size.utterance_s, 4.0), len(TOKENS), config)
+        expected = losses_and_gradients(config, batch, "cpu", "fp32")
+        for precision, (of_loss, of_gradient) in TOLERANCES.items():
+            found = losses_and_gradients(config, batch, bench.device, precision)
+            loss, gradient = differences(found, expected)
+            verdict = bench.check(loss <= of_loss and gradient <= of_gradient, f"agreement of {name} in {precision}")
+            say(
+                f"{name:32} {precision}   loss off by {loss:.1e} (at most {of_loss:g}), "
+                f"gradients by {gradient:.1e} ({of_gradient:g})   {verdict}"
+            )
+        if not clock.left_s:
+            return
+
+
+def losses_and_gradients(config: Config, batch: Batch, device: str, precision: str) -> dict[str, torch.Tensor]:
+    """Return the loss as `loss`, and the gradient of each parameter by name, on the CPU."""
+    torch.manual_seed(0)
+    model = AcousticModel(config, len(TOKENS)).train().to(device)
+    with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+        loss = batch_loss(model, batch.to(torch.device(device)), config).total
+    loss.backward()  # type: ignore[no-untyped-call]
+    named = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
+    return {name: tensor.detach().cpu() for name, tensor in ({"loss": loss} | named).items()}
+
+
+def differences(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> tuple[float, float]:
+    """Return the relative difference of the loss, and the greatest of a gradient.
+
+    A gradient is divided by its norm, or by a hundredth of the greatest norm if it is smaller.
+    """
+    norms = {name: float(tensor.norm()) for name, tensor in expected.items()}
+    least = 1e-2 * max(norm for name, norm in norms.items() if name != "loss")
+    off = {name: float((found[name] - expected[name]).norm()) / max(norms[name], least) for name in expected}
+    return float(abs(found["loss"] / expected["loss"] - 1)), max(off[name] for name in off if name != "loss")
+
+
+# ---- search
+
+
+def search(bench: Bench, clock: Clock) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shape = (bench.size.utterances, bench.size.frames, len(TOKENS))
+    log_posteriors = torch.randn(shape, generator=generator).mul(4).log_softmax(-1)
+    lengths = torch.full(shape[:1], bench.size.frames)
+    searches: dict[str, Callable[..., Any]] = {
+        "greedy": greedy_search,
+        "beam 16": lambda *given: beam_search(*given, BeamOptions(16, token_floor=1e-3)),
+    }
+    for name, find in searches.items():
+        texts, times_s = {}, {}
+        for device in dict.fromkeys(["cpu", bench.device]):
+            given = log_posteriors.to(device), lengths.to(device)
+            find(*given)  # warms up
+            began = time.perf_counter()
+            texts[device] = [getattr(best, "tokens", None) or best[0].tokens for best in find(*given)]
+            times_s[device] = time.perf_counter() - began
+        same = bench.check(texts["cpu"] == texts[bench.device], f"{name} search")
+        shown = ", ".join(f"{1e3 * seconds:.1f} ms on {device}" for device, seconds in times_s.items())
+        say(f"{name:8} {shape[0]} × {shape[1]} frames: {shown}   same texts: {same}")
+        if not clock.left_s:
+            return
+
+
+# ---- step
+
+
+def step(bench: Bench, clock: Clock) -> None:
+    for precision in ("bf16", "fp32"):
+        config = bench.config("training.consistency_weight=0.2", f"training.precision={precision}")
+        with tempfile.TemporaryDirectory() as out:
+            measure_steps(bench, config, Path(out), clock.left_s / (2 if precision == "bf16" else 1))
+        if bench.on_gpu:
+            torch.cuda.empty_cache()
+
+
+def measure_steps(bench: Bench, config: Config, out: Path, budget_s: float) -> None:
+    """Take steps as training does, and print what they cost."""
+    clock = Clock(budget_s)
+    take, audio_s = step_taker(bench, config, out)
+    for _ in range(3):  # kernels are chosen, memory is taken
+        take()
+    if bench.on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    times_s: list[float] = []
+    with utilisation(bench.on_gpu) as busy:
+        while len(times_s) < bench.size.steps and (clock.left_s > 0.3 * budget_s or len(times_s) < 2):
+            bench.wait()
+            began = time.perf_counter()
+            take()
+            bench.wait()
+            times_s.append(time.perf_counter() - began)
+    median_s = statistics.median(times_s)
+    say(
+        f"{config.training.precision}: {1e3 * median_s:.1f} ms a step of {audio_s:.0f} s (median of {len(times_s)}, "
+        f"{1e3 * min(times_s):.1f} to {1e3 * max(times_s):.1f}): {audio_s / median_s / 3600:.3f} audio-hours a second"
+    )
+    if bench.on_gpu:
+        peak = torch.cuda.max_memory_allocated() / 2**30
+        reserved = torch.cuda.max_memory_reserved() / 2**30
+        say(f"      memory: {peak:.2f} GiB at most, {reserved:.2f} GiB reserved; device busy {busy()}")
+        say(f"      the host waits {waits_of(take)} times a step; its own transfer is one, the others are torch's")
+    say(f"      {kernel_share(bench, take)}")
+
+
+def step_taker(bench: Bench, config: Config, out: Path) -> tuple[Callable[[], None], float]:
+    """Return a function that takes one step of training on generated audio, and the seconds of audio in it."""
+    torch.manual_seed(1)
+    fabric = make_fabric(config.training)
+    run = start_run(fabric, config, TOKENS, {}, AcousticModel(config, len(TOKENS)), out, None)
+    run.model.train()
+    survey: Any = SimpleNamespace(survey=SimpleNamespace(utterances=10**6))
+    training = AcousticTraining(run, config, survey, out)
+    batch = synthetic_batch(bench.size.utterances, bench.size.utterance_s, len(TOKENS), config)
+    audio_s = float(batch.lengths.sum()) / config.features.sample_rate_hz
+    one = StepBatch([batch], False, int(batch.token_lengths.sum()), batch.ids, audio_s)
+    step_batch = one.pinned() if bench.on_gpu else one
+    requests = Requests(1e9)
+
+    def take() -> None:
+        training.take(step_batch, requests)
+        run.state.step += 1
+
+    return take, audio_s
+
+
+def waits_of(take: Callable[[], None]) -> int:
+    """Return how often torch synchronises with the GPU in one step, by its own count."""
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            take()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("synchronizing" in str(warning.message) for warning in caught)
+
+
+def kernel_share(bench: Bench, take: Callable[[], None], steps: int = 3) -> str:
+    """Profile some steps; return how much of their time no kernel runs, and which kernels take most."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if bench.on_gpu:
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    bench.wait()
+    with torch.profiler.profile(activities=activities) as profile:
+        began = time.perf_counter()
+        for _ in range(steps):
+            take()
+        bench.wait()
+        wall_s = time.perf_counter() - began
+    if not bench.on_gpu:
+        calls = sum(event.count for event in profile.key_averages()) / steps
+        return f"{calls:.0f} operations of torch a step; kernels have times of their own on a GPU only"
+    spans = [
+        (event.time_range.start, event.time_range.end, event.name)
+        for event in profile.events()
+        if event.device_type == torch.autograd.DeviceType.CUDA
+    ]
+    idle = 1 - covered_us(spans) / 1e6 / wall_s
+    by_name: dict[str, float] = {}
+    for start, end, name in spans:
+        by_name[name] = by_name.get(name, 0.0) + end - start
+    most = sorted(by_name.items(), key=lambda item: -item[1])[:6]
+    shown = "".join(f"\n        {us / 1e3 / steps:8.2f} ms a step  {name[:90]}" for name, us in most)
+    return f"no kernel runs in {100 * idle:.1f} % of the step (while profiled); {len(spans) // steps} kernels:{shown}"
+
+
+def covered_us(spans: list[tuple[float, float, str]]) -> float:
+    """Return the length of the union of spans: kernels of two streams run at the same time."""
+    total, reached = 0.0, float("-inf")
+    for start, end, _ in sorted(spans):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
+
+
+@contextmanager
+def utilisation(on_gpu: bool) -> Iterator[Callable[[], str]]:
+    """While entered, ask nvidia-smi how busy the device is; the function yielded tells its mean."""
+    seen: list[float] = []
+    done = threading.Event()
+    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--id=0"]
+
+    def ask() -> None:
+        while not done.wait(0.5):
+            try:
+                answer = subprocess.run(command, capture_output=True, text=True, timeout=10)
+                seen.append(float(answer.stdout.strip()))
+            except (OSError, ValueError, subprocess.TimeoutExpired):
+                return
+
+    thread = threading.Thread(target=ask, daemon=True)
+    if on_gpu:
+        thread.start()
+    try:
+        yield lambda: f"{statistics.mean(seen):.0f} % (nvidia-smi)" if seen else "unknown: no nvidia-smi"
+    finally:
+        done.set()
+
+
+# ---- loading and training of a corpus
+
+
+def corpus(bench: Bench) -> Path:
+    """Make the quickstart's corpus, or tones where there is no speech engine; return its folder."""
+    if not bench.short:
+        speech = bench.folder / "quickstart"
+        try:
+            prepare: Any = load_prepare(speech.name, recipes_folder())
+            prepare(None, speech, utterances=bench.size.corpus)
+            return speech
+        except (AsrError, ImportError) as error:
+            say(f"the quickstart's speech engine is not there ({error}); tones in its place")
+    rng = np.random.default_rng(0)
+    folder = bench.folder / "tones"
+    for split, count in bench.size.corpus.items():
+        cuts = []
+        for number in range(count):
+            text = "".join(rng.choice(list("abcdefgh "), 12)).strip() or "a"
+            path = folder / f"{split}-{number:04d}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, tones(text, rng), 16000)
+            cuts.append(make_cut(path.stem, path, " ".join(text.split()), f"{split}-{number % 6}"))
+        write_manifest(cuts, folder / f"{split}.jsonl.gz")
+    return folder
+
+
+def tones(text: str, rng: np.random.Generator) -> np.ndarray:
+    """Return a tone of 0.12 s for each letter."""
+    time_s = np.arange(1920) / 16000
+    pitches_hz = [300 + 150 * (ord(letter) % 32) for letter in text]
+    waves = [0.3 * np.hanning(1920) * np.sin(2 * np.pi * pitch_hz * time_s) for pitch_hz in pitches_hz]
+    return (np.concatenate(waves) + 0.003 * rng.standard_normal(1920 * len(text))).astype(np.float32)
+
+
+def loading(bench: Bench, clock: Clock) -> None:
+    config, cuts = bench.config(), list(read_manifest(bench.data / "train.jsonl.gz"))
+    audio_s, began = 0.0, time.perf_counter()
+    for batch in training_batches(cuts, TOKENS, config, epoch=0):
+        audio_s += batch.audio_s
+        if not clock.left_s:
+            break
+    seconds = time.perf_counter() - began
+    rate = audio_s / seconds
+    say(f"{audio_s:.0f} s of audio in {seconds:.1f} s by one thread: {rate / 3600:.3f} audio-hours a second")
+
+
+def quickstart(bench: Bench, clock: Clock) -> None:
+    settings = [f"training.accelerator={bench.device}", f"training.epochs={bench.size.epochs}"]
+    settings += ["model.layers=1", "model.hidden_size=16"] if bench.short else []
+    config = load_config(Path("conf/quickstart.yaml"), settings)
+    with tempfile.TemporaryDirectory() as out, utilisation(bench.on_gpu) as busy:
+        for report in training_reports(config, bench.data, Path(out)):
+            if isinstance(report, EpochReport):
+                wer = 100 * report.dev.rate if report.dev else float("nan")
+                rate = report.audio_s / report.train_s
+                say(
+                    f"epoch {report.epoch}: loss {report.loss:.3f}, dev WER {wer:.1f} %, {report.train_s:.1f} s of "
+                    f"training ({rate:.0f} s of audio a second), {report.dev_s:.1f} s on dev"
+                )
+                bench.check(report.loss < float("inf"), "the quickstart's loss")
+            if not clock.left_s:
+                say("out of time")
+                break
+        if bench.on_gpu:
+            say(f"device busy {busy()}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--short", action="store_true", help="small sizes, to see that everything runs")
+    arguments = parser.parse_args()
+    try:
+        device = choose_accelerator(arguments.device)
+    except AsrError as error:
+        raise SystemExit(f"no measurement: {error}") from None
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(device, SHORT if arguments.short else FULL, arguments.short, Path(folder), [])
+        say(describe(device))
+        for section in (agreement, step, search, loading, quickstart, tests):
+            say(f"\n== {section.__name__}")
+            began = time.perf_counter()
+            section(bench, Clock(bench.size.seconds[section.__name__]))
+            say(f"({time.perf_counter() - began:.1f} s)")
+    if bench.failed:
+        raise SystemExit(f"\nNOT OK: {'; '.join(bench.failed)}")
+    say("\nall ok")
+
+
+def describe(device: str) -> str:
+    """Return one line on the device, the processor and torch."""
+    where = processor()
+    if device == "cuda":
+        card = torch.cuda.get_device_properties(0)
+        where = f"{card.name}, {card.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}, cuDNN " + (
+            f"{torch.backends.cudnn.version()}; {where}"
+        )
+    return f"{where}; torch {torch.__version__}, Python {sys.version.split()[0]}"
+
+
+if __name__ == "__main__":
+    main()
