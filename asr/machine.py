@@ -5,12 +5,13 @@ from __future__ import annotations
 import codecs
 import multiprocessing
 import os
+import platform
 import re
 import signal
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from types import FrameType, ModuleType, TracebackType
@@ -49,6 +50,27 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def cache_folder() -> Path:
+    """Return the folder for what this package may keep for the user and can find out anew; it may not exist.
+
+    Source: XDG Base Directory Specification 0.8.
+
+    Raises:
+        RuntimeError: the user has no home folder.
+    """
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (given if given.is_absolute() else Path.home() / ".cache") / "asr"
+
+
+def processor_name() -> str:
+    """Return the processor's name as the system gives it."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def end_with_the_first() -> None:

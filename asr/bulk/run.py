@@ -25,9 +25,11 @@ from asr.bulk.audio_files import AudioFile, find_audio, output_paths
 from asr.bulk.workers import Result, Transcribe, in_order, one_by_one
 from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import AsrError, AudioError, ConfigError
-from asr.inference.decoder import Method, Precision, Search
+from asr.inference.decoder import Method, Search
+from asr.inference.precision import WantedPrecision, settled_precision
 from asr.inference.recognizer import Recognizer, load
 from asr.machine import Progress, cores, silent
+from asr.model.computation import Precision
 from asr.transcript.transcript import FORMATS, Transcript, format_names
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
@@ -110,7 +112,7 @@ def transcribe_files(
     method: Method | None = None,
     hotwords: Mapping[str, float] | Iterable[str] = (),
     decode: Mapping[str, Any] | None = None,
-    precision: Precision = "fp32",
+    precision: WantedPrecision = "auto",
     accelerator: Accelerator = "auto",
     overwrite: bool = False,
     on_start: Callable[[TranscribeReport], object] = lambda _: None,
@@ -139,7 +141,7 @@ def transcribe_files(
         segment: as for `Recognizer.transcribe`.
         channels: `mix` mixes them down; `separate` gives each its own transcript, in `<name>.ch0.<format>` and so on.
         method, hotwords: as for `Recognizer.transcribe`.
-        decode, precision, accelerator: as for `asr.load`.
+        decode, precision, accelerator: as for `asr.load`; on a ray cluster, whose machines may differ, `auto` is fp32.
         overwrite: transcribe all files anew and replace whatever is in the way.
         on_start: is called once before the first file, with what is known by then.
         on_result: is called for each file that is not done already, with its path and its transcripts (one, or one of
@@ -161,7 +163,12 @@ def transcribe_files(
     names = [files] if isinstance(files, (str, os.PathLike)) else list(files)
     for argument, reason in contradictions(names, out=out, beside=beside, jobs=jobs, ray=ray, channels=channels):
         raise ConfigError(f"{argument}: {reason}")
-    options = Options(Search(method, hotword_bonuses(hotwords)), segment, channels, precision, dict(decode or {}))
+    search = Search(method, hotword_bonuses(hotwords))
+    # One format for all workers and for a run that resumes this one.
+    if ray is not None and precision == "auto":
+        precision = "fp32"
+    settled = settled_precision(Path(model), accelerator, precision)
+    options = Options(search, segment, channels, settled, dict(decode or {}))
     work = _Work(Path(model), accelerator, options, jobs, ray)
     formats, to_files = format_names(format), beside or out is not None
     found = find_audio(map(Path, names))

@@ -27,13 +27,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from asr.bundle.files import CONFIG, DECODER, LANGUAGE_MODEL, ONNX_NETWORK, SCALE, TOKENS, WEIGHTS
+from asr.bundle.files import CONFIG, DECODER, LANGUAGE_MODEL, ONNX_NETWORK, SCALE, TOKENS, TRAINING, WEIGHTS
 from asr.bundle.settings import load_calibration, load_settings, save_settings
 from asr.config import Config, DecodeSettings
 from asr.errors import AsrError, ModelError
 from asr.files import atomic_path
 from asr.model.acoustic import AcousticModel
-from asr.reading import TensorForm, first_line, read_tensor_forms, shown
+from asr.reading import TensorForm, first_line, read_json, read_tensor_forms, shown
 from asr.settings_file import parse_settings
 from asr.text.tokens import TokenTable, load_tokens
 from asr.transcript.confidence import Calibration
@@ -112,6 +112,15 @@ class ModelBundle:
             root / WEIGHTS, lambda: AcousticModel(config, len(tokens)), ModelError, f"{CONFIG} and {TOKENS}"
         )
         return cls(config, tokens, model, folder=root, calibration=calibration)
+
+
+def trained_precision(folder: Path) -> str | None:
+    """Return the number format in which a model was trained, `fp32` or `bf16`; None if that is not known."""
+    try:
+        facts = read_json(folder / TRAINING, ModelError, "what the model was trained on")
+    except ModelError:
+        return None
+    return str(facts.get("precision")) if isinstance(facts, dict) else None
 
 
 def _require_model_folder(folder: Path) -> None:

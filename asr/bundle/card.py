@@ -42,6 +42,7 @@ class TrainingFacts:
     `dev_wer` and `dev_cer` are the error rates of greedy search on dev in words and in characters, and `dev_loss` is
     the CTC loss per token there, in nats; None if the model was trained without a dev set.
     `languages` are those noted in the training manifest. `init_from` is the model folder whose weights were taken over.
+    `precision` is the number format (fp32 or bf16) in which the network computed, also on dev.
     """
 
     train_utterances: int
@@ -55,6 +56,9 @@ class TrainingFacts:
     init_from: str | None = None
     dev_cer: float | None = None
     dev_loss: float | None = None
+    precision: str | None = None
+    threads: int | None = None
+    processor: str | None = None
 
     def save(self, folder: Path) -> None:
         """Write `training.json` into a model folder."""

@@ -6,7 +6,7 @@ On a terminal the progress is a bar. Elsewhere, as in a log file, it is a line e
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from asr.config import Config
+    from asr.model.computation import Computation
     from asr.training.loop import TrainingResult
     from asr.training.run import Transfer
 
@@ -118,7 +119,9 @@ class TrainingDisplay:
         low_rate = low_rate_note(survey.sample_rates_hz, self._config.features.sample_rate_hz)
         if low_rate:
             line(f"note      {low_rate}")
-        line(f"device    {start.device}, {start.precision}" + (" (no GPU found)" if self._fell_back(start) else ""))
+        line(f"device    {start.device}, {start.computation}" + (" (no GPU found)" if self._fell_back(start) else ""))
+        for times_s in start.timed_s:
+            line(f"timed     a step takes {step_times(times_s)}")
         if start.processes > 1:
             line(f"shared    by {start.processes} processes")
         if start.transfer:
@@ -166,6 +169,11 @@ class TrainingDisplay:
         )
         if dev and 2 * dev.empty > dev.utterances:
             self._print(f"note      {dev.empty} of {dev.utterances} dev utterances give no text, only blanks")
+
+
+def step_times(times_s: Mapping[Computation, float]) -> str:
+    """Return what a step takes in each way to compute."""
+    return "; ".join(f"{1000 * seconds:.0f} ms in {way}" for way, seconds in times_s.items())
 
 
 class EpochLines:

@@ -91,8 +91,9 @@ def transcribe(
         ),
     ] = None,
     precision: Annotated[
-        Literal["fp32", "bf16"], typer.Option(help="bf16 is faster on processors that compute in it, and on GPUs.")
-    ] = "fp32",
+        Literal["auto", "fp32", "bf16"],
+        typer.Option(help="Number format. auto: bf16 if the model was trained in it and it proves faster here."),
+    ] = "auto",
     method: Method = None,
     hotword: Hotword = None,
     overrides: DecodeSet = None,

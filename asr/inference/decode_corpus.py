@@ -16,6 +16,7 @@ from asr.features.batching import evaluation_batches
 from asr.files import to_json, write_text
 from asr.inference.decoder import Decoder, Method, Search
 from asr.machine import Accelerator, Progress, silent
+from asr.model.computation import Precision
 from asr.scoring.score import check_ids, write_trn
 from asr.transcript.words import Decoded
 
@@ -30,6 +31,7 @@ class DecodeReport:
     Attributes:
         folder: the decode folder.
         method: the search.
+        precision: the number format of the network.
         utterances: how many there are.
         audio_s: how long they are together.
         seconds: how long it took to recognise them, without loading the model.
@@ -37,6 +39,7 @@ class DecodeReport:
 
     folder: Path
     method: Method
+    precision: Precision
     utterances: int
     audio_s: float
     seconds: float
@@ -91,7 +94,7 @@ def decode(
             advance(1)
     seconds = time.perf_counter() - began
     audio_s = sum(cut.duration for cut in cuts)
-    report = DecodeReport(folder, decoder.method_of(search), len(utterances), audio_s, seconds)
+    report = DecodeReport(folder, decoder.method_of(search), decoder.precision, len(utterances), audio_s, seconds)
     write_decode_folder(folder, utterances, decoder)
     write_run(report, Path(manifest))
     return report
@@ -161,6 +164,7 @@ def write_run(report: DecodeReport, manifest: Path) -> None:
     content = {
         "manifest": str(manifest),
         "method": report.method,
+        "precision": report.precision,
         "audio_s": report.audio_s,
         "seconds": report.seconds,
     }

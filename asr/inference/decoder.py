@@ -25,11 +25,12 @@ from asr.decoding.greedy import greedy_search
 from asr.errors import ConfigError, ModelError
 from asr.features.batch import Batch
 from asr.inference.language_models import LanguageModels
+from asr.inference.precision import WantedPrecision, settled_precision
 from asr.machine import Accelerator, choose_accelerator, one_thread_after_forks
+from asr.model.computation import Precision, ThreadChoice, thread_counts, threads
 from asr.transcript.words import Decoded, Hypothesis, Word
 
 Method = Literal["greedy", "beam"]
-Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Decoder:
         self.model = bundle.model.to(self.device)
         self._language_models = LanguageModels(bundle, self.device)
         self._process = os.getpid()
+        self._threads = ThreadChoice(thread_counts() if device == "cpu" else (torch.get_num_threads(),))
 
     @classmethod
     def load(
@@ -89,11 +91,12 @@ class Decoder:
         folder: str | os.PathLike[str],
         *,
         accelerator: Accelerator = "auto",
-        precision: Precision = "fp32",
+        precision: WantedPrecision = "auto",
         decode: Mapping[str, Any] | None = None,
     ) -> Decoder:
         """Load a model folder; arguments and errors are those of `asr.load`."""
-        return cls(ModelBundle.load(folder, decode), choose_accelerator(accelerator), precision)
+        settled = settled_precision(Path(folder), accelerator, precision)
+        return cls(ModelBundle.load(folder, decode), choose_accelerator(accelerator), settled)
 
     def __reduce__(self) -> tuple[Callable[..., Decoder], tuple[object, ...]]:
         """Return how another process loads the same: `pickle` stores the folder and the settings, not the weights.
@@ -129,9 +132,16 @@ class Decoder:
             ModelError: as `sound`.
         """
         batch = batch.to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            log_posteriors, lengths = self.model(batch.waveforms, batch.lengths)
-        return self.sound(log_posteriors), lengths
+        waveforms, lengths = batch.waveforms, batch.lengths
+
+        def network(share: float) -> tuple[Tensor, Tensor]:
+            most = max(self.model.frame_samples, round(share * waveforms.shape[1]))
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                log_posteriors, frames = self.model(waveforms[:, :most], lengths.clamp_max(most))
+            return log_posteriors, frames
+
+        log_posteriors, frames = self._threads.do(network)
+        return self.sound(log_posteriors), frames
 
     def sound(self, log_posteriors: Tensor) -> Tensor:
         """Return log-posteriors that are numbers.
@@ -164,9 +174,10 @@ class Decoder:
         settings = search.settings or self.bundle.config.decode
         scorers = self._language_models.scorers(settings, search.hotwords)
         options = BeamOptions(settings.beam_size, settings.insertion_bonus, settings.blank_skip, settings.token_floor)
-        searched = beam_search(log_posteriors, lengths, options, scorers)
-        nbest = [merge_texts(hypotheses, self.bundle.tokens) for hypotheses in searched]
-        return self._language_models.rescored(nbest, settings)
+        with threads(self._threads.count):
+            searched = beam_search(log_posteriors, lengths, options, scorers)
+            nbest = [merge_texts(hypotheses, self.bundle.tokens) for hypotheses in searched]
+            return self._language_models.rescored(nbest, settings)
 
     def decode(self, batch: Batch, search: Search = Search()) -> list[Decoded]:
         """Return each utterance's hypotheses, best first, with the alignment of the best.

@@ -23,7 +23,8 @@ from asr.audio.sources import Source, is_source, source_name
 from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import AudioError
 from asr.features.batch import collate, segment_batches
-from asr.inference.decoder import Decoder, Method, Precision, Search
+from asr.inference.decoder import Decoder, Method, Search
+from asr.inference.precision import WantedPrecision
 from asr.inference.stream import Partial, stream_results
 from asr.inference.text_alignment import AlignedText, align_audio
 from asr.machine import Accelerator
@@ -35,7 +36,7 @@ def load(
     folder: str | os.PathLike[str],
     *,
     accelerator: Accelerator = "auto",
-    precision: Precision = "fp32",
+    precision: WantedPrecision = "auto",
     decode: Mapping[str, Any] | None = None,
 ) -> Recognizer:
     """Load a model folder as written by `asr train`.
@@ -43,14 +44,14 @@ def load(
     Args:
         folder: the model folder.
         accelerator: auto takes a GPU if there is one.
-        precision: bf16 is quicker where the processor computes in bfloat16 (x86 with AVX512-BF16 or AMX, GPUs), and
-            slower where it does not. Features are computed in float32 either way, and so is the stream of a model that
-            carries its state (`AcousticModel.streams`).
+        precision: `auto` is bf16 if the model was trained in it and it proves quicker on this machine, which is tried
+            once and kept in the user's cache (`asr.inference.precision`); otherwise fp32. Features are computed in
+            float32 either way, and so is the stream of a model that carries its state (`AcousticModel.streams`).
         decode: settings of the search in place of the folder's, e.g. `{"beam_size": 50, "lm": "words"}`; see
             `DecodeSettings`.
 
     Raises:
-        ConfigError: `decode` has an unknown key or a value out of range.
+        ConfigError: `decode` has an unknown key or a value out of range; there is no such `precision`.
         DeviceError: `cuda` is asked for and there is none.
         ModelError: the folder is missing, incomplete or damaged.
     """

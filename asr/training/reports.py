@@ -10,7 +10,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -23,6 +23,7 @@ from asr.bundle.files import SKIPPED_STEPS, TENSORBOARD, TRAINING_LOG
 from asr.errors import TrainingError
 from asr.files import append_line, to_json, write_text
 from asr.lm.ngram import Perplexity
+from asr.model.computation import Computation
 from asr.reading import parse_json
 from asr.training.dev_score import DevScore
 from asr.training.run import Transfer
@@ -62,7 +63,8 @@ class RunStart:
     """What is about to be trained, on which data and where.
 
     `damaged_checkpoint` says why the newest checkpoint could not be used; the one before it was then. `transfer` says
-    what was taken from the model of `init_from`.
+    what was taken from the model of `init_from`. `timed_s` has the seconds of a step in each way to compute that was
+    timed, by comparison.
     """
 
     survey: Survey
@@ -70,11 +72,12 @@ class RunStart:
     receptive_field_s: float
     device: str
     processes: int
-    precision: str
+    computation: Computation
     resumed_at_epoch: int
     resumed_at_step: int
     damaged_checkpoint: str | None
     transfer: Transfer | None
+    timed_s: Sequence[Mapping[Computation, float]] = ()
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,19 @@ A `Run` is what training changes, in memory and on disk: the model, its average,
 
 It runs in one process, unless torchrun or Slurm started several. Then each takes one device, and gradients are averaged
 over them (DistributedDataParallel).
+
+A new run times a step of its own network in each way in which it could compute, and keeps the way in its checkpoints. A
+resumed run computes as before, so it is the same run, bit for bit.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +27,7 @@ from lightning_fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.plugins.precision import Precision as PrecisionPlugin
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
@@ -28,12 +35,23 @@ from asr.bundle.bundle import ModelBundle
 from asr.bundle.files import CONFIG
 from asr.config import Config, FeatureSettings, TrainingSettings
 from asr.errors import ModelError, TrainingError
+from asr.features.augment import Draw, draw_perturbation
+from asr.features.batch import Batch, collate, frame_count
 from asr.machine import choose_accelerator
 from asr.model.acoustic import AcousticModel
+from asr.model.computation import (
+    Comparison,
+    Computation,
+    Precision,
+    choose,
+    given_threads,
+    thread_counts,
+    threads,
+)
 from asr.text.tokens import TokenTable
 from asr.training.checkpoint import load_checkpoint, require_same, save_checkpoint
 from asr.training.run_state import RunState
-from asr.training.step import WeightAverage, parameter_groups
+from asr.training.step import WeightAverage, batch_loss, gradient_norms, parameter_groups
 
 # Settings that do not change the result: a run may be resumed with others.
 WITHOUT_INFLUENCE: dict[str, set[str] | bool] = {
@@ -181,8 +199,28 @@ def _copy_rows(new: Tensor, old: Tensor, shared: Mapping[int, int]) -> str:
     return ""
 
 
+class NumberFormat(PrecisionPlugin):
+    """In which numbers the network computes: the engine asks it whenever it runs the network.
+
+    Only what autocast rounds is bfloat16. The engine's own plugin for it rounds the network's inputs too, so the
+    network would hear recordings of 8 bits in training, and others when it is used.
+
+    Attributes:
+        chosen: it may change until the first step.
+    """
+
+    def __init__(self, device: str) -> None:
+        """Begin with float32; `device` is `cpu` or `cuda`."""
+        self.chosen: Precision = "fp32"
+        self._device = device
+
+    def forward_context(self) -> AbstractContextManager[Any]:
+        """Return the context in which the network runs."""
+        return torch.autocast(self._device, torch.bfloat16, enabled=self.chosen == "bf16")
+
+
 def make_fabric(settings: TrainingSettings) -> Fabric:
-    """Return the engine; `auto` takes a GPU if there is one.
+    """Return the engine, which computes in float32 at first; `auto` takes a GPU if there is one.
 
     Raises:
         DeviceError: `cuda` is asked for and there is none.
@@ -190,15 +228,14 @@ def make_fabric(settings: TrainingSettings) -> Fabric:
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the start report says what it would say
     accelerator = choose_accelerator(settings.accelerator)
-    bf16 = settings.precision == "bf16" or (settings.precision == "auto" and has_bf16(accelerator))
     launcher, devices, nodes = launched_processes(os.environ)
     try:
         fabric = Fabric(
             accelerator=accelerator,
             devices=devices,
             num_nodes=nodes,
-            precision="bf16-mixed" if bf16 else "32-true",
-            plugins=launcher(),  # Fabric's own guess takes any Slurm allocation for several processes, or none
+            # Fabric's own guess takes any Slurm allocation for several processes, or none.
+            plugins=[launcher(), NumberFormat(accelerator)],
         )
         fabric.launch()
     except (RuntimeError, ValueError, MisconfigurationException) as error:
@@ -223,9 +260,98 @@ def launched_processes(environment: Mapping[str, str]) -> tuple[type[ClusterEnvi
     return LightningEnvironment, 1, 1  # neither of them started this process
 
 
-def has_bf16(accelerator: str) -> bool:
-    """Return whether the device multiplies bfloat16 in hardware; emulated bfloat16 is slower than float32."""
-    if accelerator == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, probe)()) for probe in probes if hasattr(torch.cpu, probe))
+def choose_computation(run: Run, config: Config, mean_s: float) -> list[Comparison[Computation]]:
+    """Let the run compute as its checkpoint says, or as the user says, or in the way that proves the quickest.
+
+    Every process calls this; the first one chooses for all. The way is kept in the run's state, and number format and
+    threads are set from now on.
+
+    Args:
+        run: at its start.
+        config: all settings.
+        mean_s: mean duration of the utterances.
+
+    Returns:
+        What was timed, in the first process.
+    """
+    state, timed = run.state, list[Comparison[Computation]]()
+    formats, counts = possible_ways(config.training, run.fabric.device)
+    ways = [Computation(precision, count) for precision in formats for count in counts]
+    if state.precision is not None and state.threads is not None:
+        way = Computation(state.precision, given_threads() or state.threads)
+    elif len(ways) == 1:
+        way = ways[0]
+    else:
+        if run.first:
+            timed = time_steps(run, config, mean_s, formats, counts)
+        number = torch.tensor(ways.index(timed[-1].chosen) if timed else 0, device=run.fabric.device)
+        way = ways[int(cast(Tensor, run.fabric.all_reduce(number, reduce_op="sum")))]
+    state.precision, state.threads = way.precision, way.threads
+    cast(NumberFormat, run.fabric._precision).chosen = way.precision
+    return timed
+
+
+def possible_ways(settings: TrainingSettings, device: torch.device) -> tuple[tuple[Precision, ...], tuple[int, ...]]:
+    """Return the number formats and numbers of threads that settings and device leave, the plainest first."""
+    if device.type == "cpu":
+        counts, has_bf16 = thread_counts(), True
+    else:
+        counts, has_bf16 = (torch.get_num_threads(),), torch.cuda.is_bf16_supported(including_emulation=False)
+    formats: tuple[Precision, ...] = ("fp32", "bf16") if has_bf16 else ("fp32",)
+    if settings.precision != "auto":
+        formats = (settings.precision,)
+    return formats, counts
+
+
+def time_steps(
+    run: Run, config: Config, mean_s: float, formats: Sequence[Precision], counts: Sequence[int]
+) -> list[Comparison[Computation]]:
+    """Time optimiser steps of a copy of the run's network, on noise of the usual length; nothing of the run changes."""
+    device = run.fabric.device
+    model = copy.deepcopy(run.model).train()
+    optimizer = torch.optim.AdamW(parameter_groups(model, config.training.weight_decay), lr=0.0, fused=True)
+
+    def prepare(share: float) -> Callable[[Computation], object]:
+        batch = noise_batch(model, config, mean_s, share, run.fabric.world_size)
+
+        def step(way: Computation) -> None:
+            with threads(way.threads):
+                optimizer.zero_grad(set_to_none=True)
+                with torch.autocast(device.type, torch.bfloat16, enabled=way.precision == "bf16"):
+                    loss = batch_loss(model, batch, config).total
+                loss.backward()  # type: ignore[no-untyped-call]
+                gradient_norms(model)
+                optimizer.step()
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+
+        return step
+
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        if device.type == "cuda":
+            return choose(formats, counts, prepare, processor_clock=time.perf_counter)
+        return choose(formats, counts, prepare)
+
+
+def noise_batch(model: AcousticModel, config: Config, mean_s: float, share: float, processes: int) -> Batch:
+    """Return a share of one process's usual batch: as many utterances of noise, but shorter, or fewer.
+
+    Args:
+        model: on its device.
+        config: all settings.
+        mean_s: mean duration of the utterances.
+        share: of the audio of a pass through the network.
+        processes: among which a step is shared out.
+    """
+    settings = config.training
+    pass_s = min(settings.batch_s / processes, settings.micro_batch_s or settings.batch_s)
+    audio_s = share * max(pass_s, mean_s)
+    duration_s = min(mean_s, max(share * mean_s, 0.5))
+    rows = max(1, round(audio_s / duration_s))
+    samples = round(duration_s * model.sample_rate_hz)
+    tokens = 1 + torch.arange(max(1, samples // model.frame_samples // 4)) % (model.output.out_features - 1)
+    noise = 0.1 * torch.randn(rows, samples)
+    ids = [f"noise {row}" for row in range(rows)]
+    frames = [frame_count(samples, config.features)] * rows
+    perturbation = draw_perturbation(ids, frames, [1.0] * rows, config, Draw(settings.seed, 0))
+    return collate(list(noise), [tokens.tolist()] * rows, ids, perturbation).to(model.output.weight.device)

@@ -6,9 +6,9 @@ import json
 import math
 import sys
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from asr.reading import shown
 from asr.records import faults
@@ -44,7 +44,8 @@ class RunState:
     epoch, lower is better: an error rate or a perplexity; `improved` says whether that epoch's weights were kept. Both
     are empty without a dev set. `best` is what the choice of an acoustic model's epoch goes by. `loss_level` is a
     moving average of the loss, 0 before the first step. `bad_steps` counts the skipped steps since the last one that
-    was taken. `init_from` is the model folder that the run took weights from.
+    was taken. `init_from` is the model folder that the run took weights from. `precision` and `threads` say how
+    the run computes; both are None until that is chosen.
     """
 
     step: int = 0
@@ -57,6 +58,8 @@ class RunState:
     loss_level: float = 0.0
     bad_steps: int = 0
     init_from: str | None = None
+    precision: Literal["fp32", "bf16"] | None = None
+    threads: Annotated[int, Field(ge=1, le=4096)] | None = None
     sums: EpochSums = field(default_factory=EpochSums)
 
     def count_step(self, loss: float, *, clipped: bool) -> None:

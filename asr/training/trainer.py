@@ -34,12 +34,14 @@ from asr.config import Config
 from asr.errors import AudioError, ConfigError, TrainingError, UtteranceAudioError
 from asr.features.augment import Draw
 from asr.features.batching import StepBatch, evaluation_batches, prefetch, training_batches
+from asr.machine import processor_name
 from asr.model.acoustic import AcousticModel
+from asr.model.computation import Comparison, Computation, threads
 from asr.settings_file import load_config
 from asr.training.dev_score import DevScore, score_dev
 from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_run_in, run_to_end, training_loop
 from asr.training.reports import EpochReport, Report, RunStart, StepReport, StepSkipped
-from asr.training.run import Run, Transfer, make_fabric, start_run, transfer_weights
+from asr.training.run import Run, Transfer, choose_computation, make_fabric, start_run, transfer_weights
 from asr.training.run_state import RunState
 from asr.training.step import (
     StepGradient,
@@ -125,8 +127,10 @@ def training_reports(
             checkpoint, damage = find_run(out, resume=resume)
             cuts = read_training_data(config, data, with_dev=with_dev)
             training, transfer = _start(fabric, config, cuts, out, checkpoint, init_from)
-            start = _start_report(training, damage, transfer)
-            return (yield from training_loop(training, start, requests))
+            timed = choose_computation(training.run, config, cuts.survey.audio_s / cuts.survey.utterances)
+            start = _start_report(training, damage, transfer, timed)
+            with threads(start.computation.threads):
+                return (yield from training_loop(training, start, requests))
 
 
 def _refuse_foreign_files(out: Path) -> None:
@@ -171,15 +175,23 @@ def _start(
     return AcousticTraining(run, config, data, out), transfer
 
 
-def _start_report(training: AcousticTraining, damage: str | None, transfer: Transfer | None) -> RunStart:
+def _start_report(
+    training: AcousticTraining,
+    damage: str | None,
+    transfer: Transfer | None,
+    timed: list[Comparison[Computation]],
+) -> RunStart:
     run, state = training.run, training.state
+    assert state.precision is not None
+    assert state.threads is not None
     return RunStart(
         survey=training.data.survey,
         parameter_count=run.model.parameter_count,
         receptive_field_s=run.model.receptive_field_s,
         device=str(run.fabric.device),
         processes=run.fabric.world_size,
-        precision=str(run.fabric._precision.precision),
+        computation=Computation(state.precision, state.threads),
+        timed_s=tuple(comparison.times_s for comparison in timed if comparison.times_s),
         resumed_at_epoch=state.epoch,
         resumed_at_step=state.step,
         damaged_checkpoint=damage,
@@ -354,4 +366,7 @@ class AcousticTraining:
             epochs=self.state.epoch + 1,
             languages=survey.languages,
             init_from=self.state.init_from,
+            precision=self.state.precision,
+            threads=self.state.threads,
+            processor=processor_name(),
         )

@@ -200,7 +200,7 @@ def _work(
 
 @lru_cache(maxsize=1)
 def _decoder(folder: Path) -> Decoder:
-    return Decoder.load(folder, accelerator="cpu")
+    return Decoder.load(folder, accelerator="cpu", precision="fp32")
 
 
 def _save(batches: Sequence[DevBatch], file: Path) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from asr.cli.training_display import EpochLines, TrainingDisplay
 from asr.corpus.manifest import read_manifest
+from asr.model.computation import Computation
 from asr.scoring.error_counts import ErrorCounts
 from asr.settings_file import load_config
 from asr.training.dev_score import DevScore
@@ -56,7 +57,7 @@ def test_lines_are_for_epochs_that_last_and_for_output_that_is_no_terminal(
     config = load_config(None, [*TINY, "training.epochs=3"])
     survey = survey_training_cuts(read_manifest(tone_corpus / "train.jsonl.gz"), config)
     console, time_s = Console(file=StringIO(), force_terminal=terminal, width=80), 0
-    start = RunStart(survey, 1000, 0.1, "cpu", 1, "32-true", 0, 0, None, None)
+    start = RunStart(survey, 1000, 0.1, "cpu", 1, Computation("fp32", 1), 0, 0, None, None)
     audio_s = survey.audio_s / 4
     with TrainingDisplay(console, config, now=lambda: time_s) as display:
         display.show(start)
@@ -80,7 +81,9 @@ def test_the_start_tells_that_all_recordings_are_below_the_model_s_rate(
     assert survey.sample_rates_hz == (16000,)
     console = Console(file=StringIO(), width=80)
     survey = replace(survey, sample_rates_hz=rates_hz)
-    TrainingDisplay(console, config).show(RunStart(survey, 1000, 0.1, "cpu", 1, "32-true", 0, 0, None, None))
+    TrainingDisplay(console, config).show(
+        RunStart(survey, 1000, 0.1, "cpu", 1, Computation("fp32", 1), 0, 0, None, None)
+    )
     assert ("train with --set features.sample_rate_hz=8000" in console.file.getvalue()) == told
 
 

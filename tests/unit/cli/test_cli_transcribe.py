@@ -222,7 +222,7 @@ def test_stream_hands_one_file_or_stdin_over(transcribe, monkeypatch):
     monkeypatch.setitem(vars(asr), "load", lambda folder, **wishes: calls.append((folder, wishes)))
     assert transcribe("-", "--stream", "--rate", "16000", "--hotword", "Rosa=2", "--set", "beam_size=3")[0] == 0
     assert calls == [
-        (Path("model"), {"accelerator": "auto", "precision": "fp32", "decode": {"beam_size": 3}}),
+        (Path("model"), {"accelerator": "auto", "precision": "auto", "decode": {"beam_size": 3}}),
         (Path("-"), 16000, {"method": None, "hotwords": {"Rosa": 2.0}}),
     ]
 

@@ -13,7 +13,6 @@ from asr.config import Config, ModelSettings
 from asr.errors import ShapeError
 from asr.model.acoustic import AcousticModel
 from asr.model.rnn import RecurrentLayer, make_rnn, packing, reversal_index, reverse
-from asr.training.run import has_bf16
 
 CELLS = ["lstm", "gru", "tanh", "relu"]
 
@@ -232,7 +231,7 @@ def test_the_intermediate_log_posteriors_are_those_of_a_network_that_ends_in_the
 
 
 def test_the_kernels_of_past_shapes_are_let_go() -> None:
-    if not torch.backends.mkldnn.is_available() or not has_bf16("cpu"):
+    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         pytest.skip("needs a processor for which oneDNN has bfloat16 kernels")
     script = """
 import asr; asr.Recognizer; import torch

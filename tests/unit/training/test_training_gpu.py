@@ -132,7 +132,7 @@ def test_it_learns_in_bfloat16_and_its_model_serves_on_the_cpu(tone_corpus: Path
         tmp_path,
         *LEARNS_FAST,
         "training.accelerator=cuda",
-        "training.precision=auto",
+        "training.precision=bf16",
         "training.epochs=15",
     )
     assert isinstance(reports[0], RunStart)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -107,7 +108,7 @@ def test_inside_a_slurm_allocation_a_process_started_by_hand_trains_alone(monkey
 
 
 def test_within_an_interactive_allocation_a_process_of_srun_is_one_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: dict[str, object] = {}
+    told: dict[str, Any] = {}
 
     class Engine:
         def __init__(self, **options: object) -> None:
@@ -119,8 +120,9 @@ def test_within_an_interactive_allocation_a_process_of_srun_is_one_of_several(mo
     for name, value in (SRUN | {"SLURM_JOB_NAME": "interactive", "SLURM_PROCID": "5"}).items():
         monkeypatch.setenv(name, value)
     make_fabric(load_config(None, ["training.accelerator=cpu"]).training)
-    assert isinstance(told["plugins"], SLURMEnvironment)
-    assert (told["devices"], told["num_nodes"], told["plugins"].global_rank()) == (4, 2, 5)
+    launcher, _ = told["plugins"]
+    assert isinstance(launcher, SLURMEnvironment)
+    assert (told["devices"], told["num_nodes"], launcher.global_rank()) == (4, 2, 5)
 
 
 def test_what_slurm_should_have_been_told_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
