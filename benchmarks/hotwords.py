@@ -34,6 +34,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from machine import describe
 
@@ -49,8 +50,8 @@ from asr.lm.estimate import token_ngram
 from asr.lm.kneser_ney import kneser_ney
 from asr.scoring.error_counts import align_words
 from asr.text.tokens import TokenTable
-from asr.tuning.dev_search import DevBatch, run_network, word_errors
-from asr.tuning.weights import choose_settings
+from asr.tuning.dev_search import DevBatch, Task, run_network, utterance_figures
+from asr.tuning.weights import DevSet, Measured, choose_settings
 
 HOTWORDS = 10
 LEAST_LETTERS = 4
@@ -142,10 +143,16 @@ def compare(reference: str, hypothesis: str, words: Sequence[str]) -> Found:
 
 
 def tuned(recognizer: Recognizer, dev: Sequence[DevBatch]) -> DecodeSettings:
-    def count_errors(_: str, settings: Sequence[DecodeSettings]) -> list[int]:
-        return [sum(word_errors(recognizer.decoder, batch, item) for batch in dev) for item in settings]
+    lengths = np.array([len(reference.split()) for batch in dev for reference in batch.references])
 
-    return choose_settings(count_errors, recognizer.decoder.bundle.config.decode).best
+    def measure(_: str, settings: Sequence[DecodeSettings]) -> list[Measured]:
+        found = []
+        for item in settings:
+            figures = [one for batch in dev for one in utterance_figures(recognizer.decoder, batch, Task(item))]
+            found.append(Measured(sum(one.errors for one in figures), np.array([one.loss for one in figures])))
+        return found
+
+    return choose_settings(measure, recognizer.decoder.bundle.config.decode, DevSet("word", lengths, "utterances")).best
 
 
 class Pieces(TokenTable):

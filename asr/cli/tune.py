@@ -27,10 +27,10 @@ def tune(
 ) -> None:
     """Choose the settings of a model's search on dev data.
 
-    The language model's weight, the insertion bonus and the beam size are chosen by the word errors. Among weights
-    whose error counts differ by no more than chance, those nearest to lm_weight 0.5 and insertion_bonus 0.5 are kept. A
-    value of rnn_weight, rescore_weight or, with lm=words, oov_penalty is chosen too, if --set or the model folder's
-    decoder.yaml gives one.
+    The language model's weight and the insertion bonus are chosen by the posteriors of the transcripts. lm_weight 0.5
+    and insertion_bonus 0.5 stay unless others are better by more than chance. A value of rnn_weight, rescore_weight or,
+    with lm=words, oov_penalty is chosen too, if --set or the model folder's decoder.yaml gives one. Other beam sizes
+    are only tried: a narrower beam is faster and misses more.
 
     Then the words' confidences are calibrated on the same data. decoder.yaml in the model folder gets the chosen
     settings and those of --set; tune.json and tune.png show what was tried.
@@ -45,11 +45,15 @@ def tune(
     if chosen := [name for name in CHOSEN if name in given]:
         raise typer.BadParameter(f"{', '.join(chosen)}: this is what asr tune chooses", param_hint="--set")
     report = asr.tune(model, manifest, jobs=jobs, decode=given, accelerator=accelerator, progress=progress)
-    best = report.choice.best
-    typer.echo(f"dev WER     {100 * report.wer_without_lm:.2f} % without, {100 * report.wer:.2f} % with the n-gram")
-    if report.wer == report.wer_without_lm == 0:
+    choice = report.choice
+    figure = "dev WER   " if choice.dev.unit == "word" else "dev CER   "
+    typer.echo(f"{figure}  {100 * report.rate_without_lm:.2f} % without, {100 * report.rate:.2f} % with the n-gram")
+    if report.rate == report.rate_without_lm == 0:
         typer.echo("note        dev has no error to choose by; a larger dev set would tell more")
-    typer.echo(f"chosen      {', '.join(f'{name} {getattr(best, name):g}' for name in report.choice.chosen)}")
+    typer.echo(f"chosen      {', '.join(f'{name} {getattr(choice.best, name):g}' for name in choice.chosen)}")
+    typer.echo(f"            the most usual weights within chance, over {len(choice.dev.lengths)} {choice.dev.drawn}")
+    beams = (f"{trial.beam_size}: {100 * trial.errors / choice.dev.length:.2f} %" for trial in choice.beams)
+    typer.echo(f"beam sizes  {', '.join(beams)}; {choice.best.beam_size} stays")
     if report.confidences is not None:
         auc = "" if report.confidences.auc is None else f", AUC {report.confidences.auc:.3f}"
         typer.echo(f"confidence  ECE {report.confidences.ece:.3f}{auc} on dev")

@@ -26,6 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,13 +159,13 @@ def compare_rates(
     return PairedComparison(difference, interval, _randomisation_test(gains, seed))
 
 
-def difference_margin(gains: NDArray[np.int64], lengths: NDArray[np.int64], level: float = 0.95) -> float:
-    """Return how far from its true value a difference of two error rates is at most, with a probability of `level`.
+def difference_margin(gains: NDArray[Any], lengths: NDArray[np.int64], level: float = 0.95) -> float:
+    """Return how far from its true value a difference of two rates is at most, with a probability of `level`.
 
     A difference that is no greater is no more than chance. With one unit any difference may be chance.
 
     Args:
-        gains: `(unit,)` errors of one system minus those of the other.
+        gains: `(unit,)` errors, or another loss, of one system minus those of the other.
         lengths: `(unit,)` lengths of the references.
         level: of the interval.
     """

@@ -1,13 +1,14 @@
-"""A dev set and many settings of the search → the errors under each, counted on all cores of the machine.
+"""A dev set and many settings of the search → each utterance's errors and loss, measured on all cores of the machine.
 
 The network runs once. Its log-posteriors are in a file that all processes map into memory. A task is one batch with one
 set of settings, so there are enough tasks for many cores. A batch gives the same result in every process, and results
-are summed in the order of the batches.
+come in the order of the batches.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +20,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -31,9 +34,10 @@ from asr.errors import AsrError
 from asr.features.batching import evaluation_batches
 from asr.inference.decoder import Decoder, Search
 from asr.machine import cores, end_with_the_first
-from asr.scoring.error_counts import count_errors, words_right
+from asr.scoring.error_counts import Unit, count_errors, words_right
 from asr.transcript.confidence import Evidence
 from asr.transcript.words import evidence_of
+from asr.tuning.weights import MOST_NATS, NATS_OF_ERROR
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -47,11 +51,19 @@ Result = TypeVar("Result")
 
 
 class DevBatch(NamedTuple):
-    """Some utterances: their references, `(batch, frame, token)` natural-log posteriors and `(batch,)` frames."""
+    """Some utterances: ids, references, `(batch, frame, token)` natural-log posteriors and `(batch,)` frames."""
 
+    ids: list[str]
     references: list[str]
     log_posteriors: Tensor
     lengths: Tensor
+
+
+class Task(NamedTuple):
+    """What is done with a batch: a search with these settings, and in what errors are counted."""
+
+    settings: DecodeSettings
+    unit: Unit = "word"
 
 
 def require_language_models(decoder: Decoder) -> None:
@@ -74,7 +86,7 @@ def run_network(decoder: Decoder, cuts: Iterable[Cut]) -> Iterator[DevBatch]:
     references = transcripts(cuts, config.text)
     # Utterances of similar length need little padding. What takes longest comes first, so no core is idle at the end.
     for batch in evaluation_batches(sorted(cuts, key=lambda cut: -cut.duration), config, batch_s=DEV_BATCH_S):
-        yield DevBatch([references[name] for name in batch.ids], *decoder.log_posteriors(batch))
+        yield DevBatch(batch.ids, [references[name] for name in batch.ids], *decoder.log_posteriors(batch))
 
 
 def usual_jobs(decoder: Decoder, audio_s: float) -> int:
@@ -84,19 +96,48 @@ def usual_jobs(decoder: Decoder, audio_s: float) -> int:
     return max(1, min(cores(), int(audio_s / AUDIO_OF_PROCESS_S)))
 
 
-def word_errors(decoder: Decoder, batch: DevBatch, settings: DecodeSettings) -> int:
-    """Return the word errors that a beam search makes."""
-    searched = decoder.search(batch.log_posteriors, batch.lengths, Search("beam", settings=settings))
-    texts = [decoder.bundle.tokens.decode(hypotheses[0].tokens) for hypotheses in searched]
-    return sum(count_errors(*pair, unit="word").errors for pair in zip(batch.references, texts, strict=True))
+class UtteranceFigures(NamedTuple):
+    """An utterance under some settings: the errors of the best hypothesis, and the loss in nats, see `weights.py`."""
+
+    errors: int
+    loss: float
 
 
-def word_evidence(decoder: Decoder, batch: DevBatch, settings: DecodeSettings) -> tuple[list[Evidence], list[bool]]:
+def utterance_figures(decoder: Decoder, batch: DevBatch, task: Task) -> list[UtteranceFigures]:
+    """Return each utterance's errors and loss in a beam search."""
+    tokens = decoder.bundle.tokens
+    searched = decoder.search(batch.log_posteriors, batch.lengths, Search("beam", settings=task.settings))
+    return [
+        _figures(
+            reference,
+            [tokens.decode(hypothesis.tokens) for hypothesis in hypotheses],
+            np.array([hypothesis.score for hypothesis in hypotheses]),
+            task.unit,
+        )
+        for reference, hypotheses in zip(batch.references, searched, strict=True)
+    ]
+
+
+def _figures(reference: str, texts: Sequence[str], scores: NDArray[np.float64], unit: Unit) -> UtteranceFigures:
+    """Return an utterance's errors and loss from its hypotheses, best first."""
+    posteriors = np.exp(scores - np.logaddexp.reduce(scores))
+    errors = [_errors(reference, text, unit) for text in texts]
+    right = float(posteriors[texts.index(reference)]) if reference in texts else 0.0
+    missed = -math.log(right) if right > math.exp(-MOST_NATS) else MOST_NATS
+    return UtteranceFigures(errors[0], missed + NATS_OF_ERROR * float(posteriors @ errors))
+
+
+@lru_cache(maxsize=200_000)  # the same hypotheses come with most settings
+def _errors(reference: str, text: str, unit: Unit) -> int:
+    return count_errors(reference, text, unit=unit).errors
+
+
+def word_evidence(decoder: Decoder, batch: DevBatch, task: Task) -> tuple[list[Evidence], list[bool]]:
     """Return the evidence for each word that a beam search finds, and whether the word is right."""
     tokens = decoder.bundle.tokens
     evidence: list[Evidence] = []
     right: list[bool] = []
-    searched = decoder.search(batch.log_posteriors, batch.lengths, Search("beam", settings=settings))
+    searched = decoder.search(batch.log_posteriors, batch.lengths, Search("beam", settings=task.settings))
     for hypotheses, reference, frames, length in zip(
         searched, batch.references, batch.log_posteriors.cpu(), batch.lengths.tolist(), strict=True
     ):
@@ -135,43 +176,45 @@ class DevSearch:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def count_errors(self, settings: Sequence[DecodeSettings], advance: Callable[[float], object]) -> list[int]:
-        """Return the word errors under each of several settings; `advance(1)` is called after each batch.
+    def figures(
+        self, settings: Sequence[DecodeSettings], unit: Unit, advance: Callable[[float], object]
+    ) -> list[list[UtteranceFigures]]:
+        """Return all utterances' figures under each of several settings; `advance(1)` is called after each batch.
 
         Raises:
             AsrError: the settings cannot be used with the model folder, or a process died.
         """
-        counts = [0] * len(settings)
-        for index, errors in self._run(word_errors, settings):
-            counts[index] += errors
+        found: list[list[UtteranceFigures]] = [[] for _ in settings]
+        for index, figures in self._run(utterance_figures, [Task(item, unit) for item in settings]):
+            found[index] += figures
             advance(1)
-        return counts
+        return found
 
     def evidence(self, settings: DecodeSettings) -> tuple[list[Evidence], list[bool]]:
         """Return the evidence for each word that the search finds, and whether the word is right.
 
         Raises:
-            AsrError: as `count_errors`.
+            AsrError: as `figures`.
         """
         evidence: list[Evidence] = []
         right: list[bool] = []
-        for _, found in self._run(word_evidence, [settings]):
+        for _, found in self._run(word_evidence, [Task(settings)]):
             evidence += found[0]
             right += found[1]
         return evidence, right
 
     def _run(
-        self, task: Callable[[Decoder, DevBatch, DecodeSettings], Result], settings: Sequence[DecodeSettings]
+        self, function: Callable[[Decoder, DevBatch, Task], Result], tasks: Sequence[Task]
     ) -> Iterator[tuple[int, Result]]:
-        """Yield the index of the settings with the task's result for each batch."""
+        """Yield the index of the task with the function's result for each batch."""
         if self._jobs == 1:
-            for index, item in enumerate(settings):
+            for index, task in enumerate(tasks):
                 for batch in self._batches:
-                    yield index, task(self._decoder, batch, item)
+                    yield index, function(self._decoder, batch, task)
             return
-        work = [(index, place) for index in range(len(settings)) for place in range(len(self._batches))]
+        work = [(index, place) for index in range(len(tasks)) for place in range(len(self._batches))]
         futures = [
-            self._executor.submit(_work, task, self._folder, self._file, place, settings[index])
+            self._executor.submit(_work, function, self._folder, self._file, place, tasks[index])
             for index, place in work
         ]
         try:
@@ -189,13 +232,13 @@ def _begin() -> None:
 
 
 def _work(
-    task: Callable[[Decoder, DevBatch, DecodeSettings], Result],
+    function: Callable[[Decoder, DevBatch, Task], Result],
     folder: Path,
     file: Path,
     place: int,
-    settings: DecodeSettings,
+    task: Task,
 ) -> Result:
-    return task(_decoder(folder), _load(file, place), settings)
+    return function(_decoder(folder), _load(file, place), task)
 
 
 @lru_cache(maxsize=1)
@@ -208,9 +251,9 @@ def _save(batches: Sequence[DevBatch], file: Path) -> None:
     for place, batch in enumerate(batches):
         tensors[f"{place}.log_posteriors"] = batch.log_posteriors.cpu().contiguous()
         tensors[f"{place}.lengths"] = batch.lengths.cpu()
-    references = {f"{place}.references": json.dumps(batch.references) for place, batch in enumerate(batches)}
+    texts = {f"{place}": json.dumps([batch.ids, batch.references]) for place, batch in enumerate(batches)}
     try:
-        save_file(tensors, file, references)
+        save_file(tensors, file, texts)
     except (OSError, SafetensorError) as error:
         raise AsrError(f"{file}: cannot write the log-posteriors ({error}); set TMPDIR to a folder with room") from None
 
@@ -218,7 +261,6 @@ def _save(batches: Sequence[DevBatch], file: Path) -> None:
 def _load(file: Path, place: int) -> DevBatch:
     """Return a batch. Its tensors are read from the file when they are used, into memory that all processes share."""
     with safe_open(file, framework="pt") as content:
-        references = json.loads(content.metadata()[f"{place}.references"])
-        return DevBatch(
-            references, content.get_tensor(f"{place}.log_posteriors"), content.get_tensor(f"{place}.lengths")
-        )
+        ids, references = json.loads(content.metadata()[f"{place}"])
+        tensors = (content.get_tensor(f"{place}.{name}") for name in ("log_posteriors", "lengths"))
+        return DevBatch(ids, references, *tensors)

@@ -9,27 +9,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asr.bundle.files import TUNE_PLOT, TUNE_TRIALS
 from asr.bundle.settings import save_calibration, save_decode_settings
 from asr.config import DecodeSettings
-from asr.corpus.manifest import load_manifest
+from asr.corpus.manifest import known_speakers, load_manifest
 from asr.errors import ConfigError, ModelError, ScoringError
 from asr.files import to_json, write_text
 from asr.inference.decoder import Decoder
 from asr.machine import Accelerator, Progress, silent
 from asr.plotting import RED, save_figure, styled_figure
 from asr.scoring.calibration import CalibrationScore, score_calibration
-from asr.text.units import words_of
+from asr.scoring.error_counts import Unit
+from asr.scoring.intervals import speakers_of
+from asr.text.units import words_of, writes_spaces
 from asr.transcript.confidence import Calibration, Evidence, evidence_features
-from asr.tuning.dev_search import DevBatch, DevSearch, require_language_models, run_network, usual_jobs
+from asr.tuning.dev_search import (
+    DevBatch,
+    DevSearch,
+    UtteranceFigures,
+    require_language_models,
+    run_network,
+    usual_jobs,
+)
 from asr.tuning.weights import (
-    BEAM_SIZES,
     CHOSEN,
     INSERTION_BONUS_STEP,
     LM_WEIGHT_STEP,
-    WEIGHTS_BEAM_SIZE,
     Choice,
+    DevSet,
+    Measured,
     Trial,
     choose_settings,
 )
@@ -46,27 +56,25 @@ class TuneReport:
     Attributes:
         folder: the model folder, which now holds it.
         choice: the settings, and all that was tried.
-        words: how many words the dev set's references have.
         calibration: of the confidences.
         confidences: how well they agree with the facts on dev; None if no word was recognised.
     """
 
     folder: Path
     choice: Choice
-    words: int
     calibration: Calibration
     confidences: CalibrationScore | None
 
     @property
-    def wer(self) -> float:
-        """The word error rate on dev with the chosen settings."""
+    def rate(self) -> float:
+        """The error rate on dev with the chosen settings: of words, or in scripts without spaces of characters."""
         best = self.choice.best
-        return self.choice.errors(best.lm_weight, best.insertion_bonus, best.beam_size) / self.words
+        return self.choice.errors(best.lm_weight, best.insertion_bonus, best.beam_size) / self.choice.dev.length
 
     @property
-    def wer_without_lm(self) -> float:
-        """The word error rate on dev without the n-gram and without an insertion bonus."""
-        return self.choice.errors(0.0, 0.0, WEIGHTS_BEAM_SIZE) / self.words
+    def rate_without_lm(self) -> float:
+        """The same without the n-gram and without an insertion bonus."""
+        return self.choice.errors(0.0, 0.0, self.choice.best.beam_size) / self.choice.dev.length
 
 
 def tune(
@@ -78,11 +86,12 @@ def tune(
     accelerator: Accelerator = "auto",
     progress: Progress = silent,
 ) -> TuneReport:
-    """Choose the settings of a model's search by the word errors on a dev set, and calibrate its confidences there.
+    """Choose the settings of a model's search that suit a dev set, and calibrate its confidences there.
 
-    Chosen are the LM weight, the insertion bonus and the beam size. `rnn_weight`, `rescore_weight` and, with lm=words,
-    `oov_penalty` are chosen too if the settings give them a value. The results go into the model folder: settings,
-    calibration, all that was tried, and a plot of it.
+    Chosen are the LM weight and the insertion bonus. `rnn_weight`, `rescore_weight` and, with lm=words, `oov_penalty`
+    are chosen too if the settings give them a value. Usual weights stay unless others are better by more than chance,
+    see `asr/tuning/weights.py`. The results go into the model folder: settings, calibration, all that was tried, and a
+    plot of it.
 
     Args:
         model: a model folder with a language model.
@@ -114,35 +123,49 @@ def tune(
         for batch in run_network(decoder, cuts):
             batches.append(batch)
             advance(len(batch.references))
-    words = sum(len(words_of(reference)) for batch in batches for reference in batch.references)
-    if words == 0:
+    measured_on, group_of = _dev_set(batches, known_speakers(cuts))
+    if measured_on.length == 0:
         raise ScoringError(f"{manifest}: no transcript holds a word, so there are no errors to choose by")
     with DevSearch(decoder, batches, jobs or usual_jobs(decoder, sum(cut.duration for cut in cuts))) as dev:
-        choice = _choose(dev, settings, len(batches), progress)
+
+        def measure(what: str, several: Sequence[DecodeSettings]) -> list[Measured]:
+            with progress(what, len(several) * len(batches)) as advance:
+                found = dev.figures(several, measured_on.unit, advance)
+            return [_measured(figures, group_of) for figures in found]
+
+        choice = choose_settings(measure, settings, measured_on)
         evidence, right = dev.evidence(choice.best)
     calibration = fit_calibration(evidence, right)
     confidences = [calibration.confidence(item) for item in evidence]
-    report = TuneReport(
-        folder, choice, words, calibration, score_calibration(confidences, right) if confidences else None
-    )
+    report = TuneReport(folder, choice, calibration, score_calibration(confidences, right) if confidences else None)
     _write(report)
     return report
 
 
-def _choose(dev: DevSearch, settings: DecodeSettings, batches: int, progress: Progress) -> Choice:
-    def count_errors(what: str, several: Sequence[DecodeSettings]) -> list[int]:
-        with progress(what, len(several) * batches) as advance:
-            return dev.count_errors(several, advance)
+def _dev_set(batches: Sequence[DevBatch], speakers: Mapping[str, str]) -> tuple[DevSet, NDArray[np.int64]]:
+    """Return what is measured on, and the number of each utterance's speaker or of the utterance itself."""
+    references = {name: text for batch in batches for name, text in zip(batch.ids, batch.references, strict=True)}
+    unit: Unit = "word" if writes_spaces(references.values()) else "character"
+    groups = speakers_of(list(references), speakers)
+    _, group_of = np.unique(groups or list(references), return_inverse=True)
+    lengths = np.zeros(group_of.max() + 1, np.int64)
+    np.add.at(lengths, group_of, [len(words_of(text) if unit == "word" else text) for text in references.values()])
+    return DevSet(unit, lengths, "utterances" if groups is None else "speakers"), group_of
 
-    return choose_settings(count_errors, settings)
+
+def _measured(figures: Sequence[UtteranceFigures], group_of: NDArray[np.int64]) -> Measured:
+    """Return the errors of a dev set and the losses of its speakers or utterances."""
+    losses = np.zeros(group_of.max() + 1)
+    np.add.at(losses, group_of, [utterance.loss for utterance in figures])
+    return Measured(sum(utterance.errors for utterance in figures), losses)
 
 
 def _write(report: TuneReport) -> None:
     save_decode_settings(report.choice.best, report.folder)
     save_calibration(report.calibration, report.folder)
-    trials = to_json(report.choice.to_json(report.words), indent=2)
+    trials = to_json(report.choice.to_json(), indent=2)
     write_text(report.folder / TUNE_TRIALS, f"{trials}\n")
-    draw_tuning(report.choice, report.words, report.folder / TUNE_PLOT)
+    draw_tuning(report.choice, report.folder / TUNE_PLOT)
 
 
 # Ridge: with few errors on dev, extreme coefficients would fit them by chance.
@@ -186,41 +209,35 @@ COLUMN_IN, ROW_IN, BEAMS_IN, MARGIN_IN = 0.95, 0.66, 3.2, 1.3
 COLOURS = "viridis_r"
 
 
-def draw_tuning(result: Choice, words: int, path: Path) -> None:
-    """Write a plot of the rate over LM weight and insertion bonus, and beside it over the beam size.
-
-    Args:
-        result: what was tried and chosen.
-        words: number of words in the references.
-        path: where to write, e.g. `tune.png`.
-    """
+def draw_tuning(result: Choice, path: Path) -> None:
+    """Write a plot of the error rate over LM weight and insertion bonus, and beside it over the beam size."""
     coarse = [trial for trial in result.surface if _is_coarse(trial)]
     width_in = COLUMN_IN * len({trial.lm_weight for trial in coarse}) + MARGIN_IN
     height_in = ROW_IN * len({trial.insertion_bonus for trial in coarse}) + MARGIN_IN
     with styled_figure(width_in + BEAMS_IN, height_in) as figure:
         surface, beams = figure.subplots(1, 2, width_ratios=(width_in, BEAMS_IN))
-        _draw_surface(surface, result, words)
-        _draw_beams(beams, result, words)
-        title = f"word error rate on dev, in % of {words} words"
-        framed = "framed: chosen, the most usual of those that differ from the best by no more than chance"
+        _draw_surface(surface, result)
+        _draw_beams(beams, result)
+        title = f"{result.dev.unit} error rate on dev, in % of {result.dev.length} {result.dev.unit}s"
+        framed = f"framed: chosen, the most usual of those within chance of the lowest loss, over {result.dev.drawn}"
         figure.suptitle(f"{title}\n{framed}", fontsize="large")
         save_figure(figure, path)
 
 
-def _draw_surface(axes: Axes, result: Choice, words: int) -> None:
+def _draw_surface(axes: Axes, result: Choice) -> None:
     """Draw a cell for each trial. The cells of the finer grid are half as wide and high, and cover the coarse ones."""
-    trials = result.surface
+    trials, length = result.surface, result.dev.length
     fine = [trial for trial in trials if not _is_coarse(trial)]
     near = {trial.lm_weight for trial in fine}, {trial.insertion_bonus for trial in fine}
     coarse = [trial for trial in trials if _is_coarse(trial)]
     covering = [trial for trial in trials if trial.lm_weight in near[0] and trial.insertion_bonus in near[1]]
-    colour = _colouring([100 * trial.errors / words for trial in trials])
+    colour = _colouring([100 * trial.errors / length for trial in trials])
     for trial, steps in [*((trial, 2) for trial in coarse), *((trial, 1) for trial in covering)]:
         cell = _cell(trial, steps)
-        cell.set(facecolor=colour(100 * trial.errors / words), edgecolor="white", linewidth=0.5)
+        cell.set(facecolor=colour(100 * trial.errors / length), edgecolor="white", linewidth=0.5)
         axes.add_patch(cell)
     for trial in trials:
-        rate, small = 100 * trial.errors / words, trial in covering
+        rate, small = 100 * trial.errors / length, trial in covering
         axes.annotate(
             _digits(rate),
             trial[:2],
@@ -239,8 +256,8 @@ def _draw_surface(axes: Axes, result: Choice, words: int) -> None:
     axes.set_yticks(sorted({trial.insertion_bonus for trial in coarse}))
     axes.set_xlabel("LM weight")
     axes.set_ylabel("insertion bonus, natural log per token")
-    others = [f"{name} {getattr(result.best, name):g}" for name in result.chosen[3:]]
-    axes.set_title(", ".join([f"beam size {WEIGHTS_BEAM_SIZE}", *others]))
+    others = [f"{name} {getattr(result.best, name):g}" for name in result.chosen[len(CHOSEN) :]]
+    axes.set_title(", ".join([f"beam size {result.best.beam_size}", *others]))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 
@@ -270,22 +287,23 @@ def _cell(trial: Trial, steps: int) -> Rectangle:
     return Rectangle((trial.lm_weight - width / 2, trial.insertion_bonus - height / 2), width, height)
 
 
-def _draw_beams(axes: Axes, result: Choice, words: int) -> None:
+def _draw_beams(axes: Axes, result: Choice) -> None:
     best = result.best
-    rates = [100 * result.errors(best.lm_weight, best.insertion_bonus, size) / words for size in BEAM_SIZES]
-    axes.plot(BEAM_SIZES, rates, "o-", color="tab:grey", clip_on=False)  # whole at 0 too
-    for size, rate in zip(BEAM_SIZES, rates, strict=True):
+    sizes = [trial.beam_size for trial in result.beams]
+    rates = [100 * trial.errors / result.dev.length for trial in result.beams]
+    axes.plot(sizes, rates, "o-", color="tab:grey", clip_on=False)  # whole at 0 too
+    for size, rate in zip(sizes, rates, strict=True):
         axes.annotate(_digits(rate), (size, rate), xytext=(0, 12), textcoords="offset points", ha="center")
-    chosen = rates[BEAM_SIZES.index(best.beam_size)]
-    (frame,) = axes.plot([best.beam_size], [chosen], "s", markersize=14, fillstyle="none", clip_on=False)
+    used = rates[sizes.index(best.beam_size)]
+    (frame,) = axes.plot([best.beam_size], [used], "s", markersize=14, fillstyle="none", clip_on=False)
     frame.set(color=RED, markeredgewidth=2.5)
     axes.set_xscale("log", base=2)
-    axes.set_xticks(BEAM_SIZES, [str(size) for size in BEAM_SIZES])
-    axes.set_xlim(BEAM_SIZES[0] / 1.5, BEAM_SIZES[-1] * 1.5)
+    axes.set_xticks(sizes, [str(size) for size in sizes])
+    axes.set_xlim(sizes[0] / 1.5, sizes[-1] * 1.5)
     highest = max(*rates, 1.0)
     axes.set_ylim(0, 1.2 * highest)
     axes.set_xlabel("beam size (prefixes kept per frame)")
-    axes.set_ylabel("word error rate, %")
+    axes.set_ylabel(f"{result.dev.unit} error rate, %")
     axes.set_title(f"LM weight {best.lm_weight:g}, bonus {best.insertion_bonus:g}")
     axes.grid()
 

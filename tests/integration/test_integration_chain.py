@@ -28,10 +28,13 @@ def model(succeed: Succeed, tone_corpus: Path, tmp_path_factory: pytest.TempPath
     settings = [part for item in (*TINY, *LEARNS_FAST) for part in ("--set", item)]
     shown = succeed("train", "--data", tone_corpus, "--out", out, *settings)
     assert "parameters" in shown
-    assert "dev WER" in shown
+    assert all(figure in shown for figure in (", dev ", "CER", "WER"))
     succeed("lm", "ngram", tone_corpus / "train.jsonl.gz", "--model", out, "--order", 3)
     shown = succeed("tune", out, tone_corpus / "dev.jsonl.gz")
     assert "lm_weight" in shown
+    assert "the most usual weights within chance, over 12 utterances" in shown
+    assert "beam sizes  4: " in shown
+    assert "; 16 stays" in shown
     assert all((out / name).stat().st_size for name in ("calibration.json", "tune.json", "tune.png"))
     assert (
         json.loads((out / "tune.json").read_text())["chosen"] == asr.load(out).decoder.bundle.config.decode.model_dump()

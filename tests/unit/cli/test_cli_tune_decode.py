@@ -28,10 +28,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_is_tuned_cannot_be_set_as_well(model: Path, tone_corpus: Path, call: Call) -> None:
     status, _, err = call(
-        "tune", model, tone_corpus / "dev.jsonl.gz", "--set", "beam_size=4", "--set", "blank_skip=0.9"
+        "tune", model, tone_corpus / "dev.jsonl.gz", "--set", "lm_weight=0.4", "--set", "blank_skip=0.9"
     )
     assert status == 2
-    assert "beam_size" in err
+    assert "lm_weight" in err
     assert "blank_skip" not in err
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from conftest import TINY
@@ -14,6 +16,7 @@ from asr.decoding.beam import BeamOptions, beam_search
 from asr.decoding.ngram_scorer import TokenNgramScorer
 from asr.decoding.scorers import WeightedScorer
 from asr.errors import ModelError
+from asr.inference.decoder import Search
 from asr.inference.recognizer import Recognizer
 from asr.lm.arpa import read_arpa, write_arpa
 from asr.lm.estimate import token_ngram
@@ -50,7 +53,9 @@ def batches(recognizer: Recognizer) -> list[DevBatch]:
         scores = torch.randn(len(texts), max(map(len, frames)), len(tokens))
         for row, path in enumerate(frames):
             scores[row, range(len(path)), path] += 1.6
-        found.append(DevBatch(list(texts), scores.log_softmax(-1), torch.tensor([len(path) for path in frames])))
+        ids = [f"{len(found)}-{place}" for place in range(len(texts))]
+        lengths = torch.tensor([len(path) for path in frames])
+        found.append(DevBatch(ids, list(texts), scores.log_softmax(-1), lengths))
     return found
 
 
@@ -65,42 +70,72 @@ def distance(reference: list[str], hypothesis: list[str]) -> int:
     )
 
 
-def test_the_errors_are_those_counted_another_way_over_each_utterance_alone(
+def test_errors_and_losses_are_those_found_another_way_over_each_utterance_alone(
     recognizer: Recognizer, batches: list[DevBatch]
 ) -> None:
+    """The loss: minus the log-posterior of the transcript, at most 7, and a quarter for each expected error."""
     tokens, folder = recognizer.decoder.bundle.tokens, recognizer.decoder.bundle.folder
     assert folder is not None
     scorer = TokenNgramScorer(read_arpa(folder / LANGUAGE_MODEL), tokens)
-    expected = []
+    expected: list[list[tuple[int, float]]] = []
     for settings in SETTINGS:
-        errors = 0
-        for references, log_posteriors, lengths in batches:
+        expected.append([])
+        for _, references, log_posteriors, lengths in batches:
             for reference, frames, length in zip(references, log_posteriors, lengths, strict=True):
-                ((best, *_),) = beam_search(
+                (hypotheses,) = beam_search(
                     frames[None, :length],
                     length[None],
                     BeamOptions(beam_size=settings.beam_size, insertion_bonus=settings.insertion_bonus),
                     [WeightedScorer(scorer, settings.lm_weight)],
                 )
-                errors += distance(reference.split(), tokens.decode(best.tokens).split())
-        expected.append(errors)
+                weight_of: dict[str, float] = {}
+                for hypothesis in hypotheses:
+                    text = tokens.decode(hypothesis.tokens)
+                    weight_of[text] = weight_of.get(text, 0.0) + math.exp(hypothesis.score)
+                whole = sum(weight_of.values())
+                errors = {text: distance(reference.split(), text.split()) for text in weight_of}
+                right = weight_of.get(reference, 0.0) / whole
+                loss = -math.log(right) if right > math.exp(-7) else 7.0
+                loss += 0.25 * sum(weight * errors[text] for text, weight in weight_of.items()) / whole
+                expected[-1].append((errors[max(weight_of, key=lambda text: weight_of[text])], loss))
     advanced: list[int] = []
     with DevSearch(recognizer.decoder, batches, 1) as dev:
-        assert dev.count_errors(SETTINGS, advanced.append) == expected
+        found = dev.figures(SETTINGS, "word", advanced.append)
+    for utterances, wanted in zip(found, expected, strict=True):
+        assert [utterance.errors for utterance in utterances] == [errors for errors, _ in wanted]
+        assert [utterance.loss for utterance in utterances] == pytest.approx([loss for _, loss in wanted])
     assert sum(advanced) == len(SETTINGS) * len(batches)
-    assert len(set(expected)) > 1  # or the settings would make no difference
+    sums = {sum(utterance.errors for utterance in utterances) for utterances in found}
+    assert len(sums) > 1  # or the settings would make no difference
+
+
+def test_in_characters_a_wrong_letter_is_one_error_of_many(recognizer: Recognizer, batches: list[DevBatch]) -> None:
+    tokens = recognizer.decoder.bundle.tokens
+    with DevSearch(recognizer.decoder, batches, 1) as dev:
+        (found,) = dev.figures(SETTINGS[1:2], "character", int)
+    searched = [
+        tokens.decode(hypotheses[0].tokens)
+        for batch in batches
+        for hypotheses in recognizer.decoder.search(
+            batch.log_posteriors, batch.lengths, Search("beam", settings=SETTINGS[1])
+        )
+    ]
+    references = [reference for batch in batches for reference in batch.references]
+    assert [utterance.errors for utterance in found] == [
+        distance(list(reference), list(text)) for reference, text in zip(references, searched, strict=True)
+    ]
 
 
 def test_two_processes_find_what_one_does(recognizer: Recognizer, batches: list[DevBatch]) -> None:
     with DevSearch(recognizer.decoder, batches, 1) as alone, DevSearch(recognizer.decoder, batches, 2) as together:
-        assert together.count_errors(SETTINGS, int) == alone.count_errors(SETTINGS, int)
+        assert together.figures(SETTINGS, "word", int) == alone.figures(SETTINGS, "word", int)
         evidence, right = together.evidence(SETTINGS[1])
         assert (evidence, right) == alone.evidence(SETTINGS[1])
         assert len(evidence) == len(right) > 10
         assert 0 < sum(right) < len(right)
         # A complaint about the model folder comes from the process as it would come from here.
         with pytest.raises(ModelError, match="lm is words"):
-            together.count_errors([SETTINGS[1].model_copy(update={"lm": "words"})], int)
+            together.figures([SETTINGS[1].model_copy(update={"lm": "words"})], "word", int)
 
 
 @pytest.mark.parametrize(
