@@ -32,7 +32,7 @@ from asr.corpus.manifest import known_speakers, read_manifest
 from asr.inference.decoder import Decoder
 from asr.scoring.error_counts import Unit
 from asr.scoring.intervals import difference_margin
-from asr.text.units import writes_spaces
+from asr.text.units import words_of, writes_spaces
 from asr.tuning.dev_search import DevSearch, run_network
 from asr.tuning.weights import CHANCE, INSERTION_BONUS_STEP, LM_WEIGHT_STEP, USUAL, DevSet, Measured, choose_settings
 
@@ -52,7 +52,7 @@ class Table:
         batches = list(run_network(decoder, cuts))
         references = {name: text for batch in batches for name, text in zip(batch.ids, batch.references, strict=True)}
         self.unit: Unit = "word" if writes_spaces(references.values()) else "character"
-        split = str.split if self.unit == "word" else list
+        split = words_of if self.unit == "word" else list
         self.lengths = np.array([len(split(text)) for text in references.values()])
         speakers = known_speakers(cuts)
         names, self.speaker_of = np.unique([speakers.get(name, name) for name in references], return_inverse=True)
