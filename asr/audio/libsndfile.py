@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import threading
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,7 +16,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from asr.audio.pieces import Bytes, Contents, Piece, Spliced
-from asr.errors import AudioError, UnknownFormatError
+from asr.errors import AudioError, AudioWarning, UnknownFormatError
 
 UNKNOWN_SAMPLES = 1 << 62  # more are declared where nobody knows how many there are
 # Other codecs cannot seek, or not to the same samples: they are decoded from the start.
@@ -23,6 +25,12 @@ _MOST_VALUES = 4_000_000  # of a block, samples times channels, even if a damage
 # An mp3's declared length counts encoder padding, which not every decoder returns: two MPEG frames of leeway.
 _MP3_LEEWAY_SAMPLES = 2 * 1152
 _MOST_SAMPLES_A_BYTE = 5_000  # digital silence takes a Vorbis file a byte for 1,000 or so
+
+
+# What libmpg123 prints about damaged frames, for its programmers.
+_FAULT = re.compile(rb"^(?:\[(?:src/)?(?:libmpg123/)?\w+\.c:|Note: |Warning: ).*\n?", re.MULTILINE)
+_PRINTED_BYTES = 1 << 20
+_redirecting = threading.Lock()  # standard errors belong to the whole process
 
 
 class SequentialFile(soundfile.SoundFile):  # type: ignore[misc]
@@ -55,7 +63,7 @@ class SoundStream:
             AudioError: the file has no samples, or parts that do not fit each other.
         """
         self._path, self._name, self._raw, self._contents = path, name, raw, contents
-        self._start, self._spliced = 0, list[Spliced]()
+        self._start, self._spliced, self._faults = 0, list[Spliced](), 0
         parts: Sequence[Sequence[Piece]] = contents.parts or ((),)
         self._parts = [self._open(part, stack) for part in parts]
         first = self._parts[0]
@@ -90,29 +98,37 @@ class SoundStream:
         return True
 
     def blocks(self, block_samples: int) -> Iterator[NDArray[np.float32]]:
-        """Yield `(sample, channel)` to the end, which is verified.
+        """Yield `(sample, channel)` to the end, which is verified. An `AudioWarning` says where an mp3 is damaged.
 
         Raises:
             AudioError: fewer samples can be decoded than there are, or another recording follows.
         """
         step, decoded = bounded(block_samples, self.channels), self._start
         for part in self._parts:
-            with _decoding(self._name):
-                # Fewer mean the end, or a hole, after which libsndfile goes on as if nothing were missing.
-                samples: NDArray[np.float32] = part.read(step, dtype="float32", always_2d=True)
+            # Fewer samples mean the end, or a hole, after which libsndfile goes on as if nothing were missing.
+            samples = self._read(part, step)
             while len(samples):
                 decoded += len(samples)
                 yield samples
                 if len(samples) < step:
                     break
-                with _decoding(self._name):
-                    samples = part.read(step, dtype="float32", always_2d=True)
+                samples = self._read(part, step)
             self._check_part(part, decoded)
             decoded = 0
         if self._contents.again and (place := Bytes(self._raw).find(self._contents.again, 16)) is not None:
             raise AudioError(
                 f"{self._name}: another recording follows at byte {place}; write each to a file of its own"
             )
+
+        if self._faults:
+            message = f"{self._name}: the mp3 decoder found {self._faults} faults in it; words there may be wrong"
+            warnings.warn(message, AudioWarning, stacklevel=2)
+
+    def _read(self, part: SequentialFile, most: int) -> NDArray[np.float32]:
+        with _decoding(self._name), faults_counted() if part.subtype.startswith("MPEG") else nullcontext([]) as faults:
+            samples: NDArray[np.float32] = part.read(most, dtype="float32", always_2d=True)
+        self._faults += len(faults)
+        return samples
 
     def _open(self, pieces: Sequence[Piece], stack: ExitStack) -> SequentialFile:
         # On most systems names are bytes, and need not be text.
@@ -150,6 +166,39 @@ def _decoding(name: str) -> Iterator[None]:
         yield
     except soundfile.LibsndfileError as error:
         raise explained(name, error) from None
+
+
+@contextmanager
+def faults_counted() -> Iterator[list[bytes]]:
+    """Yield a list that gets the lines which libmpg123 prints meanwhile; other messages are printed at the end.
+
+    libmpg123 prints to standard errors, past Python, so the stream itself is redirected, to a pipe.
+    """
+    faults: list[bytes] = []
+    with _redirecting:
+        kept = -1
+        with suppress(OSError):  # it is closed
+            kept = os.dup(2)
+        if kept < 0 or os.name != "posix":
+            yield faults
+            return
+        reading, writing = os.pipe()
+        for end in (reading, writing):  # what does not fit into the pipe is dropped, not waited for
+            os.set_blocking(end, False)
+        try:
+            os.dup2(writing, 2)
+            yield faults
+        finally:
+            os.dup2(kept, 2)
+            printed = b""
+            with suppress(BlockingIOError):
+                printed = os.read(reading, _PRINTED_BYTES)
+            for end in (kept, reading, writing):
+                os.close(end)
+            faults += _FAULT.findall(printed)
+            if others := _FAULT.sub(b"", printed):
+                with suppress(OSError):
+                    os.write(2, others)
 
 
 def bounded(samples: int, channels: int) -> int:

@@ -1,5 +1,7 @@
 """mp3 files are decoded to their last frame, whatever their first one tells, and without noise on stderr."""
 
+import os
+import random
 import shutil
 import subprocess
 import sys
@@ -10,8 +12,9 @@ import soundfile
 from lying_audio import RATE_HZ, assert_whole, tones
 
 from asr.audio.blocks import load_audio
+from asr.audio.libsndfile import faults_counted
 from asr.audio.sound_file import audio_info, read_audio
-from asr.errors import AudioError
+from asr.errors import AudioError, AudioWarning
 
 ID3 = b"ID3\x04\0\0\0\0\0\x7f" + bytes(127)
 ID3_AT_THE_END = b"TAG" + b"a title".ljust(125, b"\0")
@@ -123,6 +126,24 @@ def test_a_part_is_the_part_of_the_whole_and_stderr_stays_empty(tmp_path, mp3):
         print("right")"""
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (result.stdout.strip(), result.stderr) == ("right", "")
+
+
+def test_damaged_frames_are_a_warning_with_the_file_s_name_and_nothing_else_on_stderr(tmp_path, mp3, capfd):
+    data, choice = bytearray(mp3(np.concatenate([tones()] * 6))), random.Random(0)
+    for _ in range(30):
+        data[choice.randrange(2000, len(data))] = choice.randrange(256)
+    path = tmp_path / "damaged.mp3"
+    path.write_bytes(data)
+    with pytest.warns(AudioWarning, match=r"damaged\.mp3: the mp3 decoder found \d+ faults in it"):
+        load_audio(path, 16000)
+    assert capfd.readouterr().err == ""
+
+
+def test_only_the_lines_of_the_mp3_decoder_are_taken_from_stderr(capfd):
+    with faults_counted() as faults:
+        os.write(2, b"bar 1\n[src/libmpg123/layer3.c:f():18] error: dequantization failed!\nNote: resync\nbar 2\n")
+    assert len(faults) == 2
+    assert capfd.readouterr().err == "bar 1\nbar 2\n"
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg on the PATH")
