@@ -7,7 +7,7 @@ import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -125,7 +125,9 @@ class SoundStream:
             warnings.warn(message, AudioWarning, stacklevel=2)
 
     def _read(self, part: SequentialFile, most: int) -> NDArray[np.float32]:
-        with _decoding(self._name), faults_counted() if part.subtype.startswith("MPEG") else nullcontext([]) as faults:
+        is_mpeg = part.subtype.startswith("MPEG")
+        counted: AbstractContextManager[list[bytes]] = faults_counted() if is_mpeg else nullcontext([])
+        with _decoding(self._name), counted as faults:
             samples: NDArray[np.float32] = part.read(most, dtype="float32", always_2d=True)
         self._faults += len(faults)
         return samples
