@@ -320,7 +320,11 @@ def printable(text: str | os.PathLike[str]) -> str:
     escapes such as `\\x1b` and `\\n`; so do the bytes of a path that are not UTF-8.
     """
     text = os.fspath(text)
-    return text if text.isprintable() else "".join(map(_visible, text))
+    if text.isprintable():
+        return text
+    with suppress(UnicodeError):  # a locale without UTF-8 tore the characters of a name into bytes
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    return "".join(map(_visible, text))
 
 
 def _visible(character: str) -> str:

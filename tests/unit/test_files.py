@@ -190,6 +190,12 @@ def test_a_name_that_is_not_utf8_is_shown_with_escapes() -> None:
     assert printable(Path(os.fsdecode(b"caf\xe9/a\nb.wav"))) == r"caf\xe9/a\nb.wav"
 
 
+def test_a_name_of_a_locale_without_utf8_is_shown_as_it_is_in_others() -> None:
+    torn = "ñ/☃\n.wav".encode().decode("ascii", "surrogateescape")  # as Python reads names where LC_ALL is C
+    assert printable(torn) == r"ñ/☃\n.wav"
+    assert printable(torn + "\ud800") == r"\xc3\xb1/\xe2\x98\x83\n.wav\ud800"
+
+
 def test_numbers_that_json_lacks_become_null() -> None:
     content = {"wer": math.inf, "é": [1.5, math.nan, (-math.inf, "NaN")], "n": 3, "ok": True}
     assert json.loads(to_json(content)) == {"wer": None, "é": [1.5, None, [None, "NaN"]], "n": 3, "ok": True}

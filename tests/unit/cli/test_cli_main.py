@@ -161,6 +161,12 @@ def test_a_pipe_gets_utf_8_whatever_the_locale(tmp_path):
     assert "„имя“" in done.stdout.decode("utf-8")
 
 
+def test_lhotse_is_loaded_without_any_environment():
+    script = f"import sys; sys.path[:0] = {sys.path!r}; import asr.corpus.manifest"
+    done = subprocess.run([sys.executable, "-c", script], env={}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")  # lhotse asks for PATH when it is imported
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

@@ -35,6 +35,11 @@ def test_parentheses_unusual_white_space_and_blank_lines_are_read(tmp_path):
     assert read_trn(tmp_path / "ref.trn") == {"a-1": "so (uh) it goes", "a-2": ""}
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path):
+    (tmp_path / "ref.trn").write_bytes(b"\xef\xbb\xbfhello world (u1)\nfoo bar (u2)\n")
+    assert read_trn(tmp_path / "ref.trn") == {"u1": "hello world", "u2": "foo bar"}
+
+
 @pytest.mark.parametrize("line", ["no identifier", "text (open", "text ()", "text ( )", "text (a) more"])
 def test_a_malformed_line_is_an_error_with_file_and_line(tmp_path, line):
     path = tmp_path / "ref.trn"
