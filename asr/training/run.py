@@ -11,6 +11,7 @@ resumed run computes as before, so it is the same run, bit for bit.
 
 from __future__ import annotations
 
+import atexit
 import copy
 import logging
 import os
@@ -243,7 +244,17 @@ def make_fabric(settings: TrainingSettings) -> Fabric:
             f"training cannot start with {devices} processes on each of {nodes} machines: {error} (Slurm wants "
             "--ntasks-per-node and --gpus-per-node, so that each process sees all GPUs of its machine)"
         ) from error
+    atexit.register(_leave_the_other_processes)
     return fabric
+
+
+def _leave_the_other_processes() -> None:
+    """End the communication while Python still runs.
+
+    Its threads hold tensors. If they let go of one when Python has ended, they abort the process.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def launched_processes(environment: Mapping[str, str]) -> tuple[type[ClusterEnvironment], int, int]:

@@ -73,6 +73,23 @@ def test_two_processes_make_the_weights_of_one_and_resume_each_others_runs(tone_
     assert_close(tmp_path / "one", tmp_path / "two")
 
 
+def test_the_communication_of_processes_ends_before_python_does(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import atexit, sys, torch\n"
+        f"sys.path[:0] = {sys.path!r}\n"
+        "from asr.settings_file import load_config\n"
+        "from asr.training.run import make_fabric\n"
+        "atexit.register(lambda: print('alive at the end:', torch.distributed.is_initialized()))\n"  # runs last
+        "fabric = make_fabric(load_config(None, ['training.accelerator=cpu']).training)\n"
+        "print('sum:', int(fabric.all_reduce(torch.ones(()), reduce_op='sum')))\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(done.stdout.splitlines()) == ["alive at the end: False"] * 2 + ["sum: 2"] * 2
+
+
 def test_accumulated_pieces_make_the_weights_of_the_whole_batch(tone_corpus: Path, tmp_path: Path) -> None:
     run(SETTINGS, tone_corpus, tmp_path / "whole")
     run([*SETTINGS, "training.micro_batch_s=3"], tone_corpus, tmp_path / "pieces")
