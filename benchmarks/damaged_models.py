@@ -1,9 +1,10 @@
-"""Damaged files of model folders and exports: each must be used, or refused by name, within limits.
+"""Damaged files of model folders, exports, data and runs: each must be used, or refused by name, within limits.
 
 python benchmarks/damaged_models.py [KIND ...] [--count 2000] [--seed 0] [--limit-s 10] [--memory-gb 2]
 
 The kinds and their damages are in `tests/damaged_models.py`: settings, tokens, weights, language models, calibration,
-and the files of an export. Each kind has a process of its own, whose memory is bounded. The time is the process' own. A
+and the files of an export. Those of `tests/damaged_data.py` are manifests, tables, Kaldi folders, checkpoints, logs and
+decode folders. Each kind has a process of its own, whose memory is bounded. The time is the process' own. A
 process that makes no progress for ten minutes of the clock counts as hanging. The table says how many readings
 succeeded, were refused, or ended otherwise, and the exit status whether all was well.
 """
@@ -21,7 +22,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from damaged_models import KINDS, make_good_folders, outcomes
+import damaged_data
+import damaged_models
+
+KINDS = damaged_models.KINDS | damaged_data.KINDS
 
 HANGS_S = 600.0
 LONGEST = 1500  # characters of a message; those about settings name all keys
@@ -30,13 +34,18 @@ LONGEST = 1500  # characters of a message; those about settings name all keys
 def work(connection: Connection, name: str, folder: Path, count: int, seed: int) -> None:
     """Send (index, readings that succeeded, refusals, what is wrong, seconds, MB) of each damage, and None at last."""
     warnings.simplefilter("ignore")
+    is_data = name in damaged_data.KINDS
     for read in KINDS[name].readers:  # so that all code is loaded
-        read(folder, folder)
+        with tempfile.TemporaryDirectory() as out:
+            read(folder, Path(out) if is_data else folder)
     try:
+        outcomes = damaged_data.outcomes if is_data else damaged_models.outcomes
         for outcome in outcomes(name, folder, count, seed):
             wrong = [f"does {what}" for what in outcome.noted]
             wrong += [f"long message: {error}" for error in outcome.refusals if len(str(error)) > LONGEST]
-            wrong += [f"names no file: {error}" for error in outcome.refusals if str(folder) not in str(error)]
+            wrong += [
+                f"names no file: {error}" for error in outcome.refusals if not is_data and str(folder) not in str(error)
+            ]
             refused = len(outcome.refusals)
             peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             used = len(KINDS[name].readers) - refused
@@ -91,9 +100,11 @@ def main() -> None:
     parser.add_argument("--memory-gb", type=float, default=2.0)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        make_good_folders(Path(folder))
+        models, data = Path(folder) / "models", Path(folder) / "data" / "files"
+        damaged_models.make_good_folders(models)
+        damaged_data.make_good_files(data)
         print(f"{'file':30}{'used':>8}{'refused':>9}{'wrong':>7}{'most s':>10}{'most MB':>9}", flush=True)
-        well = [tried(name, Path(folder), given) for name in given.kinds]
+        well = [tried(name, data if name in damaged_data.KINDS else models, given) for name in given.kinds]
     sys.exit(0 if all(well) else 1)
 
 

@@ -12,9 +12,11 @@ import json
 import math
 import shutil
 import struct
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -26,9 +28,11 @@ from safetensors.torch import load, save
 import asr
 from asr.bulk.journal import RECORD, finish, tasks_of, unfinished
 from asr.corpus.cut_audio import example_file
-from asr.corpus.manifest import make_cut, write_manifest
+from asr.corpus.manifest import make_cut, read_manifest, write_manifest
 from asr.errors import AsrError
 from asr.lm.texts import read_texts
+from asr.training.reports import EpochReport, StepReport
+from asr.training.trainer import training_reports
 
 Chance = np.random.Generator
 
@@ -150,10 +154,12 @@ def damaged_checkpoint(data: bytes, chance: Chance) -> bytes:
     way = chance.random()
     if way < 0.2:
         return damaged_bytes(data, chance)
+    run = json.loads(header["__metadata__"]["run"])
+    if chance.random() < 0.7:  # as in checkpoints from before it existed, or the checks behind it would not be reached
+        del run["checksum"]
+        header["__metadata__"]["run"] = json.dumps(run)
     if way < 0.6:  # what we say in the header
-        header["__metadata__"]["run"] = _json_bytes(
-            damaged_json(json.loads(header["__metadata__"]["run"]), chance)
-        ).decode()
+        header["__metadata__"]["run"] = _json_bytes(damaged_json(run, chance)).decode()
     elif way < 0.7:  # what safetensors says there
         header = damaged_json(header, chance)
     else:
@@ -200,7 +206,15 @@ class Kind:
 
 
 def _overrides() -> list[str]:
-    return [*TINY, "training.epochs=1", "augment.speeds=[1]", "augment.tempos=[1]", "model.hidden_size=8"]
+    return [
+        *TINY,
+        "training.epochs=2",
+        "training.batch_s=2",
+        "training.checkpoint_every_s=0",
+        "augment.speeds=[1]",
+        "augment.tempos=[1]",
+        "model.hidden_size=8",
+    ]
 
 
 def _config(*more: str) -> asr.Config:
@@ -229,11 +243,11 @@ def make_good_files(folder: Path, seed: int = 0) -> None:
             cuts += [mixed, moved]
         write_manifest(cuts, data / f"{split}.jsonl")
     for split in texts:  # asr train wants them compressed
-        write_manifest(asr_cuts(data / f"{split}.jsonl"), data / f"{split}.jsonl.gz")
+        write_manifest(read_manifest(data / f"{split}.jsonl"), data / f"{split}.jsonl.gz")
     _write_sources(folder, rows)
-    asr.train(_config(), data, folder / "run")
+    _train_in_part(data, folder / "run")
     model = folder / "model"
-    shutil.copytree(folder / "run", model, ignore=shutil.ignore_patterns("checkpoints", "tensorboard"))
+    asr.train(_config(), data, model)
     asr.estimate_ngram(data / "train.jsonl", model=model, order=2)
     asr.decode(model, data / "dev.jsonl", model / "decode")
     asr.score(model / "decode")
@@ -241,10 +255,13 @@ def make_good_files(folder: Path, seed: int = 0) -> None:
     asr.transcribe_files(model, audio, out=folder / "text", jobs=1)
 
 
-def asr_cuts(path: Path) -> Any:
-    from asr.corpus.manifest import read_manifest
-
-    return read_manifest(path)
+def _train_in_part(data: Path, out: Path) -> None:
+    """Write a run that stopped after a step of its second epoch, so that one that resumes has steps to take."""
+    scored = False
+    for report in training_reports(_config(), data, out):
+        if scored and isinstance(report, StepReport):
+            break
+        scored = scored or isinstance(report, EpochReport)
 
 
 def _write_sources(folder: Path, rows: Sequence[tuple[str, Path, str, str, str, float]]) -> None:
@@ -282,12 +299,6 @@ def _resume(folder: Path, out: Path) -> None:
     shutil.copytree(folder / "run", out / "run")
     (out / "run" / "checkpoints" / "previous.safetensors").unlink(missing_ok=True)
     asr.train(_config(), folder / "data", out / "run", resume=True)
-
-
-def _continue(folder: Path, out: Path) -> None:
-    """Resume with an epoch to go: the settings differ in what the schedule does not ask."""
-    shutil.copytree(folder / "run", out / "run")
-    asr.train(_config("training.epochs=2"), folder / "data", out / "run", resume=True)
 
 
 def _score(folder: Path, out: Path) -> None:
@@ -340,47 +351,58 @@ KINDS = {
     "hyp.jsonl": Kind("model/decode/hyp.jsonl", damaged_lines, (_score,)),
     "ref.trn": Kind("model/decode/ref.trn", damaged_bytes, (_score,)),
     "run.json": Kind("model/decode/run.json", damaged_document, (_score,)),
-    "training.json": Kind("model/training.json", damaged_document, (_score,)),
     "journal": Kind(f"text/{RECORD}", damaged_lines, (_journal,)),
 }
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a damaged file: how many readers succeeded, and what the others said."""
+    """What became of a damaged file.
+
+    Attributes:
+        index: by which chance it was damaged.
+        refusals: of its readers; the others succeeded.
+        noted: the files that were written or changed outside the folder for output.
+        cpu_s: processor time of the slowest reader.
+    """
 
     index: int
     refusals: tuple[AsrError, ...]
-    succeeded: int
+    noted: tuple[str, ...]
+    cpu_s: float
 
 
-def outcomes(name: str, good: Path, scratch: Path, count: int, seed: int = 0) -> Iterator[Outcome]:
-    """Damage the good file of a kind `count` times and let its readers read it; only AsrErrors are caught.
+def outcomes(name: str, folder: Path, count: int, seed: int = 0) -> Iterator[Outcome]:
+    """Damage a file of good ones `count` times and let its readers read it; only AsrErrors are caught.
 
     Args:
         name: the kind.
-        good: the folder that `make_good_files` wrote; it is the same afterwards.
-        scratch: a folder for what the readers write.
+        folder: what `make_good_files` wrote, in a folder of its own; it is the same afterwards.
         count: how many damages.
         seed: of all chance.
     """
     kind = KINDS[name]
-    path = good / kind.path
+    path = folder / kind.path
     original = path.read_bytes()
     try:
         for index in range(count):
-            chance = np.random.default_rng((seed, index))
-            path.write_bytes(kind.damage(original, chance))
-            refusals, succeeded = [], 0
-            for number, read in enumerate(kind.readers):
-                out = scratch / f"{index}-{number}"
-                out.mkdir(parents=True)
-                try:
-                    read(good, out)
-                    succeeded += 1
-                except AsrError as error:
-                    refusals.append(error)
-                shutil.rmtree(out)
-            yield Outcome(index, tuple(refusals), succeeded)
+            path.write_bytes(kind.damage(original, np.random.default_rng((seed, index))))
+            refusals, slowest_s, before = [], 0.0, _state(folder)
+            for read in kind.readers:
+                with TemporaryDirectory() as out:
+                    begin = time.process_time()
+                    try:
+                        read(folder, Path(out))
+                    except AsrError as error:
+                        refusals.append(error)
+                    slowest_s = max(slowest_s, time.process_time() - begin)
+            noted = sorted(name for name, _ in _state(folder) ^ before)
+            yield Outcome(index, tuple(refusals), tuple(noted), slowest_s)
     finally:
         path.write_bytes(original)
+
+
+def _state(folder: Path) -> set[tuple[str, tuple[int, int]]]:
+    """Return all files of a folder, and of the one above it, with their sizes and times."""
+    found = [*folder.rglob("*"), *folder.parent.iterdir()]
+    return {(str(path), (path.stat().st_size, path.stat().st_mtime_ns)) for path in found if path.is_file()}
