@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,9 +30,10 @@ from asr.audio.sound_file import (
     usable,
 )
 from asr.audio.sources import Source, as_file, source_name
-from asr.errors import AudioError
+from asr.errors import AudioError, AudioWarning
 
 BLOCK_S = 10.0  # of a block of a file
+_TOO_QUIET = 2.0**-12  # speech whose loudest samples have 8 steps of 16 bits is lost in their noise
 
 
 @dataclass(frozen=True)
@@ -207,3 +210,34 @@ def equal_blocks(blocks: Iterable[NDArray[np.float32]], samples: int) -> Iterato
             waiting, count = [joined[whole:]], count - whole
     if count:
         yield np.concatenate(waiting)
+
+
+class Heard:
+    """Passes on a recording's blocks as they are asked for, counts their samples and remembers how loud they were."""
+
+    def __init__(self, blocks: Iterable[NDArray[np.float32]]) -> None:
+        """Begin with none."""
+        self._blocks = blocks
+        self.samples = 0
+        self._lowest, self._highest = math.inf, -math.inf
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        """Yield the blocks `(sample,)`, mono."""
+        for block in self._blocks:
+            if len(block):
+                self.samples += len(block)
+                self._lowest = min(self._lowest, float(block.min()))
+                self._highest = max(self._highest, float(block.max()))
+            yield block
+
+    @property
+    def loudest(self) -> float:
+        """How far the samples were from the middle between the lowest and the highest; 1 is full scale."""
+        return (self._highest - self._lowest) / 2 if self.samples else 0.0
+
+    def warn_if_quiet(self, name: str) -> None:
+        """Say with an `AudioWarning` that the recording was too quiet to be understood, if it was."""
+        if self.samples and self.loudest < _TOO_QUIET:
+            level = f"at {20 * math.log10(self.loudest):.0f} dBFS" if self.loudest else "as quiet as all others"
+            message = f"{name}: too quiet to be understood: its loudest sample is {level}; 16 bits have noise at -90"
+            warnings.warn(message, AudioWarning, stacklevel=3)

@@ -2,6 +2,9 @@
 
 `resample` and `StreamResampler` use the SoX resampler at its high quality setting (soxr_hq). `FourierResampler` needs
 only numpy; `asr.runtime` uses it.
+
+Resamplers take what is beyond a recording's ends for 0. With an offset that would be a step, which sounds like a loud
+click. So the first sample is subtracted before and added afterwards: beyond the ends the recording stays as it began.
 """
 
 from __future__ import annotations
@@ -19,11 +22,12 @@ def resample(waveform: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray
         return waveform
     import soxr
 
-    resampled: NDArray[np.float32] = soxr.resample(waveform.T, from_hz, to_hz, "HQ").T
+    first = waveform[..., :1]
+    resampled: NDArray[np.float32] = soxr.resample((waveform - first).T, from_hz, to_hz, "HQ").T
     missing = _length(waveform.shape[-1], from_hz, to_hz) - resampled.shape[-1]
     if missing > 0:
         resampled = np.pad(resampled, [(0, 0)] * (resampled.ndim - 1) + [(0, missing)])
-    return np.ascontiguousarray(resampled, dtype=np.float32)
+    return np.ascontiguousarray(resampled + first, dtype=np.float32)
 
 
 class StreamResampler:
@@ -33,6 +37,7 @@ class StreamResampler:
         """Begin a recording."""
         self._rates_hz = from_hz, to_hz
         self._taken = self._given = 0
+        self._first = np.float32(0)
         self._stream = None
         if from_hz != to_hz:
             import soxr
@@ -43,11 +48,14 @@ class StreamResampler:
         """Return the samples that are known by now: fewer than the block's at first, the rest with the `last`."""
         if self._stream is None:
             return block
-        result: NDArray[np.float32] = self._stream.resample_chunk(block, last)
+        if self._taken == 0 and len(block):
+            self._first = block[0]
+        result: NDArray[np.float32] = self._stream.resample_chunk(block - self._first, last)
         self._taken += len(block)
         self._given += len(result)
         missing = _length(self._taken, *self._rates_hz) - self._given if last else 0
-        return np.pad(result, (0, missing)) if missing > 0 else result
+        padded = np.pad(result, (0, missing)) if missing > 0 else result
+        return np.asarray(padded + self._first, np.float32)
 
 
 def _length(samples: int, from_hz: int, to_hz: int) -> int:
@@ -76,22 +84,24 @@ class FourierResampler:
         """Begin a recording."""
         self._rates_hz = from_hz, to_hz
         self._overlap, self._stretch = _OVERLAP_S * from_hz, _STRETCH_S * from_hz
-        self._waiting = np.zeros(self._overlap, np.float32)
+        self._waiting = np.zeros(0, np.float32)
 
     def __call__(self, block: NDArray[np.float32], *, last: bool = False) -> NDArray[np.float32]:
         """Return the samples that are known by now: none for some seconds, the rest with the `last`."""
         from_hz, to_hz = self._rates_hz
         if from_hz == to_hz:
             return block
+        if len(self._waiting) == 0 and len(block):
+            self._waiting = np.full(self._overlap, block[0])
         self._waiting = np.concatenate([self._waiting, block])
         known = [np.zeros(0, np.float32)]
         while len(self._waiting) >= self._stretch + 2 * self._overlap:
             known.append(_middle(self._waiting[: self._stretch + 2 * self._overlap], from_hz, to_hz))
             self._waiting = self._waiting[self._stretch :]
         rest = len(self._waiting) - self._overlap
-        if last and rest:
+        if last and rest > 0:
             seconds = math.ceil(rest / from_hz) + 2 * _OVERLAP_S
-            padded = np.pad(self._waiting, (0, seconds * from_hz - len(self._waiting)))
+            padded = np.pad(self._waiting, (0, seconds * from_hz - len(self._waiting)), mode="edge")
             known.append(_middle(padded, from_hz, to_hz)[: math.ceil(rest * to_hz / from_hz)])
         return np.concatenate(known)
 

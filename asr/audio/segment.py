@@ -7,6 +7,7 @@ runtime without torch; `asr.inference.stream` cuts streams. Only the times diffe
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from asr.audio import speech_detector
 from asr.audio.speech_detector import WINDOW_S, Detector, is_speech
-from asr.errors import ConfigError
+from asr.errors import AudioWarning, ConfigError
 
 Segmentation: TypeAlias = Literal["vad", "fixed", "none"]
 Waveform: TypeAlias = NDArray[np.float32]
@@ -25,6 +26,7 @@ Waveform: TypeAlias = NDArray[np.float32]
 _LEAST_LONGEST_S = 1.0
 _STEP_S = 0.02
 _QUIET_S = 0.2
+_MUCH_SILENCE = 0.2  # a recording with this share of silence is worth a word, if silence is not left out
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,8 @@ def segments(
     rate_hz: int,
     segmentation: Segmentation = "vad",
     detector: Detector | None = None,
+    *,
+    name: str | None = None,
 ) -> Iterator[Segment]:
     """Return a recording's segments, each as soon as it is known.
 
@@ -174,8 +178,10 @@ def segments(
         rate_hz: its sample rate.
         segmentation: `vad` cuts in pauses. It leaves out long pauses, silence at the ends, and everything if nobody
             speaks. `fixed` leaves nothing out and cuts at the quietest fifth of a second between 15 and 30 s. `none`
-            keeps the recording whole.
+            keeps the recording whole. Models often hear words in the silence that both keep: an `AudioWarning` at the
+            end says how much it is, if it is much.
         detector: finds speech, for `vad`, nothing heard yet; by default that of the package silero-vad.
+        name: the recording's, in warnings.
 
     Raises:
         ConfigError: there is no such segmentation.
@@ -183,9 +189,9 @@ def segments(
     if segmentation == "vad":
         return _speech_segments(blocks, rate_hz, detector)
     if segmentation == "fixed":
-        return _fixed_segments(blocks, rate_hz)
+        return _with_silence(_fixed_segments(blocks, rate_hz), rate_hz, name or "the recording")
     if segmentation == "none":
-        return _one_segment(blocks)
+        return _with_silence(_one_segment(blocks), rate_hz, name or "the recording")
     raise ConfigError(f"segment={segmentation!r}: it is one of {', '.join(get_args(Segmentation))}")
 
 
@@ -237,18 +243,19 @@ def _one_segment(blocks: Iterable[Waveform]) -> Iterator[Segment]:
         yield Segment(0, waveform, 0)
 
 
-class Counted:
-    """Passes on a recording's blocks as they are asked for, and counts their samples."""
-
-    def __init__(self, blocks: Iterable[Waveform]) -> None:
-        """Begin with none."""
-        self._blocks = blocks
-        self.samples = 0
-
-    def __iter__(self) -> Iterator[Waveform]:
-        for block in self._blocks:
-            self.samples += len(block)
-            yield block
+def _with_silence(found: Iterable[Segment], rate_hz: int, name: str) -> Iterator[Segment]:
+    """Yield segments in which silence was left, and say at the end if it was much."""
+    silent = whole = 0.0
+    for segment in found:
+        yield segment
+        silent += silence_s(segment.waveform, rate_hz)
+        whole += len(segment.waveform) / rate_hz
+    if silent > _MUCH_SILENCE * whole:
+        message = (
+            f"{name}: {100 * silent / whole:.0f} % of it is silence, in which models often hear words; segmentation by "
+            "vad leaves it out"
+        )
+        warnings.warn(message, AudioWarning, stacklevel=2)
 
 
 class _Tape:
@@ -290,7 +297,7 @@ def _quietest(tape: _Tape, start: int, end: int, rate_hz: int) -> int:
     """Return the middle of the quietest fifth of a second between two samples of the tape."""
     step = int(_STEP_S * rate_hz)
     waveform = tape.part(start, end)
-    energies = np.square(waveform[: len(waveform) // step * step], dtype=np.float64).reshape(-1, step).sum(1)
+    energies = waveform[: len(waveform) // step * step].reshape(-1, step).var(axis=1, dtype=np.float64)
     width = round(_QUIET_S / _STEP_S)
     sums = np.convolve(energies, np.ones(width), mode="valid")
     return start + int((np.argmin(sums) + width / 2) * step)
@@ -303,7 +310,8 @@ _LOUD_SHARE = 0.25  # loud begins at this share of the way, in dB, from the quie
 _DEPTH_DB = 34  # the quiet parts count as at most this far below the loud ones, or digital silence makes noise loud
 _BURST_S, _APART_S = 0.05, 0.1  # a sound shorter than this, and this far from all others, is a click
 _FADE_IN_S = 0.03  # speech begins softly, below the loudness that counts as loud
-_LEAST_POWER = 1e-8  # -80 dB re full scale
+_LEAST_POWER = 1e-14  # -140 dB of full scale; there is no logarithm of 0
+_SILENCE_S = 1.0  # what is not loud for this long is silence
 
 
 class Extent(NamedTuple):
@@ -315,20 +323,34 @@ class Extent(NamedTuple):
 
 def speech_extent(waveform: NDArray[np.floating], rate_hz: int) -> Extent:
     """Return where in an utterance's waveform `(sample,)` the speech starts and ends, by its loudness alone."""
-    step = round(_LOUDNESS_STEP_S * rate_hz)
     whole = Extent(0.0, len(waveform) / rate_hz)
-    steps = len(waveform) // step
-    if steps == 0:
-        return whole
-    power = np.square(waveform[: steps * step], dtype=np.float64).reshape(steps, step).mean(1)
-    level_db = 10 * np.log10(power + _LEAST_POWER)
-    level_db = np.convolve(np.pad(level_db, 1, mode="edge"), np.full(3, 1 / 3), mode="valid")
-    quiet_db, loud_db = np.percentile(level_db, [5, 95])
-    quiet_db = max(quiet_db, loud_db - _DEPTH_DB)
-    loud = np.flatnonzero(level_db > quiet_db + _LOUD_SHARE * (loud_db - quiet_db))
+    _, loud = _loud_steps(waveform, rate_hz)
     if len(loud) == 0:
         return whole
     runs = np.split(loud, np.flatnonzero(np.diff(loud) > _APART_S / _LOUDNESS_STEP_S) + 1)
     runs = [run for run in runs if len(run) >= _BURST_S / _LOUDNESS_STEP_S] or runs
     first, last = int(runs[0][0]), int(runs[-1][-1])
     return Extent(max(first * _LOUDNESS_STEP_S - _FADE_IN_S, 0.0), min((last + 1) * _LOUDNESS_STEP_S, whole.end_s))
+
+
+def silence_s(waveform: NDArray[np.floating], rate_hz: int) -> float:
+    """Return how many seconds of a waveform `(sample,)` are in silences of at least a second, by its loudness alone."""
+    steps, loud = _loud_steps(waveform, rate_hz)
+    if len(loud) == 0:
+        return 0.0
+    gaps = np.diff(np.concatenate([[-1], loud, [steps]])) - 1
+    return float(gaps[gaps * _LOUDNESS_STEP_S >= _SILENCE_S].sum() * _LOUDNESS_STEP_S)
+
+
+def _loud_steps(waveform: NDArray[np.floating], rate_hz: int) -> tuple[int, NDArray[np.intp]]:
+    """Return the number of steps of `_LOUDNESS_STEP_S` in a waveform, and which of them are loud."""
+    step = round(_LOUDNESS_STEP_S * rate_hz)
+    steps = len(waveform) // step
+    if steps == 0:
+        return 0, np.zeros(0, np.intp)
+    power = waveform[: steps * step].reshape(steps, step).var(axis=1, dtype=np.float64)  # an offset is no sound
+    level_db = 10 * np.log10(power + _LEAST_POWER)
+    level_db = np.convolve(np.pad(level_db, 1, mode="edge"), np.full(3, 1 / 3), mode="valid")
+    quiet_db, loud_db = np.percentile(level_db, [5, 95])
+    quiet_db = max(quiet_db, loud_db - _DEPTH_DB)
+    return steps, np.flatnonzero(level_db > quiet_db + _LOUD_SHARE * (loud_db - quiet_db))

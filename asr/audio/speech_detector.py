@@ -3,11 +3,15 @@
 The package silero-vad ships its weights as safetensors. They are read without importing the package, because that would
 load TorchScript (a pickle) and set torch to one thread. Windows go through the convolutions together, not one by one.
 
+The network misses speech that is much quieter than usual, or that has an offset. So it hears each window without its
+mean, and at a usual level: the running level of the recording becomes `_LEVEL`.
+
 Source: Silero VAD 6, https://github.com/snakers4/silero-vad (MIT licence).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from importlib.util import find_spec
@@ -30,6 +34,14 @@ _CONTEXT = 64  # samples before a window that it also hears
 _FFT = 256
 _UNITS = 128
 _AT_ONCE = 1000  # windows; so memory does not grow with the block
+
+_LEVEL = 10**-2.8  # mean power that the network hears: -28 dBFS
+_QUIETEST = 1e-9  # mean power; anything below counts as this, so that silence stays silence: one 16-bit step
+# The level is that of the loudest windows so far, over about a fifth of a second. It falls, so that a quiet speaker is
+# heard after a loud one, but not without end: else the noise of a long pause would become as loud as speech.
+_SMOOTHED_WINDOWS = 6
+_FALL_DB_PER_S = 6.0
+_DEEPEST_DB = 30.0
 
 # Strides of the convolutions after the short-time spectrum. Their kernels have 3 frames and are padded by 1.
 _STRIDES = {"conv1": 1, "conv2": 2, "conv3": 2, "conv4": 1}
@@ -64,6 +76,30 @@ class Detector(Protocol):
         """Return the probabilities of the windows that the block `(sample,)` completes."""
 
 
+class RunningLevel:
+    """Mean powers of consecutive windows → the level at each of them, by what was heard until then.
+
+    The levels do not depend on how many windows come in one call, to the last digit.
+    """
+
+    def __init__(self, window_s: float) -> None:
+        """Begin a recording, whose windows have `window_s` seconds each."""
+        self._keeps = 10 ** (-_FALL_DB_PER_S * window_s / 10)
+        self._recent: list[float] = []
+        self._loudest = self._level = 0.0
+
+    def __call__(self, powers: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return `(window,)` levels, as mean powers, from the `(window,)` powers of the next windows."""
+        levels = np.empty(len(powers))
+        for place, power in enumerate(powers.tolist()):
+            self._recent = [*self._recent[1 - _SMOOTHED_WINDOWS :], power]
+            smoothed = math.fsum(self._recent) / len(self._recent)
+            self._loudest = max(self._loudest, smoothed)
+            least = max(self._loudest * 10 ** (-_DEEPEST_DB / 10), _QUIETEST)
+            levels[place] = self._level = max(smoothed, self._level * self._keeps, least)
+        return levels
+
+
 class SpeechDetector:
     """The probability of speech in each window of `WINDOW_S` of a recording that arrives in blocks."""
 
@@ -80,7 +116,8 @@ class SpeechDetector:
         """
         self._network = network or _shipped_network()
         self._resample = resampler or StreamResampler(rate_hz, RATE_HZ)
-        self._samples = np.zeros(_CONTEXT, np.float32)  # those not yet in a window, after their context
+        self._samples = np.zeros(0, np.float32)  # those not yet in a window, after their context
+        self._level = RunningLevel(WINDOW_S)
         self._state = np.zeros((2, _UNITS), np.float32)
 
     def __call__(self, block: Array, *, last: bool = False) -> Array:
@@ -88,25 +125,37 @@ class SpeechDetector:
 
         Args:
             block: the recording's next samples.
-            last: whether the recording ends with it. Its last window is then filled up with zeros.
+            last: whether the recording ends with it. Its last window is then filled up with its last sample.
 
         Returns:
             `(window,)`. Window i of the recording lasts from `i · WINDOW_S` to `(i + 1) · WINDOW_S`. It comes once the
             resampler has returned all its samples.
         """
-        self._samples = np.concatenate([self._samples, self._resample(block, last=last)])
-        if last:
-            self._samples = np.pad(self._samples, (0, (_CONTEXT - len(self._samples)) % _WINDOW))
+        block = self._resample(block, last=last)
+        if len(self._samples) == 0 and len(block):
+            self._samples = np.full(_CONTEXT, block[0])
+        self._samples = np.concatenate([self._samples, block])
+        if last and len(self._samples):
+            self._samples = np.pad(self._samples, (0, (_CONTEXT - len(self._samples)) % _WINDOW), mode="edge")
         windows = (len(self._samples) - _CONTEXT) // _WINDOW
-        if windows == 0:
+        if windows <= 0:
             return np.zeros(0, np.float32)
         heard = sliding_window_view(self._samples, _CONTEXT + _WINDOW)[::_WINDOW]
         self._samples = self._samples[windows * _WINDOW :]
         found = []
         for first in range(0, windows, _AT_ONCE):
-            probabilities, self._state = self._network(heard[first : first + _AT_ONCE], self._state)
+            levelled = self._levelled(heard[first : first + _AT_ONCE])
+            probabilities, self._state = self._network(levelled, self._state)
             found.append(probabilities)
         return np.concatenate(found)
+
+    def _levelled(self, heard: Array) -> Array:
+        """Return windows with their context, `(window, sample)`, without their means and at the usual level."""
+        samples = heard.astype(np.float64)
+        centred = samples - samples.mean(axis=1, keepdims=True)
+        levels = self._level(np.square(centred[:, _CONTEXT:]).mean(axis=1))
+        levelled: Array = (centred * np.sqrt(_LEVEL / levels)[:, None]).astype(np.float32)
+        return levelled
 
 
 def is_speech(probability: float, before: bool) -> bool:

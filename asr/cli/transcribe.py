@@ -75,7 +75,10 @@ def transcribe(
     ] = None,
     segment: Annotated[
         Literal["vad", "fixed", "none"],
-        typer.Option(help="vad: cut at pauses; fixed: cut at the quietest point every 15 to 30 s; none: do not cut."),
+        typer.Option(
+            help="vad: cut at pauses and leave silence out; fixed: cut at the quietest point every 15 to 30 s; none: "
+            "do not cut. fixed and none keep silence, in which models often hear words."
+        ),
     ] = "vad",
     channels: Annotated[
         Literal["mix", "separate"],

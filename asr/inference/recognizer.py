@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.audio.blocks import audio_blocks, checked_rate_hz, checked_waveform, mono_blocks, waveform_blocks
-from asr.audio.segment import STREAM_RULE, Counted, Segmentation, segments
+from asr.audio.blocks import Heard, audio_blocks, checked_rate_hz, checked_waveform, mono_blocks, waveform_blocks
+from asr.audio.segment import STREAM_RULE, Segment, Segmentation, segments
 from asr.audio.sources import Source, is_source, source_name
 from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import AudioError
@@ -100,7 +100,8 @@ class Recognizer:
             hotwords: expected words and phrases, such as names that the model never heard. `["anna"]`, or with the
                 natural-log bonus of each occurrence: `{"anna": 5.0}`.
             segment: how a recording is cut, see `asr.audio.segment.segments`: `vad` at pauses, `fixed` at the quietest
-                place every 15 to 30 s, `none` not at all.
+                place every 15 to 30 s, `none` not at all. `fixed` and `none` keep silence, in which models often hear
+                words; an `AudioWarning` says how much it is.
             channel: the channel to transcribe, counted from 0; None mixes all down.
             on_progress: is called each time some audio is done, with its seconds; they sum up to the duration.
 
@@ -117,17 +118,19 @@ class Recognizer:
         else:
             from_hz = checked_rate_hz(sample_rate_hz)
             blocks = waveform_blocks(checked_waveform(_array(audio)), from_hz, rate_hz, channel=channel)
-        recording = Counted(blocks)
-        words = self._words(recording, search, segment, on_progress or (lambda _: None))
+        recording = Heard(blocks)
+        found = segments(recording, rate_hz, segment, name=name)
+        words = self._words(recording, found, search, on_progress or (lambda _: None))
+        recording.warn_if_quiet(name or "the recording")
         return Transcript.of(words, recording.samples / rate_hz, name, channel)
 
     def _words(
-        self, recording: Counted, search: Search, segment: Segmentation, on_progress: Callable[[float], object]
+        self, recording: Heard, segments: Iterable[Segment], search: Search, on_progress: Callable[[float], object]
     ) -> list[Word]:
         rate_hz = self.sample_rate_hz
         found: list[tuple[int, list[Word]]] = []
         done = 0
-        for group in segment_batches(segments(recording, rate_hz, segment), rate_hz):
+        for group in segment_batches(segments, rate_hz):
             tensors = [torch.from_numpy(piece.waveform) for piece in group]
             batch = collate(tensors, [[]] * len(group), [""] * len(group))
             for piece, decoded in zip(group, self.decoder.decode(batch, search), strict=True):

@@ -31,7 +31,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.audio.blocks import equal_blocks, resampled
+from asr.audio.blocks import Heard, equal_blocks, resampled
 from asr.audio.segment import EndRule, Segment, Segmenter
 from asr.decoding.greedy import greedy_search
 from asr.features.batch import collate
@@ -83,7 +83,8 @@ def stream_results(
     rate_hz = decoder.sample_rate_hz
     segmenter = Segmenter(rate_hz, rule)
     hearing = hearing_of(decoder)
-    pieces = equal_blocks(blocks, round(PIECE_S * sample_rate_hz))
+    recording = Heard(blocks)
+    pieces = equal_blocks(recording, round(PIECE_S * sample_rate_hz))
     shown = ""
     for piece in chain(resampled(pieces, sample_rate_hz, rate_hz), [None]):
         last = piece is None
@@ -96,6 +97,7 @@ def stream_results(
         if text != shown:
             shown = text
             yield Partial(text, (), False)
+    recording.warn_if_quiet("the stream")
 
 
 def _final(decoder: Decoder, hearing: Hearing, segment: Segment, search: Search) -> Partial:

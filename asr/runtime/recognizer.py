@@ -24,10 +24,10 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.audio.blocks import checked_rate_hz, checked_waveform, open_audio, resampled
+from asr.audio.blocks import Heard, checked_rate_hz, checked_waveform, open_audio, resampled
 from asr.audio.channels import mixed
 from asr.audio.resample import FourierResampler
-from asr.audio.segment import Counted, Segmentation, segments, speech_extent
+from asr.audio.segment import Segmentation, segments, speech_extent
 from asr.audio.sources import Source, is_source, source_name
 from asr.audio.speech_detector import RATE_HZ, SHAPES, Network, SpeechDetector
 from asr.bundle.files import ONNX_DESCRIPTION, ONNX_NETWORK, ONNX_SPEECH_DETECTOR
@@ -203,13 +203,14 @@ class OnnxRecognizer:
         self, blocks: Iterable[NDArray[np.float32]], from_hz: int, name: str | None, segmentation: Segmentation
     ) -> Transcript:
         rate_hz = self.sample_rate_hz
-        recording = Counted(resampled(blocks, from_hz, rate_hz, FourierResampler(from_hz, rate_hz)))
+        recording = Heard(resampled(blocks, from_hz, rate_hz, FourierResampler(from_hz, rate_hz)))
         detector = SpeechDetector(rate_hz, self._speech_network, FourierResampler(rate_hz, RATE_HZ))
         words: list[Word] = []
-        for segment in segments(recording, rate_hz, segmentation, detector):
+        for segment in segments(recording, rate_hz, segmentation, detector, name=name):
             hypothesis, spans = best_path(self.log_posteriors(segment.waveform))
             decoded = Decoded((hypothesis,), spans, speech_extent(segment.waveform, rate_hz))
             words += decoded.words(self._tokens, self.frame_shift_s, segment.start / rate_hz)
+        recording.warn_if_quiet(name or "the recording")
         return Transcript.of(words, recording.samples / rate_hz, name)
 
 

@@ -117,7 +117,7 @@ def windows(blocks, rate_hz, detector, tape):
 def quietest(tape, start, end, rate_hz):
     step = int(STEP_S * rate_hz)
     waveform = tape.samples[start - tape.start : end - tape.start]
-    energies = np.square(waveform[: len(waveform) // step * step], dtype=np.float64).reshape(-1, step).sum(1)
+    energies = waveform[: len(waveform) // step * step].reshape(-1, step).var(axis=1, dtype=np.float64)
     width = round(QUIET_S / STEP_S)
     sums = np.convolve(energies, np.ones(width), mode="valid")
     return start + int((np.argmin(sums) + width / 2) * step)

@@ -25,7 +25,7 @@ def in_blocks(detector, waveform, *sizes):
     return np.concatenate([*found, detector(waveform[:0], last=True)])
 
 
-def test_the_probabilities_are_those_of_silero_vads_own_network(rng):
+def test_the_probabilities_are_those_of_silero_vads_own_network(rng, monkeypatch):
     data = Path(find_spec("silero_vad").origin).parent / "data"
     theirs = torch.jit.load(data / "silero_vad.jit")
     weights = load_file(data / "silero_vad_16k.safetensors")
@@ -40,8 +40,11 @@ def test_the_probabilities_are_those_of_silero_vads_own_network(rng):
         for name, source in names.items():
             own[f"_model.{name}"].copy_(weights[source])
     waveform = np.concatenate([voice_like(rng), voice_like(rng)])[:-100]
+    waveform[[0, -1]] = 0  # theirs is silent before the first sample and after the last
     expected = theirs.audio_forward(torch.from_numpy(waveform)[None], RATE_HZ)[0].numpy()
-    found = SpeechDetector(RATE_HZ)(waveform, last=True)
+    detector = SpeechDetector(RATE_HZ)
+    monkeypatch.setattr(detector, "_levelled", lambda heard: heard)
+    found = detector(waveform, last=True)
     assert expected.max() > 0.5 > expected.min()
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -101,3 +104,48 @@ def test_a_block_as_long_as_the_recording_gives_what_short_ones_give(rng, monkey
     whole = SpeechDetector(RATE_HZ)(waveform, last=True)
     monkeypatch.setattr(speech_detector, "_AT_ONCE", 1000)
     np.testing.assert_allclose(whole, SpeechDetector(RATE_HZ)(waveform, last=True), atol=1e-6)
+
+
+def in_16_bits(waveform):
+    return (np.rint(waveform * 2**15) / 2**15).astype(np.float32)
+
+
+@pytest.mark.parametrize(("level_db", "offset"), [(-50, 0), (-50, 0.5), (-25, -0.5), (0, 0.5), (20, 0)])
+def test_neither_level_nor_offset_matters(rng, level_db, offset):
+    waveform = voice_like(rng)
+    expected = SpeechDetector(RATE_HZ)(waveform, last=True)
+    found = SpeechDetector(RATE_HZ)((waveform * 10 ** (level_db / 20) + offset).astype(np.float32), last=True)
+    assert expected.max() > 0.5 > expected.min()
+    np.testing.assert_allclose(found, expected, atol=0.02)
+
+
+@pytest.mark.corpus
+@pytest.mark.parametrize(("level_db", "offset"), [(-20, 0), (-40, 0), (-50, 0), (-10, 0.5)])
+def test_in_files_of_16_bits_speech_is_found_at_any_level(an4_dir, level_db, offset):
+    differ = windows = 0
+    for path in sorted((an4_dir / "wav" / "an4test_clstk").rglob("*.wav"))[::13]:
+        waveform, rate_hz = soundfile.read(path, dtype="float32")
+        other = in_16_bits(waveform * 10 ** (level_db / 20) + offset)
+        expected, found = (SpeechDetector(rate_hz)(w, last=True) > 0.5 for w in (waveform, other))
+        differ, windows = differ + (found != expected).sum(), windows + len(expected)
+    assert differ < 0.08 * windows
+
+
+@pytest.mark.corpus
+def test_a_quiet_speaker_is_heard_after_a_loud_one(an4_dir, rng):
+    heard = windows = 0
+    for path in sorted((an4_dir / "wav" / "an4test_clstk").rglob("*.wav"))[::13]:
+        waveform, rate_hz = soundfile.read(path, dtype="float32")
+        alone = SpeechDetector(rate_hz)(waveform, last=True) > 0.5
+        both = np.concatenate([waveform, np.zeros(2 * rate_hz, np.float32), waveform * 10 ** (-30 / 20)])
+        speech = SpeechDetector(rate_hz)(in_16_bits(both), last=True) > 0.5
+        heard, windows = heard + speech[-len(alone) :].sum(), windows + alone.sum()
+    assert heard > 0.8 * windows
+
+
+@pytest.mark.parametrize("level_db", [-80, -60, -40])
+def test_noise_alone_is_no_speech_however_far_it_is_raised(rng, level_db):
+    noise = in_16_bits(10 ** (level_db / 20) * rng.standard_normal(20 * RATE_HZ))
+    after = np.concatenate([voice_like(rng) * 0.3, noise])
+    assert not (SpeechDetector(RATE_HZ)(noise, last=True) > 0.5).any()
+    assert not (SpeechDetector(RATE_HZ)(after, last=True)[-550:] > 0.5).any()

@@ -263,13 +263,17 @@ def test_no_digit_of_a_result_depends_on_how_the_audio_was_cut(bidirectional, ra
         assert results_and_scores(it, [head, *blocks], rate_hz) == expected
 
 
-def test_nor_does_one_depend_on_it_with_the_speech_detector(rng) -> None:
-    silence = 1e-3 * rng.standard_normal(16000).astype(np.float32)
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize(("scale", "offset"), [(1, 0), (0.01, 0.3)])
+def test_nor_does_one_depend_on_it_with_the_speech_detector(bidirectional, scale, offset, rng) -> None:
+    it = RECOGNIZER if bidirectional else ONE_WAY
+    silence = 1e-3 * rng.standard_normal(16000)
     waveform = np.concatenate([silence, voice_like(rng), silence, voice_like(rng), silence])[None]
-    expected = results_and_scores(RECOGNIZER, [waveform], 22050)
+    waveform = (scale * waveform + offset).astype(np.float32)
+    expected = results_and_scores(it, [waveform], 22050)
     assert any(result.is_final for result in expected[0])
     for blocks in cuttings(waveform, 22050, 4):
-        assert results_and_scores(RECOGNIZER, blocks, 22050) == expected
+        assert results_and_scores(it, blocks, 22050) == expected
 
 
 @pytest.mark.usefixtures("loud_is_speech")
