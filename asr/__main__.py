@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -12,6 +13,8 @@ def run() -> None:
         from asr.machine import set_library_defaults
 
         set_library_defaults()
+        # The speech detector's matrices are small: numpy's threads would only wait for each other, busily.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         run_commands()
     except ModuleNotFoundError as error:
         package = (error.name or "asr").partition(".")[0]

@@ -262,7 +262,7 @@ class TrainingSettings(Settings):
         description="Moving average of the weights, which is kept as the model; nearer to 1: over more steps. 0: off.",
     )
     precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="Number format; auto takes bf16 where the device computes in it fast, else fp32."
+        "auto", description="Number format; auto times steps in fp32 and in bf16 and takes the quicker."
     )
     accelerator: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Device to train on; auto takes a GPU if there is one."

@@ -36,6 +36,7 @@ from asr.audio.segment import EndRule, Segment, Segmenter
 from asr.decoding.greedy import greedy_search
 from asr.features.batch import collate
 from asr.inference.decoder import Decoder, Search
+from asr.model.computation import thread_counts, threads
 from asr.transcript.subtitles import joined
 from asr.transcript.transcript import shortened
 from asr.transcript.words import Word
@@ -209,6 +210,7 @@ class CarriedState:
 
     def _hear(self, samples: NDArray[np.float32], *, last: bool = False) -> None:
         piece = torch.from_numpy(samples).to(self._device)
-        new, self._state = self._model.step(piece, self._state, last=last)
+        with threads(thread_counts()[0]):  # a piece is too short to share
+            new, self._state = self._model.step(piece, self._state, last=last)
         self._heard += len(samples)
         self._log_posteriors = torch.cat([self._log_posteriors, self._sound(new)])

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 from markdown_it import MarkdownIt
@@ -57,6 +58,15 @@ def test_what_the_model_learnt_from_is_told_in_hours(folder):
     assert "| train | 1,234 | 1.50 |" in card
     assert "| dev | 50 | 0.05 |" in card
     assert "epoch 7, the best on dev: 7.25 % WER greedy, 400 words" in card
+
+
+def test_the_card_names_the_machine_of_the_training(folder):
+    replace(FACTS, precision="bf16", threads=2, processor="ACME *9* Processor").save(folder)
+    assert r"The network computed in bfloat16 on ACME \*9\* Processor with 2 threads." in model_card(folder)
+    replace(FACTS, precision="fp32", threads=1).save(folder)
+    assert "The network computed in float32 with 1 thread." in model_card(folder)
+    FACTS.save(folder)
+    assert "computed in" not in model_card(folder)
 
 
 def test_scoring_a_decode_folder_inside_brings_its_rates_into_the_card(call, folder):
