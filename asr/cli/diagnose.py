@@ -32,14 +32,14 @@ def diagnose(
 
     found = asr.diagnose(model, data, out)
     shown = [distance for distance in (10, 30, 100) if distance <= found.distance_frames]
-    titles = [*(f"at {distance} frames" for distance in shown), "mean norm"]
-    console.print(f"{'frames':>30}" + "".join(f"{title:>15}" for title in titles))
+    titles = [*(f"after {distance}" for distance in shown), "mean norm"]
+    console.print(f"{'frames':>30}" + "".join(f"{title:>12}" for title in titles))
     for name, side in (("fresh", found.fresh), ("trained", found.trained)):
         console.print(f"{name} {found.cell}")
         for item in side:
             frames = item.half_life_frames
             change = f"{'halves' if frames >= 0 else 'doubles'} in {abs(frames):.1f}"
             values = [*(item.by_distance[distance] for distance in shown), item.whole]
-            cells = "".join(f"{value:>15.1e}" for value in values)
+            cells = "".join(f"{value:>12.1e}" for value in values)
             console.print(f"{item.layer:2} {item.direction:8} {change:>18}" + cells)
     console.print(f"picture  {(out or model) / DIAGNOSIS_PLOT}")

@@ -114,7 +114,8 @@ def _listed(names: list[str]) -> str:
     shown = ", ".join(names[:_NAMES_IN_A_MESSAGE])
     if len(names) > _NAMES_IN_A_MESSAGE:
         shown += ", …"
-    return f"{len(names)} utterance(s) ({shown})"
+    plural = "s" if len(names) > 1 else ""
+    return f"{len(names)} utterance{plural} ({shown})"
 
 
 @dataclass(frozen=True)

@@ -269,7 +269,8 @@ def _other_shares(drawn: dict[str, list[Cut]], shares: dict[str, float], rule: S
         became = seconds[split] / sum(seconds.values())
         if share < 1 and abs(became - share) > 0.25 * share:
             groups = {cut_speaker(cut) if rule.by == "speaker" else cut.id for cut in drawn[split]}
+            unit = rule.by + "s" * (len(groups) > 1)
             yield (
                 f"{split} became {100 * became:.0f} % of the audio in place of {100 * share:.0f} %: "
-                f"{seconds[split] / 3600:.2f} h of {len(groups)} {rule.by}(s), each of which is in one split only"
+                f"{seconds[split] / 3600:.2f} h of {len(groups)} {unit}; each is in one split only"
             )

@@ -28,6 +28,7 @@ def test_a_table_a_picture_and_json_come_out(
     rows = [line for line in lines if re.match(r" [12] (forward|backward)", line)]
     assert len(rows) == 8  # two layers, two directions, fresh and trained
     assert len({len(line) for line in [lines[0], *rows]}) == 1  # aligned
+    assert len(rows[0]) <= 80
     assert lines[-1] == f"picture  {tmp_path / 'out' / 'diagnosis.png'}"
     values = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
     assert values["cell"] == "lstm"

@@ -141,7 +141,7 @@ def test_a_share_that_few_speakers_cannot_give_is_told_in_hours_and_speakers(aud
     utterances = [Utterance(f"u{i}", audio, "text", f"t.csv:{i}", speaker=f"s{i % 3}") for i in range(12)]
     notes = write_splits(utterances, tmp_path / "out", SplitRule()).notes
     assert notes[1:] == tuple(
-        f"{split} became 33 % of the audio in place of 10 %: 0.00 h of 1 speaker(s), each of which is in one split only"
+        f"{split} became 33 % of the audio in place of 10 %: 0.00 h of 1 speaker; each is in one split only"
         for split in ("dev", "test")
     )
 

@@ -108,8 +108,8 @@ def test_unpaired_utterances_are_an_error_that_names_them():
     with pytest.raises(ScoringError) as caught:
         count_corpus(references, {"both": "a", "stray": "b"}, unit="word")
     message = str(caught.value)
-    assert "7 utterance(s) (ref0, ref1, ref2, ref3, ref4, …) without a hypothesis" in message
-    assert "1 utterance(s) (stray) without a reference" in message
+    assert "7 utterances (ref0, ref1, ref2, ref3, ref4, …) without a hypothesis" in message
+    assert "1 utterance (stray) without a reference" in message
 
 
 @pytest.mark.parametrize(
