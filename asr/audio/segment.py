@@ -26,6 +26,7 @@ Waveform: TypeAlias = NDArray[np.float32]
 _LEAST_LONGEST_S = 1.0
 _STEP_S = 0.02
 _QUIET_S = 0.2
+_EARLY_FROM_S = 1.0
 _MUCH_SILENCE = 0.2  # a recording with this share of silence is worth a word, if silence is not left out
 
 
@@ -38,12 +39,15 @@ class EndRule:
         longest_s: no segment is longer. One that would be is cut at the quietest place of its second half.
         before_s: silence that is kept before the speech.
         after_s: silence that is kept after the speech; never more than `pause_s`.
+        early_pause_s: a pause of this length, at least `after_s`, ends a segment that is at least `_EARLY_FROM_S` long;
+            None: only `pause_s` does.
     """
 
     pause_s: float
     longest_s: float
     before_s: float
     after_s: float
+    early_pause_s: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse times that no segment can have.
@@ -63,7 +67,11 @@ class EndRule:
 # Short recordings are cut by the same rule. Models are trained on utterances: AN4's model made almost twice as many
 # word errors with two utterances in one file, three times as many with six, and almost twice as many with three seconds
 # of silence before or after an utterance.
-FILE_RULE = EndRule(pause_s=0.6, longest_s=30.0, before_s=0.3, after_s=0.2)
+# Speakers often take turns after pauses of less than 0.6 s, and several voices in a segment cost many words. With 0.4 s
+# between six utterances the quickstart's model made 42 % word errors, with `early_pause_s` 7.7 %; AN4's 15.5 and 9.9 %.
+# Single utterances have hardly more errors than before (AN4's 7.9 % for 7.8 %). What hurts them is a part of less than
+# a second: with 0.3 s everywhere AN4's had 9.3 %.
+FILE_RULE = EndRule(pause_s=0.6, longest_s=30.0, before_s=0.3, after_s=0.2, early_pause_s=0.3)
 # Somebody waits for the words of a stream, so it ends earlier.
 STREAM_RULE = EndRule(pause_s=0.5, longest_s=20.0, before_s=0.25, after_s=0.25)
 
@@ -97,6 +105,8 @@ class Segmenter:
         """
         self._rate_hz = rate_hz
         self._pause = max(1, int(rule.pause_s * rate_hz))
+        self._early_pause = min(self._pause, int((rule.early_pause_s or rule.pause_s) * rate_hz))
+        self._early_from = int(_EARLY_FROM_S * rate_hz)
         self._longest, self._before, self._after = (
             int(s * rate_hz) for s in (rule.longest_s, rule.before_s, min(rule.after_s, rule.pause_s))
         )
@@ -143,6 +153,11 @@ class Segmenter:
     def _certain_end(self) -> int:
         return min(self._spoken_end + self._after, self._tape.end)
 
+    @property
+    def _long_enough(self) -> bool:
+        """Whether a short pause ends the open segment."""
+        return self._start is not None and self._spoken_end - self._start >= self._early_from
+
     def _place_of_cut(self, begin: int, end: int) -> int | None:
         """Take in the window from sample `begin` to `end`; return where the open segment ends, if it does."""
         if self._in_speech:
@@ -150,7 +165,7 @@ class Segmenter:
             self._spoken_end = end
         if self._start is None:
             self._tape.forget(end - self._before)
-        elif end - self._spoken_end >= self._pause:
+        elif end - self._spoken_end >= (self._early_pause if self._long_enough else self._pause):
             return self._spoken_end + self._after
         elif end + self._after - self._start > self._longest:
             return _quietest(self._tape, self._start + self._longest // 2, end, self._rate_hz)

@@ -11,7 +11,7 @@ from asr.features.batch import SEGMENT_POOL_S, segment_batches
 
 RATE_HZ = 1000  # nothing but the speech detector minds the rate, and that is replaced
 WINDOW = 32
-PAUSE, BEFORE, AFTER = 600, 300, 200
+PAUSE, EARLY, BEFORE, AFTER = 600, 300, 300, 200
 LONGEST = int(FILE_RULE.longest_s) * RATE_HZ
 
 
@@ -54,7 +54,7 @@ def test_a_recording_of_half_a_minute_stays_whole_if_speech_is_not_looked_for(se
     np.testing.assert_array_equal(found.waveform, waveform)
 
 
-@pytest.mark.parametrize("stretches", [(0, 5000), (PAUSE - WINDOW, 3000, PAUSE - 2 * WINDOW, 3000, PAUSE - 2 * WINDOW)])
+@pytest.mark.parametrize("stretches", [(0, 5000), (PAUSE - WINDOW, 3000, EARLY - 2 * WINDOW, 3000, PAUSE - 2 * WINDOW)])
 def test_a_short_recording_with_no_pause_between_words_stays_whole(stretches):
     waveform = recording(*stretches)
     (found,) = segments(in_blocks(waveform, 7000), RATE_HZ, "vad")
@@ -97,8 +97,16 @@ def test_segments_keep_a_little_of_the_pauses_around_them(size):
 
 
 def test_a_short_pause_does_not_cut():
-    waveform = recording(1000, 3000, PAUSE - 2 * WINDOW, 3000, 30_000)
+    waveform = recording(1000, 3000, EARLY - 2 * WINDOW, 3000, 30_000)
     assert len(list(segments([waveform], RATE_HZ))) == 1
+
+
+@pytest.mark.parametrize(("speech", "pause", "count"), [(400, 500, 1), (400, 700, 2), (1500, 500, 2), (1500, 350, 2)])
+def test_a_short_pause_cuts_once_a_segment_has_a_second(speech, pause, count):
+    waveform = recording(1000, speech, pause, 2000, 30_000)
+    found = list(segments([waveform], RATE_HZ))
+    check_law(waveform, found)
+    assert len(found) == count
 
 
 def test_speech_that_reaches_the_ends_of_the_recording_is_kept_to_its_last_sample():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from asr.audio.segment import FILE_RULE, Segmenter, segments
 
-LONGEST_S, PAUSE_S, BEFORE_S, AFTER_S = 30.0, 0.6, 0.3, 0.2
+LONGEST_S, PAUSE_S, EARLY_S, BEFORE_S, AFTER_S = 30.0, 0.6, 0.3, 0.3, 0.2
 WINDOW_S, STEP_S, QUIET_S = 0.032, 0.02, 0.2
 
 
@@ -81,7 +81,7 @@ def reference_fixed(blocks, rate_hz):
 
 
 def reference_speech(blocks, rate_hz, detector):
-    longest, pause, before, after = (int(s * rate_hz) for s in (LONGEST_S, PAUSE_S, BEFORE_S, AFTER_S))
+    longest, pause, early, before, after = (int(s * rate_hz) for s in (LONGEST_S, PAUSE_S, EARLY_S, BEFORE_S, AFTER_S))
     tape, start, last = Tape(), None, 0
     for begin, end, speech in windows(blocks, rate_hz, detector, tape):
         if speech:
@@ -89,7 +89,7 @@ def reference_speech(blocks, rate_hz, detector):
             last = end
         if start is None:
             tape.forget(end - before)
-        elif end - last >= pause:
+        elif end - last >= (early if last - start >= rate_hz else pause):
             yield tape.cut(start, last + after)
             start = None
         elif end + after - start > longest:
