@@ -186,6 +186,12 @@ def test_text_of_any_language_is_shown_as_it_is(text: str) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names of any bytes are POSIX's")
+def test_a_name_is_shown_as_it_is_also_in_a_locale_without_utf8() -> None:
+    assert printable("ñ/☃.wav".encode().decode("ascii", "surrogateescape")) == "ñ/☃.wav"
+    assert printable(b"\xc3\xb1\xff".decode("ascii", "surrogateescape")) == "ñ\\xff"
+    assert printable("\x1b\ud800\udcc3") == "\\x1b\\ud800\\xc3"
+
+
 def test_a_name_that_is_not_utf8_is_shown_with_escapes() -> None:
     assert printable(Path(os.fsdecode(b"caf\xe9/a\nb.wav"))) == r"caf\xe9/a\nb.wav"
 
