@@ -14,6 +14,7 @@ of a batch sets the step of that rounding.
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,7 @@ from asr.text.tokens import TokenTable, load_tokens
 from asr.transcript.confidence import Calibration
 
 _LARGEST_INT8 = 127
+_CHECKSUM = "crc32"  # among the metadata of a file; those of older versions have none
 
 AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
 
@@ -76,12 +78,7 @@ class ModelBundle:
         from asr.bundle.card import write_card  # here, because transcribing needs no cards
 
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
-        path = folder / WEIGHTS
-        try:
-            with atomic_path(path) as temporary:
-                save_file(tensors, temporary)
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"{path}: cannot write the weights ({error}); make room or permission") from None
+        save_weights(tensors, folder / WEIGHTS)
         self.tokens.save(folder / TOKENS)
         save_settings(self.config, folder)
         write_card(folder)
@@ -135,6 +132,28 @@ def _require_model_folder(folder: Path) -> None:
     raise ModelError(f"{folder}: not a model folder ({reason}); `asr train` writes one")
 
 
+def save_weights(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write weights on the CPU as safetensors, with their checksum among the metadata.
+
+    Raises:
+        ModelError: they cannot be written, for instance because the disk is full.
+    """
+    noted = {**(metadata or {}), _CHECKSUM: _checksum(tensors)}
+    try:
+        with atomic_path(path) as temporary:
+            save_file(dict(tensors), temporary, metadata=noted)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: cannot write the weights ({error}); make room or permission") from None
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """Return the CRC-32 of the tensors' bytes in the order of their names; the format has none of its own."""
+    value = 0
+    for name in sorted(tensors):
+        value = zlib.crc32(tensors[name].contiguous().view(torch.uint8).numpy().data, value)
+    return f"{value:08x}"
+
+
 def load_network(path: Path, build: Callable[[], AnyNetwork], error: type[AsrError], beside: str) -> AnyNetwork:
     """Return a network with the weights of a file, in evaluation mode on the CPU.
 
@@ -151,7 +170,7 @@ def load_network(path: Path, build: Callable[[], AnyNetwork], error: type[AsrErr
         error: the file is missing or damaged, or it holds other tensors than the network has, or numbers that are not
             finite.
     """
-    stored = stored_forms(path, error)
+    stored, metadata = read_tensor_forms(path, error, "the weights")
     try:
         with torch.device("meta"), _Undrawn():
             network = build()
@@ -161,7 +180,10 @@ def load_network(path: Path, build: Callable[[], AnyNetwork], error: type[AsrErr
     misfit = _misfit(stored, needed)
     if misfit:
         raise error(f"{path}: does not fit {beside} ({misfit}); take all files from one model")
-    weights = to_float32(read_tensors(path, error))
+    tensors = _read_tensors(path, error)
+    if _CHECKSUM in metadata and metadata[_CHECKSUM] != _checksum(tensors):
+        raise error(f"{path}: damaged (the checksum of the weights is another); copy the file again")
+    weights = to_float32(tensors)
     for name, tensor in weights.items():
         if not tensor.sum(dtype=torch.float64).isfinite():
             raise error(f"{path}: {name} holds numbers that are not finite; train or export the model again")
@@ -212,22 +234,8 @@ def _product(shape: tuple[int, ...]) -> str:
     return first_line(" × ".join(map(str, shape))) or "one number"
 
 
-def stored_forms(path: Path, error: type[AsrError]) -> dict[str, TensorForm]:
-    """Return kind and shape of each tensor in a safetensors file.
-
-    Raises:
-        error: the file is missing or damaged.
-    """
-    return read_tensor_forms(path, error, "the weights")[0]
-
-
-def read_tensors(path: Path, error: type[AsrError]) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file; they are pages of the file until they are changed.
-
-    Raises:
-        error: the file is missing or damaged.
-    """
-    stored_forms(path, error)  # so that the header is within limits
+def _read_tensors(path: Path, error: type[AsrError]) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file; they are pages of the file."""
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, LookupError, RuntimeError, TypeError) as reason:

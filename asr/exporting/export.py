@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from safetensors.torch import save_file
 
 from asr.audio.speech_detector import shipped_weights
 from asr.bundle import files
-from asr.bundle.bundle import ModelBundle, to_int8
+from asr.bundle.bundle import ModelBundle, save_weights, to_int8
 from asr.bundle.card import Exported, is_foreign_card, model_card
 from asr.errors import ConfigError, DependencyError, ModelError
 from asr.files import atomic_path, write_text
@@ -126,8 +125,7 @@ def export_torch(model: Path, folder: Path, *, int8: bool = False) -> int:
         if name != files.WEIGHTS and (model / name).is_file():
             with atomic_path(folder / name) as temporary:
                 shutil.copyfile(model / name, temporary)
-    with atomic_path(folder / files.WEIGHTS) as temporary:
-        save_file(to_int8(tensors) if int8 else tensors, temporary)
+    save_weights(to_int8(tensors) if int8 else tensors, folder / files.WEIGHTS)
     size = (folder / files.WEIGHTS).stat().st_size
     write_text(folder / files.CARD, model_card(model, Exported("torch", size, int8)))
     return size

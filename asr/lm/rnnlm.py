@@ -25,13 +25,11 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from asr.bundle.bundle import load_network
+from asr.bundle.bundle import load_network, save_weights
 from asr.config import RnnLmSettings
 from asr.errors import ConfigError, LanguageModelError
-from asr.files import atomic_path
 from asr.lm.ngram import SENTENCE_END, UNKNOWN, Perplexity
 from asr.model.rnn import Dropout, RecurrentLayer
 from asr.reading import parse_json, read_tensor_forms, shown
@@ -242,8 +240,7 @@ class RnnLm(nn.Module):
             "kind": self.units.kind,
             "symbols": list(self.units.symbols),
         }
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata={_HEADER: json.dumps(content, ensure_ascii=False)})
+        save_weights(tensors, path, {_HEADER: json.dumps(content, ensure_ascii=False)})
 
     @classmethod
     def load(cls, path: Path) -> RnnLm:

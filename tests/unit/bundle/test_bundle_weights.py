@@ -4,6 +4,7 @@ import json
 import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -208,3 +209,26 @@ def test_networks_are_loaded_without_torchs_compiler(tmp_path: Path) -> None:
     )
     run = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"
+
+
+def test_a_flipped_bit_in_the_weights_is_noticed_and_files_without_a_checksum_are_read(folder: Path) -> None:
+    whole = (folder / WEIGHTS).read_bytes()
+    start = 8 + struct.unpack("<Q", whole[:8])[0]
+    for place in (start, (start + len(whole)) // 2, len(whole) - 1):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        (folder / WEIGHTS).write_bytes(changed)
+        assert "the checksum of the weights is another" in refusal(folder)
+    (folder / WEIGHTS).write_bytes(whole)
+    save_file(load_file(folder / WEIGHTS), folder / WEIGHTS)
+    assert read_tensor_forms(folder / WEIGHTS, ModelError, "it")[1] == {}
+    ModelBundle.load(folder)
+
+
+def test_the_checksum_is_that_of_the_file_s_data(folder: Path) -> None:
+    whole = (folder / WEIGHTS).read_bytes()
+    header = json.loads(whole[8 : 8 + struct.unpack("<Q", whole[:8])[0]])
+    noted = header.pop("__metadata__")["crc32"]
+    data = whole[8 + struct.unpack("<Q", whole[:8])[0] :]
+    parts = [data[slice(*header[name]["data_offsets"])] for name in sorted(header)]
+    assert int(noted, 16) == zlib.crc32(b"".join(parts))
