@@ -200,12 +200,12 @@ def damaged_weights(data: bytes, chance: Chance) -> bytes:
     if way < 0.6:
         part = header.get("__metadata__", {})
         part.pop("crc32", None)
-        if part and chance.random() < 0.5:
-            name = str(chance.choice(sorted(part)))
-            part[name] = json.dumps(damaged_json(json.loads(part[name]), chance))
-        else:
-            header = damaged_json(header, chance)
         try:
+            if part and chance.random() < 0.5:
+                name = str(chance.choice(sorted(part)))
+                part[name] = json.dumps(damaged_json(json.loads(part[name]), chance))
+            else:
+                header = damaged_json(header, chance)
             text = json.dumps(header).encode()
         except RecursionError:
             text = b"[" * 5000

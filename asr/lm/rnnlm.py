@@ -40,6 +40,7 @@ from asr.text.tokens import TokenTable
 BOUNDARY = 0
 _UNKNOWN_WORD = 1
 _HEADER = "rnnlm"
+_TRIED = 16  # units, when a model is loaded
 _MOST_LOGITS = 2**25  # in one piece of `unit_log_probs`: 128 MiB
 
 # What the network knows of the units so far: an LSTM (h, c), a GRU (h,); `(layer, row, unit)` each.
@@ -258,7 +259,11 @@ class RnnLm(nn.Module):
             settings = parse_settings(RnnLmSettings, content.settings, "its settings")
             return cls(settings, LmUnits(content.kind, tuple(content.symbols)))
 
-        return load_network(path, build, LanguageModelError, "what its header says")
+        lm = load_network(path, build, LanguageModelError, "what its header says")
+        for first in lm.unit_log_probs([[unit] for unit in range(1, min(len(lm.units.symbols), _TRIED))]):
+            if first.isnan().any():
+                raise LanguageModelError(f"{path}: the network computes no numbers; train the model again")
+        return lm
 
 
 class _Content(Record):

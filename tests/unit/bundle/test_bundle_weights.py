@@ -232,3 +232,12 @@ def test_the_checksum_is_that_of_the_file_s_data(folder: Path) -> None:
     data = whole[8 + struct.unpack("<Q", whole[:8])[0] :]
     parts = [data[slice(*header[name]["data_offsets"])] for name in sorted(header)]
     assert int(noted, 16) == zlib.crc32(b"".join(parts))
+
+
+def test_a_recurrent_language_model_that_computes_no_numbers_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
+    lm = RnnLm(parse_rnnlm_settings(["hidden_size=8"]), LmUnits("words", ("</s>", "<unk>", "a", "b")))
+    with torch.no_grad():
+        lm.embedding.weight.fill_(3e38)
+    lm.save(tmp_path / "rnnlm.safetensors")
+    with pytest.raises(LanguageModelError, match=r"rnnlm\.safetensors: the network computes no numbers"):
+        RnnLm.load(tmp_path / "rnnlm.safetensors")
