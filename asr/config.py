@@ -201,6 +201,13 @@ class TrainingSettings(Settings):
         description="Most seconds of audio, padding included, in one forward pass; lower it if memory runs out. null: "
         "the whole batch at once.",
     )
+    loading_processes: int | None = Field(
+        None,
+        ge=0,
+        le=64,
+        description="Processes that read and perturb audio ahead of the network. null: for a GPU one on each core but "
+        "one, at most 16; for a CPU none.",
+    )
     hours: float | None = Field(
         None,
         gt=0,

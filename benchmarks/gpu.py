@@ -12,7 +12,7 @@ search       greedy and beam search of the same log-posteriors on both; their ti
 step         steps of `asr train` on a 5 × 512 bidirectional LSTM, 60 utterances of up to 15 s, two views: time, audio a
              second, peak memory, how busy the device is, how often the host waits for it, and the share of the step in
              which no kernel runs
-loading      the audio that one thread loads and perturbs in a second: what the loop gets at most
+loading      the audio that is loaded and perturbed in a second, by one process and by all: what the loop gets at most
 quickstart   some epochs of `asr train`, loading and evaluation included
 
 The exit status is 1 if a test fails or a figure is out of tolerance, or if there is no such device.
@@ -26,26 +26,22 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-import soundfile
 import torch
 from architectures import synthetic_batch
+from gpu_corpus import corpus
+from gpu_time import kernel_share, utilisation, wait, waits_of
 from machine import processor
 
 from asr.config import Config
-from asr.corpus.manifest import make_cut, read_manifest, write_manifest
-from asr.corpus.recipes import load_prepare, recipes_folder
+from asr.corpus.manifest import read_manifest
 from asr.decoding.beam import BeamOptions, beam_search
 from asr.decoding.greedy import greedy_search
 from asr.errors import AsrError
@@ -57,7 +53,7 @@ from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
 from asr.training.loop import Requests
 from asr.training.reports import EpochReport
-from asr.training.run import make_fabric, start_run
+from asr.training.run import choose_computation, loading_processes, make_fabric, start_run
 from asr.training.step import batch_loss
 from asr.training.trainer import AcousticTraining, training_reports
 
@@ -134,17 +130,12 @@ class Bench:
     @cached_property
     def data(self) -> Path:
         """The folder of manifests to train on."""
-        return corpus(self)
+        return corpus(self.folder / "data", self.size.corpus, speech=not self.short)
 
     def config(self, *settings: str, layers: int | None = None, units: int | None = None) -> Config:
         """Return settings of a network of this run's size on its device."""
         size = [f"model.layers={layers or self.size.layers}", f"model.hidden_size={units or self.size.units}"]
         return load_config(None, [*size, f"training.accelerator={self.device}", *settings])
-
-    def wait(self) -> None:
-        """Wait for the device."""
-        if self.on_gpu:
-            torch.cuda.synchronize()
 
     def check(self, passes: bool, what: str) -> str:
         """Return a word for a verdict, and keep what failed."""
@@ -274,10 +265,10 @@ def measure_steps(bench: Bench, config: Config, out: Path, budget_s: float) -> N
     times_s: list[float] = []
     with utilisation(bench.on_gpu) as busy:
         while len(times_s) < bench.size.steps and (clock.left_s > 0.3 * budget_s or len(times_s) < 2):
-            bench.wait()
+            wait(bench.on_gpu)
             began = time.perf_counter()
             take()
-            bench.wait()
+            wait(bench.on_gpu)
             times_s.append(time.perf_counter() - began)
     median_s = statistics.median(times_s)
     say(
@@ -289,7 +280,7 @@ def measure_steps(bench: Bench, config: Config, out: Path, budget_s: float) -> N
         reserved = torch.cuda.max_memory_reserved() / 2**30
         say(f"      memory: {peak:.2f} GiB at most, {reserved:.2f} GiB reserved; device busy {busy()}")
         say(f"      the host waits {waits_of(take)} times a step; its own transfer is one, the others are torch's")
-    say(f"      {kernel_share(bench, take)}")
+    say(f"      {kernel_share(take, on_gpu=bench.on_gpu)}")
 
 
 def step_taker(bench: Bench, config: Config, out: Path) -> tuple[Callable[[], None], float]:
@@ -297,6 +288,7 @@ def step_taker(bench: Bench, config: Config, out: Path) -> tuple[Callable[[], No
     torch.manual_seed(1)
     fabric = make_fabric(config.training)
     run = start_run(fabric, config, TOKENS, {}, AcousticModel(config, len(TOKENS)), out, None)
+    choose_computation(run, config, bench.size.utterance_s)
     run.model.train()
     survey: Any = SimpleNamespace(survey=SimpleNamespace(utterances=10**6))
     training = AcousticTraining(run, config, survey, out)
@@ -313,125 +305,26 @@ def step_taker(bench: Bench, config: Config, out: Path) -> tuple[Callable[[], No
     return take, audio_s
 
 
-def waits_of(take: Callable[[], None]) -> int:
-    """Return how often torch synchronises with the GPU in one step, by its own count."""
-    torch.cuda.set_sync_debug_mode("warn")
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            take()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    return sum("synchronizing" in str(warning.message) for warning in caught)
-
-
-def kernel_share(bench: Bench, take: Callable[[], None], steps: int = 3) -> str:
-    """Profile some steps; return how much of their time no kernel runs, and which kernels take most."""
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    if bench.on_gpu:
-        activities.append(torch.profiler.ProfilerActivity.CUDA)
-    bench.wait()
-    with torch.profiler.profile(activities=activities) as profile:
-        began = time.perf_counter()
-        for _ in range(steps):
-            take()
-        bench.wait()
-        wall_s = time.perf_counter() - began
-    if not bench.on_gpu:
-        calls = sum(event.count for event in profile.key_averages()) / steps
-        return f"{calls:.0f} operations of torch a step; kernels have times of their own on a GPU only"
-    spans = [
-        (event.time_range.start, event.time_range.end, event.name)
-        for event in profile.events()
-        if event.device_type == torch.autograd.DeviceType.CUDA
-    ]
-    idle = 1 - covered_us(spans) / 1e6 / wall_s
-    by_name: dict[str, float] = {}
-    for start, end, name in spans:
-        by_name[name] = by_name.get(name, 0.0) + end - start
-    most = sorted(by_name.items(), key=lambda item: -item[1])[:6]
-    shown = "".join(f"\n        {us / 1e3 / steps:8.2f} ms a step  {name[:90]}" for name, us in most)
-    return f"no kernel runs in {100 * idle:.1f} % of the step (while profiled); {len(spans) // steps} kernels:{shown}"
-
-
-def covered_us(spans: list[tuple[float, float, str]]) -> float:
-    """Return the length of the union of spans: kernels of two streams run at the same time."""
-    total, reached = 0.0, float("-inf")
-    for start, end, _ in sorted(spans):
-        total += max(0.0, end - max(start, reached))
-        reached = max(reached, end)
-    return total
-
-
-@contextmanager
-def utilisation(on_gpu: bool) -> Iterator[Callable[[], str]]:
-    """While entered, ask nvidia-smi how busy the device is; the function yielded tells its mean."""
-    seen: list[float] = []
-    done = threading.Event()
-    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--id=0"]
-
-    def ask() -> None:
-        while not done.wait(0.5):
-            try:
-                answer = subprocess.run(command, capture_output=True, text=True, timeout=10)
-                seen.append(float(answer.stdout.strip()))
-            except (OSError, ValueError, subprocess.TimeoutExpired):
-                return
-
-    thread = threading.Thread(target=ask, daemon=True)
-    if on_gpu:
-        thread.start()
-    try:
-        yield lambda: f"{statistics.mean(seen):.0f} % (nvidia-smi)" if seen else "unknown: no nvidia-smi"
-    finally:
-        done.set()
-
-
 # ---- loading and training of a corpus
-
-
-def corpus(bench: Bench) -> Path:
-    """Make the quickstart's corpus, or tones where there is no speech engine; return its folder."""
-    if not bench.short:
-        speech = bench.folder / "quickstart"
-        try:
-            prepare: Any = load_prepare(speech.name, recipes_folder())
-            prepare(None, speech, utterances=bench.size.corpus)
-            return speech
-        except (AsrError, ImportError) as error:
-            say(f"the quickstart's speech engine is not there ({error}); tones in its place")
-    rng = np.random.default_rng(0)
-    folder = bench.folder / "tones"
-    for split, count in bench.size.corpus.items():
-        cuts = []
-        for number in range(count):
-            text = "".join(rng.choice(list("abcdefgh "), 12)).strip() or "a"
-            path = folder / f"{split}-{number:04d}.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, tones(text, rng), 16000)
-            cuts.append(make_cut(path.stem, path, " ".join(text.split()), f"{split}-{number % 6}"))
-        write_manifest(cuts, folder / f"{split}.jsonl.gz")
-    return folder
-
-
-def tones(text: str, rng: np.random.Generator) -> np.ndarray:
-    """Return a tone of 0.12 s for each letter."""
-    time_s = np.arange(1920) / 16000
-    pitches_hz = [300 + 150 * (ord(letter) % 32) for letter in text]
-    waves = [0.3 * np.hanning(1920) * np.sin(2 * np.pi * pitch_hz * time_s) for pitch_hz in pitches_hz]
-    return (np.concatenate(waves) + 0.003 * rng.standard_normal(1920 * len(text))).astype(np.float32)
 
 
 def loading(bench: Bench, clock: Clock) -> None:
     config, cuts = bench.config(), list(read_manifest(bench.data / "train.jsonl.gz"))
-    audio_s, began = 0.0, time.perf_counter()
-    for batch in training_batches(cuts, TOKENS, config, epoch=0):
-        audio_s += batch.audio_s
-        if not clock.left_s:
-            break
-    seconds = time.perf_counter() - began
-    rate = audio_s / seconds
-    say(f"{audio_s:.0f} s of audio in {seconds:.1f} s by one thread: {rate / 3600:.3f} audio-hours a second")
+    most = loading_processes(None if bench.on_gpu else 1, bench.device)
+    budget_s = clock.left_s / 2
+    for loaders in dict.fromkeys([0, most]):
+        part = Clock(budget_s)
+        audio_s, began = 0.0, time.perf_counter()
+        for batch in training_batches(cuts, TOKENS, config, epoch=0, loaders=loaders):
+            audio_s += batch.audio_s
+            if not part.left_s:
+                break
+        seconds = time.perf_counter() - began
+        rate = audio_s / seconds
+        say(
+            f"{loaders} processes beside this one: {audio_s:.0f} s of audio in {seconds:.1f} s, {rate:.0f} s a second "
+            f"or {rate / 3600:.3f} audio-hours"
+        )
 
 
 def quickstart(bench: Bench, clock: Clock) -> None:

@@ -14,20 +14,23 @@ from __future__ import annotations
 
 import math
 import queue
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count, islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader, Dataset
 
 from asr.config import Config
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.limits import training_limits
 from asr.corpus.manifest import cut_text
+from asr.errors import AsrError
 from asr.features.augment import Draw, draw_pace, draw_perturbation, perturb_speed
 from asr.features.batch import Batch, collate, frame_count, group_by_padded_size
 from asr.features.conditions import conditions_of, perturb_conditions
@@ -76,6 +79,7 @@ def training_batches(
     skip: int = 0,
     process: int = 0,
     processes: int = 1,
+    loaders: int = 0,
 ) -> Iterator[StepBatch]:
     """Yield one epoch's steps, in an order and with perturbations fixed by (seed, epoch, utterance).
 
@@ -89,6 +93,7 @@ def training_batches(
         skip: number of steps at the start to leave out without reading their audio, to resume within an epoch.
         process: number of this process, from 0.
         processes: number of processes that share a step.
+        loaders: processes that load audio ahead; 0 loads each step here, when it is asked for. The steps are the same.
 
     Raises:
         AudioError: a recording cannot be read; also one of noise or of a room.
@@ -132,7 +137,58 @@ def training_batches(
             audio_s=sum(cut.duration for cut in step),
         )
 
-    return (share(step) for step in islice(steps, skip, None))
+    wanted = islice(steps, skip, None)
+    return _in_processes(share, wanted, loaders) if loaders else map(share, wanted)
+
+
+class _Steps(Dataset[StepBatch | AsrError]):
+    """Loads a step where it is asked for; an error of ours is returned, so that it comes to the first process whole."""
+
+    def __init__(self, load: Callable[[list[Cut]], StepBatch]) -> None:
+        self._load = load
+
+    def __getitem__(self, step: list[Cut]) -> StepBatch | AsrError:
+        try:
+            return self._load(step)
+        except AsrError as error:
+            return error
+
+
+def _in_processes(
+    load: Callable[[list[Cut]], StepBatch], steps: Iterable[list[Cut]], processes: int
+) -> Iterator[StepBatch]:
+    """Yield the steps in order, loaded by forked processes, each up to two steps ahead.
+
+    Raises:
+        AsrError: one of them died, or what `load` raises.
+    """
+    loader = DataLoader(
+        _Steps(load),
+        batch_size=None,
+        sampler=steps,
+        num_workers=processes,
+        collate_fn=_as_it_is,
+        worker_init_fn=_leave_signals_to_the_first,
+        multiprocessing_context="fork",
+        generator=torch.Generator(),  # not the one that dropout draws from
+    )
+    try:
+        for loaded in loader:
+            if isinstance(loaded, AsrError):
+                raise loaded
+            yield loaded
+    except RuntimeError as error:  # torch's answer, for instance where /dev/shm is too small for the batches
+        raise AsrError(f"loading audio: {error}; training.loading_processes=0 loads it in this process") from error
+
+
+def _as_it_is(loaded: Any) -> Any:
+    return loaded
+
+
+def _leave_signals_to_the_first(_: int) -> None:
+    """Let the first process finish its step, which Ctrl-C or Slurm may have asked all processes of the run to end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _duration_s(cut: Cut) -> float:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import copy
 import logging
+import multiprocessing
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +39,7 @@ from asr.config import Config, FeatureSettings, TrainingSettings
 from asr.errors import ModelError, TrainingError
 from asr.features.augment import Draw, draw_perturbation
 from asr.features.batch import Batch, collate, frame_count
-from asr.machine import choose_accelerator
+from asr.machine import choose_accelerator, cores
 from asr.model.acoustic import AcousticModel
 from asr.model.computation import (
     Comparison,
@@ -56,7 +57,7 @@ from asr.training.step import WeightAverage, batch_loss, gradient_norms, paramet
 
 # Settings that do not change the result: a run may be resumed with others.
 WITHOUT_INFLUENCE: dict[str, set[str] | bool] = {
-    "training": {"accelerator", "micro_batch_s", "checkpoint_every_s"},
+    "training": {"accelerator", "micro_batch_s", "checkpoint_every_s", "loading_processes"},
     "decode": True,
     "rnnlm": True,
 }
@@ -269,6 +270,21 @@ def launched_processes(environment: Mapping[str, str]) -> tuple[type[ClusterEnvi
         processes, nodes = int(environment["SLURM_STEP_NUM_TASKS"]), int(environment.get("SLURM_STEP_NUM_NODES", "1"))
         return SLURMEnvironment, processes // nodes, nodes
     return LightningEnvironment, 1, 1  # neither of them started this process
+
+
+def loading_processes(wished: int | None, device: str) -> int:
+    """Return how many processes load audio for this one; 0 where the system does not fork.
+
+    Args:
+        wished: by the settings; None takes this process's share of the cores but one for a GPU, and none for a CPU.
+        device: cuda or cpu.
+    """
+    if "fork" not in multiprocessing.get_all_start_methods():
+        return 0
+    if wished is not None or device != "cuda":
+        return wished or 0
+    _, processes, _ = launched_processes(os.environ)
+    return max(1, min(16, cores() // processes - 1))
 
 
 def choose_computation(run: Run, config: Config, mean_s: float) -> list[Comparison[Computation]]:

@@ -41,7 +41,15 @@ from asr.settings_file import load_config
 from asr.training.dev_score import DevScore, score_dev
 from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_run_in, run_to_end, training_loop
 from asr.training.reports import EpochReport, Report, RunStart, StepReport, StepSkipped
-from asr.training.run import Run, Transfer, choose_computation, make_fabric, start_run, transfer_weights
+from asr.training.run import (
+    Run,
+    Transfer,
+    choose_computation,
+    loading_processes,
+    make_fabric,
+    start_run,
+    transfer_weights,
+)
 from asr.training.run_state import RunState
 from asr.training.step import (
     StepGradient,
@@ -239,6 +247,7 @@ class AcousticTraining:
             skip=skip,
             process=fabric.global_rank,
             processes=fabric.world_size,
+            loaders=loading_processes(self.config.training.loading_processes, fabric.device.type),
         )
         return prefetch(batch.pinned() for batch in batches) if fabric.device.type == "cuda" else batches
 

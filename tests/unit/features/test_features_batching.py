@@ -1,3 +1,8 @@
+import gzip
+import multiprocessing
+import os
+import shutil
+import signal
 import threading
 import time
 from collections import Counter
@@ -11,6 +16,8 @@ from hypothesis import strategies as st
 
 from asr.config import Config
 from asr.corpus.manifest import cut_text, read_manifest
+from asr.errors import AsrError, AudioError
+from asr.features import batching
 from asr.features.batch import Batch, collate, group_by_padded_size
 from asr.features.batching import StepBatch, evaluation_batches, prefetch, training_batches
 from asr.settings_file import load_config
@@ -118,6 +125,73 @@ def test_collate_pads_with_zeros() -> None:
     assert batch.waveforms.tolist() == [[1, 1, 0], [1, 1, 1]]
     assert batch.tokens.tolist() == [[1, 0], [2, 3]]
     assert (batch.lengths.tolist(), batch.token_lengths.tolist()) == ([2, 3], [1, 2])
+
+
+def test_processes_load_the_steps_that_one_process_loads(tone_corpus: Path) -> None:
+    config = load_config(None, ["training.batch_s=6", "training.micro_batch_s=4", "augment.noise_share=0.5"])
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    here, there = (steps_of(tone_corpus, config, 1, skip=3, loaders=loaders) for loaders in (0, 2))
+    assert torch.equal(torch.get_rng_state(), state)  # of which dropout draws
+    for ours, theirs in zip(here, there, strict=True):
+        assert (ours.ids, ours.idle, ours.token_count, ours.audio_s) == (
+            theirs.ids,
+            theirs.idle,
+            theirs.token_count,
+            theirs.audio_s,
+        )
+        for piece, same in zip(ours.pieces, theirs.pieces, strict=True):
+            assert piece.perturbation is not None
+            assert same.perturbation is not None
+            assert piece.perturbation.frames == same.perturbation.frames
+            for part in ("waveforms", "lengths", "tokens", "token_lengths"):
+                assert torch.equal(getattr(piece, part), getattr(same, part))
+            for part in ("times", "bands"):
+                assert torch.equal(getattr(piece.perturbation.masks, part), getattr(same.perturbation.masks, part))
+
+
+def test_an_error_in_a_process_that_loads_is_the_error_of_one_that_does_not(tone_corpus: Path, tmp_path: Path) -> None:
+    shutil.copytree(tone_corpus / "audio", tmp_path / "audio")
+    manifest = gzip.decompress((tone_corpus / "train.jsonl.gz").read_bytes()).decode()
+    (tmp_path / "train.jsonl.gz").write_bytes(gzip.compress(manifest.replace(str(tone_corpus), str(tmp_path)).encode()))
+    (tmp_path / "audio" / "train-050.wav").write_bytes(b"no sound")
+    config = load_config(None, ["training.batch_s=6"])
+    errors = []
+    for loaders in (0, 2):
+        with pytest.raises(AudioError, match="train-050") as caught:
+            steps_of(tmp_path, config, 0, loaders=loaders)
+        errors.append((type(caught.value), str(caught.value)))
+    assert errors[0] == errors[1]
+
+
+def test_a_process_that_dies_while_it_loads_is_an_error_that_says_what_to_do(
+    tone_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "load_cut", lambda *_: os._exit(9))
+    with pytest.raises(AsrError, match=r"training\.loading_processes=0"):
+        steps_of(tone_corpus, load_config(None), 0, loaders=1)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_processes_that_load_end_when_nobody_wants_more_and_leave_signals_to_the_first(
+    ahead: bool, tone_corpus: Path
+) -> None:
+    cuts, config = read_manifest(tone_corpus / "train.jsonl.gz"), load_config(None, ["training.batch_s=6"])
+    steps = training_batches(cuts, TOKENS, config, epoch=0, loaders=2)
+    steps = prefetch(steps) if ahead else steps
+    next(steps)
+    children = multiprocessing.active_children()
+    assert len(children) == 2
+    for child in children:
+        os.kill(child.pid, signal.SIGINT)
+        os.kill(child.pid, signal.SIGTERM)
+    next(steps)
+    assert all(child.is_alive() for child in children)
+    steps.close()
+    del steps
+    for child in children:
+        child.join(20)
+        assert not child.is_alive()
 
 
 def test_prefetch_keeps_order_and_passes_errors_on() -> None:
