@@ -6,6 +6,7 @@ import random
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from asr.model.logmel import LogMel
 from asr.settings_file import load_config
 from asr.training import run as training_run
 from asr.training.reports import RunStart, StepReport
-from asr.training.run import noise_batch, time_steps
+from asr.training.run import NumberFormat, choose_computation, noise_batch, possible_ways, time_steps
+from asr.training.run_state import RunState, state_from_json, state_to_json
 from asr.training.trainer import training_reports
 
 SETTINGS = [*(setting for setting in TINY if "precision" not in setting), "training.epochs=1"]
@@ -179,3 +181,28 @@ def test_the_timed_batch_is_as_large_as_a_usual_one(tone_corpus: Path) -> None:
     assert noise_batch(model, config, 2.0, 1 / 24, processes=1).waveforms.shape == (1, 8000)
     in_pieces = load_config(None, [*SETTINGS, "training.batch_s=12", "training.micro_batch_s=4"])
     assert noise_batch(model, in_pieces, 2.0, 1.0, processes=1).waveforms.shape == (2, 32000)
+
+
+def test_the_first_of_several_processes_chooses_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_run, "time_steps", lambda *_: pytest.fail("another process times the network"))
+    settings = load_config(None, SETTINGS)
+    device = torch.device("cpu")
+    formats, counts = possible_ways(settings.training, device)
+    assert (formats, counts) == (("fp32", "bf16"), (1, 2))
+    number_format = NumberFormat("cpu")
+    fabric = SimpleNamespace(
+        device=device,
+        _precision=number_format,
+        all_reduce=lambda number, reduce_op: number + 2,  # the first process chose bfloat16 with one thread
+    )
+    run = SimpleNamespace(first=False, state=RunState(), fabric=fabric)
+    assert choose_computation(run, settings, 2.0) == []
+    assert (run.state.precision, run.state.threads, number_format.chosen) == ("bf16", 1, "bf16")
+
+
+@pytest.mark.parametrize("wrong", [{"threads": 0}, {"threads": 10**6}, {"threads": 1.5}, {"precision": "int8"}])
+def test_a_checkpoint_with_an_impossible_way_to_compute_is_refused(wrong: dict) -> None:
+    values = state_to_json(RunState(precision="fp32", threads=2))
+    assert state_from_json(values).threads == 2
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        state_from_json(values | wrong)
