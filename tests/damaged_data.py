@@ -90,7 +90,7 @@ def _damage(inner: Any, key: Any, chance: Chance) -> None:
             del inner[key]
         else:
             inner[key] = copy.deepcopy(value)
-    elif way < 0.8 and isinstance(inner[key], (int, float)):
+    elif way < 0.8 and isinstance(inner[key], (int, float)) and abs(inner[key]) < 1e300:
         inner[key] = inner[key] * float(chance.choice([-1, 0, 1e-12, 0.5, 2, 1e5, 1e12]))
     elif way < 0.85:
         inner[key] = [inner[key]] * int(chance.choice([1, 2, 1000]))
