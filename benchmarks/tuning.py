@@ -1,11 +1,11 @@
 """Do the weights that `asr tune` chooses suit other speakers, too? Against the usual weights and the fewest errors.
 
-    python benchmarks/tuning.py MODEL MANIFEST [MANIFEST ...] [--splits 200] [--share 0.5] [--usual 0.5 0.5]
+    python benchmarks/tuning.py MODEL MANIFEST [MANIFEST ...] [--draws 200] [--share 0.5] [--usual 0.2 0] [--usual 1 1]
 
 The network runs once, and each setting is searched once, for all utterances of the manifests. Then speakers are drawn
 again and again: weights are chosen by those drawn, and the errors of the others are compared with those under the usual
-weights. `--usual` says which weights are taken for the usual ones, to see what becomes of a bad start; figures are then
-still differences from the default. Give dev sets; a test set that is given here is no test set any more.
+weights. Each `--usual` gives weights that are taken for the usual ones, to see what becomes of a bad start; figures are
+then still differences from the default. Give dev sets; a test set that is given here is no test set any more.
 
     usual             the usual weights
     fewest errors     of all weights of the grid
@@ -40,6 +40,7 @@ GRID = list(product([round(0.1 * step, 1) for step in range(13)], [0.25 * step -
 LOSS = 0.003  # what is called a loss: 0.3 % absolute
 
 Weights = tuple[float, float]
+DEFAULT: Weights = (USUAL["lm_weight"], USUAL["insertion_bonus"])
 Values = NDArray[np.float64]
 
 
@@ -134,16 +135,35 @@ METHODS: dict[str, Callable[[Table, NDArray[np.bool_]], Weights]] = {
 }
 
 
+def judge(table: Table, draws: int, share: float) -> None:
+    """Print what each method does, as it starts from the weights that are now taken for the usual ones."""
+    rng, drawn = np.random.default_rng(0), round(share * table.speakers)
+    differences: dict[str, list[float]] = {name: [] for name in METHODS}
+    weights: dict[str, list[Weights]] = {name: [] for name in METHODS}
+    for _ in range(draws):
+        chosen = np.zeros(table.speakers, bool)
+        chosen[rng.permutation(table.speakers)[:drawn]] = True
+        for name, choose in METHODS.items():
+            point = choose(table, chosen)
+            weights[name].append(point)
+            differences[name].append(table.rate(point, ~chosen) - table.rate(DEFAULT, ~chosen))
+    for name, found in differences.items():
+        gains, (weight, bonus) = np.array(found), np.mean(weights[name], axis=0)
+        print(
+            f"  {name:16} {100 * gains.mean():+.3f} % on the others, more than 0.3 % in "
+            f"{100 * np.mean(gains > LOSS):3.0f} % of the draws; weight {weight:.2f}, bonus {bonus:.2f}",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("manifests", type=Path, nargs="+")
-    parser.add_argument("--splits", type=int, default=200, help="how often speakers are drawn")
+    parser.add_argument("--draws", type=int, default=200, help="how often speakers are drawn")
     parser.add_argument("--share", type=float, default=0.5, help="of the speakers that weights are chosen by")
-    parser.add_argument("--usual", type=float, nargs=2, default=tuple(USUAL.values()), metavar=("WEIGHT", "BONUS"))
+    parser.add_argument("--usual", type=float, nargs=2, action="append", default=[], metavar=("WEIGHT", "BONUS"))
     arguments = parser.parse_args()
-    usual_weights = USUAL["lm_weight"], USUAL["insertion_bonus"]
-    USUAL.update(zip(USUAL, arguments.usual, strict=True))
     table = Table(Decoder.load(arguments.model, accelerator="cpu"), arguments.manifests)
     everybody = np.ones(table.speakers, bool)
     print(describe())
@@ -152,28 +172,15 @@ def main() -> None:
             table.rate(point, everybody)
             advance(1)
     best = min(GRID, key=lambda point: table.rate(point, everybody))
-    drawn = round(arguments.share * table.speakers)
     print(
-        f"{table.speakers} speakers, weights chosen by {drawn}: {100 * table.rate(usual_weights, everybody):.2f} % of "
-        f"{table.lengths.sum()} {table.unit}s wrong with the usual weights, {100 * table.rate(best, everybody):.2f} % "
-        f"with the best of the grid, {best}"
+        f"{table.speakers} speakers, weights chosen by {round(arguments.share * table.speakers)}: "
+        f"{100 * table.rate(DEFAULT, everybody):.2f} % of {table.lengths.sum()} {table.unit}s wrong with {DEFAULT}, "
+        f"{100 * table.rate(best, everybody):.2f} % with the best of the grid, {best}"
     )
-    rng = np.random.default_rng(0)
-    differences: dict[str, list[float]] = {name: [] for name in METHODS}
-    weights: dict[str, list[Weights]] = {name: [] for name in METHODS}
-    for _ in range(arguments.splits):
-        chosen = np.zeros(table.speakers, bool)
-        chosen[rng.permutation(table.speakers)[:drawn]] = True
-        for name, choose in METHODS.items():
-            point = choose(table, chosen)
-            weights[name].append(point)
-            differences[name].append(table.rate(point, ~chosen) - table.rate(usual_weights, ~chosen))
-    for name, found in differences.items():
-        gains, (weight, bonus) = np.array(found), np.mean(weights[name], axis=0)
-        print(
-            f"{name:16} {100 * gains.mean():+.3f} % on the others; more than 0.3 % worse in "
-            f"{100 * np.mean(gains > LOSS):3.0f} % of the draws; weight {weight:.2f}, bonus {bonus:.2f}"
-        )
+    for start in [DEFAULT, *arguments.usual]:
+        USUAL.update(zip(USUAL, start, strict=True))
+        print(f"from {tuple(start)}")
+        judge(table, arguments.draws, arguments.share)
 
 
 if __name__ == "__main__":
