@@ -183,3 +183,25 @@ def test_an_empty_argument_is_not_the_current_folder(call, tmp_path, monkeypatch
     assert status == 2
     assert named in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"), [(["--help"], 0, "Usage"), (["transcribe", "none", "x"], 1, "")]
+)
+def test_a_command_ends_with_its_status_after_all_that_was_to_be_done_at_the_end(arguments, status, said):
+    code = (
+        "import atexit, sys, threading, time\n"
+        "from asr.__main__ import run\n"
+        "atexit.register(print, 'after the libraries are taken down')\n"
+        "def begin():\n"
+        "    atexit.register(print, 'registered by a command')\n"
+        "    threading.Thread(target=lambda: (time.sleep(0.5), print('a thread'))).start()\n"
+        "import asr.cli.main as main\n"
+        "commands = main.run\n"
+        "main.run = lambda: (begin(), commands())\n"
+        f"sys.argv = ['asr', *{arguments!r}]\n"
+        "run()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, said in done.stdout) == (status, True), done.stderr
+    assert done.stdout.splitlines()[-2:] == ["a thread", "registered by a command"]
