@@ -375,11 +375,7 @@ class Outcome:
 def outcomes(name: str, folder: Path, count: int, seed: int = 0) -> Iterator[Outcome]:
     """Damage a file of good ones `count` times and let its readers read it; only AsrErrors are caught.
 
-    Args:
-        name: the kind.
-        folder: what `make_good_files` wrote, in a folder of its own; it is the same afterwards.
-        count: how many damages.
-        seed: of all chance.
+    `folder` is what `make_good_files` wrote, in a folder of its own; it is the same afterwards.
     """
     kind = KINDS[name]
     path = folder / kind.path
