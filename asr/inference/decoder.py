@@ -22,7 +22,7 @@ from asr.config import DecodeSettings
 from asr.decoding.align import align
 from asr.decoding.beam import BeamOptions, beam_search, merge_texts
 from asr.decoding.greedy import greedy_search
-from asr.errors import ConfigError, ModelError
+from asr.errors import ConfigError, DeviceError, ModelError
 from asr.features.batch import Batch
 from asr.inference.language_models import LanguageModels
 from asr.inference.precision import WantedPrecision, settled_precision
@@ -130,7 +130,10 @@ class Decoder:
 
         Raises:
             ModelError: as `sound`.
+            DeviceError: this process was forked from the one that loaded the model onto a GPU.
         """
+        if os.getpid() != self._process:
+            self._come_through_a_fork()
         batch = batch.to(self.device)
         waveforms, lengths = batch.waveforms, batch.lengths
 
@@ -142,6 +145,14 @@ class Decoder:
 
         log_posteriors, frames = self._threads.do(network)
         return self.sound(log_posteriors), frames
+
+    def _come_through_a_fork(self) -> None:
+        if self.device.type == "cuda":
+            raise DeviceError(
+                "a forked process cannot use its parent's GPU; start processes with "
+                "multiprocessing.get_context('spawn'), or load the model in each"
+            )
+        self._threads, self._process = ThreadChoice((1,)), os.getpid()  # see `one_thread_after_forks`
 
     def sound(self, log_posteriors: Tensor) -> Tensor:
         """Return log-posteriors that are numbers.
