@@ -10,17 +10,17 @@ Weights whose losses differ by no more than chance are equally good, and of thes
 is one standard error of the paired difference from the lowest loss, over speakers where at least five are known, else
 over utterances.
 
-`benchmarks/tuning.py` judges this. Weights were chosen on half of the speakers and tried on the other half, 100 to 200
-times for each of four models: the quickstart's, and AN4's after 20, 53 and 120 epochs (AN4: dev only; quickstart: dev
-and test). The first column is the mean change of the word error rate, absolute, against the usual weights, which suit
-these models; the second one is the share of the draws that lose more than 0.3 %. For the third column AN4's models
-started from seven other weights, which do not suit them.
+`benchmarks/tuning.py` judges this. Weights were chosen on half of the speakers and tried on the other half, 100 times
+for each of four models: the quickstart's, and AN4's after 20, 53 and 120 epochs (AN4: dev only; quickstart: dev and
+test). The first column is the mean change of the word error rate, absolute, against the usual weights, which suit these
+models; the second one is the share of the draws that lose more than 0.3 %. The third one is the mean change from seven
+other starts, which do not suit them.
 
-    this loss, within one standard error            0.02 %    5 %   0.52 %
-    errors, within half the root of their number    0.02 %    8 %   0.51 %
-    errors, within one standard error               0.06 %   13 %   0.61 %
-    fewest errors                                   0.27 %   28 %   0.56 %
-    the usual weights                               0       0       0.87 %
+    this loss, within one standard error            0.02 %    5 %   0.39 %
+    errors, within half the root of their number    0.02 %    8 %   0.42 %
+    errors, within one standard error               0.06 %   13 %   0.50 %
+    fewest errors                                   0.27 %   27 %   0.44 %
+    the usual weights                               0         0     0.74 %
 
 Worse than this loss were expected errors alone, the posterior without a bound, with any scale of the scores, and a
 smoothed surface or a quadratic fitted to it.
