@@ -228,7 +228,8 @@ def damaged_weights(data: bytes, chance: Chance) -> bytes:
     elif way < 0.95:
         tensors[name] = tensor.flatten()[:-1].contiguous()
     else:
-        tensors[name] = tensor.clone().view(-1).index_fill(0, torch.tensor([0]), float(VALUES[5])).view_as(tensor)
+        large = 127 if tensor.dtype == torch.int8 else 1e30
+        tensors[name] = tensor.clone().view(-1).index_fill(0, torch.tensor([0]), large).view_as(tensor)
     metadata = {name: text for name, text in header.get("__metadata__", {}).items() if name != "crc32"}
     return save(tensors, metadata or None)  # whoever changes weights on purpose leaves no wrong checksum
 

@@ -25,7 +25,7 @@ from asr.decoding.ngram_scorer import TokenNgramScorer
 from asr.decoding.rnn_scorer import RnnScorer, rescore
 from asr.decoding.scorers import WeightedScorer
 from asr.decoding.word_scorer import WordNgramScorer
-from asr.errors import ModelError, TokenError
+from asr.errors import LanguageModelError, ModelError, TokenError
 from asr.lm.arpa import read_arpa
 from asr.lm.rnnlm import RnnLm
 from asr.text.normalise import normalise
@@ -122,7 +122,14 @@ class LanguageModels:
 
     @cached_property
     def _recurrent(self) -> RnnLm:
-        return RnnLm.load(self._file("rnn_weight or rescore_weight is above 0", "rnn", RNN_LM, "")).to(self._device)
+        path = self._file("rnn_weight or rescore_weight is above 0", "rnn", RNN_LM, "")
+        lm = RnnLm.load(path)
+        try:
+            if lm.units.kind == "tokens":  # one of words can rank hypotheses
+                lm.units.require_tokens(self._bundle.tokens)
+        except LanguageModelError as error:
+            raise LanguageModelError(f"{path}: {error}") from None
+        return lm.to(self._device)
 
     def _file(self, wanted_by: str, command: str, name: str, option: str) -> Path:
         folder = self._bundle.folder
