@@ -357,14 +357,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a damaged file.
-
-    Attributes:
-        index: by which chance it was damaged.
-        refusals: of its readers; the others succeeded.
-        noted: the files that were written or changed outside the folder for output.
-        cpu_s: processor time of the slowest reader.
-    """
+    """What became of a damaged file: refusals, files changed outside the output, the slowest reader's processor time."""
 
     index: int
     refusals: tuple[AsrError, ...]
