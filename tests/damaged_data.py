@@ -357,7 +357,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a damaged file: refusals, files changed outside the output, the slowest reader's processor time."""
+    """What became of a damaged file: refusals, files changed elsewhere, processor time of the slowest reader."""
 
     index: int
     refusals: tuple[AsrError, ...]
