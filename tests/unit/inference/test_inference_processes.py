@@ -37,6 +37,8 @@ def talkative() -> ModelBundle:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.5 * torch.randn_like(parameter)
+        [bias] = [p for name, p in model.named_parameters() if name.endswith("bias") and p.shape == (len(TOKENS),)]
+        bias[:2] -= 8.0  # of the blank and the space
     return ModelBundle(config, TOKENS, model)
 
 
@@ -53,7 +55,7 @@ def recordings(rng: np.random.Generator) -> list[np.ndarray]:
 
 
 def said(recognizer: asr.Recognizer, recording: np.ndarray, **arguments: object) -> dict[str, object]:
-    return dataclasses.asdict(recognizer.transcribe(recording, sample_rate_hz=16000, **arguments))
+    return dataclasses.asdict(recognizer.transcribe(recording, sample_rate_hz=16000, segment="none", **arguments))
 
 
 def test_a_pickled_recognizer_comes_back_with_its_settings_from_wherever_it_is_unpickled(
@@ -102,7 +104,7 @@ def test_threads_that_share_a_recognizer_hear_what_one_alone_hears(folder: Path,
 
 
 FORKED = """
-import multiprocessing, sys
+import functools, multiprocessing, sys
 import torch
 torch.set_num_threads(2)
 import asr
@@ -110,19 +112,20 @@ import asr
 if __name__ == "__main__":
     folder, *files = sys.argv[1:]
     recognizer = asr.load(folder, accelerator="cpu")
-    alone = [recognizer.transcribe(file) for file in files]
+    transcribe = functools.partial(recognizer.transcribe, segment="none")  # tones are no speech
+    alone = [transcribe(file) for file in files]
     with multiprocessing.get_context("fork").Pool(2) as pool:
-        together = pool.map_async(recognizer.transcribe, files).get(timeout=100)
+        together = pool.map_async(transcribe, files).get(timeout=100)
         again = multiprocessing.get_context("fork").Queue()
         process = multiprocessing.get_context("fork").Process(
-            target=lambda: again.put([recognizer.transcribe(file) for file in files])
+            target=lambda: again.put([transcribe(file) for file in files])
         )
         process.start()
         copied = again.get(timeout=100)
         process.join()
     heard = [[[(word.text, word.start_s, word.end_s) for word in item.words] for item in way]
              for way in (alone, together, copied)]
-    assert heard[0] == heard[1] == heard[2], heard
+    assert heard[0] == heard[1] == heard[2] and any(heard[0]), heard
     assert torch.get_num_threads() == 2
     print("equal")
 """
