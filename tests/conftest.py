@@ -170,7 +170,8 @@ def tone_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
             text = " ".join(words)
             path = folder / "audio" / f"{split}-{index:03d}.wav"
             path.parent.mkdir(exist_ok=True)
-            soundfile.write(path, tone_speech(text, rng), 16000)
+            # As in recordings of people, what comes before and after the words is of any length, and perhaps muted.
+            soundfile.write(path, np.pad(tone_speech(text, rng), rng.integers(0, 8000, 2)), 16000)
             cuts.append(make_cut(f"{split}-{index:03d}", path, text, f"{split}-speaker-{index % 4}"))
         write_manifest(cuts, folder / f"{split}.jsonl.gz")
     return folder
