@@ -106,9 +106,12 @@ def test_commands_run_in_another_thread_as_well(tmp_path):
 
 # Runs a command that ends with the status `sys.argv[2]` once it gets a signal; prints how `run` ended.
 RUNNER = """
+import signal
 import sys
 from pathlib import Path
 from asr.machine import LoggedCommands
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 
 script = f"trap 'echo checkpoint; exit {sys.argv[2]}' TERM INT; echo ready; while :; do sleep 0.02; done"
 
