@@ -23,6 +23,7 @@ settings.load_profile("asr")
 # One thread, here and in the processes that tests start: several tests may run on a busy machine, where threads that
 # wait for each other take many times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 torch.set_num_threads(1)
 
 

@@ -271,6 +271,8 @@ _DAMAGED_ZIP = (ValueError, LookupError, TypeError, EOFError, BadZipFile, Runtim
 
 
 def _session(path: Path, token_count: int, threads: int) -> InferenceSession:
+    # From 1.29 on, onnxruntime reports its use to its makers otherwise. It keeps a number of this machine for that.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ModuleNotFoundError:

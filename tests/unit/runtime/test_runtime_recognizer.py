@@ -308,6 +308,18 @@ def test_several_files_are_named_and_a_bad_one_is_skipped(monkeypatch, capsys, e
     assert err.startswith("error: ")
 
 
+def test_nothing_is_kept_or_reported_about_who_transcribes(exported, speech, tmp_path):
+    """Without a setting onnxruntime keeps a number of the machine, and what it will report, in the cache folder."""
+    home = tmp_path / "home"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}
+    home.mkdir()
+    command = [sys.executable, "-m", "asr.runtime", str(exported), str(speech)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert list(home.rglob("*")) == []
+
+
 @pytest.fixture(params=["asr.runtime", "asr transcribe"])
 def command(request, exported):
     """The beginning of a command line that transcribes; both commands behave alike."""
