@@ -158,11 +158,15 @@ def loud_is_speech(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def tone_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of manifests of tone speech: 96 training, 12 dev and 12 test utterances of two-letter words."""
+    return make_tone_corpus(tmp_path_factory.mktemp("tones"))
+
+
+def make_tone_corpus(folder: Path, most_pause_s: float = 0.0) -> Path:
+    """Write the tone corpus; each utterance begins and ends with silence of up to `most_pause_s`."""
     import soundfile
 
     from asr.corpus.manifest import make_cut, write_manifest
 
-    folder = tmp_path_factory.mktemp("tones")
     rng = np.random.default_rng(7)
     for split, count in (("train", 96), ("dev", 12), ("test", 12)):
         cuts = []
@@ -171,8 +175,10 @@ def tone_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
             text = " ".join(words)
             path = folder / "audio" / f"{split}-{index:03d}.wav"
             path.parent.mkdir(exist_ok=True)
-            # As in recordings of people, what comes before and after the words is of any length, and perhaps muted.
-            soundfile.write(path, np.pad(tone_speech(text, rng), rng.integers(0, 8000, 2)), 16000)
+            waveform = tone_speech(text, rng)
+            if most_pause_s:
+                waveform = np.pad(waveform, rng.integers(0, round(most_pause_s * 16000), 2))
+            soundfile.write(path, waveform, 16000)
             cuts.append(make_cut(f"{split}-{index:03d}", path, text, f"{split}-speaker-{index % 4}"))
         write_manifest(cuts, folder / f"{split}.jsonl.gz")
     return folder

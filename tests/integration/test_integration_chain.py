@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import LEARNS_FAST, TINY, tone_speech
+from conftest import LEARNS_FAST, TINY, make_tone_corpus, tone_speech
 
 import asr
 from asr.corpus.manifest import cut_text, read_manifest
@@ -19,6 +19,11 @@ from asr.errors import AudioError, ModelError
 Succeed = Callable[..., str]
 
 pytestmark = pytest.mark.usefixtures("loud_is_speech")  # tones are no speech to the detector
+
+
+@pytest.fixture(scope="module")
+def tone_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tone_corpus(tmp_path_factory.mktemp("tones"), most_pause_s=0.5)  # a recording has longer pauses
 
 
 @pytest.fixture(scope="module")
