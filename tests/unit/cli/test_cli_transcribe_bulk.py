@@ -151,10 +151,10 @@ def test_an_empty_name_is_refused_and_not_taken_for_this_folder(transcribe, load
     touch("a.wav")
     status, _, err = transcribe("a.wav", "--out", "")
     assert (status, loads) == (2, [])
-    assert "--out: the name of the folder is empty" in err
+    assert "--out is empty; is a variable not set?" in err
     status, _, err = transcribe("")
     assert (status, loads) == (2, [])
-    assert "FILE: the name of a file is empty" in err
+    assert "an argument is empty; is a variable not set?" in err
 
 
 def test_several_formats_in_any_case_need_a_place(transcribe, loads):

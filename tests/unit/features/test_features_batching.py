@@ -179,7 +179,8 @@ def test_processes_that_load_end_when_nobody_wants_more_and_leave_signals_to_the
     cuts, config = read_manifest(tone_corpus / "train.jsonl.gz"), load_config(None, ["training.batch_s=6"])
     steps = training_batches(cuts, TOKENS, config, epoch=0, loaders=2)
     steps = prefetch(steps) if ahead else steps
-    next(steps)
+    for _ in range(2):
+        next(steps)  # one of each process, in turn: both have begun
     children = multiprocessing.active_children()
     assert len(children) == 2
     for child in children:

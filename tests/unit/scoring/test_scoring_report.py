@@ -124,7 +124,7 @@ def test_a_corpus_without_errors_has_a_report_without_lists():
 
 def test_files_that_do_not_belong_together_are_an_error_that_names_the_folder(folder):
     write_trn({"anna-1": "the cat sat"}, folder / "hyp.trn")
-    with pytest.raises(ScoringError, match=r"3 utterance\(s\) \(anna-2, bert-1, bert-2\)") as caught:
+    with pytest.raises(ScoringError, match=r"3 utterances \(anna-2, bert-1, bert-2\)") as caught:
         score_folder(folder)
     assert str(folder) in str(caught.value)
     assert not (folder / "wer.json").exists()
