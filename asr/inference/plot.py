@@ -102,7 +102,13 @@ def plot(
     samples = _part(audio, name, features.sample_rate_hz, start_s, duration_s)
     recording = _Recording(printable(Path(name).name), samples, features, start_s)
     heard = None if decoder is None else _hear(decoder, recording)
-    _write(out, recording, heard)
+    try:
+        _write(out, recording, heard)
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        # librosa keeps what it compiles in files of its own, and names none of them on a full disk.
+        raise OSError(error.errno, f"cannot be drawn ({error.strerror})", os.fspath(out)) from error
     return PlotReport(out, start_s, recording.end_s, None if heard is None else heard.words)
 
 
