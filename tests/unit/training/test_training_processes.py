@@ -76,13 +76,14 @@ def test_two_processes_make_the_weights_of_one_and_resume_each_others_runs(tone_
 def test_the_communication_of_processes_ends_before_python_does(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "import atexit, sys, torch\n"
+        "import atexit, os, sys, torch\n"
         f"sys.path[:0] = {sys.path!r}\n"
         "from asr.settings_file import load_config\n"
         "from asr.training.run import make_fabric\n"
-        "atexit.register(lambda: print('alive at the end:', torch.distributed.is_initialized()))\n"  # runs last
+        "def say(*words): os.write(1, (' '.join(map(str, words)) + '\\n').encode())\n"  # a line stays whole
+        "atexit.register(lambda: say('alive at the end:', torch.distributed.is_initialized()))\n"  # runs last
         "fabric = make_fabric(load_config(None, ['training.accelerator=cpu']).training)\n"
-        "print('sum:', int(fabric.all_reduce(torch.ones(()), reduce_op='sum')))\n"
+        "say('sum:', int(fabric.all_reduce(torch.ones(()), reduce_op='sum')))\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
