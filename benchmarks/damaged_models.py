@@ -24,6 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import damaged_data
 import damaged_models
+import damages
 
 KINDS = damaged_models.KINDS | damaged_data.KINDS
 
@@ -37,10 +38,10 @@ def work(connection: Connection, name: str, folder: Path, count: int, seed: int)
     is_data = name in damaged_data.KINDS
     for read in KINDS[name].readers:  # so that all code is loaded
         with tempfile.TemporaryDirectory() as out:
-            read(folder, Path(out) if is_data else folder)
+            read(folder, Path(out))
     try:
-        outcomes = damaged_data.outcomes if is_data else damaged_models.outcomes
-        for outcome in outcomes(name, folder, count, seed):
+        outcomes = damages.outcomes if is_data else damaged_models.outcomes
+        for outcome in outcomes(KINDS[name], folder, count, seed):
             wrong = [f"does {what}" for what in outcome.noted]
             wrong += [f"long message: {error}" for error in outcome.refusals if len(str(error)) > LONGEST]
             wrong += [

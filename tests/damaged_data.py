@@ -1,150 +1,29 @@
-"""Damaged files of data and runs, made from good ones by chance: of one seed always the same.
-
-A `Kind` knows how to make good files, how to damage one, and what reads it. Each reader must succeed, or raise an
-`AsrError` that names what is wrong.
-"""
+"""Good files of data and runs, and what damages and reads each kind of them."""
 
 from __future__ import annotations
 
-import copy
 import gzip
 import json
 import math
 import shutil
 import struct
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import soundfile
 import torch
 from conftest import TINY, tone_speech
+from damages import Chance, Kind, damaged_bytes, damaged_document, damaged_json, damaged_lines, json_bytes
 from safetensors.torch import load, save
 
 import asr
 from asr.bulk.journal import RECORD, finish, tasks_of, unfinished
 from asr.corpus.cut_audio import example_file
 from asr.corpus.manifest import make_cut, read_manifest, write_manifest
-from asr.errors import AsrError
 from asr.lm.texts import read_texts
 from asr.training.reports import EpochReport, StepReport
 from asr.training.trainer import training_reports
-
-Chance = np.random.Generator
-
-MISSING = object()
-JUNK: list[Any] = [
-    *(MISSING, None, True, False, 0, -1, 1, 3, 7, 2**31, 2**63, 10**400, 1e308, -1e308, 1e-308, 0.5, -0.5, 1e9),
-    *(math.nan, math.inf, -math.inf, "", "a", "0", "1.0", "nan", "\ud800", "\udfff x", "a\0b", "\x1b[31m", "a\nb"),
-    *("../../x", "/dev/zero", "file", "command", "url", "x" * 100_000, [], {}, [[]], [None], [0], [0, 1], ["a"]),
-    *({"a": 1}, {"type": "MonoCut"}, {"name": "Speed", "kwargs": {"factor": 1e-9}}, {"name": "Nothing", "kwargs": {}}),
-    *([{"name": "Speed", "kwargs": {"factor": 1e-9}}], [{"name": "Nothing", "kwargs": {}}], [0] * 1000),
-]
-TOKENS = [
-    b"NaN",
-    b"-Infinity",
-    b"1e999",
-    b"9" * 5000,
-    b"[" * 100_000,
-    b"{",
-    b'"',
-    b",",
-    b"null",
-    b"\\ud800",
-    b"\0",
-    b"\xff",
-]
-
-
-def places(value: Any) -> list[tuple[Any, Any]]:
-    """Return the container and the key of every value in nested JSON, however deep."""
-    found: list[tuple[Any, Any]] = []
-    level = [value]
-    while level:
-        inner = level.pop()
-        keys: Any = inner if isinstance(inner, dict) else range(len(inner)) if isinstance(inner, list) else ()
-        found += [(inner, key) for key in keys]
-        level += [inner[key] for key in keys]
-    return found
-
-
-def damaged_json(record: Any, chance: Chance) -> Any:
-    """Return JSON with one to three of its values replaced, missing, repeated or under another name."""
-    record = copy.deepcopy(record)
-    for _ in range(int(chance.integers(1, 4))):
-        if not (found := places(record)):
-            return record
-        _damage(*found[int(chance.integers(len(found)))], chance)
-    return record
-
-
-def _damage(inner: Any, key: Any, chance: Chance) -> None:
-    way = chance.random()
-    if way < 0.7:
-        value = JUNK[int(chance.integers(len(JUNK)))]
-        if value is MISSING:
-            del inner[key]
-        else:
-            inner[key] = copy.deepcopy(value)
-    elif way < 0.8 and isinstance(inner[key], (int, float)) and abs(inner[key]) < 1e300:
-        inner[key] = inner[key] * float(chance.choice([-1, 0, 1e-12, 0.5, 2, 1e5, 1e12]))
-    elif way < 0.85:
-        inner[key] = [inner[key]] * int(chance.choice([1, 2, 1000]))
-    elif way < 0.9:
-        for _ in range(int(chance.choice([1, 60, 5000]))):
-            inner[key] = [inner[key]]
-    elif isinstance(inner, dict):
-        inner[str(chance.choice(["x", "type", "sources", "shape", "width", "tracks", "custom", "transforms"]))] = (
-            inner.pop(key)
-        )
-
-
-def damaged_bytes(data: bytes, chance: Chance) -> bytes:
-    """Return bytes with one to three places changed, cut out, repeated or filled with what is hard to read."""
-    changed = bytearray(data)
-    for _ in range(int(chance.integers(1, 4))):
-        start = int(chance.integers(len(changed) + 1))
-        end = min(len(changed), start + int(chance.choice([1, 2, 10, 100])))
-        way = int(chance.integers(6))
-        if way == 0 and start < len(changed):
-            changed[start] = int(chance.integers(256))
-        elif way == 1:
-            del changed[start:end]
-        elif way == 2:
-            changed[start:start] = changed[start:end] * int(chance.choice([1, 1000]))
-        elif way == 3:
-            changed[start:end] = TOKENS[int(chance.integers(len(TOKENS)))]
-        elif way == 4:
-            del changed[start:]
-        else:
-            changed[start:end] = bytes(chance.integers(0, 256, end - start, dtype=np.uint8))
-    return bytes(changed)
-
-
-def damaged_lines(data: bytes, chance: Chance) -> bytes:
-    """Return JSON lines with one of them damaged: as JSON, or as bytes."""
-    if chance.random() < 0.3:
-        return damaged_bytes(data, chance)
-    lines = data.splitlines()
-    place = int(chance.integers(len(lines)))
-    lines[place] = _json_bytes(damaged_json(json.loads(lines[place]), chance))
-    return b"\n".join(lines) + b"\n"
-
-
-def damaged_document(data: bytes, chance: Chance) -> bytes:
-    """Return a file of JSON, damaged as JSON or as bytes."""
-    return damaged_bytes(data, chance) if chance.random() < 0.3 else _json_bytes(damaged_json(json.loads(data), chance))
-
-
-def _json_bytes(value: Any) -> bytes:
-    try:
-        return json.dumps(value).encode()
-    except RecursionError:
-        return b"[" * 5000
 
 
 def damaged_checkpoint(data: bytes, chance: Chance) -> bytes:
@@ -159,12 +38,12 @@ def damaged_checkpoint(data: bytes, chance: Chance) -> bytes:
         del run["checksum"]
         header["__metadata__"]["run"] = json.dumps(run)
     if way < 0.6:  # what we say in the header
-        header["__metadata__"]["run"] = _json_bytes(damaged_json(run, chance)).decode()
+        header["__metadata__"]["run"] = json_bytes(damaged_json(run, chance)).decode()
     elif way < 0.7:  # what safetensors says there
         header = damaged_json(header, chance)
     else:
         return _damaged_tensors(data, header["__metadata__"], chance)
-    changed = _json_bytes(header)
+    changed = json_bytes(header)
     return struct.pack("<Q", len(changed)) + changed + data[8 + size :]
 
 
@@ -194,15 +73,6 @@ def _damaged_tensors(data: bytes, metadata: dict[str, str], chance: Chance) -> b
     else:
         tensors[name] = torch.zeros(0)
     return save(tensors, metadata)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of file: where it is in a folder of good files, how it is damaged, and what reads it there."""
-
-    path: str
-    damage: Callable[[bytes, Chance], bytes]
-    readers: Sequence[Callable[[Path, Path], object]]
 
 
 def _overrides() -> list[str]:
@@ -353,45 +223,3 @@ KINDS = {
     "run.json": Kind("model/decode/run.json", damaged_document, (_score,)),
     "journal": Kind(f"text/{RECORD}", damaged_lines, (_journal,)),
 }
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a damaged file: refusals, files changed elsewhere, processor time of the slowest reader."""
-
-    index: int
-    refusals: tuple[AsrError, ...]
-    noted: tuple[str, ...]
-    cpu_s: float
-
-
-def outcomes(name: str, folder: Path, count: int, seed: int = 0) -> Iterator[Outcome]:
-    """Damage a file of good ones `count` times and let its readers read it; only AsrErrors are caught.
-
-    `folder` is what `make_good_files` wrote, in a folder of its own; it is the same afterwards.
-    """
-    kind = KINDS[name]
-    path = folder / kind.path
-    original = path.read_bytes()
-    try:
-        for index in range(count):
-            path.write_bytes(kind.damage(original, np.random.default_rng((seed, index))))
-            refusals, slowest_s, before = [], 0.0, _state(folder)
-            for read in kind.readers:
-                with TemporaryDirectory() as out:
-                    begin = time.process_time()
-                    try:
-                        read(folder, Path(out))
-                    except AsrError as error:
-                        refusals.append(error)
-                    slowest_s = max(slowest_s, time.process_time() - begin)
-            noted = sorted(name for name, _ in _state(folder) ^ before)
-            yield Outcome(index, tuple(refusals), tuple(noted), slowest_s)
-    finally:
-        path.write_bytes(original)
-
-
-def _state(folder: Path) -> set[tuple[str, tuple[int, int]]]:
-    """Return all files of a folder, and of the one above it, with their sizes and times."""
-    found = [*folder.rglob("*"), *folder.parent.iterdir()]
-    return {(str(path), (path.stat().st_size, path.stat().st_mtime_ns)) for path in found if path.is_file()}

@@ -11,22 +11,21 @@ import json
 import os
 import struct
 import sys
-import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import damages
 import numpy as np
 import onnx
 import torch
 import yaml
 from conftest import TINY, tone_speech
-from damaged_data import Chance, Kind, damaged_bytes, damaged_document, damaged_json
+from damages import Chance, Kind, damaged_bytes, damaged_document, damaged_json
 from safetensors.torch import load, save
 
 import asr
@@ -35,7 +34,6 @@ from asr.bundle.bundle import ModelBundle
 from asr.bundle.card import TrainingFacts, model_card
 from asr.bundle.settings import save_calibration
 from asr.config import DecodeSettings
-from asr.errors import AsrError
 from asr.exporting.export import export_onnx, export_torch
 from asr.lm.rnnlm import LmUnits, RnnLm
 from asr.model.acoustic import AcousticModel
@@ -355,40 +353,4 @@ def watched() -> Iterator[list[str]]:
         _watching.pop()
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a damaged file.
-
-    Attributes:
-        index: by which chance it was damaged.
-        refusals: of its readers; the others succeeded.
-        noted: what was run, written or changed meanwhile.
-        cpu_s: processor time of the slowest reader.
-    """
-
-    index: int
-    refusals: tuple[AsrError, ...]
-    noted: tuple[str, ...]
-    cpu_s: float
-
-
-def outcomes(name: str, folder: Path, count: int, seed: int = 0) -> Iterator[Outcome]:
-    """Damage a file of good folders `count` times and let its readers read it; only AsrErrors are caught."""
-    kind = KINDS[name]
-    path = folder / kind.path
-    original = path.read_bytes()
-    try:
-        for index in range(count):
-            path.write_bytes(kind.damage(original, np.random.default_rng((seed, index))))
-            refusals, slowest_s = [], 0.0
-            with watched() as noted:
-                for read in kind.readers:
-                    begin = time.process_time()
-                    try:
-                        read(folder, folder)
-                    except AsrError as error:
-                        refusals.append(error)
-                    slowest_s = max(slowest_s, time.process_time() - begin)
-            yield Outcome(index, tuple(refusals), tuple(noted), slowest_s)
-    finally:
-        path.write_bytes(original)
+outcomes = partial(damages.outcomes, watch=lambda _: watched())

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from damaged_data import KINDS, make_good_files, outcomes
+from damaged_data import KINDS, make_good_files
+from damages import outcomes
 
 # benchmarks/damaged_models.py makes 2,000 of each; these train, decode or score.
 SLOW = {"manifest": 6, "checkpoint": 15, "log.jsonl": 8, "hyp.jsonl": 8, "ref.trn": 8, "run.json": 6}
@@ -27,7 +28,7 @@ def test_a_damaged_file_is_used_or_refused_and_nothing_else_is_written(name: str
         read(good, tmp_path / str(number))
     count = SLOW.get(name, COUNT)
     refused = 0
-    for outcome in outcomes(name, good, count):
+    for outcome in outcomes(KINDS[name], good, count):
         refused += bool(outcome.refusals)
         assert outcome.noted == ()
         for error in outcome.refusals:

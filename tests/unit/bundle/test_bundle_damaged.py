@@ -26,7 +26,7 @@ def test_a_damaged_file_is_used_or_refused_by_its_folder_and_nothing_is_run_or_w
     for read in KINDS[name].readers:  # as they are
         read(good, good)
     refused = 0
-    for outcome in outcomes(name, good, COUNT):
+    for outcome in outcomes(KINDS[name], good, COUNT):
         for error in outcome.refusals:
             refused += 1
             assert str(good) in str(error), "it names no file"
