@@ -38,7 +38,6 @@ import torch
 from architectures import synthetic_batch
 from gpu_corpus import corpus
 from gpu_time import kernel_share, utilisation, wait, waits_of
-from machine import processor
 
 from asr.config import Config
 from asr.corpus.manifest import read_manifest
@@ -47,7 +46,7 @@ from asr.decoding.greedy import greedy_search
 from asr.errors import AsrError
 from asr.features.batch import Batch
 from asr.features.batching import StepBatch, training_batches
-from asr.machine import choose_accelerator
+from asr.machine import choose_accelerator, processor_name
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
@@ -372,7 +371,7 @@ def main() -> None:
 
 def describe(device: str) -> str:
     """Return one line on the device, the processor and torch."""
-    where = processor()
+    where = processor_name()
     if device == "cuda":
         card = torch.cuda.get_device_properties(0)
         where = f"{card.name}, {card.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}, cuDNN " + (

@@ -8,9 +8,10 @@ import statistics
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
+
+from asr.machine import processor_name
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
 
@@ -18,16 +19,7 @@ THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
 def describe(*packages: str) -> str:
     """Return one line on this machine, torch, and the versions of `packages`."""
     versions = " ".join(f"{package} {version(package)}" for package in ("torch", *packages))
-    return f"{processor()}, {torch.get_num_threads()} threads, Python {platform.python_version()}, {versions}"
-
-
-def processor() -> str:
-    """Return the processor's name as the system tells it."""
-    if Path("/proc/cpuinfo").exists():
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return f"{processor_name()}, {torch.get_num_threads()} threads, Python {platform.python_version()}, {versions}"
 
 
 def median_ms(calls: dict[str, Callable[[], None]], runs: int) -> dict[str, float]:
