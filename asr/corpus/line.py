@@ -20,6 +20,7 @@ from lhotse.serialization import deserialize_item
 
 from asr.audio.sound_file import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from asr.errors import ManifestError
+from asr.records import require_characters
 
 # Times beyond 30 years are broken numbers.
 MOST_S = 1e9
@@ -158,10 +159,9 @@ def refuse_half_characters(line: Any) -> None:
         ManifestError: there is one.
     """
     try:
-        json.dumps(line, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        half = f"\\u{ord(error.object[error.start]):x}"
-        raise ManifestError(f"{half} is half a surrogate pair, which is no character; write the text again") from None
+        require_characters(json.dumps(line, ensure_ascii=False))
+    except ValueError as error:
+        raise ManifestError(str(error)) from None
 
 
 def require_text(name: str, value: Any) -> None:
@@ -170,9 +170,7 @@ def require_text(name: str, value: Any) -> None:
     Raises:
         ManifestError: it is such a value.
     """
-    require(isinstance(value, str), name, value, "a text")
-    if not value.isprintable() and (control := _CONTROL.search(value)):
-        require(False, name, value, f"a text without the control character U+{ord(control[0]):04X}")
+    _require_without(_CONTROL, name, value)
 
 
 def require_name(name: str, value: Any) -> None:
@@ -181,8 +179,12 @@ def require_name(name: str, value: Any) -> None:
     Raises:
         ManifestError: it is such a value.
     """
+    _require_without(_CONTROL_OR_BREAK, name, value)
+
+
+def _require_without(characters: re.Pattern[str], name: str, value: Any) -> None:
     require(isinstance(value, str), name, value, "a text")
-    if not value.isprintable() and (control := _CONTROL_OR_BREAK.search(value)):
+    if not value.isprintable() and (control := characters.search(value)):
         require(False, name, value, f"a text without the control character U+{ord(control[0]):04X}")
 
 

@@ -108,11 +108,12 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: tor
         state = state_from_json(run.state)
     except ValueError as error:
         raise ModelError(f"{path}: not a readable checkpoint (state: {error})") from None
-    wanted = {
-        f"{prefix}.{name}": tensor for prefix, module in modules.items() for name, tensor in module.state_dict().items()
-    }
     moments = _moments(path, optimizer, _below(tensors, "optimizer"))
-    _require_fit(path, wanted, {name: value for name, value in tensors.items() if not name.startswith("optimizer.")})
+    _require_fit(
+        path,
+        _tensors_of(modules),
+        {name: value for name, value in tensors.items() if not name.startswith("optimizer.")},
+    )
     for prefix, module in modules.items():
         module.load_state_dict(_below(tensors, prefix))
     optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
