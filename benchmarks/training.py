@@ -176,7 +176,7 @@ def main() -> None:
         process.join()
 
     torch.set_num_threads(THREADS)
-    print(describe("lhotse", "lightning-fabric", "speechbrain"))
+    print(describe("lhotse", "lightning-fabric", *([] if arguments.own else ["speechbrain"])))
     print(f"{arguments.rounds} rounds of {arguments.steps} steps; audio seconds trained in a second, median (range)")
     rates = {name: [audio_s / wall_s for audio_s, wall_s in measured] for name, measured in rounds.items()}
     medians = {name: statistics.median(values) for name, values in rates.items()}
