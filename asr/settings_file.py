@@ -27,7 +27,7 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 _LONGEST_OVERRIDE = 1000  # characters
 _LONGEST_GIVEN = 200  # characters of all overrides in a message
 _LONGEST_KEY = 80  # characters of an unknown one in a message
-_MOST_FAULTS = 20  # in one message
+_MOST_FAULTS = 8  # in one message
 
 
 def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> Config:
@@ -130,15 +130,20 @@ def _set(values: dict[str, Any], keys: list[str], value: Any, override: str) -> 
 
 
 def _explain(error: ValidationError, source: str, kind: type[BaseModel]) -> str:
-    lines = []
-    for item in error.errors(include_url=False):
-        key = ".".join(map(str, item["loc"]))
-        if item["type"] == "extra_forbidden":
-            known = ", ".join(_fields_beside(item["loc"], kind))
-            lines.append(f"  {key[:_LONGEST_KEY]}: unknown key; known here: {known}{_meant(key, kind)}")
-        else:
+    lines, listed = [], set()
+    found = error.errors(include_url=False)
+    for item in found[:_MOST_FAULTS]:
+        if item["type"] != "extra_forbidden":
             lines.append(f"  {in_words(item)}")
-    return f"{source}:\n" + "\n".join(lines[:_MOST_FAULTS])
+            continue
+        *section, last = map(str, item["loc"])
+        key = ".".join((*section, last))
+        known = "" if tuple(section) in listed else f"; known here: {', '.join(_fields_beside(item['loc'], kind))}"
+        listed.add(tuple(section))
+        lines.append(f"  {key[:_LONGEST_KEY]}: unknown key{known}{_meant(key, kind)}")
+    if len(found) > _MOST_FAULTS:
+        lines.append(f"  and {len(found) - _MOST_FAULTS} more")
+    return f"{source}:\n" + "\n".join(lines)
 
 
 def _meant(key: str, kind: type[BaseModel]) -> str:

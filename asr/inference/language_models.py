@@ -11,7 +11,8 @@ The search sums the weighted scores. A model is read when a search first needs i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -106,11 +107,17 @@ class LanguageModels:
     @cached_property
     def _token_scorer(self) -> TokenNgramScorer | None:
         path = self._bundle.lm_path
-        return None if path is None else TokenNgramScorer(read_arpa(path), self._bundle.tokens)
+        if path is None:
+            return None
+        lm = read_arpa(path)
+        with _named(path):
+            return TokenNgramScorer(lm, self._bundle.tokens)
 
     def _read_words(self, oov_penalty: float | None) -> WordNgramScorer:
-        lm = read_arpa(self._file("lm is words", "ngram", WORD_LANGUAGE_MODEL, " --words"))
-        return WordNgramScorer(lm, self._bundle.tokens, oov_penalty=oov_penalty)
+        path = self._file("lm is words", "ngram", WORD_LANGUAGE_MODEL, " --words")
+        lm = read_arpa(path)
+        with _named(path):
+            return WordNgramScorer(lm, self._bundle.tokens, oov_penalty=oov_penalty)
 
     def _widen(self, oov_penalty: float | None, hotwords: Hotwords) -> WordNgramScorer:
         scorer = self._word_scorer(oov_penalty)
@@ -124,11 +131,9 @@ class LanguageModels:
     def _recurrent(self) -> RnnLm:
         path = self._file("rnn_weight or rescore_weight is above 0", "rnn", RNN_LM, "")
         lm = RnnLm.load(path)
-        try:
-            if lm.units.kind == "tokens":  # one of words can rank hypotheses
+        if lm.units.kind == "tokens":  # one of words can rank hypotheses
+            with _named(path):
                 lm.units.require_tokens(self._bundle.tokens)
-        except LanguageModelError as error:
-            raise LanguageModelError(f"{path}: {error}") from None
         return lm.to(self._device)
 
     def _file(self, wanted_by: str, command: str, name: str, option: str) -> Path:
@@ -139,3 +144,12 @@ class LanguageModels:
                 f"`asr lm {command} TEXT --model {folder or 'DIR'}{option}` writes it"
             )
         return folder / name
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let errors name the file of a language model that does not fit the acoustic model."""
+    try:
+        yield
+    except LanguageModelError as error:
+        raise LanguageModelError(f"{path}: {error}") from None

@@ -142,3 +142,15 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_any_valid_override_arrives_as_it_was_given(layers: int, rnn: str, dropout: float) -> None:
     model = load_config(None, [f"model.layers={layers}", f"model.rnn={rnn}", f"model.dropout={dropout!r}"]).model
     assert (model.layers, model.rnn, model.dropout) == (layers, rnn, pytest.approx(dropout))
+
+
+def test_many_faults_of_a_settings_file_are_told_shortly(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("training:\n" + "".join(f"  wrong{number}: 1\n" for number in range(30)))
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    lines = str(caught.value).splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == [f"training.wrong{number}:" for number in range(8)]
+    assert sum("known here: epochs, seed" in line for line in lines) == 1, "the list of a section is there once"
+    assert lines[-1] == "  and 22 more"
+    assert len(str(caught.value)) < 1500

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -224,6 +225,15 @@ def test_settings_given_at_load_replace_the_folders_and_are_checked(folder: Path
     ):
         with pytest.raises(ConfigError, match=message):
             asr.load(folder, decode=wrong)
+
+
+def test_an_n_gram_of_another_models_tokens_is_named_by_its_file(folder: Path) -> None:
+    other = TokenTable.from_texts([" abcø"])
+    write_arpa(token_ngram(["ab ø"], other, order=2), folder / "lm.arpa.gz")
+    with pytest.raises(
+        LanguageModelError, match=rf"^{re.escape(str(folder / 'lm.arpa.gz'))}: .*\['ø'\] are not tokens"
+    ):
+        best(folder, KAT, lm_weight=1.0)
 
 
 def test_a_waveform_is_transcribed_with_hotwords(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
