@@ -36,7 +36,7 @@ from asr.features.augment import Draw
 from asr.features.batching import StepBatch, evaluation_batches, prefetch, training_batches
 from asr.machine import processor_name
 from asr.model.acoustic import AcousticModel
-from asr.model.computation import Comparison, Computation, threads
+from asr.model.computation import Comparison, Computation, given_threads, threads
 from asr.settings_file import load_config
 from asr.training.dev_score import DevScore, score_dev
 from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_run_in, run_to_end, training_loop
@@ -134,7 +134,8 @@ def training_reports(
         with _only_run_in(out, fabric):
             checkpoint, damage = find_run(out, resume=resume)
             cuts = read_training_data(config, data, with_dev=with_dev)
-            training, transfer = _start(fabric, config, cuts, out, checkpoint, init_from)
+            with threads(given_threads() or 1):  # the last digits of the first weights depend on their number
+                training, transfer = _start(fabric, config, cuts, out, checkpoint, init_from)
             timed = choose_computation(training.run, config, cuts.survey.audio_s / cuts.survey.utterances)
             start = _start_report(training, damage, transfer, timed)
             with threads(start.computation.threads):

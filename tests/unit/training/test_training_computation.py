@@ -88,6 +88,19 @@ def test_a_timed_run_makes_the_weights_of_one_that_was_told_how_to_compute(
     assert_same_weights(tmp_path / "told", tmp_path / "timed")
 
 
+def test_one_thread_chosen_by_timing_makes_the_weights_of_one_that_the_user_asked_for(
+    tone_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recurrent matrices of this size begin otherwise with two threads, because these factorise them otherwise."""
+    wide = ("model.hidden_size=160", "training.precision=fp32", "training.max_utterance_s=1.2")
+    found_quickest(monkeypatch, Computation("fp32", 1))
+    run(tone_corpus, tmp_path / "timed", *wide)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+    run(tone_corpus, tmp_path / "asked", *wide)
+    assert_same_weights(tmp_path / "asked", tmp_path / "timed")
+
+
 def test_the_two_formats_make_different_weights(tone_corpus: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     for precision in ("fp32", "bf16"):
