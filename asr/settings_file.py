@@ -227,7 +227,7 @@ def _meaning(field: FieldInfo) -> str:
 def _choices(annotation: Any) -> list[str]:
     """Return what a type's `Literal` allows; it may be nested in the type."""
     if get_origin(annotation) is Literal:
-        return [str(choice) for choice in get_args(annotation)]
+        return [str(choice) or "''" for choice in get_args(annotation)]
     return [choice for part in get_args(annotation) for choice in _choices(part)]
 
 
