@@ -92,8 +92,7 @@ def parse_json(text: str, error: type[AsrError], place: str, *, way_out: str = "
     """
     try:
         content = _JSON.decode(text)
-        if text.count("[") + text.count("{") > _MOST_DEPTH and _depth(content) > _MOST_DEPTH:
-            raise ValueError(_TOO_DEEP)
+        require_shallow(content, text.count("[") + text.count("{"))
     except RecursionError:
         raise error(f"{place}: not JSON ({_TOO_DEEP})" + _then(way_out)) from None
     except ValueError as reason:
@@ -132,6 +131,20 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 # One for all texts, because making it takes longer than reading a line.
 _JSON = json.JSONDecoder(parse_int=_integer, parse_float=_float, parse_constant=_constant, object_pairs_hook=_object)
+
+
+def require_shallow(content: Any, brackets: int) -> None:
+    """Refuse content that is nested too deep: whoever goes through it by recursion would fail.
+
+    Args:
+        content: of a JSON text.
+        brackets: how many the text opens; few cannot nest deep, so nothing is looked through then.
+
+    Raises:
+        ValueError: it is nested too deep.
+    """
+    if brackets > _MOST_DEPTH and _depth(content) > _MOST_DEPTH:
+        raise ValueError(_TOO_DEEP)
 
 
 def _depth(content: Any) -> int:

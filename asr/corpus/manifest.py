@@ -36,7 +36,7 @@ from asr.corpus.line import (
 from asr.corpus.shar import Shard, find_shards, in_tar
 from asr.errors import ManifestError
 from asr.files import atomic_path
-from asr.reading import read_raw_lines
+from asr.reading import read_raw_lines, require_shallow
 from asr.text.normalise import normalise
 
 Parsed = TypeVar("Parsed")
@@ -319,6 +319,7 @@ def _read_lines(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterat
             continue
         try:
             content = decode_json_line(line)
+            require_shallow(content, line.count(b"[") + line.count(b"{"))
             if b"\\ud" in line or b"\\uD" in line:
                 refuse_half_characters(content)
             parsed = parse(content)

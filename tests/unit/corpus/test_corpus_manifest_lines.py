@@ -220,6 +220,17 @@ def test_a_line_that_no_parser_takes_is_named(line, content):
             next(iter(read(read_manifest(file))))
 
 
+def test_a_value_that_is_nested_without_end_is_refused_where_it_is_read(line):
+    """lhotse keeps whatever a supervision's custom fields hold, and goes through them by recursion to write them."""
+    record, file = line
+    nested = copy.deepcopy(record)
+    nested["supervisions"][0]["custom"] = {"note": "NESTED"}
+    file.write_text(json.dumps(nested).replace('"NESTED"', "[" * 400 + "]" * 400) + "\n")
+    for read in (list, entries):
+        with pytest.raises(ManifestError, match=r"train\.jsonl:1: not a lhotse cut \(ValueError: nested deeper than"):
+            next(iter(read(read_manifest(file))))
+
+
 def test_two_utterances_with_one_id_are_refused_by_name_where_ids_look_utterances_up(line, tmp_path):
     record, file = line
     file.write_text((json.dumps(record) + "\n") * 2)
