@@ -46,7 +46,7 @@ WITHOUT_TORCH = [
 ]
 LOADS_TORCH = {"torch", "torchaudio", "lightning_fabric", "lhotse"}
 MOST_LINES = 400
-MOST_FILES = 134
+MOST_FILES = 170
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 
