@@ -138,7 +138,7 @@ def save_weights(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
     Raises:
         ModelError: they cannot be written, for instance because the disk is full.
     """
-    noted = {**(metadata or {}), _CHECKSUM: _checksum(tensors)}
+    noted = {**(metadata or {}), _CHECKSUM: tensors_checksum(tensors)}
     try:
         with atomic_path(path) as temporary:
             save_file(dict(tensors), temporary, metadata=noted)
@@ -146,11 +146,11 @@ def save_weights(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
         raise ModelError(f"{path}: cannot write the weights ({error}); make room or permission") from None
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    """Return the CRC-32 of the tensors' bytes in the order of their names; the format has none of its own."""
+def tensors_checksum(tensors: Mapping[str, Tensor]) -> str:
+    """Return the CRC-32 of the bytes of tensors on the CPU, in the order of their names; safetensors has none."""
     value = 0
     for name in sorted(tensors):
-        value = zlib.crc32(tensors[name].contiguous().view(torch.uint8).numpy().data, value)
+        value = zlib.crc32(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data, value)
     return f"{value:08x}"
 
 
@@ -181,7 +181,7 @@ def load_network(path: Path, build: Callable[[], AnyNetwork], error: type[AsrErr
     if misfit:
         raise error(f"{path}: does not fit {beside} ({misfit}); take all files from one model")
     tensors = _read_tensors(path, error)
-    if _CHECKSUM in metadata and metadata[_CHECKSUM] != _checksum(tensors):
+    if _CHECKSUM in metadata and metadata[_CHECKSUM] != tensors_checksum(tensors):
         raise error(f"{path}: damaged (the checksum of the weights is another); copy the file again")
     weights = to_float32(tensors)
     for name, tensor in weights.items():

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from asr.bundle.bundle import tensors_checksum
 from asr.errors import ConfigError, ModelError, TrainingError
 from asr.files import atomic_path
 from asr.reading import first_line, parse_json, shown
@@ -80,7 +80,7 @@ def save_checkpoint(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     run = {
         "version": VERSION,
-        "checksum": _checksum(tensors),
+        "crc32": tensors_checksum(tensors),
         "state": state_to_json(state),
         "facts": facts,
     }
@@ -169,15 +169,6 @@ def _moments(
     return {number: {key: tensors[f"{number}.{key}"] for key in _MOMENTS} for number in numbers}
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> int:
-    """Return a CRC-32 of names and contents."""
-    checksum = 0
-    for name, tensor in sorted(tensors.items()):
-        content = tensor.reshape(-1).view(torch.uint8).numpy().data
-        checksum = zlib.crc32(content, zlib.crc32(name.encode(), checksum))
-    return checksum
-
-
 def read_facts(path: Path) -> dict[str, Any]:
     """Return the facts of a checkpoint; its tensors are not read.
 
@@ -247,11 +238,11 @@ class _Facts(Record):
 
 
 class _Header(Record):
-    """What the header holds; checkpoints from before checksums have none."""
+    """What the header holds; older checkpoints have no checksum, or another."""
 
     state: dict[str, Any]
     facts: _Facts
-    checksum: int | None = None
+    crc32: str | None = None
 
 
 def _read(path: Path, *, with_tensors: bool = False) -> tuple[dict[str, Tensor], _Header]:
@@ -274,6 +265,6 @@ def _read(path: Path, *, with_tensors: bool = False) -> tuple[dict[str, Tensor],
         reason = f"its format has the number {shown(version)}, this version of asr reads {VERSION}"
         raise ModelError(f"{unreadable} ({reason})")
     header = checked(_Header, run, unreadable, ModelError, "take the one before it, or choose another --out")
-    if with_tensors and header.checksum not in (None, _checksum(tensors)):
+    if with_tensors and header.crc32 not in (None, tensors_checksum(tensors)):
         raise ModelError(f"{unreadable} (its checksum is wrong)")
     return tensors, header

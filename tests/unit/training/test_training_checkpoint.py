@@ -58,7 +58,7 @@ def test_a_wrong_value_of_a_checkpoint_is_named(
         header = json.loads(file.metadata()["run"])
     tensors = load_file(path)
     change(tensors, header)
-    del header["checksum"]
+    del header["crc32"]
     save_file(
         {name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"run": json.dumps(header)}
     )
