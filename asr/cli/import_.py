@@ -1,10 +1,16 @@
-"""`asr import`: data in other people's formats → manifests."""
+"""`asr import`: data in other people's formats → manifests.
+
+A format is a function decorated with `@_format`. Its parameters are the format's own arguments and options, and groups
+of options that several formats have: `Common` belongs to all.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,134 +18,211 @@ from asr.errors import ExitStatus
 from asr.files import printable
 
 if TYPE_CHECKING:
+    from asr.corpus.importers.table import Columns
     from asr.corpus.importers.utterances import ImportReport
+    from asr.corpus.splits import SplitRule
+    from asr.machine import Progress
 
-app = typer.Typer(help="Make manifests of a table, JSON lines or a Kaldi data folder.", no_args_is_help=True)
+app = typer.Typer(help="Make manifests of data in other formats.", no_args_is_help=True)
 
-Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder for {train,dev,test}.jsonl.gz, e.g. data/mine.")]
-By = Annotated[Literal["speaker", "utterance"], typer.Option(help="What no two drawn splits have in common.")]
-DevShare = Annotated[
-    float,
-    typer.Option(metavar="SHARE", help="Share of the audio drawn for dev if the source has no dev split; 1: all."),
-]
-TestShare = Annotated[
-    float,
-    typer.Option(
-        metavar="SHARE",
-        help="Share of the audio drawn for test if the source has no test split; 1: all, for a test set alone.",
-    ),
-]
-Seed = Annotated[int, typer.Option(metavar="N", help="Seed of the random draw.")]
-Language = Annotated[str | None, typer.Option(metavar="CODE", help="Language noted in the manifests, e.g. en.")]
-Dev = Annotated[Path | None, typer.Option("--dev", metavar="FILE", help="The dev set, if it is a file of its own.")]
-Test = Annotated[Path | None, typer.Option("--test", metavar="FILE", help="The test set, if it is a file of its own.")]
-AudioDir = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Folder that audio paths start from. Default: the source's folder.")
-]
-AudioColumn = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Name of the column, or key, with the path of the audio file.")
-]
-TextColumn = Annotated[str | None, typer.Option(metavar="NAME", help="The one with the transcript.")]
-SpeakerColumn = Annotated[str | None, typer.Option(metavar="NAME", help="The one with the speaker.")]
-SplitColumn = Annotated[str | None, typer.Option(metavar="NAME", help="The one with the split: train, dev or test.")]
-KaldiAudioDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--audio-dir",
-        metavar="DIR",
-        help="Folder that relative paths in wav.scp start from. Default: the working directory, as in Kaldi, or else "
-        "the folder of wav.scp.",
-    ),
-]
-IdColumn = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The one with the utterance id; without it, ids come from paths.")
-]
+_MOST_PLACES = 10  # shown of what was passed over for one reason
 
 
-def _import_records(kind: Literal["csv", "jsonl"], description: str) -> Callable[..., None]:
-    """Return the command that imports a file of records: one signature for all formats of such files."""
+@dataclass(frozen=True)
+class Common:
+    """The options of all formats."""
 
-    def command(
-        source: Annotated[Path, typer.Argument(metavar="SRC", help="The utterances; with --dev, the training set.")],
-        out: Out,
-        dev: Dev = None,
-        test: Test = None,
-        audio_dir: AudioDir = None,
-        audio_column: AudioColumn = None,
-        text_column: TextColumn = None,
-        speaker_column: SpeakerColumn = None,
-        split_column: SplitColumn = None,
-        id_column: IdColumn = None,
-        split_by: By = "speaker",
-        dev_share: DevShare = 0.1,
-        test_share: TestShare = 0.1,
-        seed: Seed = 0,
-        language: Language = None,
-    ) -> None:
-        import asr
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for {train,dev,test}.jsonl.gz, e.g. data/mine.")]
+    split_by: Annotated[
+        Literal["speaker", "utterance"], typer.Option(help="What no two drawn splits have in common.")
+    ] = "speaker"
+    dev_share: Annotated[
+        float,
+        typer.Option(metavar="SHARE", help="Share of the audio drawn for dev if the source has no dev split; 1: all."),
+    ] = 0.1
+    test_share: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of the audio drawn for test if the source has no test split; 1: all, for a test set alone.",
+        ),
+    ] = 0.1
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random draw.")] = 0
+    language: Annotated[str | None, typer.Option(metavar="CODE", help="Language noted in the manifests, e.g. en.")] = (
+        None
+    )
+
+    @property
+    def split(self) -> SplitRule:
+        """How splits are drawn."""
+        from asr.corpus.splits import SplitRule
+
+        return SplitRule(self.split_by, self.dev_share, self.test_share, self.seed)
+
+    @property
+    def progress(self) -> Progress:
+        """The progress bar."""
         from asr.cli.console import progress
 
-        report = (asr.import_csv if kind == "csv" else asr.import_jsonl)(
+        return progress
+
+
+@dataclass(frozen=True)
+class Records:
+    """The options of files with a record per utterance."""
+
+    dev: Annotated[
+        Path | None, typer.Option("--dev", metavar="FILE", help="The dev set, if it is a file of its own.")
+    ] = None
+    test: Annotated[
+        Path | None, typer.Option("--test", metavar="FILE", help="The test set, if it is a file of its own.")
+    ] = None
+    audio_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder that audio paths start from. Default: the source's folder."),
+    ] = None
+    audio_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the column, or key, with the path of the audio file.")
+    ] = None
+    text_column: Annotated[str | None, typer.Option(metavar="NAME", help="The one with the transcript.")] = None
+    speaker_column: Annotated[str | None, typer.Option(metavar="NAME", help="The one with the speaker.")] = None
+    split_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The one with the split: train, dev or test.")
+    ] = None
+    id_column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The one with the utterance id; without it, ids come from paths."),
+    ] = None
+
+    @property
+    def columns(self) -> Columns:
+        """Which columns hold what."""
+        from asr.corpus.importers.table import Columns
+
+        return Columns(self.audio_column, self.text_column, self.speaker_column, self.split_column, self.id_column)
+
+
+def _format(name: str) -> Callable[[Callable[..., None]], None]:
+    """Make a command of a function: a parameter that is a group of options becomes these options.
+
+    Args:
+        name: what users call the format, e.g. "csv".
+    """
+
+    def register(importer: Callable[..., None]) -> None:
+        own = _parameters(importer)
+        groups = {
+            name: _parameters(one.annotation)
+            for name, one in own.items()
+            if isinstance(one.annotation, type) and is_dataclass(one.annotation)
+        }
+        parameters = [
+            option for name, parameter in own.items() for option in groups.get(name, {name: parameter}).values()
+        ]
+
+        def command(**given: Any) -> None:
+            for group, options in groups.items():
+                given[group] = own[group].annotation(**{option: given.pop(option) for option in options})
+            importer(**given)
+
+        command.__doc__ = importer.__doc__
+        required_first = sorted(parameters, key=lambda parameter: parameter.default is not parameter.empty)
+        command.__signature__ = inspect.Signature(required_first)  # type: ignore[attr-defined]
+        app.command(name)(command)
+
+    return register
+
+
+def _parameters(function: Callable[..., object]) -> dict[str, inspect.Parameter]:
+    """Return what a function, or a group of options, takes by keyword."""
+    return {
+        name: parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in inspect.signature(function, eval_str=True).parameters.items()
+    }
+
+
+Utterances = Annotated[Path, typer.Argument(metavar="SRC", help="The utterances; with --dev, the training set.")]
+
+
+@_format("csv")
+def _csv(source: Utterances, records: Records, common: Common) -> None:
+    """Import a .csv or .tsv table with a header and a row per utterance.
+
+    The file may be gzipped. Columns that are not named are found by their usual names. Common Voice:
+    asr import csv cv/de/train.tsv --dev cv/de/dev.tsv --test cv/de/test.tsv --audio-dir cv/de/clips --out data/de
+    """
+    import asr
+
+    _show(
+        asr.import_csv(
             source,
-            out,
-            dev=dev,
-            test=test,
-            audio_dir=audio_dir,
-            columns=asr.Columns(audio_column, text_column, speaker_column, split_column, id_column),
-            split=asr.SplitRule(split_by, dev_share, test_share, seed),
-            language=language,
-            progress=progress,
+            common.out,
+            dev=records.dev,
+            test=records.test,
+            audio_dir=records.audio_dir,
+            columns=records.columns,
+            split=common.split,
+            language=common.language,
+            progress=common.progress,
         )
-        _show(report)
-
-    command.__doc__ = description
-    return command
-
-
-app.command("csv")(
-    _import_records(
-        "csv",
-        """Import a .csv or .tsv table with a header and a row per utterance.
-
-        The file may be gzipped. Columns that are not named are found by their usual names. Common Voice:
-        asr import csv cv/de/train.tsv --dev cv/de/dev.tsv --test cv/de/test.tsv --audio-dir cv/de/clips --out data/de
-        """,
     )
-)
-app.command("jsonl")(
-    _import_records(
-        "jsonl",
-        """Import JSON lines with an object per utterance.
 
-        NeMo's manifests and Hugging Face's metadata.jsonl are such files; one may be gzipped. Keys that are not named
-        are found by their usual names. An object with offset or duration, in seconds, is that part of its audio file.
-        """,
+
+@_format("jsonl")
+def _jsonl(source: Utterances, records: Records, common: Common) -> None:
+    """Import JSON lines with an object per utterance.
+
+    NeMo's manifests and Hugging Face's metadata.jsonl are such files; one may be gzipped. Keys that are not named
+    are found by their usual names. An object with offset or duration, in seconds, is that part of its audio file.
+    """
+    import asr
+
+    _show(
+        asr.import_jsonl(
+            source,
+            common.out,
+            dev=records.dev,
+            test=records.test,
+            audio_dir=records.audio_dir,
+            columns=records.columns,
+            split=common.split,
+            language=common.language,
+            progress=common.progress,
+        )
     )
-)
 
 
-@app.command("kaldi")
-def import_kaldi(
+@_format("kaldi")
+def _kaldi(
     source: Annotated[
         Path, typer.Argument(metavar="SRC", help="Folder with wav.scp and text, or with train/, dev/, test/.")
     ],
-    out: Out,
-    audio_dir: KaldiAudioDir = None,
-    split_by: By = "speaker",
-    dev_share: DevShare = 0.1,
-    test_share: TestShare = 0.1,
-    seed: Seed = 0,
-    language: Language = None,
+    common: Common,
+    audio_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder that relative paths in wav.scp start from. Default: the working directory, as in Kaldi, or "
+            "else the folder of wav.scp.",
+        ),
+    ] = None,
 ) -> None:
     """Import a Kaldi data folder whose wav.scp holds plain paths.
 
     utt2spk and segments are used if they exist.
     """
     import asr
-    from asr.cli.console import progress
 
-    split = asr.SplitRule(split_by, dev_share, test_share, seed)
-    _show(asr.import_kaldi(source, out, audio_dir=audio_dir, split=split, language=language, progress=progress))
+    _show(
+        asr.import_kaldi(
+            source,
+            common.out,
+            audio_dir=audio_dir,
+            split=common.split,
+            language=common.language,
+            progress=common.progress,
+        )
+    )
 
 
 def _show(report: ImportReport) -> None:
@@ -156,6 +239,10 @@ def _show(report: ImportReport) -> None:
         )
     for note in report.notes:
         console.print(f"note: {printable(note)}")
+    for reason, places in report.passed_over.items():
+        more = f" and {len(places) - _MOST_PLACES} more" if len(places) > _MOST_PLACES else ""
+        console.print(f"note: {len(places)} passed over, {printable(reason)}:")
+        console.print(f"  {printable(', '.join(places[:_MOST_PLACES]))}{more}")
     if report.skipped:
         total = sum(report.utterances.values()) + len(report.skipped)
         err.print(f"{len(report.skipped)} of {total} utterances were left out:")

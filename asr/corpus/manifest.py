@@ -222,15 +222,18 @@ def make_cut(
     *,
     start_s: float = 0.0,
     duration_s: float | None = None,
+    channel: int | None = None,
     language: str | None = None,
+    gender: str | None = None,
 ) -> MonoCut | MultiCut:
     """Return the cut of one utterance: an audio file, or the part of it that begins at `start_s`.
 
-    A file with several channels gives a `MultiCut` of all of them; they are averaged when it is loaded.
+    A file with several channels gives a `MultiCut` of all of them, which are averaged when it is loaded, unless one
+    channel is named, counted from 0.
 
     Raises:
         AudioError: the file's header cannot be read.
-        ManifestError: the part does not lie within the file.
+        ManifestError: the part does not lie within the file, or the file has no such channel.
     """
     path = Path(os.path.abspath(audio_path))
     info = audio_info(path)
@@ -240,24 +243,30 @@ def make_cut(
             f"utterance {id}: {start_s:g} s to {start_s + duration:g} s is not a part of {path}, "
             f"which lasts {info.duration_s:g} s"
         )
+    if channel is not None and not 0 <= channel < info.channels:
+        raise ManifestError(
+            f"utterance {id}: channel {channel}, counted from 0, does not exist in {path}, which has {info.channels}"
+        )
     duration = min(duration, info.duration_s - start_s)
     recording = _recording(id, path, info)
-    kind, channel = (MonoCut, 0) if info.channels == 1 else (MultiCut, recording.channel_ids)
+    all_channels = channel is None and info.channels > 1
+    kind, channels = (MultiCut, recording.channel_ids) if all_channels else (MonoCut, channel or 0)
     supervision = SupervisionSegment(
         id=id,
         recording_id=id,
         start=0.0,
         duration=duration,
-        channel=channel,
+        channel=channels,
         text=text,
         speaker=speaker,
+        gender=gender,
         language=language,
     )
     return kind(
         id=id,
         start=start_s,
         duration=duration,
-        channel=channel,
+        channel=channels,
         recording=recording,
         supervisions=[supervision],
     )

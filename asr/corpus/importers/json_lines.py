@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from asr.corpus.importers.table import Columns, find_columns, make_utterance
-from asr.corpus.importers.utterances import ImportReport, Utterance, read_parts, write_splits
+from asr.corpus.importers.table import Columns, Found, find_columns, make_utterance, no_speaker_column
+from asr.corpus.importers.utterances import ImportReport, Material, Utterance, read_parts, write_splits
 from asr.corpus.line import MOST_S, refuse_half_characters
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
@@ -35,38 +35,44 @@ def import_jsonl(
     `import_csv`; `columns` names the objects' keys.
 
     Raises:
-        ManifestError: a file cannot be read, a line is malformed or lacks a key, or nothing is left for training.
+        ManifestError: a file cannot be read, or nothing is left for training.
     """
     read = partial(read_json_lines, columns=columns or Columns(), audio_dir=Path(audio_dir) if audio_dir else None)
-    utterances = read_parts(read, source, dev, test)
-    return write_splits(utterances, Path(out), split or SplitRule(), language=language, progress=progress)
+    material = read_parts(read, source, dev, test)
+    return write_splits(material, Path(out), split or SplitRule(), language=language, progress=progress)
 
 
-def read_json_lines(path: Path, columns: Columns, audio_dir: Path | None = None) -> list[Utterance]:
-    """Return the utterances of a file of JSON lines; audio paths are relative to `audio_dir`, or to the file's folder.
+def read_json_lines(path: Path, columns: Columns, audio_dir: Path | None = None) -> Material:
+    """Return what is in a file of JSON lines; audio paths are relative to `audio_dir`, or to the file's folder.
 
     Where an object has `offset` or `duration`, in seconds, the utterance is that part of the audio file. Without a key
     of ids an utterance's id is its audio path without the suffix. Where there is an offset, the start and the end of
     the part in milliseconds follow.
 
     Raises:
-        ManifestError: the file cannot be read, or a line is malformed or lacks a key.
+        ManifestError: the file cannot be read, or no line can be used.
     """
-    utterances = [
-        _utterance(line, columns, audio_dir or path.parent, f"{path}:{number}")
-        for number, line in enumerate(read_lines(path, ManifestError, "the manifest"), 1)
-        if line.strip()
-    ]
-    if not utterances:
-        raise ManifestError(f"{path}: no utterances; each line is a JSON object of its own")
-    return utterances
+    material = Material()
+    speaker_keys: set[str] = set()
+    for number, line in enumerate(read_lines(path, ManifestError, "the manifest"), 1):
+        if line.strip():
+            with material.at(where := f"{path}:{number}"):
+                record = _object(line, where)
+                found = find_columns(columns, list(record), where)
+                material.utterances.append(_utterance(record, found, audio_dir or path.parent, where))
+                speaker_keys |= {found.speaker} if found.speaker else set()
+    material.or_refuse(f"{path}: no utterances; each line is a JSON object of its own")
+    if speaker_keys:
+        material.note_speakers(f"{path}: key {' or '.join(map(repr, sorted(speaker_keys)))}")
+    else:
+        material.notes.append(no_speaker_column(path, "key"))
+    return material
 
 
-def _utterance(line: str, columns: Columns, folder: Path, where: str) -> Utterance:
-    record = _object(line, where)
+def _utterance(record: dict[str, Any], found: Found, folder: Path, where: str) -> Utterance:
     return make_utterance(
         lambda key: _text(record, key, where),
-        find_columns(columns, list(record), where),
+        found,
         folder,
         where,
         start_s=_seconds(record, "offset", where),

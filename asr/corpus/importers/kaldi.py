@@ -10,7 +10,15 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from asr.corpus.importers.utterances import SPLIT_NAMES, ImportReport, Utterance, split_name, write_splits
+from asr.corpus.importers.utterances import (
+    SPLIT_NAMES,
+    ImportReport,
+    LeftOut,
+    Material,
+    Utterance,
+    split_name,
+    write_splits,
+)
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
 from asr.machine import Progress, silent
@@ -45,22 +53,21 @@ def import_kaldi(
         progress: shows how far the import is.
 
     Raises:
-        ManifestError: a file is missing, a line is malformed, wav.scp holds a command or an archive, or nothing is left
-            for training.
+        ManifestError: a file is missing, or nothing is left for training.
     """
-    utterances = read_kaldi(Path(source), Path(audio_dir) if audio_dir else None)
-    return write_splits(utterances, Path(out), split or SplitRule(), language=language, progress=progress)
+    material = read_kaldi(Path(source), Path(audio_dir) if audio_dir else None)
+    return write_splits(material, Path(out), split or SplitRule(), language=language, progress=progress)
 
 
-def read_kaldi(folder: Path, audio_dir: Path | None = None) -> list[Utterance]:
-    """Return the utterances of a Kaldi data folder, or of its sub-folders train, dev (valid) and test (eval).
+def read_kaldi(folder: Path, audio_dir: Path | None = None) -> Material:
+    """Return what is in a Kaldi data folder, or of its sub-folders train, dev (valid) and test (eval).
 
     Relative paths in wav.scp start from `audio_dir`. If that is None, they start from the working directory, as in
     Kaldi; a file that is not there is looked for in the folder of wav.scp. Without `segments` each recording is an
     utterance.
 
     Raises:
-        ManifestError: a file is missing or a line is malformed; or wav.scp holds a command or an archive.
+        ManifestError: a file is missing, or no utterance can be used.
     """
     if not folder.is_dir():
         raise ManifestError(f"{folder}: no such folder; expected one with wav.scp and text")
@@ -69,61 +76,81 @@ def read_kaldi(folder: Path, audio_dir: Path | None = None) -> list[Utterance]:
     parts = sorted(path.parent for path in folder.glob("*/wav.scp") if path.parent.name.lower() in SPLIT_NAMES)
     if not parts:
         raise ManifestError(f"{folder}: no wav.scp, neither here nor in sub-folders such as train/, dev/, test/")
-    return [utterance for part in parts for utterance in _read_set(part, split_name(part.name, str(part)), audio_dir)]
+    material = Material()
+    for part in parts:
+        material.extend(_read_set(part, split_name(part.name, str(part)), audio_dir))
+    return material
 
 
-def _read_set(folder: Path, split: str | None, audio_dir: Path | None) -> list[Utterance]:
-    recordings = _read(folder / "wav.scp")
-    paths = {name: _audio_path(folder, line, audio_dir) for name, line in recordings.items()}
-    texts = _read(folder / "text", may_be_empty=True)
-    speakers = _read(folder / "utt2spk") if (folder / "utt2spk").exists() else {}
-    has_segments = (folder / "segments").exists()
-    segments = _read(folder / "segments") if has_segments else recordings
+def _read_set(folder: Path, split: str | None, audio_dir: Path | None) -> Material:
+    material = Material()
+    recordings = _read(folder / "wav.scp", material)
+    texts = _read(folder / "text", material, may_be_empty=True)
+    has_speakers, has_segments = (folder / "utt2spk").exists(), (folder / "segments").exists()
+    speakers = _read(folder / "utt2spk", material) if has_speakers else {}
+    segments = _read(folder / "segments", material) if has_segments else recordings
+    sources = {}
+    for name, line in recordings.items():
+        with material.at(line.where):
+            sources[name] = _audio_path(folder, line, audio_dir)
     for name, line in texts.items():
         if name not in segments:
-            source = "segments" if has_segments else "wav.scp"
-            raise ManifestError(f"{line.where}: utterance {name!r} does not occur in {folder / source}")
+            source = folder / ("segments" if has_segments else "wav.scp")
+            material.left_out.append(LeftOut(line.where, f"utterance {name!r} does not occur in {source}"))
     relative_to = str(audio_dir) if audio_dir else f"the working directory {Path.cwd()}, or to {folder}"
-    utterances = []
     for name, line in segments.items():
-        recording, start_s, duration_s = _segment(line) if has_segments else (name, 0.0, None)
-        if recording not in paths:
-            raise ManifestError(f"{line.where}: recording {recording!r} does not occur in {folder / 'wav.scp'}")
-        utterances.append(
-            Utterance(
-                id=name,
-                audio_path=paths[recording],
-                text=texts[name].rest if name in texts else "",
-                where=line.where,
-                speaker=speakers[name].rest if name in speakers else None,
-                split=split,
-                start_s=start_s,
-                duration_s=duration_s,
-                relative_to="" if Path(recordings[recording].rest).is_absolute() else relative_to,
+        if not has_segments and name not in sources:
+            continue  # its line of wav.scp is left out already
+        with material.at(line.where):
+            recording, start_s, duration_s = _segment(line) if has_segments else (name, 0.0, None)
+            if recording not in recordings:
+                raise ManifestError(f"recording {recording!r} does not occur in {folder / 'wav.scp'}")
+            if recording not in sources:
+                raise ManifestError(f"its recording {recording!r} cannot be used, see {recordings[recording].where}")
+            material.utterances.append(
+                Utterance(
+                    id=name,
+                    audio_path=sources[recording],
+                    text=texts[name].rest if name in texts else "",
+                    where=line.where,
+                    speaker=speakers[name].rest if name in speakers else None,
+                    split=split,
+                    start_s=start_s,
+                    duration_s=duration_s,
+                    relative_to="" if Path(recordings[recording].rest).is_absolute() else relative_to,
+                )
             )
-        )
-    return utterances
+    material.or_refuse(f"{folder}: no utterances")
+    if has_speakers:
+        material.note_speakers(str(folder / "utt2spk"))
+    else:
+        material.notes.append(f"{folder}: no utt2spk, which names the speakers")
+    return material
 
 
-def _read(path: Path, *, may_be_empty: bool = False) -> dict[str, _Line]:
+def _read(path: Path, material: Material, *, may_be_empty: bool = False) -> dict[str, _Line]:
     """Return the lines of a Kaldi table by their key.
 
     Args:
         path: lines of `key value…`.
+        material: gets the lines that cannot be used.
         may_be_empty: a key without a value is acceptable.
     """
     lines: dict[str, _Line] = {}
+    is_empty = True
     for number, text in enumerate(read_text(path, ManifestError, "the file").split("\n"), 1):
         if not text.strip():
             continue
+        is_empty = False
         key, _, rest = text.strip().replace("\t", " ").partition(" ")
         line = _Line(f"{path}:{number}", rest.strip())
-        if not line.rest and not may_be_empty:
-            raise ManifestError(f"{line.where}: {key!r} has no value")
-        if key in lines:
-            raise ManifestError(f"{line.where}: {key!r} occurs already at {lines[key].where}")
-        lines[key] = line
-    if not lines:
+        with material.at(line.where):
+            if not line.rest and not may_be_empty:
+                raise ManifestError(f"{key!r} has no value")
+            if key in lines:
+                raise ManifestError(f"{key!r} occurs already at {lines[key].where}")
+            lines[key] = line
+    if is_empty:
         raise ManifestError(f"{path}: the file is empty")
     return lines
 

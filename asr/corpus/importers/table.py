@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from asr.corpus.importers.utterances import ImportReport, Utterance, read_parts, split_name, write_splits
+from asr.corpus.importers.utterances import ImportReport, Material, Utterance, read_parts, split_name, write_splits
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
 from asr.machine import Progress, silent
@@ -90,22 +90,22 @@ def import_csv(
         progress: shows how far the import is.
 
     Raises:
-        ManifestError: a table cannot be read, a column is missing, a row is malformed, or nothing is left for training.
+        ManifestError: a table cannot be read, a column is missing, or nothing is left for training.
     """
     read = partial(read_table, columns=columns or Columns(), audio_dir=Path(audio_dir) if audio_dir else None)
-    utterances = read_parts(read, source, dev, test)
-    return write_splits(utterances, Path(out), split or SplitRule(), language=language, progress=progress)
+    material = read_parts(read, source, dev, test)
+    return write_splits(material, Path(out), split or SplitRule(), language=language, progress=progress)
 
 
-def read_table(path: Path, columns: Columns, audio_dir: Path | None = None) -> list[Utterance]:
-    """Return the utterances of a table; audio paths are relative to `audio_dir`, or to the table's folder.
+def read_table(path: Path, columns: Columns, audio_dir: Path | None = None) -> Material:
+    """Return what is in a table; audio paths are relative to `audio_dir`, or to the table's folder.
 
     The delimiter is the one of comma, semicolon, tab and bar that the header has most of. In a tab-separated
     table a quotation mark is a character like any other, unless it encloses the whole cell. Without a column
     of ids an utterance's id is its audio path, without the suffix.
 
     Raises:
-        ManifestError: the table cannot be read, a column is missing, or a row is malformed.
+        ManifestError: the table cannot be read, a column is missing, or no row can be used.
     """
     rows = _rows(path, "\n".join(read_lines(path, ManifestError, "the table")))
     header_line, header = next(rows, (1, []))
@@ -115,21 +115,22 @@ def read_table(path: Path, columns: Columns, audio_dir: Path | None = None) -> l
         raise ManifestError(f"{path}: JSON lines, not a table; use asr import jsonl {path}")
     found = find_columns(columns, header, str(path))
     place = {name: header.index(name) for name in header}
-    utterances = []
+    material = Material()
     for line, row in rows:
-        where = f"{path}:{line}"
-        if len(row) != len(header):
-            raise ManifestError(
-                f"{where}: {len(row)} cells, but the header (line {header_line}) has {len(header)}: {row}"
-            )
+        with material.at(where := f"{path}:{line}"):
+            if len(row) != len(header):
+                raise ManifestError(f"{len(row)} cells, but the header (line {header_line}) has {len(header)}: {row}")
 
-        def cell(column: str, row: list[str] = row) -> str:
-            return row[place[column]]
+            def cell(column: str, row: list[str] = row) -> str:
+                return row[place[column]]
 
-        utterances.append(make_utterance(cell, found, audio_dir or path.parent, where))
-    if not utterances:
-        raise ManifestError(f"{path}: the table has a header but no rows")
-    return utterances
+            material.utterances.append(make_utterance(cell, found, audio_dir or path.parent, where))
+    material.or_refuse(f"{path}: the table has a header but no rows")
+    if found.speaker:
+        material.note_speakers(f"{path}: column {found.speaker!r}")
+    else:
+        material.notes.append(no_speaker_column(path, "column"))
+    return material
 
 
 def _rows(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
@@ -177,6 +178,14 @@ def find_columns(columns: Columns, header: Sequence[str], where: str) -> Found:
             f"{', '.join(header)}; name the column with --{needed}-column (a table's first line names its columns)"
         )
     return Found(audio, text, found["speaker"], found["split"], found["id"])
+
+
+def no_speaker_column(path: Path, column: str) -> str:
+    """Return the note that a file names no speaker in any column, or key."""
+    return (
+        f"{path}: no {column} for the speaker (looked for {', '.join(_USUAL_NAMES['speaker'])}); --speaker-column "
+        "names another"
+    )
 
 
 def _find(where: str, header: Sequence[str], wanted: str | None, usual: Sequence[str]) -> str | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from asr.config import FeatureSettings
 from asr.corpus.limits import low_rate_note
@@ -54,6 +55,73 @@ class Utterance:
     start_s: float = 0.0
     duration_s: float | None = None  # None: up to the end of the file
     relative_to: str = ""  # where the path that the source gives starts from, in words; empty: it is a whole path
+    channel: int | None = None  # of the audio file, from 0; None: the average of all
+    gender: str | None = None  # of the speaker, as the source writes it
+    language: str | None = None  # where the source names one for each utterance
+
+
+class LeftOut(NamedTuple):
+    """What a source holds and an import does not use."""
+
+    where: str  # the file and line
+    reason: str
+    is_fault: bool = True  # False: the source itself says that it is no utterance, so nothing is wrong
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a reader found in a source."""
+
+    utterances: list[Utterance] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what the user should know about the source
+
+    @contextmanager
+    def at(self, where: str) -> Iterator[None]:
+        """Turn a `ManifestError` within into an entry of what is left out, so that the next line is read."""
+        try:
+            yield
+        except ManifestError as error:
+            self.left_out.append(LeftOut(where, str(error).removeprefix(f"{where}: ")))
+
+    def extend(self, other: Material, split: str | None = None) -> None:
+        """Add what another reader found; `split` is where its utterances belong, if that is known."""
+        self.utterances.extend(replace(one, split=split) if split else one for one in other.utterances)
+        self.left_out.extend(other.left_out)
+        self.notes.extend(other.notes)
+
+    def note_speakers(self, holder: str) -> None:
+        """Note how many utterances name no speaker although there is something that holds speakers.
+
+        Args:
+            holder: what holds them, e.g. "t.csv: column 'client_id'".
+        """
+        named = sum(utterance.speaker is not None for utterance in self.utterances)
+        if named < (of_all := len(self.utterances)):
+            self.notes.append(
+                f"{holder} holds no speaker" + (f" in {of_all - named} of {of_all} utterances" if named else "")
+            )
+
+    def or_refuse(self, empty: str) -> Material:
+        """Return the material.
+
+        Args:
+            empty: the error of a source that holds nothing at all.
+
+        Raises:
+            ManifestError: no utterance can be used; the message is the first reasons.
+        """
+        if self.utterances:
+            return self
+        faults = [fault for fault in self.left_out if fault.is_fault]
+        raise ManifestError(_listed(faults) if faults else empty)
+
+
+def _listed(faults: Sequence[LeftOut]) -> str:
+    """Return the first reasons as lines, and how many more there are."""
+    lines = [f"{fault.where}: {fault.reason}" for fault in faults[:_MOST_LISTED]]
+    more = [f"and {len(faults) - _MOST_LISTED} more"] if len(faults) > _MOST_LISTED else []
+    return "\n  ".join([*lines, *more])
 
 
 @dataclass(frozen=True)
@@ -74,7 +142,8 @@ class ImportReport:
     utterances: dict[str, int]  # by split
     sizes: dict[str, SplitSize]  # by split
     skipped: tuple[str, ...]  # one line each: where, and the reason
-    notes: tuple[str, ...]  # what the user should know about the splits
+    notes: tuple[str, ...]  # what the user should know about the source and the splits
+    passed_over: dict[str, tuple[str, ...]]  # by reason, where: what the source itself says is no utterance
 
 
 def split_name(name: str, where: str) -> str:
@@ -90,21 +159,22 @@ def split_name(name: str, where: str) -> str:
 
 
 def read_parts(
-    read: Callable[[Path], list[Utterance]],
+    read: Callable[[Path], Material],
     source: str | os.PathLike[str],
     dev: str | os.PathLike[str] | None,
     test: str | os.PathLike[str] | None,
-) -> list[Utterance]:
-    """Return the utterances of a source, and those of the files that hold its dev and its test split."""
-    utterances = read(Path(source))
+) -> Material:
+    """Return what is in a source, and in the files that hold its dev and its test split."""
+    material = Material()
+    material.extend(read(Path(source)))
     for split, path in (("dev", dev), ("test", test)):
         if path is not None:
-            utterances += [replace(utterance, split=split) for utterance in read(Path(path))]
-    return utterances
+            material.extend(read(Path(path)), split)
+    return material
 
 
 def write_splits(
-    utterances: Sequence[Utterance],
+    material: Material,
     out: Path,
     rule: SplitRule,
     *,
@@ -119,52 +189,78 @@ def write_splits(
     set of its own, is written as it is.
 
     Args:
-        utterances: from one source.
+        material: what is in the source.
         out: folder of the manifests.
         rule: how to draw splits.
-        language: recorded in the manifests, e.g. "en".
+        language: recorded in the manifests, e.g. "en"; None: what the source names.
         progress: shows how far the import is.
 
     Raises:
         ManifestError: nothing is usable, nothing is left for training though the source has a training set, or the
             splits cannot be drawn.
     """
-    given: dict[str, list[Cut]] = {split: [] for split in SPLITS}
-    where_of: dict[str, str] = {}
-    skipped: list[str] = []
-    unknown_speakers = 0
-    with progress("import", len(utterances)) as advance:
-        for utterance in utterances:
-            try:
-                _check_id(utterance, where_of)
-                given[utterance.split or "train"].append(_cut(utterance, language))
-                unknown_speakers += utterance.speaker is None
-            except (AudioError, ManifestError) as error:
-                skipped.append(f"{utterance.where}: {error}{_start_of_path(utterance)}")
-            advance(1)
-    has_training_set = any(utterance.split in (None, "train") for utterance in utterances)
+    given, faults = _cuts(material, language, progress)
+    skipped = tuple(f"{fault.where}: {fault.reason}" for fault in faults)
+    has_training_set = any(utterance.split in (None, "train") for utterance in material.utterances)
     if not given["train"] and (has_training_set or not any(given.values())):
         others = sum(map(len, given.values()))
         found = f"{others} are of dev or test, " if others else ""
-        first = f"; the first reason: {skipped[0]}" if skipped else ""
-        others_left_out = "".join(f"\n  {line}" for line in skipped[1:_MOST_LISTED])
-        more = f"\n  and {len(skipped) - _MOST_LISTED} more" if len(skipped) > _MOST_LISTED else ""
-        raise ManifestError(
-            f"no utterance for training: {found}{len(skipped)} cannot be used{first}{others_left_out}{more}"
-        )
-    splits, notes = _complete(given, rule)
+        first = f"; the first reason: {_listed(faults)}" if faults else ""
+        raise ManifestError(f"no utterance for training: {found}{len(faults)} cannot be used{first}")
+    used = {cut.id for cuts in given.values() for cut in cuts}
+    notes = [*_unknown_speakers(material, used), *material.notes]
+    splits, split_notes = _complete(given, rule)
+    notes += split_notes
     if not splits["train"]:
         _require_no_training_set(out)
         notes.append("no training set: these utterances are for `asr decode` and `asr score`")
-    if unknown_speakers:
-        notes.insert(0, f"{unknown_speakers} {_UNKNOWN_SPEAKERS}")
     manifests = {split: out / f"{split}.jsonl.gz" for split in SPLITS}
     for split, path in manifests.items():
         if splits[split]:
             write_manifest(splits[split], path)
         else:
             path.unlink(missing_ok=True)
-    return _report({split: cuts for split, cuts in splits.items() if cuts}, manifests, skipped, notes)
+    sizes = _sizes({split: cuts for split, cuts in splits.items() if cuts})
+    low_rate = low_rate_note(
+        (rate for size in sizes.values() for rate in size.sample_rates_hz), FeatureSettings().sample_rate_hz
+    )
+    return ImportReport(
+        {split: manifests[split] for split in sizes},
+        {split: len(splits[split]) for split in sizes},
+        sizes,
+        skipped,
+        (*notes, *([low_rate] if low_rate else [])),
+        _passed_over(material),
+    )
+
+
+def _cuts(material: Material, language: str | None, progress: Progress) -> tuple[dict[str, list[Cut]], list[LeftOut]]:
+    """Return the cuts of each split and the faults, those of the source first."""
+    given: dict[str, list[Cut]] = {split: [] for split in SPLITS}
+    where_of: dict[str, str] = {}
+    faults = [fault for fault in material.left_out if fault.is_fault]
+    with progress("import", len(material.utterances)) as advance:
+        for utterance in material.utterances:
+            try:
+                _check_id(utterance, where_of)
+                given[utterance.split or "train"].append(_cut(utterance, language))
+            except (AudioError, ManifestError) as error:
+                faults.append(LeftOut(utterance.where, f"{error}{_start_of_path(utterance)}"))
+            advance(1)
+    return given, faults
+
+
+def _unknown_speakers(material: Material, used: set[str]) -> list[str]:
+    unknown = {utterance.id for utterance in material.utterances if utterance.speaker is None} & used
+    return [f"{len(unknown)} {_UNKNOWN_SPEAKERS}"] if unknown else []
+
+
+def _passed_over(material: Material) -> dict[str, tuple[str, ...]]:
+    places: dict[str, list[str]] = {}
+    for where, reason, is_fault in material.left_out:
+        if not is_fault:
+            places.setdefault(reason, []).append(where)
+    return {reason: tuple(where) for reason, where in places.items()}
 
 
 def _require_no_training_set(out: Path) -> None:
@@ -175,11 +271,9 @@ def _require_no_training_set(out: Path) -> None:
         )
 
 
-def _report(
-    splits: dict[str, list[Cut]], manifests: dict[str, Path], skipped: list[str], notes: list[str]
-) -> ImportReport:
+def _sizes(splits: dict[str, list[Cut]]) -> dict[str, SplitSize]:
     seconds = {split: sum(cut.duration for cut in cuts) for split, cuts in splits.items()}
-    sizes = {
+    return {
         split: SplitSize(
             audio_s=seconds[split],
             speakers=len({cut_speaker(cut) for cut in cuts}),
@@ -188,16 +282,6 @@ def _report(
         )
         for split, cuts in splits.items()
     }
-    low_rate = low_rate_note(
-        (rate for size in sizes.values() for rate in size.sample_rates_hz), FeatureSettings().sample_rate_hz
-    )
-    return ImportReport(
-        {split: manifests[split] for split in splits},
-        {split: len(cuts) for split, cuts in splits.items()},
-        sizes,
-        tuple(skipped),
-        (*notes, *([low_rate] if low_rate else [])),
-    )
 
 
 def _cut(utterance: Utterance, language: str | None) -> Cut:
@@ -209,6 +293,8 @@ def _cut(utterance: Utterance, language: str | None) -> Cut:
     try:
         require_text("text", text)
         require_name("speaker", utterance.speaker or "")
+        require_name("gender", utterance.gender or "")
+        require_name("language", utterance.language or "")
     except ManifestError as error:
         raise ManifestError(f"utterance {utterance.id}: {error}") from None
     return make_cut(
@@ -218,7 +304,9 @@ def _cut(utterance: Utterance, language: str | None) -> Cut:
         utterance.speaker or utterance.id,
         start_s=utterance.start_s,
         duration_s=utterance.duration_s,
-        language=language,
+        channel=utterance.channel,
+        language=language or utterance.language,
+        gender=utterance.gender,
     )
 
 

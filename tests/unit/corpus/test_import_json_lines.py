@@ -28,7 +28,7 @@ def lines(tmp_path):
     def read(content, **columns):
         path = tmp_path / "m.jsonl"
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return read_json_lines(path, Columns(**columns))
+        return read_json_lines(path, Columns(**columns)).utterances
 
     return read
 
@@ -51,7 +51,7 @@ def test_a_metadata_file_of_hugging_face(lines, tmp_path):
 def test_keys_can_be_named_and_audio_may_lie_elsewhere(tmp_path):
     path = tmp_path / "m.json"
     path.write_text('{"text": "wrong", "norm": "right", "audio": "x.wav", "n": 3}\n')
-    (utterance,) = read_json_lines(path, Columns(text="norm", id="n"), tmp_path / "audio")
+    (utterance,) = read_json_lines(path, Columns(text="norm", id="n"), tmp_path / "audio").utterances
     assert (utterance.id, utterance.text, utterance.audio_path) == ("3", "right", tmp_path / "audio/x.wav")
 
 
@@ -59,7 +59,7 @@ def test_keys_can_be_named_and_audio_may_lie_elsewhere(tmp_path):
     ("content", "reason"),
     [
         ("", r"m\.jsonl: no utterances"),
-        ('{"audio": "a.wav", "text": "a"}\n{"audio"', r"m\.jsonl:2: not JSON \("),
+        ('\n{"audio"', r"m\.jsonl:2: not JSON \("),
         (b'{"audio": "a.wav", "text": "\xe9"}', r"m\.jsonl:1: not UTF-8 \(byte 0xe9\); save the manifest as UTF-8"),
         ('{"audio": "a.wav", "text": NaN}', r"m\.jsonl:1: not JSON \(NaN is no JSON value\)"),
         ('{"audio": "a.wav", "text": "a", "offset": -Infinity}', r"m\.jsonl:1: not JSON \(-Infinity is"),
@@ -105,7 +105,7 @@ def test_whatever_a_line_holds_it_is_an_utterance_or_refused_by_its_number(tmp_p
     path = tmp_path_factory.getbasetemp() / "m.jsonl"
     path.write_text(json.dumps({"audio": "a.wav", "text": "a"} | {key: value}))
     try:
-        (utterance,) = read_json_lines(path, Columns())
+        (utterance,) = read_json_lines(path, Columns()).utterances
     except ManifestError as error:
         reason = str(error)
     else:
@@ -126,3 +126,16 @@ def test_a_file_is_imported_from_python(tmp_path):
     assert report.manifests == {split: tmp_path / f"data/{split}.jsonl.gz" for split in ("train", "dev")}
     with pytest.raises(ManifestError, match=r"m\.jsonl:1: no column for the text"):
         asr.import_jsonl(tmp_path / "m.jsonl", tmp_path / "data")
+
+
+def test_lines_that_cannot_be_used_are_left_out_and_speakers_are_looked_for_in_all(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"audio": "a.wav", "text": "a", "reader": "x"}\n{"audio"\n{"audio": "b.wav", "text": "b"}\n')
+    material = read_json_lines(path, Columns())
+    assert [u.id for u in material.utterances] == ["a", "b"]
+    assert [(fault.where, fault.reason.partition(" (")[0]) for fault in material.left_out] == [
+        (f"{path}:2", "not JSON")
+    ]
+    assert material.notes == [f"{path}: key 'reader' holds no speaker in 1 of 2 utterances"]
+    path.write_text('{"audio": "b.wav", "text": "b"}')
+    assert read_json_lines(path, Columns()).notes[0].startswith(f"{path}: no key for the speaker (looked for speaker")

@@ -16,7 +16,7 @@ def table(tmp_path):
     def read(content, name="t.csv", **columns):
         path = tmp_path / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return read_table(path, Columns(**columns))
+        return read_table(path, Columns(**columns)).utterances
 
     return read
 
@@ -99,7 +99,7 @@ def test_audio_may_lie_elsewhere(table, tmp_path):
     path = tmp_path / "cv" / "train.tsv"
     path.parent.mkdir()
     path.write_text("client_id\tpath\tsentence\taccent\nabc\tcommon_voice_de_1.mp3\tGuten Tag.\t\n")
-    (utterance,) = read_table(path, Columns(), tmp_path / "cv" / "clips")
+    (utterance,) = read_table(path, Columns(), tmp_path / "cv" / "clips").utterances
     assert utterance.audio_path == tmp_path / "cv/clips/common_voice_de_1.mp3"
     assert (utterance.id, utterance.speaker, utterance.text) == ("common_voice_de_1", "abc", "Guten Tag.")
 
@@ -111,7 +111,7 @@ def test_audio_may_lie_elsewhere(table, tmp_path):
         ("path,text\n", r"t\.csv: the table has a header but no rows"),
         ("path,words spoken\na.wav,hello\n", r"t\.csv: no column for the text .*--text-column"),
         ("speech,text\na.wav,hello\n", r"t\.csv: no column for the audio .*--audio-column"),
-        ("path,text\na.wav,hello\nb.wav,one,two\n", r"t\.csv:3: 3 cells, but the header \(line 1\) has 2"),
+        ("path,text\nb.wav,one,two\n", r"t\.csv:2: 3 cells, but the header \(line 1\) has 2"),
         ("path,text\n,hello\n", r"t\.csv:2: 'path' is empty; it names the audio file"),
         ("path,text,split\na.wav,hello,holdout\n", r"t\.csv:2: 'holdout' is not a split; known: train"),
         ('path,text\na.wav,"hello\n', r"t\.csv:\d: malformed row"),
@@ -126,3 +126,43 @@ def test_what_is_wrong_with_a_table_is_named(table, content, reason):
 def test_a_missing_table_is_named(tmp_path):
     with pytest.raises(ManifestError, match=r"t\.csv: cannot read the table"):
         read_table(tmp_path / "t.csv", Columns())
+
+
+def test_rows_that_cannot_be_used_are_left_out_with_line_and_reason(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("path,text,split\n,x,dev\na.wav,hello,dev\nb.wav,one,two,dev\n\nc.wav,bye,holdout\nd.wav,yes,test")
+    material = read_table(path, Columns())
+    assert [(u.id, u.where) for u in material.utterances] == [("a", f"{path}:3"), ("d", f"{path}:7")]
+    assert [(where, reason.partition(";")[0]) for where, reason, _ in material.left_out] == [
+        (f"{path}:2", "'path' is empty"),
+        (f"{path}:4", "4 cells, but the header (line 1) has 3: ['b.wav', 'one', 'two', 'dev']"),
+        (f"{path}:6", "'holdout' is not a split"),
+    ]
+
+
+def test_all_rows_bad_is_an_error_with_the_first_reasons(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("path,text\n" + ",x\n" * 25)
+    with pytest.raises(ManifestError) as error:
+        read_table(path, Columns())
+    lines = str(error.value).split("\n")
+    assert lines[0] == f"{path}:2: 'path' is empty; it names the audio file"
+    assert lines[19].startswith(f"  {path}:21: ")
+    assert lines[20:] == ["  and 5 more"]
+
+
+@pytest.mark.parametrize(
+    ("content", "named", "note"),
+    [
+        ("path,text\na.wav,x\n", None, "no column for the speaker (looked for speaker, speaker_id, client_id"),
+        ("path,text,client_id\na.wav,x,\n", None, "column 'client_id' holds no speaker"),
+        ("path,text,who\na.wav,x,\nb.wav,x,me\n", "who", "column 'who' holds no speaker in 1 of 2 utterances"),
+    ],
+)
+def test_a_missing_or_empty_speaker_column_is_named(tmp_path, content, named, note):
+    path = tmp_path / "t.csv"
+    path.write_text(content)
+    (told,) = read_table(path, Columns(speaker=named)).notes
+    assert told.startswith(f"{path}: {note}")
+    path.write_text("path,text,speaker\na.wav,x,me\n")
+    assert read_table(path, Columns()).notes == []

@@ -7,10 +7,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.corpus.importers.utterances import Utterance, write_splits
+from asr.corpus.cut_audio import load_cut
+from asr.corpus.importers import utterances as importing
+from asr.corpus.importers.utterances import LeftOut, Material, Utterance
 from asr.corpus.manifest import cut_speaker, cut_text, read_manifest
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
+
+
+def write_splits(utterances, out, rule, left_out=(), notes=(), **options):
+    return importing.write_splits(Material(list(utterances), list(left_out), list(notes)), out, rule, **options)
 
 
 @pytest.fixture
@@ -180,3 +186,35 @@ def test_a_split_with_a_share_of_nothing_is_not_written_and_an_older_one_goes(ut
     assert set(report.utterances) == {"train", "dev"}
     assert {path.name for path in tmp_path.glob("*.gz")} == {"train.jsonl.gz", "dev.jsonl.gz"}
     assert report.notes == ("dev drawn from the training utterances, by speaker, seed 0",)
+
+
+def test_what_the_reader_left_out_is_listed_first_and_what_the_source_excludes_is_no_fault(utterances, tmp_path):
+    left_out = [
+        LeftOut("a.stm:3", "marked so", False),
+        LeftOut("a.stm:4", "no"),
+        LeftOut("a.stm:5", "marked so", False),
+    ]
+    gone = Utterance("gone", tmp_path / "gone.wav", "text", "a.stm:1", speaker="s0")
+    report = write_splits([*utterances, gone], tmp_path / "out", SplitRule(), left_out, ["heed this"])
+    assert report.skipped == ("a.stm:4: no", f"a.stm:1: {tmp_path}/gone.wav: no such file")
+    assert report.passed_over == {"marked so": ("a.stm:3", "a.stm:5")}
+    assert report.notes[0] == "heed this"
+
+
+def test_one_channel_of_a_file_is_an_utterance(tmp_path):
+    path = tmp_path / "call.wav"
+    both = np.stack([np.full(16000, 0.25), np.full(16000, -0.5)], axis=1)
+    soundfile.write(path, both, 16000)
+    sides = [Utterance(f"u{c}", path, "hello", f"t:{c}", speaker=f"s{c}", channel=c) for c in (0, 1, 2)]
+    report = write_splits(sides, tmp_path / "out", SplitRule(dev_share=0, test_share=0))
+    assert [load_cut(cut).mean() for cut in read_manifest(tmp_path / "out/train.jsonl.gz")] == [0.25, -0.5]
+    assert report.skipped == (f"t:2: utterance u2: channel 2, counted from 0, does not exist in {path}, which has 2",)
+
+
+def test_gender_and_language_of_the_source_are_kept(utterances, tmp_path):
+    told = [replace(u, gender="female", language="de") for u in utterances]
+    write_splits(told, tmp_path / "out", SplitRule())
+    (supervision,) = next(iter(read_manifest(tmp_path / "out/dev.jsonl.gz"))).supervisions
+    assert (supervision.gender, supervision.language) == ("female", "de")
+    write_splits(told, tmp_path / "out", SplitRule(), language="en")
+    assert next(iter(read_manifest(tmp_path / "out/dev.jsonl.gz"))).supervisions[0].language == "en"
