@@ -1,0 +1,153 @@
+"""The documentation does what it says: the site builds, its blocks run, its messages, names and options exist."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from conftest import LEARNS_FAST, TINY
+
+import asr
+from asr.cli.main import app
+from asr.corpus.manifest import cut_text, read_manifest
+
+REPOSITORY = Path(asr.__file__).parents[1]
+DOCS = REPOSITORY / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+READMES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("recipes/*/README.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMANDS = typer.main.get_command(app)
+TRAINS = ("train", "run")
+# A small network and few epochs, for the commands that train; everything else is run as it is written.
+QUICKLY = [part for item in (*TINY, *LEARNS_FAST, "training.epochs=2") for part in ("--set", item)]
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Return the language and the text of each block of a page."""
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Yield the words of each command of this package in a block; lines that a backslash joins are one."""
+    for line in text.replace("\\\n", " ").replace(" && ", "\n").splitlines():
+        line = re.sub(r"^(\$ )?\./run\.sh(?! test)", "asr run", line.strip())
+        line = re.sub(r"  +[^-\s].*$", "", line)  # what follows in a second column explains
+        try:
+            words = shlex.split(re.sub(r" \[.*", "", line), comments=True)
+        except ValueError:  # prose with an apostrophe
+            continue
+        if words[:1] == ["$"]:
+            words = words[1:]
+        if words[:1] == ["asr"] and len(words) > 1:
+            yield words[1:]
+
+
+def test_the_site_builds_and_no_link_in_it_is_broken(tmp_path: Path) -> None:
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for page in PAGES:
+        folder = "" if page.stem == "index" else page.stem
+        assert (tmp_path / "site" / folder / "index.html").is_file()
+    for html in (tmp_path / "site").rglob("*.html"):
+        loaded = re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=\"?(https?:[^\">]+)", html.read_text(encoding="utf-8"))
+        assert loaded == [], "the site asks no other host for anything"
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    listed = re.findall(r"^::: asr\.(\w+)$", (DOCS / "reference.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(set(asr.__all__) - {"__version__"})
+
+
+def messages() -> list[str]:
+    """Return all texts of the package; `…` stands for a value in them."""
+
+    def text(node: ast.expr) -> str:
+        if isinstance(node, ast.JoinedStr):
+            return re.sub("…+", "…", "".join(map(text, node.values)))
+        return str(node.value) if isinstance(node, ast.Constant) else "…"
+
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(Path(asr.__file__).parent.rglob("*.py"))]
+    strings = [node for tree in trees for node in ast.walk(tree) if isinstance(node, (ast.JoinedStr, ast.Constant))]
+    return [text(node) for node in strings]
+
+
+def test_each_message_that_is_explained_exists() -> None:
+    page = (DOCS / "what_can_go_wrong.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^### `(.*)`$", page, re.MULTILINE)
+    assert len(headings) > 20
+    known = messages()
+    for heading in headings:
+        pattern = re.compile(".*".join(re.escape(part) for part in heading.strip("…").split("…")), re.DOTALL)
+        assert any(map(pattern.search, known)), f"no message of the package is {heading!r}"
+
+
+@pytest.mark.parametrize("page", [*PAGES, *READMES], ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_each_command_that_is_shown_exists_with_its_options(page: Path) -> None:
+    for _, text in blocks(page):
+        for words in commands(text):
+            command, rest = COMMANDS, words
+            while hasattr(command, "commands") and rest and rest[0] in command.commands:
+                command, rest = command.commands[rest[0]], rest[1:]
+            assert command is not COMMANDS, f"no command {words[0]!r}"
+            options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+            used = {word.split("=")[0] for word in rest if re.match(r"--?[a-z]", word)}
+            assert used - {"-h", "--help"} <= options, f"asr {shlex.join(words)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_block_says_its_language(page: Path) -> None:
+    for language, text in blocks(page):
+        assert language, text
+        assert language == "sh" or not any(commands(text)), "a command that is not in a block `sh` is never run"
+
+
+def lay_out_a_phone_s_recordings(folder: Path, tones: Path) -> None:
+    """Write `phone/SPEAKER/NAME.wav` and `.txt`, and `new.wav`, of the tone corpus."""
+    for split in ("train", "dev", "test"):
+        for cut in read_manifest(tones / f"{split}.jsonl.gz"):
+            place = folder / "phone" / cut.supervisions[0].speaker / cut.id
+            place.parent.mkdir(parents=True, exist_ok=True)
+            source = cut.recording.sources[0].source
+            shutil.copy(source, place.with_suffix(".wav"))
+            place.with_suffix(".txt").write_text(cut_text(cut), encoding="utf-8")
+            shutil.copy(source, folder / "new.wav")
+
+
+def lay_out_an4(folder: Path, tones: Path) -> None:
+    """Write `conf/an4.yaml`, and the tone corpus as `data/an4`."""
+    shutil.copytree(tones, folder / "data" / "an4")
+    shutil.copytree(REPOSITORY / "conf", folder / "conf")
+
+
+LAY_OUT = {
+    "recurrent_networks": lay_out_an4,
+}
+
+
+@pytest.mark.usefixtures("loud_is_speech")  # tones are no speech to the detector
+@pytest.mark.parametrize("page", [page for page in PAGES if any(map(any, blocks(page)))], ids=lambda page: page.name)
+def test_the_blocks_of_a_page_run_one_after_another(
+    page: Path, succeed: Callable[..., str], tone_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runnable = [(language, text) for language, text in blocks(page) if language in ("sh", "python")]
+    if runnable:
+        LAY_OUT[page.stem](tmp_path, tone_corpus)
+    names: dict[str, object] = {}
+    for language, text in runnable:
+        if language == "python":
+            exec(compile(text, str(page), "exec"), names)
+            continue
+        for words in commands(text):
+            succeed(*words, *(QUICKLY if words[0] in TRAINS else ()))
