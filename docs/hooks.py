@@ -32,7 +32,6 @@ def all_messages() -> str:
         for kind in sorted(found)
         for line in (
             f"## {kind}\n",
-        
             *(f"- <code>{html.escape(message)}</code>" for message in sorted(found[kind])),
             "",
         )
@@ -40,7 +39,7 @@ def all_messages() -> str:
 
 
 def messages() -> Iterator[tuple[str, str]]:
-    """Yield the kind and the text of each message in the source; `…` stands for what is known only when it is raised."""
+    """Yield the kind and the text of each message in the source; `…` stands for a value in it."""
     kinds = set(_KINDS.findall((PACKAGE / "errors.py").read_text(encoding="utf-8")))
     for path in sorted(PACKAGE.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
