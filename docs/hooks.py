@@ -32,7 +32,7 @@ def all_messages() -> str:
         for kind in sorted(found)
         for line in (
             f"## {kind}\n",
-            *(f"- <code>{html.escape(message)}</code>" for message in sorted(found[kind])),
+            *(f"- <code>{html.escape(message).replace('`', '&#96;')}</code>" for message in sorted(found[kind])),
             "",
         )
     )
