@@ -28,7 +28,7 @@ from asr.errors import AudioError, UnknownFormatError
 
 FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,g722,gsm,ircam,matroska,mov,mp3,mpeg,mpegts,"
-    "ogg,tta,voc,w64,wav,wv"
+    "nistsphere,ogg,tta,voc,w64,wav,wv"
 )
 """ffmpeg's names of the formats it may open: files of audio or video that name no other files."""
 

@@ -207,9 +207,10 @@ def _kaldi(
         ),
     ] = None,
 ) -> None:
-    """Import a Kaldi data folder whose wav.scp holds plain paths.
+    """Import a Kaldi data folder.
 
-    utt2spk and segments are used if they exist.
+    wav.scp holds paths, or commands such as `flac -c -d -s a.flac |`, which are read as the file and never run.
+    segments, utt2spk, spk2gender and reco2dur are used if they exist.
     """
     import asr
 

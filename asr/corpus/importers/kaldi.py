@@ -1,4 +1,4 @@
-"""A Kaldi data folder (wav.scp, text, utt2spk, segments) → manifests.
+"""A Kaldi data folder (wav.scp, text, segments, utt2spk, spk2gender, reco2dur) → manifests.
 
 Source: kaldi-asr.org/doc/data_prep.html.
 """
@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from asr.corpus.importers.kaldi_pipes import PipedFile, piped_file
 from asr.corpus.importers.utterances import (
     SPLIT_NAMES,
+    DeclaredLength,
     ImportReport,
     LeftOut,
     Material,
@@ -19,6 +22,7 @@ from asr.corpus.importers.utterances import (
     split_name,
     write_splits,
 )
+from asr.corpus.line import MOST_S
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
 from asr.machine import Progress, silent
@@ -39,9 +43,10 @@ def import_kaldi(
     language: str | None = None,
     progress: Progress = silent,
 ) -> ImportReport:
-    """Write the manifests of a Kaldi data folder, whose wav.scp holds plain paths, into the folder `out`.
+    """Write the manifests of a Kaldi data folder into the folder `out`.
 
-    utt2spk and segments are used if they exist.
+    wav.scp holds paths, or commands that only decode a file (`kaldi_pipes.py`): these are read as that file, and never
+    run. segments, utt2spk, spk2gender and reco2dur are used if they exist.
 
     Args:
         source: a folder with wav.scp and text, or one with sub-folders train, dev (valid) and test (eval).
@@ -82,50 +87,101 @@ def read_kaldi(folder: Path, audio_dir: Path | None = None) -> Material:
     return material
 
 
+class _Recording(NamedTuple):
+    """What a line of wav.scp stands for."""
+
+    path: Path
+    relative_to: str  # where the path starts from, in words; empty: it is a whole path
+    channel: int | None = None  # from 0; None: the average of all
+    is_piped: bool = False
+    is_resampled: bool = False
+
+
 def _read_set(folder: Path, split: str | None, audio_dir: Path | None) -> Material:
     material = Material()
-    recordings = _read(folder / "wav.scp", material)
+    lines = _read(folder / "wav.scp", material)
     texts = _read(folder / "text", material, may_be_empty=True)
-    has_speakers, has_segments = (folder / "utt2spk").exists(), (folder / "segments").exists()
-    speakers = _read(folder / "utt2spk", material) if has_speakers else {}
-    segments = _read(folder / "segments", material) if has_segments else recordings
-    sources = {}
-    for name, line in recordings.items():
+    has_segments = (folder / "segments").exists()
+    segments = _read(folder / "segments", material) if has_segments else lines
+    speakers, genders, durations = (
+        _read(folder / name, material) if (folder / name).exists() else {}
+        for name in ("utt2spk", "spk2gender", "reco2dur")
+    )
+    recordings = {}
+    for name, line in lines.items():
         with material.at(line.where):
-            sources[name] = _audio_path(folder, line, audio_dir)
+            recordings[name] = _recording(folder, line, audio_dir)
     for name, line in texts.items():
         if name not in segments:
             source = folder / ("segments" if has_segments else "wav.scp")
             material.left_out.append(LeftOut(line.where, f"utterance {name!r} does not occur in {source}"))
-    relative_to = str(audio_dir) if audio_dir else f"the working directory {Path.cwd()}, or to {folder}"
+    declared = _declared(durations, material)
     for name, line in segments.items():
-        if not has_segments and name not in sources:
+        if not has_segments and name not in recordings:
             continue  # its line of wav.scp is left out already
         with material.at(line.where):
-            recording, start_s, duration_s = _segment(line) if has_segments else (name, 0.0, None)
-            if recording not in recordings:
-                raise ManifestError(f"recording {recording!r} does not occur in {folder / 'wav.scp'}")
-            if recording not in sources:
-                raise ManifestError(f"its recording {recording!r} cannot be used, see {recordings[recording].where}")
+            part = _segment(line) if has_segments else _Part(name)
+            if part.recording not in lines:
+                raise ManifestError(f"recording {part.recording!r} does not occur in {folder / 'wav.scp'}")
+            if part.recording not in recordings:
+                raise ManifestError(
+                    f"its recording {part.recording!r} cannot be used, see {lines[part.recording].where}"
+                )
+            recording = recordings[part.recording]
+            speaker = speakers[name].rest if name in speakers else None
             material.utterances.append(
                 Utterance(
                     id=name,
-                    audio_path=sources[recording],
+                    audio_path=recording.path,
                     text=texts[name].rest if name in texts else "",
                     where=line.where,
-                    speaker=speakers[name].rest if name in speakers else None,
+                    speaker=speaker,
+                    gender=genders[speaker].rest if speaker in genders else None,
                     split=split,
-                    start_s=start_s,
-                    duration_s=duration_s,
-                    relative_to="" if Path(recordings[recording].rest).is_absolute() else relative_to,
+                    start_s=part.start_s,
+                    duration_s=part.duration_s,
+                    relative_to=recording.relative_to,
+                    channel=_channel(recording, part),
+                    declared=declared.get(part.recording),
                 )
             )
     material.or_refuse(f"{folder}: no utterances")
-    if has_speakers:
+    if (folder / "utt2spk").exists():
         material.note_speakers(str(folder / "utt2spk"))
     else:
         material.notes.append(f"{folder}: no utt2spk, which names the speakers")
+    material.notes.extend(_pipe_notes(folder, list(recordings.values())))
     return material
+
+
+def _pipe_notes(folder: Path, recordings: list[_Recording]) -> Iterator[str]:
+    """Yield what is to be said of commands that were understood."""
+    if piped := sum(recording.is_piped for recording in recordings):
+        yield f"{folder / 'wav.scp'}: {piped} commands are read as the files that they decode; none is run"
+    if resampled := sum(recording.is_resampled for recording in recordings):
+        yield (
+            f"{folder / 'wav.scp'}: {resampled} commands resample; the files' own rates are kept, because audio is "
+            "resampled when it is read"
+        )
+
+
+def _declared(durations: dict[str, _Line], material: Material) -> dict[str, DeclaredLength]:
+    """Return what reco2dur says of each recording."""
+    declared = {}
+    for name, line in durations.items():
+        with material.at(line.where):
+            declared[name] = DeclaredLength(_number(line), line.where)
+    return declared
+
+
+def _number(line: _Line) -> float:
+    try:
+        seconds = float(line.rest)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= MOST_S:
+        raise ManifestError(f"{line.rest!r} is not a number of seconds")
+    return seconds
 
 
 def _read(path: Path, material: Material, *, may_be_empty: bool = False) -> dict[str, _Line]:
@@ -155,32 +211,55 @@ def _read(path: Path, material: Material, *, may_be_empty: bool = False) -> dict
     return lines
 
 
-def _audio_path(folder: Path, line: _Line, audio_dir: Path | None) -> Path:
-    if line.rest.startswith("|") or line.rest.endswith("|"):
-        raise ManifestError(
-            f"{line.where}: a command ({line.rest}); commands are not run. Write its output to a wav or flac file "
-            "and put that file's path here"
-        )
+def _recording(folder: Path, line: _Line, audio_dir: Path | None) -> _Recording:
     if re.search(r"\.ark:\d+$", line.rest):
         raise ManifestError(
-            f"{line.where}: audio inside an archive ({line.rest}); write it to wav or flac files, e.g. with "
-            "Kaldi's wav-copy, and put their paths here"
+            f"audio inside an archive ({line.rest}); write it to wav or flac files, e.g. with Kaldi's wav-copy, and "
+            "put their paths here"
         )
-    path = Path(line.rest)
+    is_piped = line.rest.startswith("|") or line.rest.endswith("|")
+    file = piped_file(line.rest) if is_piped else PipedFile(line.rest)
+    path = Path(file.path)
+    relative_to = str(audio_dir) if audio_dir else f"the working directory {Path.cwd()}, or to {folder}"
     if audio_dir:
-        return audio_dir / path
-    return path if os.path.exists(path) else folder / path  # of any path, also one that no file can have
+        path = audio_dir / path
+    elif not os.path.exists(path):  # of any path, also one that no file can have
+        path = folder / path
+    return _Recording(
+        path,
+        "" if Path(file.path).is_absolute() else relative_to,
+        file.channel,
+        is_piped,
+        file.is_resampled,
+    )
 
 
-def _segment(line: _Line) -> tuple[str, float, float | None]:
-    """Return the three fields, the end as a duration; an end of -1 is the recording's own."""
-    fields = line.rest.split()
+def _channel(recording: _Recording, part: _Part) -> int | None:
+    if recording.channel is None:
+        return part.channel
+    if part.channel:
+        raise ManifestError(f"channel {part.channel}, but {part.recording!r} is a command that gives one channel")
+    return recording.channel
+
+
+class _Part(NamedTuple):
+    recording: str
+    start_s: float = 0.0
+    duration_s: float | None = None  # None: up to the end
+    channel: int | None = None
+
+
+def _segment(line: _Line) -> _Part:
+    """Return the fields, the end as a duration; an end of -1 is the recording's own. A channel may follow."""
+    recording, *times = line.rest.split()
     try:
-        recording, start_s, end_s = fields[0], float(fields[1]), float(fields[2])
+        start_s, end_s = float(times[0]), float(times[1])
+        channel = int({"A": "0", "B": "1"}.get(times[2], times[2])) if times[2:] else -1
     except (IndexError, ValueError):
-        raise ManifestError(f"{line.where}: expected 'utterance recording start end', found {line.rest!r}") from None
+        raise ManifestError(f"expected 'utterance recording start end', found {line.rest!r}") from None
+    chosen = channel if channel >= 0 else None
     if end_s == -1:
-        return recording, start_s, None
-    if not 0 <= start_s < end_s:
-        raise ManifestError(f"{line.where}: a segment cannot last from {start_s:g} s to {end_s:g} s")
-    return recording, start_s, end_s - start_s
+        return _Part(recording, start_s, None, chosen)
+    if not 0 <= start_s < end_s <= MOST_S:
+        raise ManifestError(f"a segment cannot last from {start_s:g} s to {end_s:g} s")
+    return _Part(recording, start_s, end_s - start_s, chosen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,12 +34,20 @@ SPLIT_NAMES = {
     "eval": "test",
 }
 
+_SAME_LENGTH_S = 0.1  # tables round, and codecs pad
 _MOST_LISTED = 20  # reasons in the error of an import that failed
 
 _UNKNOWN_SPEAKERS = (
     "utterances name no speaker; each counts as a speaker of its own. So one person may be in two splits, and the "
     "error rate is then that of known voices"
 )
+
+
+class DeclaredLength(NamedTuple):
+    """How long a source says a recording is, to be compared with the audio."""
+
+    duration_s: float
+    where: str
 
 
 @dataclass(frozen=True)
@@ -58,6 +66,7 @@ class Utterance:
     channel: int | None = None  # of the audio file, from 0; None: the average of all
     gender: str | None = None  # of the speaker, as the source writes it
     language: str | None = None  # where the source names one for each utterance
+    declared: DeclaredLength | None = None  # of the whole audio file
 
 
 class LeftOut(NamedTuple):
@@ -207,8 +216,8 @@ def write_splits(
         found = f"{others} are of dev or test, " if others else ""
         first = f"; the first reason: {_listed(faults)}" if faults else ""
         raise ManifestError(f"no utterance for training: {found}{len(faults)} cannot be used{first}")
-    used = {cut.id for cuts in given.values() for cut in cuts}
-    notes = [*_unknown_speakers(material, used), *material.notes]
+    used = {cut.id: cut for cuts in given.values() for cut in cuts}
+    notes = [*_unknown_speakers(material, used), *material.notes, *_other_lengths(material, used)]
     splits, split_notes = _complete(given, rule)
     notes += split_notes
     if not splits["train"]:
@@ -250,9 +259,24 @@ def _cuts(material: Material, language: str | None, progress: Progress) -> tuple
     return given, faults
 
 
-def _unknown_speakers(material: Material, used: set[str]) -> list[str]:
-    unknown = {utterance.id for utterance in material.utterances if utterance.speaker is None} & used
+def _unknown_speakers(material: Material, used: Mapping[str, Cut]) -> list[str]:
+    unknown = {utterance.id for utterance in material.utterances if utterance.speaker is None} & used.keys()
     return [f"{len(unknown)} {_UNKNOWN_SPEAKERS}"] if unknown else []
+
+
+def _other_lengths(material: Material, used: Mapping[str, Cut]) -> list[str]:
+    """Return a note that lists the recordings whose audio has another length than the source says."""
+    found = {}
+    for utterance in material.utterances:
+        if utterance.declared and utterance.id in used:
+            real_s = used[utterance.id].recording.duration
+            if abs(real_s - utterance.declared.duration_s) > _SAME_LENGTH_S:
+                found[utterance.declared] = (
+                    f"{real_s:g} s ({utterance.declared.where} says {utterance.declared.duration_s:g} s)"
+                )
+    shown = ", ".join(list(found.values())[:_MOST_LISTED])
+    more = f" and {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
+    return [f"{len(found)} recordings are longer or shorter than the source says: {shown}{more}"] if found else []
 
 
 def _passed_over(material: Material) -> dict[str, tuple[str, ...]]:

@@ -344,3 +344,37 @@ def test_a_playlist_is_refused_whatever_it_is_called_and_nothing_is_followed(ffm
         AudioError, match=rf"^{path}: (a playlist, or in another|not audio|.mp4 files cannot|.*moov atom)"
     ):
         load_audio(path, RATE_HZ)
+
+
+def shortened(samples, block=256):
+    """Return Shorten 2 of `(sample, channel)` 16-bit integers: plain residuals, Rice-coded with 12 bits and more.
+
+    Source: Robinson, "SHORTEN: Simple lossless and near-lossless waveform compression", 1994.
+    """
+    bits = []
+
+    def number(value, width):
+        bits.extend([*[0] * (value >> width), 1, *((value >> place) & 1 for place in reversed(range(width)))])
+
+    for field in (5, samples.shape[1], block, 0, 0, 0):  # 16 bits, low byte first; block size; no prediction
+        number(field.bit_length(), 2)
+        number(field, field.bit_length())
+    for start in range(0, len(samples), block):
+        for channel in samples[start : start + block].T:
+            number(0, 2)  # "the samples themselves"
+            number(12, 3)
+            for sample in map(int, channel):
+                number(-2 * sample - 1 if sample < 0 else 2 * sample, 13)
+    number(4, 2)  # "the end"
+    return b"ajkg\x02" + np.packbits(np.array(bits, np.uint8)).tobytes()
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+def test_sphere_files_that_are_compressed_with_shorten_are_read(tmp_path, rng):
+    samples = rng.integers(-9999, 9999, (2048, 2)).astype(np.int16)
+    header = "NIST_1A\n   1024\nchannel_count -i 2\nsample_rate -i 8000\nsample_n_bytes -i 2\nsample_count -i 2048\n"
+    header += "sample_byte_format -s2 01\nsample_coding -s26 pcm,embedded-shorten-v2.00\nend_head\n"
+    path = tmp_path / "a.sph"
+    path.write_bytes(header.encode().ljust(1024) + shortened(samples))
+    assert (audio_info(path).sample_rate_hz, audio_info(path).samples) == (8000, 2048)
+    np.testing.assert_array_equal(read_audio(path)[0].T * 2**15, samples)
