@@ -254,8 +254,11 @@ class LmTrainingDisplay:
         line = self._console.print
         if start.left_out:
             line(f"left out  {start.left_out} sentence{'s' * (start.left_out > 1)}; {start.left_out_reason}")
-        line(f"network   {start.network}, {start.parameter_count:,} parameters, on {start.device}")
+        line(f"network   {start.network}, {start.parameter_count:,} parameters")
         line(f"data      {start.sentences} sentences, {start.units} units, {start.unit_count} different {start.kind}")
+        line(f"device    {start.device}, {start.computation}")
+        if start.timed_s:
+            line(f"timed     a step takes {step_times(start.timed_s)}")
         if start.damaged_checkpoint:
             line(f"damaged   {start.damaged_checkpoint}; the checkpoint before it is used")
         if start.resumed_at_step:

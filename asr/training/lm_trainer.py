@@ -10,6 +10,7 @@ starts from the zero state, as the model does when it is used.
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ from asr.errors import ConfigError, TrainingError
 from asr.features.augment import Draw
 from asr.lm.rnnlm import BOUNDARY, LmState, RnnLm
 from asr.machine import choose_accelerator
+from asr.model.computation import Comparison, Computation, compare, given_threads, thread_counts, threads
 from asr.training.checkpoint import load_checkpoint, require_same, save_checkpoint
 from asr.training.lm_text import LmSentences, LmText, read_sentences
 from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_run_in, run_to_end, training_loop
@@ -96,8 +98,10 @@ def lm_training_reports(
     with Requests(settings.checkpoint_every_s) as requests, only_run_in(out):
         checkpoint, damage = find_run(out, resume=resume)
         text = LmText(sentences.train)
-        run = _start(settings, sentences, text, out / CHECKPOINTS, checkpoint)
+        with threads(given_threads() or 1):  # the last digits of the first weights depend on their number
+            run = _start(settings, sentences, text, out / CHECKPOINTS, checkpoint)
         training = LmTraining(run, settings, text, sentences.dev, out)
+        timed = choose_threads(training)
         start = LmStart(
             network=settings.network,
             parameter_count=run.lm.parameter_count,
@@ -108,12 +112,42 @@ def lm_training_reports(
             left_out=sentences.left_out.count,
             left_out_reason=sentences.left_out.reason,
             device=str(run.device),
+            computation=timed.chosen,
+            timed_s=timed.times_s,
             epochs=settings.epochs,
             steps=training.steps,
             resumed_at_step=run.state.step,
             damaged_checkpoint=damage,
         )
-        return (yield from training_loop(training, start, requests))
+        with threads(timed.chosen.threads):
+            return (yield from training_loop(training, start, requests))
+
+
+def choose_threads(training: LmTraining) -> Comparison[Computation]:
+    """Let the run compute with the threads of its checkpoint, or of the user, or with those that prove the quickest.
+
+    The number is kept in the run's state. Steps of a copy of the network are timed; nothing else of the run changes.
+    """
+    run, state = training.run, training.state
+    counts = thread_counts() if run.device.type == "cpu" else (torch.get_num_threads(),)
+    if state.threads is not None:
+        counts = (given_threads() or state.threads,)
+    lm = copy.deepcopy(run.lm).train()
+    window = next(training.batches(0))
+
+    def prepare(share: float) -> Callable[[Computation], object]:
+        length = max(2, round(share * window.shape[1]))
+
+        def step(way: Computation) -> None:
+            with threads(way.threads):
+                _loss(lm, window[:, :length], lm.start(len(window)))[0].backward()  # type: ignore[no-untyped-call]
+
+        return step
+
+    with torch.random.fork_rng([]):
+        timed = compare([Computation("fp32", count) for count in counts], prepare)
+    state.threads = timed.chosen.threads
+    return timed
 
 
 def _start(
@@ -263,12 +297,10 @@ def _step(run: LmRun, window: Tensor, rate: float) -> LmStep:
         TrainingError: this is the last of several steps in a row whose gradient is not finite.
     """
     state = run.state
-    read, targets = window[:, :-1], window[:, 1:]
-    goes_on = (read[:, 0] != BOUNDARY)[None, :, None]
+    goes_on = (window[:, 0] != BOUNDARY)[None, :, None]
     before = tuple(part * goes_on for part in run.carried.get())
     run.optimizer.zero_grad(set_to_none=True)
-    hidden, after = run.lm(read, before)
-    loss = -run.lm.target_log_probs(hidden.flatten(0, 1), targets.flatten()).mean()
+    loss, after = _loss(run.lm, window, before)
     loss.backward()  # type: ignore[no-untyped-call]
     before_clipping = torch.nn.utils.clip_grad_norm_(run.lm.parameters(), CLIP_NORM)
     nats, norm = torch.stack((loss.detach(), before_clipping)).tolist()  # one transfer
@@ -287,6 +319,12 @@ def _step(run: LmRun, window: Tensor, rate: float) -> LmStep:
                 f"(loss {nats}); choose a lower learning_rate"
             )
     return LmStep(state.step + 1, state.epoch, nats, norm, rate, skipped=not finite)
+
+
+def _loss(lm: RnnLm, window: Tensor, before: LmState) -> tuple[Tensor, LmState]:
+    """Return the nats per unit of a window, whose first units are only read, and the state behind it."""
+    hidden, after = lm(window[:, :-1], before)
+    return -lm.target_log_probs(hidden.flatten(0, 1), window[:, 1:].flatten()).mean(), after
 
 
 class CarriedLmState(nn.Module):

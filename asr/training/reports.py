@@ -195,8 +195,9 @@ class LmStart:
 
     `network` is the network in words. There are `sentences` with `units` units, their ends included, of `unit_count`
     different ones; `kind` says whether these are words or tokens. `left_out` sentences hold characters that are no
-    tokens, and `left_out_reason` says what is wrong with the first of them. `steps` are those of the whole run.
-    `damaged_checkpoint` is that of `RunStart`.
+    tokens, and `left_out_reason` says what is wrong with the first of them. `timed_s` has the seconds of a step in
+    each way to compute that was timed. `steps` are those of the whole run. `damaged_checkpoint` is that of
+    `RunStart`.
     """
 
     network: str
@@ -208,6 +209,8 @@ class LmStart:
     left_out: int
     left_out_reason: str
     device: str
+    computation: Computation
+    timed_s: Mapping[Computation, float]
     epochs: int
     steps: int
     resumed_at_step: int

@@ -7,6 +7,8 @@ import json
 import math
 import os
 import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from asr.errors import ConfigError, LanguageModelError, TrainingError
 from asr.features.augment import Draw
 from asr.lm.kneser_ney import kneser_ney
 from asr.lm.rnnlm import LmUnits, RnnLm
+from asr.model.computation import Comparison, Computation
+from asr.training import lm_trainer
 from asr.training.lm_text import LmSentences, LmText
 from asr.training.lm_trainer import CarriedLmState, LmRun, _step, lm_training_reports
 from asr.training.reports import LmEpoch, LmReport, LmStart, LmStep, RunStopped
@@ -104,6 +108,51 @@ def test_a_run_stopped_in_mid_epoch_and_resumed_ends_as_if_it_had_not_been(tmp_p
     for train, dev in ((list(reversed(chain(100, 1))), chain(20, 2)), (chain(100, 1), list(reversed(chain(20, 2))))):
         with pytest.raises(ConfigError, match=r"text\.(dev_)?checksum was \d+, is \d+"):
             list(lm_training_reports(TINY, LmSentences(WORDS, train, dev), tmp_path / "whole", resume=True))
+
+
+@pytest.mark.parametrize("quicker", [1, 2])
+def test_the_quicker_number_of_threads_is_taken_and_kept_for_the_resumed_run(
+    quicker: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lm_trainer, "thread_counts", lambda: (1, 2))
+    monkeypatch.setattr(lm_trainer, "given_threads", lambda: None)
+    used: list[int] = []
+
+    @contextmanager
+    def threads(count: int) -> Iterator[None]:  # two threads on a busy machine take minutes
+        used.append(count)
+        yield
+
+    monkeypatch.setattr(lm_trainer, "threads", threads)
+
+    def compare(ways: Sequence[Computation], prepare: Callable[..., Any]) -> Comparison[Computation]:
+        work = prepare(0.5)
+        for way in ways:
+            work(way)
+        return Comparison(ways[quicker - 1], dict.fromkeys(ways, 0.01) if len(ways) > 1 else {})
+
+    monkeypatch.setattr(lm_trainer, "compare", compare)
+    whole = run(TINY, tmp_path / "whole")
+    start = whole[0]
+    assert isinstance(start, LmStart)
+    assert start.computation == Computation("fp32", quicker)
+    assert [way.threads for way in start.timed_s] == [1, 2]
+    assert used == [1, 1, 2, quicker]  # the start, both ways, the run
+
+    used.clear()
+    monkeypatch.setattr(lm_trainer, "compare", lambda ways, _: Comparison(*ways, {}))
+    start = run(TINY, tmp_path / "whole", resume=True)[0]
+    assert isinstance(start, LmStart)
+    assert start.computation == Computation("fp32", quicker)
+    assert used == [1, quicker]
+
+
+def test_timing_steps_changes_nothing_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = run(TINY, tmp_path / "plain")
+    monkeypatch.setattr(lm_trainer, "thread_counts", lambda: (1, 1))
+    timed = run(TINY, tmp_path / "timed")
+    steps = [[report for report in reports if isinstance(report, LmStep)] for reports in (plain, timed)]
+    assert steps[0] == steps[1]
 
 
 def test_streams_hold_each_sentence_once_an_epoch_in_an_order_of_its_own() -> None:
