@@ -8,6 +8,7 @@ Every error names the file, the value and the way out. `except asr.AsrError` cat
 | `UnknownFormatError`, an `AudioError` | an audio file is in a format that nothing here decodes |
 | `UtteranceAudioError`, an `AudioError` | the audio of an utterance in a manifest |
 | `ManifestError` | a corpus, a table or a manifest |
+| `DownloadError`, a `ManifestError` | a corpus that cannot be downloaded |
 | `TokenError` | a text or hotword with characters that the model does not know, or a token table |
 | `ConfigError` | a setting or an argument |
 | `ModelError` | a model folder, an export or a checkpoint |
@@ -89,6 +90,10 @@ class UtteranceAudioError(AudioError):
 
 class ManifestError(AsrError):
     """A corpus, table or manifest is missing, malformed or inconsistent."""
+
+
+class DownloadError(ManifestError):
+    """A corpus cannot be downloaded: no network, no such file, another file than the published one, a full disk."""
 
 
 class TokenError(AsrError):

@@ -333,3 +333,9 @@ def _visible(character: str) -> str:
     if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _REORDERING:
         return character.encode("unicode_escape").decode()
     return character
+
+
+def shown_path(path: Path) -> Path:
+    """Return a path as a reader would write it: relative, if it is below the working directory."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

@@ -30,9 +30,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from asr.bundle.files import CHECKPOINTS, HYPOTHESES, LANGUAGE_MODEL, TUNE_TRIALS, WEIGHTS
-from asr.corpus.recipes import CUSTOM, recipe_names, recipes_folder, settings_file
+from asr.corpus.recipes import CUSTOM, CorpusOptions, recipe_names, recipes_folder, settings_file, variant
 from asr.errors import ExitStatus, ManifestError, RecipeError, StageError
-from asr.files import printable, write_text
+from asr.files import printable, shown_path, write_text
 from asr.machine import LoggedCommands
 
 AnyPath: TypeAlias = str | os.PathLike[str]
@@ -58,7 +58,7 @@ class _Run:
     """Which recipe is run, on what, into which model folder."""
 
     recipe: str
-    corpus_dir: Path | None
+    corpus: CorpusOptions
     data: Path
     out: Path
     config: Path
@@ -68,7 +68,7 @@ class _Run:
 
     @property
     def settings_options(self) -> list[object]:
-        return ["--config", shown(self.config), *(word for item in self.overrides for word in ("--set", item))]
+        return ["--config", shown_path(self.config), *(word for item in self.overrides for word in ("--set", item))]
 
     @property
     def is_resumed(self) -> bool:
@@ -117,8 +117,7 @@ def _prepare(run: _Run) -> Iterator[_Command]:
         arguments = ["check", run.data, *run.settings_options]
         yield _Command(arguments, failed=_GO_ON.format(data=run.data))
     else:
-        corpus = [] if run.corpus_dir is None else ["--corpus-dir", run.corpus_dir]
-        yield _Command(["prepare", run.recipe, "--out", run.data, *corpus])
+        yield _Command(["prepare", run.recipe, "--out", run.data, *run.corpus.words()])
 
 
 def _train(run: _Run) -> Iterator[_Command]:
@@ -149,7 +148,7 @@ def _transcribe(run: _Run) -> Iterator[_Command]:
     from asr.corpus.cut_audio import example_file
 
     audio, text = example_file(run.split("test"), run.out / "example.flac")
-    audio, text = shown(audio), printable(text)
+    audio, text = shown_path(audio), printable(text)
     yield _Command(["transcribe", run.out, audio], before=f"file        {audio}\nreference   {text}\ntranscript  ")
 
 
@@ -169,16 +168,14 @@ _NAMES = tuple(STAGES)
 _PREPARE, _TRAIN = _NAMES.index("prepare"), _NAMES.index("train")
 
 
-def shown(path: Path) -> Path:
-    """Return a path as a reader would write it: relative, if it is below the working directory."""
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
-
-
 def run_recipe(
     recipe: str = "quickstart",
     *,
     corpus_dir: AnyPath | None = None,
+    part: str = "",
+    language: str = "",
+    download: bool = False,
+    mirror: str | None = None,
     data: AnyPath | None = None,
     out: AnyPath | None = None,
     home: AnyPath = ".",
@@ -198,15 +195,15 @@ def run_recipe(
 
     Args:
         recipe: its name; "custom" takes any `data`.
-        corpus_dir: the published corpus; without it, `$ASR_CORPORA/RECIPE`.
-        data: the folder of the manifests; by default `data/RECIPE`.
-        out: the model folder; by default `exp/RECIPE`, with a seed `exp/RECIPE-seedN`.
+        corpus_dir: the published corpus; without it, `$ASR_CORPORA/RECIPE`, or else `corpora/RECIPE` beside `data`.
+        part, language, download, mirror: as `asr.prepare` takes them.
+        data: the folder of the manifests; by default `data/RECIPE`, of a part or language `data/RECIPE-PART`.
+        out: the model folder; by default `exp/RECIPE` likewise, with a seed `exp/RECIPE-seedN`.
         home: the folder that holds the default `data` and `exp`.
         seed: the seed of training.
         config: a settings file; by default the recipe's own, `conf/RECIPE.yaml`.
         overrides: settings such as "model.hidden_size=320"; later ones win.
-        first_stage: the number or name of the first stage to run, see `STAGES`.
-        last_stage: the number or name of the last one.
+        first_stage, last_stage: the numbers or names of the first and the last stage to run, see `STAGES`.
         on_event: called with all there is to show, while it happens.
         terminal: whether that is shown on a terminal, so that commands draw progress bars.
 
@@ -223,17 +220,19 @@ def run_recipe(
     first, last = _number(first_stage), _number(last_stage)
     if first > last:
         raise RecipeError(f"the first stage, {_titled(first)}, is after the last, {_titled(last)}")
-    _check_recipe(recipe, data)
+    corpus = CorpusOptions(corpus_dir, part, language, download, mirror)
+    _check_recipe(recipe, data, corpus)
     given = [*([f"--config {config}"] if config is not None else []), *overrides]
     if given and first > _TRAIN:
         raise RecipeError(f"{given[0]} is a setting of training, but the first stage is {_titled(first)}")
     began = time.monotonic()
+    name = variant(recipe, part, language)
     run = _Run(
         recipe,
-        None if corpus_dir is None else Path(corpus_dir),
-        Path(home, "data", recipe) if data is None else Path(data),
-        Path(home, "exp", recipe if seed is None else f"{recipe}-seed{seed}") if out is None else Path(out),
-        settings_file(recipe) if config is None else Path(config),
+        corpus,
+        Path(home, "data", name) if data is None else Path(data),
+        Path(home, "exp", name if seed is None else f"{name}-seed{seed}") if out is None else Path(out),
+        settings_file(recipe, part, language) if config is None else Path(config),
         (*([] if seed is None else [f"training.seed={seed}"]), *overrides),
         on_event,
         terminal,
@@ -259,12 +258,14 @@ def _titled(stage: int) -> str:
     return f"{stage} ({_NAMES[stage]})"
 
 
-def _check_recipe(recipe: str, data: AnyPath | None) -> None:
+def _check_recipe(recipe: str, data: AnyPath | None, corpus: CorpusOptions) -> None:
     known = sorted([*recipe_names(recipes_folder()), CUSTOM])
     if recipe not in known:
         raise RecipeError(f"no recipe {recipe!r}; known: {', '.join(known)}")
     if recipe == CUSTOM and data is None:
         raise RecipeError("custom needs --data DIR, a folder with {train,dev,test}.jsonl.gz; `asr import` makes one")
+    if recipe == CUSTOM and corpus.words():
+        raise RecipeError(f"custom has no published corpus; leave {corpus.words()[0]} out")
 
 
 def _is_done(run: _Run, stage: int, fingerprint: str) -> bool:
@@ -291,8 +292,7 @@ def _corpus_facts(run: _Run) -> list[object]:
     if run.recipe == CUSTOM:
         return [_settings(run), _contents(run, _SPLITS)]
     code = {path.name: _digest(path) for path in (recipes_folder() / run.recipe).glob("*.py")}
-    corpus = None if run.corpus_dir is None else os.path.abspath(run.corpus_dir)
-    return [run.recipe, os.path.abspath(run.data), corpus, os.environ.get("ASR_CORPORA"), code]
+    return [run.recipe, os.path.abspath(run.data), run.corpus.facts(), code]
 
 
 def _settings(run: _Run) -> dict[str, Any]:
@@ -339,7 +339,7 @@ def _set_aside(run: _Run, fingerprint: str) -> None:
     prepared = elsewhere / run.marker(_PREPARE).name
     if prepared.exists():
         shutil.copy(prepared, run.out)
-    run.on_event(Event("note", f"{run.out} held a model of other settings or data; it is now {shown(elsewhere)}"))
+    run.on_event(Event("note", f"{run.out} held a model of other settings or data; it is now {shown_path(elsewhere)}"))
 
 
 def _run_stage(run: _Run, stage: int) -> bool:
@@ -347,7 +347,7 @@ def _run_stage(run: _Run, stage: int) -> bool:
     name = _NAMES[stage]
     run.on_event(Event("stage", f"{stage} {name}"))
     if name == "install":
-        run.on_event(Event("stands", f"  stands: {shown(Path(sys.prefix))}"))
+        run.on_event(Event("stands", f"  stands: {shown_path(Path(sys.prefix))}"))
         return True
     began = time.monotonic()
     fingerprint = _fingerprint(run, stage)

@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 
 from asr.corpus.manifest import make_cut, write_manifest
-from asr.corpus.recipes import load_prepare, recipes_folder
+from asr.corpus.recipes import CorpusRequest, load_recipe, recipes_folder
 from asr.errors import AsrError
 
 
@@ -18,8 +18,8 @@ def corpus(folder: Path, utterances: Mapping[str, int], *, speech: bool) -> Path
     """Make the quickstart's corpus, or tones where there is no speech engine; return its folder."""
     if speech:
         try:
-            prepare: Any = load_prepare("quickstart", recipes_folder())
-            prepare(None, folder, utterances=utterances)
+            prepare: Any = load_recipe("quickstart", recipes_folder()).prepare
+            prepare(CorpusRequest(folder, folder), utterances=utterances)
             return folder
         except (AsrError, ImportError) as error:
             print(f"the quickstart's speech engine is not there ({error}); tones in its place", flush=True)

@@ -15,6 +15,27 @@ ConfigSet = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. model.layers=4, see asr settings; repeatable."),
 ]
+CorpusDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--corpus-dir",
+        metavar="DIR",
+        help="Folder of the published corpus. Default: $ASR_CORPORA/RECIPE, else corpora/RECIPE beside the manifests.",
+    ),
+]
+Part = Annotated[
+    str, typer.Option("--part", metavar="PART", help="Part of the corpus, if the recipe has parts, e.g. 100.")
+]
+Language = Annotated[
+    str, typer.Option("--language", metavar="CODE", help="Language, if the recipe has several, e.g. de.")
+]
+Download = Annotated[
+    bool, typer.Option("--download", help="Download what the corpus folder lacks; goes on after an interruption.")
+]
+Mirror = Annotated[
+    str | None,
+    typer.Option("--mirror", metavar="URL", help="Download from this folder, which has files of the same names."),
+]
 Accelerator = Annotated[
     Literal["auto", "cpu", "cuda"], typer.Option(help="Device to compute on; auto takes a GPU if there is one.")
 ]

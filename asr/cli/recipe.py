@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr.cli.options import CorpusDir, Download, Language, Mirror, Part
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -21,9 +23,11 @@ def run(
         list[str] | None,
         typer.Argument(metavar="RECIPE|KEY=VALUE", help="A recipe, by default quickstart, and settings."),
     ] = None,
-    corpus_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The published corpus. Default: $ASR_CORPORA/RECIPE.")
-    ] = None,
+    corpus_dir: CorpusDir = None,
+    part: Part = "",
+    language: Language = "",
+    download: Download = False,
+    mirror: Mirror = None,
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The manifests. Default: data/RECIPE. custom needs it.")
     ] = None,
@@ -97,6 +101,10 @@ def run(
         done = asr.run_recipe(
             recipe,
             corpus_dir=corpus_dir,
+            part=part,
+            language=language,
+            download=download,
+            mirror=mirror,
             data=data,
             out=out,
             home=home,
@@ -152,9 +160,11 @@ def prepare(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder that gets {train,dev,test}.jsonl.gz, e.g. data/an4.")
     ],
-    corpus_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the corpus. Default: $ASR_CORPORA/RECIPE.")
-    ] = None,
+    corpus_dir: CorpusDir = None,
+    part: Part = "",
+    language: Language = "",
+    download: Download = False,
+    mirror: Mirror = None,
     seed: Annotated[
         int, typer.Option(metavar="N", min=0, help="Seed of what the recipe draws by chance, e.g. dev speakers.")
     ] = 0,
@@ -166,14 +176,24 @@ def prepare(
     import asr
     from asr.cli.console import out as console
     from asr.cli.console import progress
-    from asr.corpus.recipes import settings_file
-    from asr.stages import shown
+    from asr.corpus.recipes import settings_file, variant
+    from asr.files import shown_path
 
-    prepared = asr.prepare(recipe, out, corpus_dir=corpus_dir, seed=seed, progress=progress)
+    prepared = asr.prepare(
+        recipe,
+        out,
+        corpus_dir=corpus_dir,
+        part=part,
+        language=language,
+        download=download,
+        mirror=mirror,
+        seed=seed,
+        progress=progress,
+    )
     for note in prepared.notes:
         console.print(note)
     for split, manifest in prepared.manifests.items():
         console.print(f"{split:<6}{manifest}")
-    settings = str(shown(settings_file(recipe)))
-    train = ["train", "--config", settings, "--data", str(out), "--out", f"exp/{recipe}"]
+    settings = str(shown_path(settings_file(recipe, part, language)))
+    train = ["train", "--config", settings, "--data", str(out), "--out", f"exp/{variant(recipe, part, language)}"]
     console.print(f"next  asr {shlex.join(train)}")

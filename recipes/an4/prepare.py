@@ -6,13 +6,17 @@ import random
 import re
 from pathlib import Path
 
+from asr.corpus.download import RemoteFile
 from asr.corpus.manifest import SPLITS, cut_speaker, make_cut, write_manifest
+from asr.corpus.recipes import Corpus, CorpusRequest
 from asr.errors import ManifestError
 from asr.machine import Progress, silent
 
-WHERE = (
-    "get it with `git clone https://github.com/cmusphinx/an4` and name that folder with --corpus-dir, "
-    "or set ASR_CORPORA to the folder that holds it as an4/"
+CORPUS = Corpus(
+    recipe="an4",
+    title="AN4",
+    source="get it with `git clone https://github.com/cmusphinx/an4`",
+    files=(RemoteFile("http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"),),
 )
 DEV_UTTERANCES = 100
 AUDIO_SUFFIXES = (".wav", ".sph")  # the git repository's, and the older tarball's NIST sphere files
@@ -21,32 +25,29 @@ AUDIO_SUFFIXES = (".wav", ".sph")  # the git repository's, and the older tarball
 LINE = re.compile(r"(?:<s> )?(?P<text>.*?)(?: </s>)? \((?P<id>[^()]+)\)\s*")
 
 
-def prepare(corpus_dir: Path | None, out: Path, seed: int = 0, progress: Progress = silent) -> None:
-    """Write `out`/{train,dev,test}.jsonl.gz.
+def prepare(request: CorpusRequest) -> None:
+    """Write the manifests of train, dev and test.
 
     Test is as published. Dev is made of whole training speakers, as many women as men, about 100 utterances.
+    The seed chooses the dev speakers.
 
     Args:
-        corpus_dir: holds `etc/an4_{train,test}.{fileids,transcription}` and `wav/`.
-        out: where the manifests go.
-        seed: chooses the dev speakers.
-        progress: shows how many recordings have been looked at.
+        request: its corpus holds `etc/an4_{train,test}.{fileids,transcription}` and `wav/`.
 
     Raises:
         ManifestError: the corpus is not there or its lists are malformed.
         AudioError: a recording is missing or damaged.
     """
-    if corpus_dir is None or not (corpus_dir / "etc").is_dir():
-        raise ManifestError(f"no AN4 corpus {f'at {corpus_dir}' if corpus_dir else 'was named'}; {WHERE}")
-    published = read_set(corpus_dir, "train", progress)
-    dev_speakers = choose_dev_speakers([cut_speaker(cut) for cut in published], seed)
+    corpus_dir = CORPUS.find(request.corpus_dir, "etc/an4_train.fileids")
+    published = read_set(corpus_dir, "train", request.progress)
+    dev_speakers = choose_dev_speakers([cut_speaker(cut) for cut in published], request.seed)
     splits = {
         "train": [cut for cut in published if cut_speaker(cut) not in dev_speakers],
         "dev": [cut for cut in published if cut_speaker(cut) in dev_speakers],
-        "test": read_set(corpus_dir, "test", progress),
+        "test": read_set(corpus_dir, "test", request.progress),
     }
     for split in SPLITS:
-        write_manifest(splits[split], out / f"{split}.jsonl.gz")
+        write_manifest(splits[split], request.out / f"{split}.jsonl.gz")
 
 
 def read_set(corpus_dir: Path, name: str, progress: Progress = silent) -> list:
@@ -55,7 +56,7 @@ def read_set(corpus_dir: Path, name: str, progress: Progress = silent) -> list:
     transcription = corpus_dir / "etc" / f"an4_{name}.transcription"
     lines = read_lines(transcription)
     if len(fileids) != len(lines):
-        raise ManifestError(f"{transcription}: {len(lines)} transcripts for {len(fileids)} files; {WHERE}")
+        raise ManifestError(f"{transcription}: {len(lines)} transcripts for {len(fileids)} files; {CORPUS.where}")
     cuts = []
     with progress(name, len(lines)) as advance:
         for number, (fileid, line) in enumerate(zip(fileids, lines, strict=True), 1):
@@ -110,7 +111,7 @@ def find_audio(path_without_suffix: Path) -> Path:
         path = path_without_suffix.with_name(path_without_suffix.name + suffix)
         if path.exists():
             return path
-    raise ManifestError(f"{path_without_suffix}{{{','.join(AUDIO_SUFFIXES)}}}: no such recording; {WHERE}")
+    raise ManifestError(f"{path_without_suffix}{{{','.join(AUDIO_SUFFIXES)}}}: no such recording; {CORPUS.where}")
 
 
 def read_lines(path: Path) -> list[str]:
@@ -118,4 +119,4 @@ def read_lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise ManifestError(f"{path}: cannot be read ({error.strerror}); {WHERE}") from None
+        raise ManifestError(f"{path}: cannot be read ({error.strerror}); {CORPUS.where}") from None

@@ -17,8 +17,8 @@ from lhotse.supervision import AlignmentItem
 
 from asr.audio.resample import resample
 from asr.corpus.manifest import SPLITS, make_cut, write_manifest
+from asr.corpus.recipes import CorpusRequest
 from asr.files import atomic_path, write_text
-from asr.machine import Progress, silent
 
 # A recipe is loaded by its path, not as part of a package: its own folder must be named to find its siblings.
 FOLDER = Path(__file__).resolve().parent
@@ -39,35 +39,27 @@ PITCH_RANGE = (30, 70)
 STAMP = "prepared.json"
 
 
-def prepare(
-    corpus_dir: Path | None,
-    out: Path,
-    seed: int = 0,
-    progress: Progress = silent,
-    utterances: Mapping[str, int] = UTTERANCES,
-) -> list[str]:
-    """Write `out`/{train,dev,test}.jsonl.gz and their audio, unless they exist already; return a line for each split.
+def prepare(request: CorpusRequest, utterances: Mapping[str, int] = UTTERANCES) -> list[str]:
+    """Write the manifests of the splits and their audio, unless they exist already; return a line for each split.
 
     The same seed gives the same audio, bit for bit. Each cut has an alignment "word": the time at which, by the
     engine's word events, each word starts; it ends where the next one starts or where the speech ends.
 
     Args:
-        corpus_dir: not used: there is no corpus.
-        out: where manifests and audio go.
-        seed: draws sentences, voices and noise.
-        progress: shows how many utterances have been spoken.
+        request: where manifests and audio go, and the seed that draws sentences, voices and noise.
         utterances: how many each split gets.
 
     Raises:
         AsrError: the speech engine is not installed or does not work.
     """
+    out, seed = request.out, request.seed
     variants = split_variants(usable_variants(), seed)
     stamp = _stamp(seed, utterances)
     if _stands(out, stamp):
         return [f"{out}: this synthetic corpus stands already"]
     (out / STAMP).unlink(missing_ok=True)
     summaries = []
-    with progress("synthetic speech", sum(utterances.values())) as advance:
+    with request.progress("synthetic speech", sum(utterances.values())) as advance:
         for number, split in enumerate(SPLITS):
             # An engine for each split, so that its audio does not depend on what was spoken before.
             engine = SpeechEngine(seed * len(SPLITS) + number)

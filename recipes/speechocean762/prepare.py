@@ -8,44 +8,47 @@ from pathlib import Path
 
 from asr.corpus.importers.kaldi import read_kaldi
 from asr.corpus.importers.utterances import Utterance, write_splits
+from asr.corpus.recipes import Corpus, CorpusRequest
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
-from asr.machine import Progress, silent
 from asr.reading import read_lines
 
-WHERE = (
-    "get it with `git clone https://github.com/jimbozhang/speechocean762`, or from OpenSLR, resource 101 "
-    "(openslr.org/101), and name that folder with --corpus-dir, or set ASR_CORPORA to the folder that holds it as "
-    "speechocean762/"
+CORPUS = Corpus(
+    recipe="speechocean762",
+    title="speechocean762",
+    source=(
+        "get it with `git clone https://github.com/jimbozhang/speechocean762`, or from OpenSLR, resource 101 "
+        "(openslr.org/101),"
+    ),
 )
 DEV_SPEAKERS_OF_A_GROUP = 4
 YOUNGEST_ADULT = 16  # the corpus has nobody of 16 to 18 years
 
 
-def prepare(corpus_dir: Path | None, out: Path, seed: int = 0, progress: Progress = silent) -> list[str]:
-    """Write `out`/{train,dev,test}.jsonl.gz and return a line for each split.
+def prepare(request: CorpusRequest) -> list[str]:
+    """Write the manifests of train, dev and test and return a line for each split.
 
-    Test is as published. Dev is made of whole training speakers: four girls, four boys, four women and four men.
+    Test is as published. Dev is made of whole training speakers: four girls, four boys, four women and four men. The
+    seed chooses them.
 
     Args:
-        corpus_dir: holds the Kaldi folders `train/` and `test/`, and `WAVE/`.
-        out: where the manifests go.
-        seed: chooses the dev speakers.
-        progress: shows how many recordings have been looked at.
+        request: its corpus holds the Kaldi folders `train/` and `test/`, and `WAVE/`.
 
     Raises:
         ManifestError: the corpus is not there, a list is malformed, or a recording is missing or damaged.
     """
-    if corpus_dir is None or not (corpus_dir / "train" / "wav.scp").is_file():
-        raise ManifestError(f"no speechocean762 corpus {f'at {corpus_dir}' if corpus_dir else 'was named'}; {WHERE}")
-    dev_speakers = choose_dev_speakers(corpus_dir / "train", seed)
-    utterances = [
+    corpus_dir = CORPUS.find(request.corpus_dir, "train/wav.scp")
+    dev_speakers = choose_dev_speakers(corpus_dir / "train", request.seed)
+    material = read_kaldi(corpus_dir, corpus_dir)
+    material.utterances[:] = [
         replace(utterance, split="dev") if in_dev(utterance, dev_speakers) else utterance
-        for utterance in read_kaldi(corpus_dir, corpus_dir)
+        for utterance in material.utterances
     ]
-    report = write_splits(utterances, out, SplitRule(), language="en", progress=progress)
+    report = write_splits(material, request.out, SplitRule(), language="en", progress=request.progress)
     if report.skipped:
-        raise ManifestError(f"{len(report.skipped)} utterances cannot be used; the first: {report.skipped[0]}; {WHERE}")
+        raise ManifestError(
+            f"{len(report.skipped)} utterances cannot be used; the first: {report.skipped[0]}; {CORPUS.where}"
+        )
     return [
         f"{split:<6}{report.utterances[split]} utterances, {size.speakers} speakers, {size.audio_s / 3600:.2f} h"
         for split, size in report.sizes.items()
@@ -67,7 +70,7 @@ def choose_dev_speakers(folder: Path, seed: int) -> set[str]:
     groups: dict[tuple[str, bool], list[str]] = {}
     for speaker in sorted(genders):
         if not ages.get(speaker, "").isdecimal():
-            raise ManifestError(f"{folder / 'spk2age'}: no age of speaker {speaker}; {WHERE}")
+            raise ManifestError(f"{folder / 'spk2age'}: no age of speaker {speaker}; {CORPUS.where}")
         groups.setdefault((genders[speaker], int(ages[speaker]) >= YOUNGEST_ADULT), []).append(speaker)
     rng = random.Random(seed)
     chosen: set[str] = set()

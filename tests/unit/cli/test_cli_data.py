@@ -177,7 +177,7 @@ def test_a_corpus_that_is_not_there_says_where_to_get_it(call, tmp_path, monkeyp
     monkeypatch.setenv("ASR_CORPORA", str(tmp_path))
     status, _, err = call("prepare", "an4", "--out", tmp_path / "data")
     assert status == 1
-    assert f"no AN4 corpus at {tmp_path}/an4; get it with `git clone" in err
+    assert f"no AN4 corpus at {tmp_path}/an4; --download gets it; or get it with `git clone" in err
 
 
 @pytest.mark.corpus

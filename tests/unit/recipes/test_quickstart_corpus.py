@@ -10,7 +10,7 @@ import pytest
 
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import SPLITS, cut_speaker, cut_text, read_manifest
-from asr.corpus.recipes import recipes_folder
+from asr.corpus.recipes import CorpusRequest, recipes_folder
 from asr.errors import AsrError
 
 pytest.importorskip("espeakng_loader", reason="the speech engine is not installed: pip install '.[quickstart]'")
@@ -30,7 +30,7 @@ def recipe():
 @pytest.fixture(scope="module")
 def corpus(recipe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("quickstart")
-    recipe.prepare(None, folder, seed=3, utterances=UTTERANCES)
+    recipe.prepare(CorpusRequest(folder, folder, 3), utterances=UTTERANCES)
     return folder
 
 
@@ -62,42 +62,42 @@ def test_audio_is_16_khz_mono_and_lasts_as_long_as_speech_with_silence_around_it
 
 
 def test_the_same_seed_gives_the_same_audio_in_the_same_process(recipe, corpus, tmp_path):
-    recipe.prepare(None, tmp_path, seed=3, utterances=UTTERANCES)
+    recipe.prepare(CorpusRequest(tmp_path, tmp_path, 3), utterances=UTTERANCES)
     assert audio_bytes(tmp_path) == audio_bytes(corpus)
 
 
 def test_a_splits_audio_does_not_depend_on_the_size_of_another(recipe, corpus, tmp_path):
-    recipe.prepare(None, tmp_path, seed=3, utterances={**UTTERANCES, "train": 2})
+    recipe.prepare(CorpusRequest(tmp_path, tmp_path, 3), utterances={**UTTERANCES, "train": 2})
     before, after = audio_bytes(corpus), audio_bytes(tmp_path)
     assert {name: after[name] for name in after} == {name: before[name] for name in after}
 
 
 def test_another_seed_gives_other_audio(recipe, corpus, tmp_path):
-    recipe.prepare(None, tmp_path, seed=4, utterances=UTTERANCES)
+    recipe.prepare(CorpusRequest(tmp_path, tmp_path, 4), utterances=UTTERANCES)
     assert set(audio_bytes(tmp_path).values()).isdisjoint(audio_bytes(corpus).values())
 
 
 def test_a_corpus_that_stands_is_left_alone_and_one_of_other_arguments_is_made_anew(recipe, tmp_path):
     sizes = {"train": 2, "dev": 1, "test": 1}
-    recipe.prepare(None, tmp_path, seed=1, utterances=sizes)
+    recipe.prepare(CorpusRequest(tmp_path, tmp_path, 1), utterances=sizes)
     first = (tmp_path / "train.jsonl.gz").stat().st_mtime_ns
-    (note,) = recipe.prepare(None, tmp_path, seed=1, utterances=sizes)
+    (note,) = recipe.prepare(CorpusRequest(tmp_path, tmp_path, 1), utterances=sizes)
     assert (tmp_path / "train.jsonl.gz").stat().st_mtime_ns == first
     assert "stands already" in note
-    recipe.prepare(None, tmp_path, seed=2, utterances=sizes)
+    recipe.prepare(CorpusRequest(tmp_path, tmp_path, 2), utterances=sizes)
     assert (tmp_path / "train.jsonl.gz").stat().st_mtime_ns != first
 
 
 def test_an_interrupted_corpus_is_made_anew(recipe, tmp_path):
     sizes = {"train": 2, "dev": 1, "test": 1}
-    recipe.prepare(None, tmp_path, seed=1, utterances=sizes)
+    recipe.prepare(CorpusRequest(tmp_path, tmp_path, 1), utterances=sizes)
     (tmp_path / "test.jsonl.gz").unlink()
-    recipe.prepare(None, tmp_path, seed=1, utterances=sizes)
+    recipe.prepare(CorpusRequest(tmp_path, tmp_path, 1), utterances=sizes)
     assert len(list(read_manifest(tmp_path / "test.jsonl.gz"))) == 1
 
 
 def test_what_is_reported_calls_it_synthetic(recipe, tmp_path):
-    lines = recipe.prepare(None, tmp_path, seed=1, utterances={"train": 2, "dev": 1, "test": 1})
+    lines = recipe.prepare(CorpusRequest(tmp_path, tmp_path, 1), utterances={"train": 2, "dev": 1, "test": 1})
     assert len(lines) == 3
     assert all("synthetic speech" in line for line in lines)
 
@@ -151,5 +151,5 @@ def test_speech_begins_where_the_first_word_is_said_to_begin(cuts):
 def test_without_the_engine_the_error_says_what_to_install(recipe, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(AsrError, match=r"pip install '\.\[quickstart\]'"):
-        recipe.prepare(None, tmp_path / "none")
+        recipe.prepare(CorpusRequest(tmp_path, tmp_path / "none"))
     assert not Path(tmp_path / "none").exists()

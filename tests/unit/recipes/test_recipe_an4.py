@@ -9,10 +9,10 @@ import pytest
 import soundfile
 
 from asr.corpus.manifest import cut_speaker, cut_text, read_manifest
-from asr.corpus.recipes import load_prepare, recipes_folder
+from asr.corpus.recipes import CorpusRequest, load_recipe, recipes_folder
 from asr.errors import AudioError, ManifestError
 
-prepare = load_prepare("an4", recipes_folder())
+prepare = load_recipe("an4", recipes_folder()).prepare
 SPLITS = ("train", "dev", "test")
 WOMEN, MEN, EACH = 6, 10, 20
 
@@ -47,7 +47,7 @@ def read(out):
 
 @pytest.mark.parametrize(("suffix", "kind"), [(".wav", "WAV"), (".sph", "NIST")])
 def test_both_layouts_give_the_same_splits(tmp_path, suffix, kind):
-    prepare(make_corpus(tmp_path / "an4", suffix, kind), tmp_path / "out", 0)
+    prepare(CorpusRequest(make_corpus(tmp_path / "an4", suffix, kind), tmp_path / "out", 0))
     cuts = read(tmp_path / "out")
     # Pairs of 40 utterances: 120 are as near to 100 as 80, and the larger set is taken.
     assert {split: len(of) for split, of in cuts.items()} == {"train": 200, "dev": 120, "test": 40}
@@ -62,17 +62,16 @@ def test_both_layouts_give_the_same_splits(tmp_path, suffix, kind):
 def test_the_seed_decides_who_is_in_dev(tmp_path):
     corpus = make_corpus(tmp_path / "an4")
     for out, seed in (("a", 0), ("b", 0), ("c", 1)):
-        prepare(corpus, tmp_path / out, seed)
+        prepare(CorpusRequest(corpus, tmp_path / out, seed))
     dev = {out: (tmp_path / out / "dev.jsonl.gz").read_bytes() for out in "abc"}
     assert dev["a"] == dev["b"] != dev["c"]
 
 
-@pytest.mark.parametrize("corpus_dir", [None, Path("nowhere")])
-def test_a_missing_corpus_is_an_error_that_says_where_to_get_it(tmp_path, corpus_dir):
+def test_a_missing_corpus_is_an_error_that_says_where_to_get_it(tmp_path):
     with pytest.raises(
         ManifestError, match=r"no AN4 corpus .*git clone https://github\.com/cmusphinx/an4.*ASR_CORPORA"
     ):
-        prepare(corpus_dir, tmp_path / "out", 0)
+        prepare(CorpusRequest(Path("nowhere"), tmp_path / "out", 0))
     assert not (tmp_path / "out").exists()
 
 
@@ -81,10 +80,10 @@ def test_a_missing_or_damaged_recording_is_named(tmp_path):
     path = corpus / "wav/an4test_clstk/fxyz/an3-fxyz-b.wav"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(AudioError, match=r"an3-fxyz-b\.wav: truncated"):
-        prepare(corpus, tmp_path / "out", 0)
+        prepare(CorpusRequest(corpus, tmp_path / "out", 0))
     path.unlink()
     with pytest.raises(ManifestError, match=r"an3-fxyz-b\{\.wav,\.sph\}: no such recording"):
-        prepare(corpus, tmp_path / "out", 0)
+        prepare(CorpusRequest(corpus, tmp_path / "out", 0))
 
 
 def test_malformed_lists_are_named(tmp_path):
@@ -93,18 +92,18 @@ def test_malformed_lists_are_named(tmp_path):
     content = path.read_text()
     path.write_text(content.replace("(an1-fxyz-b)", "(an2-fxyz-b)"))
     with pytest.raises(ManifestError, match=r"an4_test\.transcription:2: expected 'WORDS \(an1-fxyz-b\)'"):
-        prepare(corpus, tmp_path / "out", 0)
+        prepare(CorpusRequest(corpus, tmp_path / "out", 0))
     path.write_text(content + "MORE (an1-mxyz-b)\n")
     with pytest.raises(ManifestError, match=r"an4_test\.transcription: 41 transcripts for 40 files"):
-        prepare(corpus, tmp_path / "out", 0)
+        prepare(CorpusRequest(corpus, tmp_path / "out", 0))
     path.unlink()
     with pytest.raises(ManifestError, match=r"an4_test\.transcription: cannot be read"):
-        prepare(corpus, tmp_path / "out", 0)
+        prepare(CorpusRequest(corpus, tmp_path / "out", 0))
 
 
 @pytest.mark.corpus
 def test_the_real_corpus_has_its_published_size(an4_dir, tmp_path):
-    prepare(an4_dir, tmp_path, 0)
+    prepare(CorpusRequest(an4_dir, tmp_path, 0))
     cuts = read(tmp_path)
     assert len(cuts["train"]) + len(cuts["dev"]) == 948
     assert len(cuts["test"]) == 130

@@ -1,11 +1,12 @@
 """Recipes are found by name, in the checkout and in an installed package."""
 
+from pathlib import Path
+
 import pytest
 
 import asr
 from asr.corpus import recipes
 from asr.errors import ManifestError
-from asr.machine import silent
 
 
 def test_the_checkouts_recipes_are_found():
@@ -25,13 +26,12 @@ def test_an_installed_packages_recipes_come_first(tmp_path, monkeypatch):
 def test_prepare_is_loaded_by_path(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "prepare.py").write_text(
-            f"def prepare(corpus_dir, out, seed, progress): return [{name!r}]\n"
-        )
+        (tmp_path / name / "prepare.py").write_text(f"def prepare(request): return [{name!r}]\n")
     (tmp_path / "custom").mkdir()
     assert recipes.recipe_names(tmp_path) == ["one", "two"]
-    assert recipes.load_prepare("one", tmp_path)(None, tmp_path, 0, silent) == ["one"]
-    assert recipes.load_prepare("two", tmp_path)(None, tmp_path, 0, silent) == ["two"]
+    request = recipes.CorpusRequest(tmp_path, tmp_path)
+    assert recipes.load_recipe("one", tmp_path).prepare(request) == ["one"]
+    assert recipes.load_recipe("two", tmp_path).prepare(request) == ["two"]
 
 
 def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones(tmp_path):
@@ -39,14 +39,19 @@ def test_an_unknown_recipe_is_an_error_that_lists_the_known_ones(tmp_path):
     (tmp_path / "one" / "prepare.py").touch()
     for name in ("three", "../one", ""):
         with pytest.raises(ManifestError, match=f"no recipe '{name}'; known: one"):
-            recipes.load_prepare(name, tmp_path)
+            recipes.load_recipe(name, tmp_path)
 
 
 def test_a_corpus_is_looked_for_under_asr_corpora(monkeypatch, tmp_path):
     monkeypatch.setenv("ASR_CORPORA", str(tmp_path))
-    assert recipes.default_corpus_dir("an4") == tmp_path / "an4"
-    monkeypatch.delenv("ASR_CORPORA")
-    assert recipes.default_corpus_dir("an4") is None
+    assert recipes.default_corpus_dir("an4", tmp_path / "data" / "an4") == tmp_path / "an4"
+
+
+def test_without_asr_corpora_a_corpus_is_beside_its_manifests(monkeypatch, tmp_path):
+    monkeypatch.delenv("ASR_CORPORA", raising=False)
+    assert recipes.default_corpus_dir("an4", tmp_path / "data" / "an4") == tmp_path / "data" / "corpora" / "an4"
+    monkeypatch.chdir(tmp_path)
+    assert recipes.default_corpus_dir("an4", Path("an4")) == tmp_path / "corpora" / "an4"
 
 
 def test_settings_come_from_the_recipes_file_or_from_that_of_ones_own_data(tmp_path, monkeypatch):
@@ -63,11 +68,11 @@ def test_settings_come_from_the_recipes_file_or_from_that_of_ones_own_data(tmp_p
 RECIPE = """
 from pathlib import Path
 
-def prepare(corpus_dir, out, seed, progress):
-    out.mkdir()
+def prepare(request):
+    request.out.mkdir()
     for split in ("train", "dev", "test"):
-        (out / f"{split}.jsonl.gz").write_text(f"{corpus_dir} {seed}")
-    with progress("recordings", 3) as advance:
+        (request.out / f"{split}.jsonl.gz").write_text(f"{request.corpus_dir} {request.seed}")
+    with request.progress("recordings", 3) as advance:
         advance(3)
     return ["three recordings"]
 """

@@ -8,10 +8,10 @@ import pytest
 import soundfile
 
 from asr.corpus.manifest import cut_text, read_manifest
-from asr.corpus.recipes import load_prepare, recipes_folder
+from asr.corpus.recipes import CorpusRequest, load_recipe, recipes_folder
 from asr.errors import ManifestError
 
-prepare = load_prepare("yesno", recipes_folder())
+prepare = load_recipe("yesno", recipes_folder()).prepare
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def read(out):
 
 
 def test_every_other_recording_is_for_testing(corpus, tmp_path):
-    prepare(corpus, tmp_path / "out", 0)
+    prepare(CorpusRequest(corpus, tmp_path / "out", 0))
     cuts = read(tmp_path / "out")
     assert {split: len(of) for split, of in cuts.items()} == {"train": 24, "dev": 6, "test": 30}
     ids = sorted(path.stem for path in (corpus / "waves_yesno").glob("*.wav"))
@@ -39,24 +39,23 @@ def test_every_other_recording_is_for_testing(corpus, tmp_path):
 
 
 def test_digits_become_words(corpus, tmp_path):
-    prepare(corpus, tmp_path / "out", 0)
+    prepare(CorpusRequest(corpus, tmp_path / "out", 0))
     texts = {cut.id: cut_text(cut) for of in read(tmp_path / "out").values() for cut in of}
     assert texts["0_0_1_0_1_1_0_1"] == "no no yes no yes yes no yes"
 
 
 def test_the_folder_of_recordings_itself_will_do(corpus, tmp_path):
-    prepare(corpus, tmp_path / "a", 0)
-    prepare(corpus / "waves_yesno", tmp_path / "b", 0)
+    prepare(CorpusRequest(corpus, tmp_path / "a", 0))
+    prepare(CorpusRequest(corpus / "waves_yesno", tmp_path / "b", 0))
     assert read(tmp_path / "a") == read(tmp_path / "b")
 
 
 def test_a_missing_or_incomplete_corpus_is_an_error_that_says_where_to_get_it(corpus, tmp_path):
-    for missing in (None, Path("nowhere")):
-        with pytest.raises(ManifestError, match=r"no yesno corpus .*OpenSLR, resource 1"):
-            prepare(missing, tmp_path / "out", 0)
+    with pytest.raises(ManifestError, match=r"no yesno corpus .*OpenSLR, resource 1"):
+        prepare(CorpusRequest(Path("nowhere"), tmp_path / "out", 0))
     next((corpus / "waves_yesno").glob("*.wav")).unlink()
-    with pytest.raises(ManifestError, match=r"59 yesno recordings instead of 60; get .*OpenSLR"):
-        prepare(corpus, tmp_path / "out", 0)
+    with pytest.raises(ManifestError, match=r"59 yesno recordings instead of 60; --download gets it; or get .*OpenSLR"):
+        prepare(CorpusRequest(corpus, tmp_path / "out", 0))
 
 
 @pytest.mark.corpus
@@ -64,7 +63,7 @@ def test_the_real_corpus_is_split_as_lhotse_does(yesno_dir, tmp_path):
     from lhotse.recipes import prepare_yesno
 
     theirs = prepare_yesno(yesno_dir / "waves_yesno")
-    prepare(yesno_dir, tmp_path, 0)
+    prepare(CorpusRequest(yesno_dir, tmp_path, 0))
     cuts = read(tmp_path)
     for ours, name in ((cuts["train"] + cuts["dev"], "train"), (cuts["test"], "test")):
         expected = {segment.id: segment.text.lower() for segment in theirs[name]["supervisions"]}
