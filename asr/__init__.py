@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from asr.bulk.run import TranscribeReport, transcribe_files
     from asr.config import Config, DecodeSettings, RnnLmSettings
     from asr.corpus.check import DataReport, check
+    from asr.corpus.importers.elan import import_elan
     from asr.corpus.importers.json_lines import import_jsonl
     from asr.corpus.importers.kaldi import import_kaldi
+    from asr.corpus.importers.subtitles import import_subtitles
     from asr.corpus.importers.table import Columns, import_csv
+    from asr.corpus.importers.textgrid import import_textgrid
     from asr.corpus.importers.utterances import ImportReport
     from asr.corpus.pack import PackReport, pack
     from asr.corpus.recipes import PrepareReport, prepare
@@ -120,8 +123,11 @@ __all__ = [
     "estimate_ngram",
     "export",
     "import_csv",
+    "import_elan",
     "import_jsonl",
     "import_kaldi",
+    "import_subtitles",
+    "import_textgrid",
     "load",
     "load_config",
     "pack",
@@ -139,9 +145,12 @@ _HOMES = {
     "asr.bulk.run": ("TranscribeReport", "transcribe_files"),
     "asr.config": ("Config", "DecodeSettings", "RnnLmSettings"),
     "asr.corpus.check": ("DataReport", "check"),
+    "asr.corpus.importers.elan": ("import_elan",),
     "asr.corpus.importers.json_lines": ("import_jsonl",),
     "asr.corpus.importers.kaldi": ("import_kaldi",),
+    "asr.corpus.importers.subtitles": ("import_subtitles",),
     "asr.corpus.importers.table": ("Columns", "import_csv"),
+    "asr.corpus.importers.textgrid": ("import_textgrid",),
     "asr.corpus.importers.utterances": ("ImportReport",),
     "asr.corpus.pack": ("PackReport", "pack"),
     "asr.corpus.recipes": ("PrepareReport", "prepare"),

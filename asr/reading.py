@@ -10,6 +10,7 @@ Every message names the file, and the line where there is one. It never spells o
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import json
@@ -47,6 +48,9 @@ def read_text(
 ) -> str:
     """Return the text of a UTF-8 file, with or without a byte order mark; lines end in `\\n`.
 
+    A file that begins with the byte order mark of UTF-16, which UTF-8 cannot hold, is read as UTF-16: so Praat writes
+    TextGrids, and Windows some subtitles.
+
     Args:
         path: the file.
         error: what is raised if it cannot be read.
@@ -64,6 +68,11 @@ def read_text(
         raise error(_unreadable(path, what, reason, way_out)) from None
     if len(data) > most_bytes:
         raise error(f"{path}: cannot read {what}: larger than {_size(most_bytes)}" + _then(way_out))
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return data.decode("utf-16").replace("\r\n", "\n").replace("\r", "\n")
+        except UnicodeDecodeError as reason:
+            raise error(f"{path}: not UTF-16, though it begins like it ({reason.reason})" + _then(way_out)) from None
     data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     try:
         return data.decode("utf-8-sig")

@@ -146,9 +146,10 @@ Utterances = Annotated[Path, typer.Argument(metavar="SRC", help="The utterances;
 
 @_format("csv")
 def _csv(source: Utterances, records: Records, common: Common) -> None:
-    """Import a .csv or .tsv table with a header and a row per utterance.
+    """Import a .csv or .tsv table with a row per utterance.
 
-    The file may be gzipped. Columns that are not named are found by their usual names. Common Voice:
+    Its first line names the columns. The file may be gzipped. Columns that are not named are found by their usual
+    names. Common Voice:
     asr import csv cv/de/train.tsv --dev cv/de/dev.tsv --test cv/de/test.tsv --audio-dir cv/de/clips --out data/de
     """
     import asr
@@ -218,6 +219,93 @@ def _kaldi(
         asr.import_kaldi(
             source,
             common.out,
+            audio_dir=audio_dir,
+            split=common.split,
+            language=common.language,
+            progress=common.progress,
+        )
+    )
+
+
+AudioFolder = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder of the recordings. Default: they are beside the files.")
+]
+Tiers = Annotated[
+    list[str] | None,
+    typer.Option("--tier", metavar="NAME", help="A tier with the texts; repeatable. Default: the only one."),
+]
+
+
+@_format("subtitles")
+def _subtitles(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A .srt, .vtt or .ass file, or a folder of any depth.")],
+    common: Common,
+    audio_dir: AudioFolder = None,
+) -> None:
+    """Import subtitles and the audio or video beside them.
+
+    talk.en.srt belongs to talk.mp4, and --language en chooses it. Markup, music and sounds in brackets are dropped, and
+    speaker prefixes such as ANNA: become the speaker. The report says how many there were.
+    """
+    import asr
+
+    _show(
+        asr.import_subtitles(
+            source,
+            common.out,
+            audio_dir=audio_dir,
+            split=common.split,
+            language=common.language,
+            progress=common.progress,
+        )
+    )
+
+
+@_format("textgrid")
+def _textgrid(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A .TextGrid file, or a folder of any depth.")],
+    common: Common,
+    tiers: Tiers = None,
+    audio_dir: AudioFolder = None,
+) -> None:
+    """Import Praat's TextGrids and the recordings beside them.
+
+    Each interval with a text is an utterance. If --tier names several, each tier's name is the speaker.
+    """
+    import asr
+
+    _show(
+        asr.import_textgrid(
+            source,
+            common.out,
+            tiers=tiers or (),
+            audio_dir=audio_dir,
+            split=common.split,
+            language=common.language,
+            progress=common.progress,
+        )
+    )
+
+
+@_format("elan")
+def _elan(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="An .eaf file, or a folder of any depth.")],
+    common: Common,
+    tiers: Tiers = None,
+    audio_dir: AudioFolder = None,
+) -> None:
+    """Import ELAN's annotations and their recordings.
+
+    The recordings are beside the files, or where these say. Each annotation with a text is an utterance, and the
+    participant of its tier is the speaker. Annotations that refer to others have the times of these.
+    """
+    import asr
+
+    _show(
+        asr.import_elan(
+            source,
+            common.out,
+            tiers=tiers or (),
             audio_dir=audio_dir,
             split=common.split,
             language=common.language,
