@@ -39,15 +39,16 @@ class TextSettings(Settings):
         description="Characters to delete, after text.space has had its own; the word punctuation means the same as "
         "there. Empty deletes none.",
     )
-    tokens: Literal["characters", "bpe", "unigram"] = Field(
+    tokens: Literal["characters", "bpe", "unigram", "words"] = Field(
         "characters",
-        description="What the model emits: characters, or sub-word pieces (bpe, unigram) for large corpora.",
+        description="What the model emits: characters, sub-word pieces (bpe, unigram) for large corpora, or words, for "
+        "phones and commands: only those of the training text.",
     )
     pieces: int = Field(
         500,
         ge=8,
         le=20000,
-        description="Number of sub-word pieces; with more, pieces are longer. characters has none.",
+        description="Number of sub-word pieces; with more, pieces are longer. characters and words have none.",
     )
 
 

@@ -206,7 +206,7 @@ def _network(folder: Path, config: Config, exported: Exported | None) -> _Networ
         int8=exported.int8 if exported else any(tensor.kind == "I8" for tensor in tensors),
         sample_rate_hz=config.features.sample_rate_hz,
         tokens=len(table["symbols"]) - 1,
-        token_kind="characters" if config.text.tokens == "characters" else f"{config.text.tokens} pieces",
+        token_kind=config.text.tokens + " pieces" * (config.text.tokens in ("bpe", "unigram")),
         frame_shift_ms=config.model.subsampling * config.features.hop_ms,
     )
 

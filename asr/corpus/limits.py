@@ -41,7 +41,7 @@ class Limits:
         if duration_s < self.min_s:
             yield f"too short: {duration_s:g} s, at least {self.min_s:g} s are needed"
         frames = int(duration_s / self.pace / self.frame_shift_s)
-        needed, is_exact = min_frames(fewest_tokens(transcript, self.text)), self.text.tokens == "characters"
+        needed, is_exact = min_frames(fewest_tokens(transcript, self.text)), self.text.tokens in ("characters", "words")
         # Pieces spell the text with a space before it, at most as many as its characters.
         if self.pieces and needed <= frames < min_frames(f" {transcript}"):
             needed, is_exact = min_frames(self.pieces.encode(transcript)), True

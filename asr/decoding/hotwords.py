@@ -47,7 +47,7 @@ from torch import Tensor
 from asr.decoding.automaton import AFTER_OTHER, AFTER_SPACE, EDGE, Automaton, Phrase, TokenSigns, entries
 from asr.decoding.scorers import Scorer, TableScorer
 from asr.errors import ConfigError, TokenError
-from asr.text.tokens import BLANK, SPACE, TokenTable
+from asr.text.tokens import BLANK, SPACE, TokenTable, WordTable
 from asr.text.units import is_written_without_spaces
 
 # For hotwords without one. On AN4's dev set, bonuses of 4 to 6 find the most hotwords and add no errors, see
@@ -131,6 +131,8 @@ def _checked(bonuses: Mapping[str, float], tokens: TokenTable) -> dict[str, floa
             raise TokenError(f"the hotword {given!r} is empty")
         if not alphabet.issuperset(phrase):
             strange[given] = sorted(set(phrase) - alphabet)
+        elif isinstance(tokens, WordTable):
+            tokens.encode(phrase)  # an error for a word that is no token
         if not 0 < bonus < math.inf:
             raise ConfigError(f"the hotword {given!r} has the bonus {bonus}; give one above 0")
         phrases[phrase] = bonus

@@ -1,4 +1,4 @@
-"""Text ↔ token ids: single characters (`TokenTable`) or sub-word pieces (`PieceTable`). Blank is token 0 everywhere.
+"""Text ↔ token ids: characters (`TokenTable`), sub-word pieces (`PieceTable`) or words (`WordTable`). Blank is token 0.
 
 A piece is a run of characters that is frequent within words. sentencepiece learns the pieces from the training text.
 Every character is a piece too, so any text of the same characters can be spelled. A space becomes the sign ▁ (U+2581)
@@ -47,7 +47,7 @@ _LONGEST_WORD_BYTES = 1 << 20  # languages without spaces have "words" as long a
 class TokenTable:
     """The tokens of a model: `symbols[0]` is blank, the others are single characters in sorted order.
 
-    `PieceTable` has sub-word pieces instead, and the same methods.
+    `PieceTable` has sub-word pieces instead, `WordTable` words; both have the same methods.
 
     Raises:
         TokenError: the symbols are not of that form.
@@ -195,6 +195,65 @@ class PieceTable(TokenTable):
         return {"kind": "pieces", "symbols": list(self.symbols), "model": base64.b64encode(self.model).decode("ascii")}
 
 
+@dataclass(frozen=True)
+class WordTable(TokenTable):
+    """Tokens that are whole words, such as phones or commands: `symbols[0]` is blank, the others are sorted.
+
+    Raises:
+        TokenError: the symbols are not of that form.
+    """
+
+    def __post_init__(self) -> None:
+        """Refuse a table whose ids would not mean what its symbols say."""
+        if not self.symbols or self.symbols[BLANK] != BLANK_SYMBOL:
+            raise TokenError(f"a token table begins with {BLANK_SYMBOL!r}, not {shown(self.symbols[:1])}")
+        words = self.symbols[1:]
+        if not words:
+            raise TokenError("a token table needs at least one word; are all transcripts empty?")
+        if any(word.split() != [word] for word in words):
+            raise TokenError(f"tokens are words without spaces, not {shown([w for w in words if w.split() != [w]])}")
+        if any("\ud800" <= character <= "\udfff" for word in words for character in word):
+            raise TokenError("tokens are characters, not halves of a surrogate pair")
+        if list(words) != sorted(set(words)):
+            raise TokenError("the words of a token table are sorted and each occurs once")
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[str]) -> WordTable:
+        """Return the table of all words that occur in normalised transcripts."""
+        return cls((BLANK_SYMBOL, *sorted(set().union(*(text.split() for text in texts)))))
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """What each token adds to a text, by token id: a space and the word."""
+        return (BLANK_SYMBOL, *(SPACE + word for word in self.symbols[1:]))
+
+    def spellable(self, words: Iterable[str]) -> list[str]:
+        """Return the words that are tokens."""
+        return [word for word in words if word in self._ids]
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {word: index for index, word in enumerate(self.symbols) if index != BLANK}
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of a normalised transcript.
+
+        Raises:
+            TokenError: the text holds words that are not in the table; they are named.
+        """
+        words = text.split()
+        unknown = sorted(set(words) - self._ids.keys())
+        if unknown:
+            raise TokenError(
+                f"{text!r}: no token for {shown(unknown)}, because the model's training text has no such word, and its "
+                "tokens are words"
+            )
+        return [self._ids[word] for word in words]
+
+    def _content(self) -> dict[str, Any]:
+        return {"kind": "words", "symbols": list(self.symbols)}
+
+
 def train_pieces(word_counts: Mapping[str, int], settings: TextSettings) -> PieceTable:
     """Return `settings.pieces` pieces of kind `settings.tokens`, learnt from the counts of words in normalised texts.
 
@@ -296,9 +355,11 @@ def _table(content: Any) -> TokenTable:
     if isinstance(symbols, list) and all(isinstance(symbol, str) for symbol in symbols):
         if content.get("kind") == "char":
             return TokenTable(tuple(symbols))
+        if content.get("kind") == "words":
+            return WordTable(tuple(symbols))
         if content.get("kind") == "pieces":
             return PieceTable.from_content(tuple(symbols), content.get("model"))
-    raise TokenError('not a token table; expected {"kind": "char" or "pieces", "symbols": [...]}')
+    raise TokenError('not a token table; expected {"kind": "char", "words" or "pieces", "symbols": [...]}')
 
 
 def min_frames(tokens: Sequence[object]) -> int:

@@ -1,8 +1,8 @@
 """The training data: which utterances can be trained on, their tokens and size, the mean and deviation of features.
 
-The survey reads only metadata, a line at a time. Its memory does not grow with the number of lines; if sub-word pieces
-are learnt, it grows with the number of different words. Models that normalise globally need a second pass over some
-audio, for the mean and deviation of its features.
+The survey reads only metadata, a line at a time. Its memory does not grow with the number of lines; if tokens are
+sub-word pieces or words, it grows with the number of different words. Models that normalise globally need a second pass
+over some audio, for the mean and deviation of its features.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from asr.features.batch import Batch
 from asr.features.conditions import conditions_checksum
 from asr.model.acoustic import AcousticModel
 from asr.text.normalise import normalise
-from asr.text.tokens import TokenTable, train_pieces
+from asr.text.tokens import TokenTable, WordTable, train_pieces
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -199,6 +199,10 @@ def survey_training_cuts(cuts: Iterable[Cut], config: Config) -> Survey:
         characters = _Characters()
         count = _count(cuts, limits, below, characters.learn)
         tokens = TokenTable.from_texts(characters.seen)
+    elif config.text.tokens == "words":
+        vocabulary: set[str] = set()
+        count = _count(cuts, limits, below, lambda transcript: vocabulary.update(transcript.split()))
+        tokens = WordTable.from_texts(vocabulary)
     else:
         words: Counter[str] = Counter()
         _count(cuts, limits, below, lambda transcript: words.update(transcript.split()))

@@ -16,13 +16,14 @@ from asr.config import TextSettings
 from asr.lm.kneser_ney import kneser_ney
 from asr.lm.ngram import SENTENCE_END, SENTENCE_START, NgramLm
 from asr.lm.texts import token_units
-from asr.text.tokens import TokenTable, train_pieces
+from asr.text.tokens import TokenTable, WordTable, train_pieces
 from asr.transcript.words import Hypothesis
 
 Tokens = tuple[int, ...]
 
 LETTERS = TokenTable.from_texts([" ab"])
 PIECES = train_pieces({"ab": 9, "b": 3, "aab": 4, "bb": 5}, TextSettings(tokens="bpe", pieces=8))
+WORDS = WordTable.from_texts("".join(word) for n in (1, 2, 3) for word in itertools.product("ab", repeat=n))
 
 
 @lru_cache

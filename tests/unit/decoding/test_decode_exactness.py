@@ -16,6 +16,7 @@ import torch
 from enumeration import (
     LETTERS,
     PIECES,
+    WORDS,
     Tokens,
     enumerate_sequences,
     hotword_score,
@@ -116,7 +117,7 @@ KINDS: dict[str, Callable[[random.Random, TokenTable], list[Kind]]] = {
 def test_scores_and_order_are_those_of_enumeration(kind: str) -> None:
     for seed in range(MODELS):
         rng = random.Random(f"{kind} {seed}")
-        table, longest = (LETTERS, 5) if seed % 4 else (PIECES, 3)
+        table, longest = {0: (PIECES, 3), 1: (WORDS, 2)}.get(seed % 4, (LETTERS, 5))
         kinds, bonus = KINDS[kind](rng, table), rng.uniform(-1, 2)
         log_posteriors = random_posteriors(rng.randrange(2**31), longest, len(table), batch=CASES // MODELS)
         lengths = torch.tensor([rng.choice([longest, *range(longest)]) for _ in log_posteriors])

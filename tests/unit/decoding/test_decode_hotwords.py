@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 import torch
-from enumeration import LETTERS, PIECES, hotword_score
+from enumeration import LETTERS, PIECES, WORDS, hotword_score
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,7 +36,7 @@ def bonus(bonuses: dict[str, float], text: str) -> float:
 
 
 @TABLES
-@pytest.mark.parametrize("table", [LETTERS, PIECES], ids=["letters", "pieces"])
+@pytest.mark.parametrize("table", [LETTERS, PIECES, WORDS], ids=["letters", "pieces", "words"])
 @settings(deadline=None)
 @given(bonuses=BONUSES, data=st.data())
 def test_a_sentence_has_the_bonus_of_each_whole_occurrence(
@@ -163,3 +163,8 @@ def test_a_hotword_with_a_space_is_refused_if_no_token_writes_one() -> None:
     chinese = TokenTable.from_texts(["今天气很好"])
     with pytest.raises(TokenError, match="the hotword '今天 很好' holds a space"):
         HotwordScorer({"今天 很好": 1.0, "天气": 2.0}, chinese)
+
+
+def test_a_hotword_that_no_word_token_spells_is_refused() -> None:
+    with pytest.raises(TokenError, match=r"'ab abab': no token for \['abab'\]"):
+        HotwordScorer({"ab abab": 1.0}, WORDS)

@@ -187,7 +187,7 @@ SYMBOLS = list(TABLES["bpe"].symbols)
         ({"kind": "pieces", "symbols": SYMBOLS[::-1], "model": MODEL}, "not the pieces of"),
         ({"kind": "pieces", "symbols": SYMBOLS[:-1], "model": MODEL}, "not the pieces of"),
         ({"kind": "pieces", "symbols": [], "model": MODEL}, "not the pieces of"),
-        ({"kind": "words", "symbols": SYMBOLS, "model": MODEL}, "not a token table; expected"),
+        ({"kind": "syllables", "symbols": SYMBOLS, "model": MODEL}, "not a token table; expected"),
     ],
 )
 def test_a_damaged_table_is_refused_by_name(tmp_path, content, reason):

@@ -1,4 +1,4 @@
-"""Training on sub-word pieces, from the manifest to the beam search with a language model."""
+"""Training on sub-word pieces and on words, from the manifest to the beam search with a language model."""
 
 from pathlib import Path
 
@@ -71,6 +71,38 @@ def test_pieces_are_learnt_with_the_model_and_carry_it_to_words_and_language_mod
         times = [time for word in transcript.words for time in (word.start_s, word.end_s)]
         assert times == sorted(times)
         assert set(" ".join(word.text for word in transcript.words)) <= set("abcd ")
+
+
+@pytest.mark.usefixtures("loud_is_speech")
+def test_word_tokens_are_those_of_the_text_and_carry_it_to_words_and_language_model(
+    word_corpus: Path, tmp_path: Path
+) -> None:
+    words = ["text.tokens=words", "model.subsampling=4", "model.hidden_size=64", "training.batch_s=4"]
+    *_, last = training_reports(load_config(None, [*TINY, *LEARNS_FAST, *words]), word_corpus, tmp_path)
+    assert last.dev.rate < 0.3
+    table = load_tokens(tmp_path / "tokens.json")
+    assert table.symbols == ("<blank>", *WORDS)
+    assert "| tokens | 4 words and the blank |" in (tmp_path / "README.md").read_text()
+    texts = [cut_text(cut) for cut in read_manifest(word_corpus / "train.jsonl.gz")]
+    write_arpa(token_ngram(texts, table, 3), tmp_path / "lm.arpa.gz")
+    recognizer = asr.load(tmp_path, accelerator="cpu")
+    assert recognizer.decoder.method_of(Search()) == "beam"
+    cuts = list(read_manifest(word_corpus / "dev.jsonl.gz"))
+    found = [recognizer.transcribe(cut.recording.sources[0].source) for cut in cuts]
+    assert sum(transcript.text == cut_text(cut) for transcript, cut in zip(found, cuts, strict=True)) >= 7
+    for transcript in found:
+        assert transcript.text.split() == [word.text for word in transcript.words]
+
+
+def test_a_word_token_takes_a_frame_and_equal_neighbours_a_blank_between_them(word_corpus: Path) -> None:
+    cuts = list(read_manifest(word_corpus / "train.jsonl.gz"))
+    frames = int(cuts[0].duration / 0.08)
+    for cut, text in zip(cuts[:2], (["abcd", "cd"] * frames, ["abcd"] * frames), strict=True):
+        cut.duration = cuts[0].duration
+        cut.supervisions[0].text = " ".join(text[:frames])
+    survey = survey_training_cuts(cuts, load_config(None, ["text.tokens=words", "model.subsampling=8"]))
+    need = f"CTC needs {2 * frames - 1}; model.subsampling=2"
+    assert {name: need in fault for name, fault in survey.skipped.items()} == {cuts[1].id: True}
 
 
 def test_what_pieces_spell_in_time_is_kept_and_the_rest_left_out_with_its_need(word_corpus: Path) -> None:
