@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from filelock import FileLock, Timeout
 
@@ -23,6 +23,10 @@ from asr.corpus.download import RemoteFile, check_space, download, file_digest
 from asr.errors import DownloadError, ManifestError, RecipeError
 from asr.files import write_text
 from asr.machine import Progress, silent
+
+if TYPE_CHECKING:
+    from asr.corpus.importers.utterances import Material
+    from asr.corpus.splits import SplitRule
 
 CUSTOM = "custom"  # the recipe of one's own data: settings and stages, but no corpus to prepare
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -185,6 +189,40 @@ def prepare(
         notes += download_corpus(found.files(part), corpus, mirror=mirror, progress=progress)
     notes += found.prepare(CorpusRequest(corpus, Path(out), seed, part, language, progress)) or ()
     return PrepareReport({split: find_split(Path(out), split) for split in SPLITS}, tuple(notes))
+
+
+def write_published(
+    material: Material, request: CorpusRequest, corpus: Corpus, language: str, rule: SplitRule | None = None
+) -> list[str]:
+    """Write the manifests of a published corpus, of which nothing may be missing, and return a line for each split.
+
+    Args:
+        material: all of the corpus.
+        request: what the recipe is asked for.
+        corpus: where to get it, for the error.
+        language: recorded in the manifests.
+        rule: how to draw the splits that the corpus does not have; None: it has all.
+
+    Raises:
+        ManifestError: an utterance cannot be used, because the corpus is incomplete or damaged.
+    """
+    from asr.corpus.importers.utterances import write_splits
+    from asr.corpus.splits import SplitRule
+
+    for fault in material.left_out:
+        if fault.is_fault:
+            raise ManifestError(f"{fault.where}: {fault.reason}; {corpus.where}")
+    report = write_splits(material, request.out, rule or SplitRule(), language=language, progress=request.progress)
+    if report.skipped:
+        count = len(report.skipped)
+        raise ManifestError(
+            f"{count} utterance{'s' * (count > 1)} cannot be used, so the corpus is incomplete or damaged; "
+            f"{'the first: ' * (count > 1)}{report.skipped[0]}; {corpus.where}"
+        )
+    return [
+        f"{split:<6}{report.utterances[split]} utterances, {size.speakers} speakers, {size.audio_s / 3600:.2f} h"
+        for split, size in report.sizes.items()
+    ]
 
 
 def download_corpus(

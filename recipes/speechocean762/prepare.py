@@ -7,9 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from asr.corpus.importers.kaldi import read_kaldi
-from asr.corpus.importers.utterances import Utterance, write_splits
-from asr.corpus.recipes import Corpus, CorpusRequest
-from asr.corpus.splits import SplitRule
+from asr.corpus.recipes import Corpus, CorpusRequest, write_published
 from asr.errors import ManifestError
 from asr.reading import read_lines
 
@@ -41,23 +39,9 @@ def prepare(request: CorpusRequest) -> list[str]:
     dev_speakers = choose_dev_speakers(corpus_dir / "train", request.seed)
     material = read_kaldi(corpus_dir, corpus_dir)
     material.utterances[:] = [
-        replace(utterance, split="dev") if in_dev(utterance, dev_speakers) else utterance
-        for utterance in material.utterances
+        replace(one, split="dev") if one.speaker in dev_speakers else one for one in material.utterances
     ]
-    report = write_splits(material, request.out, SplitRule(), language="en", progress=request.progress)
-    if report.skipped:
-        raise ManifestError(
-            f"{len(report.skipped)} utterances cannot be used; the first: {report.skipped[0]}; {CORPUS.where}"
-        )
-    return [
-        f"{split:<6}{report.utterances[split]} utterances, {size.speakers} speakers, {size.audio_s / 3600:.2f} h"
-        for split, size in report.sizes.items()
-    ]
-
-
-def in_dev(utterance: Utterance, dev_speakers: set[str]) -> bool:
-    """Return whether an utterance of the published sets goes into dev."""
-    return utterance.split == "train" and utterance.speaker in dev_speakers
+    return write_published(material, request, CORPUS, "en")
 
 
 def choose_dev_speakers(folder: Path, seed: int) -> set[str]:
