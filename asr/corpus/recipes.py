@@ -209,9 +209,6 @@ def write_published(
     from asr.corpus.importers.utterances import write_splits
     from asr.corpus.splits import SplitRule
 
-    for fault in material.left_out:
-        if fault.is_fault:
-            raise ManifestError(f"{fault.where}: {fault.reason}; {corpus.where}")
     report = write_splits(material, request.out, rule or SplitRule(), language=language, progress=request.progress)
     if report.skipped:
         count = len(report.skipped)
