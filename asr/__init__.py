@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from asr.corpus.importers.elan import import_elan
     from asr.corpus.importers.json_lines import import_jsonl
     from asr.corpus.importers.kaldi import import_kaldi
+    from asr.corpus.importers.lhotse import import_lhotse
     from asr.corpus.importers.subtitles import import_subtitles
     from asr.corpus.importers.table import Columns, import_csv
     from asr.corpus.importers.textgrid import import_textgrid
@@ -126,6 +127,7 @@ __all__ = [
     "import_elan",
     "import_jsonl",
     "import_kaldi",
+    "import_lhotse",
     "import_subtitles",
     "import_textgrid",
     "load",
@@ -148,6 +150,7 @@ _HOMES = {
     "asr.corpus.importers.elan": ("import_elan",),
     "asr.corpus.importers.json_lines": ("import_jsonl",),
     "asr.corpus.importers.kaldi": ("import_kaldi",),
+    "asr.corpus.importers.lhotse": ("import_lhotse",),
     "asr.corpus.importers.subtitles": ("import_subtitles",),
     "asr.corpus.importers.table": ("Columns", "import_csv"),
     "asr.corpus.importers.textgrid": ("import_textgrid",),

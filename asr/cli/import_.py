@@ -314,6 +314,38 @@ def _elan(
     )
 
 
+@_format("lhotse")
+def _lhotse(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A manifest of cuts, or a folder of manifests.")],
+    common: Common,
+    audio_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder that relative paths start from. Default: the working directory, as in lhotse, or else the "
+            "folder of the manifest.",
+        ),
+    ] = None,
+) -> None:
+    """Import lhotse's cuts, or its recordings and supervisions.
+
+    A folder is one that lhotse's recipes write. The names of its manifests say which split they are. Each supervision
+    is an utterance. Commands in manifests are not run.
+    """
+    import asr
+
+    _show(
+        asr.import_lhotse(
+            source,
+            common.out,
+            audio_dir=audio_dir,
+            split=common.split,
+            language=common.language,
+            progress=common.progress,
+        )
+    )
+
+
 def _show(report: ImportReport) -> None:
     """Print what was written; exit status 1 if utterances were left out."""
     from asr.cli.console import err

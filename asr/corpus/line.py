@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from lhotse import Recording, SupervisionSegment
 from lhotse.augmentation import AudioTransform
 from lhotse.cut import Cut, MixedCut
 from lhotse.cut.data import DataCut
-from lhotse.serialization import deserialize_item
+from lhotse.serialization import decode_json_line, deserialize_item
 
 from asr.audio.sound_file import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from asr.errors import ManifestError
+from asr.reading import require_shallow
 from asr.records import require_characters
+
+Parsed = TypeVar("Parsed")
 
 # Times beyond 30 years are broken numbers.
 MOST_S = 1e9
@@ -38,6 +41,50 @@ _OTHER_TRANSFORMS = ("Volume", "Resample")
 # White space is none of them: it is collapsed wherever a text is used.
 _CONTROL = re.compile(r"[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
 _CONTROL_OR_BREAK = re.compile(r"[\0-\x1f\x7f-\x9f]")
+
+
+def parse_line(line: bytes, parse: Callable[[dict[str, Any]], Parsed], what: str) -> Parsed:
+    """Return what `parse` makes of a line's JSON.
+
+    Args:
+        line: of a manifest.
+        parse: such as `cut_of_line`.
+        what: what the line should be, for the message, e.g. "cut".
+
+    Raises:
+        ManifestError: it is no JSON, or `parse` refuses it.
+    """
+    try:
+        content = decode_json_line(line)
+        require_shallow(content, line.count(b"[") + line.count(b"{"))
+        if b"\\ud" in line or b"\\uD" in line:
+            refuse_half_characters(content)
+        return parse(content)
+    except ManifestError:
+        raise
+    except Exception as error:  # lhotse and its JSON decoder raise many kinds
+        reason = f"{type(error).__name__}: {error}"
+        raise ManifestError(f"not a lhotse {what} ({reason:.200}); {WAY_OUT}") from None
+
+
+def recording_of_line(line: dict[str, Any]) -> Recording:
+    """Return the recording that a line of JSON describes; errors are those of `cut_of_line`."""
+    recording = deserialize_item(line)
+    if not isinstance(recording, Recording):
+        raise ValueError(f"a {type(recording).__name__}, not a recording")
+    require_name("id", recording.id)
+    _check_recording(recording)
+    return recording
+
+
+def supervision_of_line(line: dict[str, Any]) -> SupervisionSegment:
+    """Return the supervision that a line of JSON describes; errors are those of `cut_of_line`."""
+    supervision = deserialize_item(line)
+    if not isinstance(supervision, SupervisionSegment):
+        raise ValueError(f"a {type(supervision).__name__}, not a supervision")
+    _check_supervision(supervision)
+    require_name("recording_id", supervision.recording_id)
+    return supervision
 
 
 def cut_of_line(line: dict[str, Any]) -> Cut:

@@ -18,14 +18,12 @@ import numpy as np
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
 from lhotse.audio import AudioSource
 from lhotse.cut import Cut, MultiCut
-from lhotse.serialization import decode_json_line
 
 from asr.audio.sound_file import AudioInfo, audio_info
 from asr.config import TextSettings
 from asr.corpus.line import (
-    WAY_OUT,
     cut_of_line,
-    refuse_half_characters,
+    parse_line,
     require_agreement,
     require_count,
     require_name,
@@ -36,7 +34,7 @@ from asr.corpus.line import (
 from asr.corpus.shar import Shard, find_shards, in_tar
 from asr.errors import ManifestError
 from asr.files import atomic_path
-from asr.reading import read_raw_lines, require_shallow
+from asr.reading import read_raw_lines
 from asr.text.normalise import normalise
 
 Parsed = TypeVar("Parsed")
@@ -327,16 +325,9 @@ def _read_lines(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterat
         if line.isspace():
             continue
         try:
-            content = decode_json_line(line)
-            require_shallow(content, line.count(b"[") + line.count(b"{"))
-            if b"\\ud" in line or b"\\uD" in line:
-                refuse_half_characters(content)
-            parsed = parse(content)
+            parsed = parse_line(line, parse, "cut")
         except ManifestError as error:
             raise ManifestError(f"{path}:{number}: {error}") from None
-        except Exception as error:  # lhotse and its JSON decoder raise many kinds
-            reason = f"{type(error).__name__}: {error}"
-            raise ManifestError(f"{path}:{number}: not a lhotse cut ({reason:.200}); {WAY_OUT}") from None
         yield parsed
 
 
