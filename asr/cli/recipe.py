@@ -60,7 +60,7 @@ def run(
 
     \b
     ./run.sh                          the quickstart recipe, on synthetic speech
-    ./run.sh RECIPE [KEY=VALUE]...    any recipe: an4, custom, quickstart, speechocean762, yesno
+    ./run.sh RECIPE [KEY=VALUE]...    any recipe: an4, commonvoice, custom, speechocean762, timit, …
     ./run.sh test [ARGUMENTS]         run the tests; arguments go to pytest
 
     ./run.sh installs the package into .venv first, and then is the same as `asr run`. KEY=VALUE, or --set KEY=VALUE,

@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+from asr.corpus.download import RemoteFile
 from asr.corpus.importers.kaldi import read_kaldi
 from asr.corpus.recipes import Corpus, CorpusRequest, write_published
 from asr.errors import ManifestError
@@ -18,6 +19,7 @@ CORPUS = Corpus(
         "get it with `git clone https://github.com/jimbozhang/speechocean762`, or from OpenSLR, resource 101 "
         "(openslr.org/101),"
     ),
+    files=(RemoteFile("https://www.openslr.org/resources/101/speechocean762.tar.gz"),),
 )
 DEV_SPEAKERS_OF_A_GROUP = 4
 YOUNGEST_ADULT = 16  # the corpus has nobody of 16 to 18 years
