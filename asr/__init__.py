@@ -19,9 +19,13 @@ if TYPE_CHECKING:
     from asr.config import Config, DecodeSettings, RnnLmSettings
     from asr.corpus.check import DataReport, check
     from asr.corpus.importers.elan import import_elan
+    from asr.corpus.importers.folder import import_folder
     from asr.corpus.importers.json_lines import import_jsonl
     from asr.corpus.importers.kaldi import import_kaldi
     from asr.corpus.importers.lhotse import import_lhotse
+    from asr.corpus.importers.librispeech import import_librispeech
+    from asr.corpus.importers.ljspeech import import_ljspeech
+    from asr.corpus.importers.stm import import_stm
     from asr.corpus.importers.subtitles import import_subtitles
     from asr.corpus.importers.table import Columns, import_csv
     from asr.corpus.importers.textgrid import import_textgrid
@@ -125,9 +129,13 @@ __all__ = [
     "export",
     "import_csv",
     "import_elan",
+    "import_folder",
     "import_jsonl",
     "import_kaldi",
     "import_lhotse",
+    "import_librispeech",
+    "import_ljspeech",
+    "import_stm",
     "import_subtitles",
     "import_textgrid",
     "load",
@@ -148,6 +156,10 @@ _HOMES = {
     "asr.config": ("Config", "DecodeSettings", "RnnLmSettings"),
     "asr.corpus.check": ("DataReport", "check"),
     "asr.corpus.importers.elan": ("import_elan",),
+    "asr.corpus.importers.folder": ("import_folder",),
+    "asr.corpus.importers.librispeech": ("import_librispeech",),
+    "asr.corpus.importers.ljspeech": ("import_ljspeech",),
+    "asr.corpus.importers.stm": ("import_stm",),
     "asr.corpus.importers.json_lines": ("import_jsonl",),
     "asr.corpus.importers.kaldi": ("import_kaldi",),
     "asr.corpus.importers.lhotse": ("import_lhotse",),

@@ -1,7 +1,7 @@
 """`asr import`: data in other people's formats → manifests.
 
-A format is a function decorated with `@_format`. Its parameters are the format's own arguments and options, and groups
-of options that several formats have: `Common` belongs to all.
+A format is a function decorated with `@_format`. Its parameters are the format's own arguments and options. It returns
+the import with these, which is then called with what is `Common` to all formats.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -102,15 +103,18 @@ class Records:
         return Columns(self.audio_column, self.text_column, self.speaker_column, self.split_column, self.id_column)
 
 
-def _format(name: str) -> Callable[[Callable[..., None]], None]:
-    """Make a command of a function: a parameter that is a group of options becomes these options.
+_Import: TypeAlias = Callable[..., "ImportReport"]  # takes `out`, `split`, `language` and `progress`
+
+
+def _format(name: str) -> Callable[[Callable[..., _Import]], None]:
+    """Make a command of a function: its parameters and those of `Common`; a group of options becomes these options.
 
     Args:
         name: what users call the format, e.g. "csv".
     """
 
-    def register(importer: Callable[..., None]) -> None:
-        own = _parameters(importer)
+    def register(importer: Callable[..., _Import]) -> None:
+        own, common = _parameters(importer), _parameters(Common)
         groups = {
             name: _parameters(one.annotation)
             for name, one in own.items()
@@ -121,12 +125,14 @@ def _format(name: str) -> Callable[[Callable[..., None]], None]:
         ]
 
         def command(**given: Any) -> None:
+            shared = Common(**{option: given.pop(option) for option in common})
             for group, options in groups.items():
                 given[group] = own[group].annotation(**{option: given.pop(option) for option in options})
-            importer(**given)
+            run = importer(**given)
+            _show(run(shared.out, split=shared.split, language=shared.language, progress=shared.progress))
 
         command.__doc__ = importer.__doc__
-        required_first = sorted(parameters, key=lambda parameter: parameter.default is not parameter.empty)
+        required_first = sorted([*parameters, *common.values()], key=lambda one: one.default is not one.empty)
         command.__signature__ = inspect.Signature(required_first)  # type: ignore[attr-defined]
         app.command(name)(command)
 
@@ -145,7 +151,7 @@ Utterances = Annotated[Path, typer.Argument(metavar="SRC", help="The utterances;
 
 
 @_format("csv")
-def _csv(source: Utterances, records: Records, common: Common) -> None:
+def _csv(source: Utterances, records: Records) -> _Import:
     """Import a .csv or .tsv table with a row per utterance.
 
     Its first line names the columns. The file may be gzipped. Columns that are not named are found by their usual
@@ -154,23 +160,13 @@ def _csv(source: Utterances, records: Records, common: Common) -> None:
     """
     import asr
 
-    _show(
-        asr.import_csv(
-            source,
-            common.out,
-            dev=records.dev,
-            test=records.test,
-            audio_dir=records.audio_dir,
-            columns=records.columns,
-            split=common.split,
-            language=common.language,
-            progress=common.progress,
-        )
+    return partial(
+        asr.import_csv, source, dev=records.dev, test=records.test, audio_dir=records.audio_dir, columns=records.columns
     )
 
 
 @_format("jsonl")
-def _jsonl(source: Utterances, records: Records, common: Common) -> None:
+def _jsonl(source: Utterances, records: Records) -> _Import:
     """Import JSON lines with an object per utterance.
 
     NeMo's manifests and Hugging Face's metadata.jsonl are such files; one may be gzipped. Keys that are not named
@@ -178,18 +174,13 @@ def _jsonl(source: Utterances, records: Records, common: Common) -> None:
     """
     import asr
 
-    _show(
-        asr.import_jsonl(
-            source,
-            common.out,
-            dev=records.dev,
-            test=records.test,
-            audio_dir=records.audio_dir,
-            columns=records.columns,
-            split=common.split,
-            language=common.language,
-            progress=common.progress,
-        )
+    return partial(
+        asr.import_jsonl,
+        source,
+        dev=records.dev,
+        test=records.test,
+        audio_dir=records.audio_dir,
+        columns=records.columns,
     )
 
 
@@ -198,7 +189,6 @@ def _kaldi(
     source: Annotated[
         Path, typer.Argument(metavar="SRC", help="Folder with wav.scp and text, or with train/, dev/, test/.")
     ],
-    common: Common,
     audio_dir: Annotated[
         Path | None,
         typer.Option(
@@ -207,7 +197,7 @@ def _kaldi(
             "else the folder of wav.scp.",
         ),
     ] = None,
-) -> None:
+) -> _Import:
     """Import a Kaldi data folder.
 
     wav.scp holds paths, or commands such as `flac -c -d -s a.flac |`, which are read as the file and never run.
@@ -215,16 +205,51 @@ def _kaldi(
     """
     import asr
 
-    _show(
-        asr.import_kaldi(
-            source,
-            common.out,
-            audio_dir=audio_dir,
-            split=common.split,
-            language=common.language,
-            progress=common.progress,
-        )
-    )
+    return partial(asr.import_kaldi, source, audio_dir=audio_dir)
+
+
+@_format("folder")
+def _folder(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="The folder, of any depth.")],
+    speaker_from: Annotated[
+        Literal["parent", "none"],
+        typer.Option(help="Who speaks: parent is the name of the folder that holds the audio file."),
+    ] = "none",
+) -> _Import:
+    """Import audio files with their transcripts beside them.
+
+    The transcript of a.wav is a.txt or a.lab. Folders train, dev and test at the top are splits.
+    """
+    import asr
+
+    return partial(asr.import_folder, source, speaker_from=speaker_from)
+
+
+@_format("ljspeech")
+def _ljspeech(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with metadata.csv and wavs/.")],
+) -> _Import:
+    """Import a folder that is laid out like LJSpeech.
+
+    A line of metadata.csv is ID|text|normalised text, without a header. The audio is wavs/ID.wav.
+    """
+    import asr
+
+    return partial(asr.import_ljspeech, source)
+
+
+@_format("librispeech")
+def _librispeech(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder that holds SPEAKER/CHAPTER/ at any depth.")],
+) -> _Import:
+    """Import a corpus that is laid out like LibriSpeech.
+
+    A line of SPEAKER/CHAPTER/*.trans.txt is an id and its text. The audio is beside it. What is in a folder train-…,
+    dev-… or test-… is of that split.
+    """
+    import asr
+
+    return partial(asr.import_librispeech, source)
 
 
 AudioFolder = Annotated[
@@ -236,12 +261,26 @@ Tiers = Annotated[
 ]
 
 
+@_format("stm")
+def _stm(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="An .stm file, or a folder of any depth.")],
+    audio_dir: AudioFolder = None,
+) -> _Import:
+    """Import NIST's .stm files and the recordings beside them.
+
+    A line is: recording channel speaker start end <labels> text. The recording a is a.sph, a.wav, a.flac or the like.
+    Folders train, dev and test at the top are splits, and so are files of these names.
+    """
+    import asr
+
+    return partial(asr.import_stm, source, audio_dir=audio_dir)
+
+
 @_format("subtitles")
 def _subtitles(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A .srt, .vtt or .ass file, or a folder of any depth.")],
-    common: Common,
     audio_dir: AudioFolder = None,
-) -> None:
+) -> _Import:
     """Import subtitles and the audio or video beside them.
 
     talk.en.srt belongs to talk.mp4, and --language en chooses it. Markup, music and sounds in brackets are dropped, and
@@ -249,51 +288,30 @@ def _subtitles(
     """
     import asr
 
-    _show(
-        asr.import_subtitles(
-            source,
-            common.out,
-            audio_dir=audio_dir,
-            split=common.split,
-            language=common.language,
-            progress=common.progress,
-        )
-    )
+    return partial(asr.import_subtitles, source, audio_dir=audio_dir)
 
 
 @_format("textgrid")
 def _textgrid(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A .TextGrid file, or a folder of any depth.")],
-    common: Common,
     tiers: Tiers = None,
     audio_dir: AudioFolder = None,
-) -> None:
+) -> _Import:
     """Import Praat's TextGrids and the recordings beside them.
 
     Each interval with a text is an utterance. If --tier names several, each tier's name is the speaker.
     """
     import asr
 
-    _show(
-        asr.import_textgrid(
-            source,
-            common.out,
-            tiers=tiers or (),
-            audio_dir=audio_dir,
-            split=common.split,
-            language=common.language,
-            progress=common.progress,
-        )
-    )
+    return partial(asr.import_textgrid, source, tiers=tiers or (), audio_dir=audio_dir)
 
 
 @_format("elan")
 def _elan(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="An .eaf file, or a folder of any depth.")],
-    common: Common,
     tiers: Tiers = None,
     audio_dir: AudioFolder = None,
-) -> None:
+) -> _Import:
     """Import ELAN's annotations and their recordings.
 
     The recordings are beside the files, or where these say. Each annotation with a text is an utterance, and the
@@ -301,23 +319,12 @@ def _elan(
     """
     import asr
 
-    _show(
-        asr.import_elan(
-            source,
-            common.out,
-            tiers=tiers or (),
-            audio_dir=audio_dir,
-            split=common.split,
-            language=common.language,
-            progress=common.progress,
-        )
-    )
+    return partial(asr.import_elan, source, tiers=tiers or (), audio_dir=audio_dir)
 
 
 @_format("lhotse")
 def _lhotse(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A manifest of cuts, or a folder of manifests.")],
-    common: Common,
     audio_dir: Annotated[
         Path | None,
         typer.Option(
@@ -326,7 +333,7 @@ def _lhotse(
             "folder of the manifest.",
         ),
     ] = None,
-) -> None:
+) -> _Import:
     """Import lhotse's cuts, or its recordings and supervisions.
 
     A folder is one that lhotse's recipes write. The names of its manifests say which split they are. Each supervision
@@ -334,16 +341,7 @@ def _lhotse(
     """
     import asr
 
-    _show(
-        asr.import_lhotse(
-            source,
-            common.out,
-            audio_dir=audio_dir,
-            split=common.split,
-            language=common.language,
-            progress=common.progress,
-        )
-    )
+    return partial(asr.import_lhotse, source, audio_dir=audio_dir)
 
 
 def _show(report: ImportReport) -> None:

@@ -12,16 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from asr.corpus.importers.kaldi_pipes import PipedFile, piped_file
-from asr.corpus.importers.utterances import (
-    SPLIT_NAMES,
-    DeclaredLength,
-    ImportReport,
-    LeftOut,
-    Material,
-    Utterance,
-    split_name,
-    write_splits,
-)
+from asr.corpus.importers.names import SPLIT_NAMES, split_name
+from asr.corpus.importers.utterances import DeclaredLength, ImportReport, LeftOut, Material, Utterance, write_splits
 from asr.corpus.line import MOST_S
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from asr.corpus.importers.utterances import SPLIT_NAMES, ImportReport, LeftOut, Material, Utterance, write_splits
+from asr.corpus.importers.names import SPLIT_NAMES
+from asr.corpus.importers.utterances import ImportReport, LeftOut, Material, Utterance, write_splits
 from asr.corpus.line import cut_of_line, parse_line, recording_of_line, supervision_of_line
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError

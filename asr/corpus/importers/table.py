@@ -8,14 +8,14 @@ from __future__ import annotations
 import csv
 import io
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from asr.corpus.importers.utterances import ImportReport, Material, Utterance, read_parts, split_name, write_splits
+from asr.corpus.importers.names import id_from_path, id_of_part, split_name
+from asr.corpus.importers.utterances import ImportReport, Material, Utterance, read_parts, write_splits
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
 from asr.machine import Progress, silent
@@ -226,9 +226,9 @@ def make_utterance(
     if found.id:
         id_ = cell(found.id).strip()
     else:
-        id_ = _id_from_path(name)
+        id_ = id_from_path(name)
         if start_s is not None:  # one of several parts of the file
-            id_ += "".join(f"-{round(1000 * time_s):07d}" for time_s in (start_s, start_s + (duration_s or 0.0)))
+            id_ = id_of_part(id_, start_s, start_s + (duration_s or 0.0))
     return Utterance(
         id=id_,
         audio_path=folder / name,
@@ -240,9 +240,3 @@ def make_utterance(
         duration_s=duration_s,
         relative_to="" if Path(name).is_absolute() else str(folder),
     )
-
-
-def _id_from_path(name: str) -> str:
-    """Return an utterance id made of an audio path as the source gives it."""
-    parts = [part for part in Path(name).with_suffix("").parts if part not in ("/", "..")]
-    return re.sub(r"[\s()]+", "_", "-".join(parts))

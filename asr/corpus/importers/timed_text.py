@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from asr.audio.sound_file import AUDIO_SUFFIXES, RECORDING_SUFFIXES, audio_files
+from asr.corpus.importers.names import id_from_path, id_of_part, name_in_id
 from asr.corpus.importers.utterances import LeftOut, Material, Utterance
 from asr.corpus.line import MOST_S
 from asr.errors import ManifestError
@@ -118,8 +119,7 @@ class Recordings:
 
     def place(self, path: Path) -> str:
         """Return a file's path below the source, without suffix, as the beginning of ids."""
-        parts = path.relative_to(self._root).with_suffix("").parts
-        return re.sub(r"[\s()]+", "_", "-".join(parts))
+        return id_from_path(str(path.relative_to(self._root)))
 
     def _recordings(self, folder: Path) -> dict[str, list[Path]]:
         if folder not in self._listed:
@@ -149,10 +149,9 @@ def add_utterances(
 
 def _utterance(text: TimedText, recording: Path, place: str, language: str | None) -> Utterance:
     require_times(text.start_s, text.end_s)
-    part = re.sub(r"[\s()]+", "_", text.part)
-    times = [f"{round(1000 * time_s):07d}" for time_s in (text.start_s, text.end_s)]
+    name = f"{place}-{name_in_id(text.part)}" if text.part else place
     return Utterance(
-        id="-".join([place, *([part] if part else []), *times]),
+        id=id_of_part(name, text.start_s, text.end_s),
         audio_path=recording,
         text=text.text,
         where=text.where,

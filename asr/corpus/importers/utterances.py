@@ -21,19 +21,6 @@ from asr.text.normalise import is_utterance_id
 if TYPE_CHECKING:
     from lhotse.cut import Cut
 
-# What sources call the splits.
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "dev": "dev",
-    "val": "dev",
-    "valid": "dev",
-    "validation": "dev",
-    "test": "test",
-    "testing": "test",
-    "eval": "test",
-}
-
 _SAME_LENGTH_S = 0.1  # tables round, and codecs pad
 _MOST_LISTED = 20  # reasons in the error of an import that failed
 
@@ -153,18 +140,6 @@ class ImportReport:
     skipped: tuple[str, ...]  # one line each: where, and the reason
     notes: tuple[str, ...]  # what the user should know about the source and the splits
     passed_over: dict[str, tuple[str, ...]]  # by reason, where: what the source itself says is no utterance
-
-
-def split_name(name: str, where: str) -> str:
-    """Return "train", "dev" or "test" for a split's name in the source.
-
-    Raises:
-        ManifestError: the name means none of them.
-    """
-    split = SPLIT_NAMES.get(name.strip().lower())
-    if split is None:
-        raise ManifestError(f"{where}: {name!r} is not a split; known: {', '.join(SPLIT_NAMES)}")
-    return split
 
 
 def read_parts(
