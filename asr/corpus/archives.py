@@ -47,10 +47,10 @@ def unpack(archive: Path, folder: Path, *, progress: Progress = silent) -> list[
             os.sync()  # one call, and not one for each of a corpus's hundred thousand files
         return sorted(_merge(temporary, folder, PurePosixPath()))
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise DownloadError(f"{archive}: damaged ({error}); remove it and download it again") from None
+        raise _damaged(archive, error) from None
     except OSError as error:
         if error.errno is None:  # gzip's, for a damaged archive
-            raise DownloadError(f"{archive}: damaged ({error}); remove it and download it again") from None
+            raise _damaged(archive, error) from None
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DownloadError(
                 f"{folder}: the disk is full; make room for the content of {archive.name}, "
@@ -59,6 +59,11 @@ def unpack(archive: Path, folder: Path, *, progress: Progress = silent) -> list[
         raise DownloadError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _damaged(archive: Path, error: Exception) -> DownloadError:
+    reason = str(error).partition("\n")[0].rstrip(":")
+    return DownloadError(f"{archive}: damaged ({reason}); remove it and download it again")
 
 
 def _unpack(archive: Path, folder: Path, progress: Progress) -> None:
@@ -88,6 +93,9 @@ def _unpack(archive: Path, folder: Path, progress: Progress) -> None:
             if reached_mb > shown_mb:
                 advance(reached_mb - shown_mb)
                 shown_mb = reached_mb
+        assert members.fileobj is not None
+        while members.fileobj.read(1 << 20):  # to the end, where the compression has its checksum
+            pass
         advance(size_mb - shown_mb)
     for path, member in links:
         if not _is_within(path.parent, folder):  # through links made before

@@ -1,6 +1,6 @@
 """A published file → this machine, over HTTP: resumed after an interruption, and checked before it gets its name.
 
-A file that is not whole yet is `NAME.part`, with `NAME.part.json` beside it: the address it comes from, and the mark
+A file that is not whole yet is `NAME.part`, with `NAME.part.version` beside it: the address it comes from, and the mark
 (ETag or date) by which the server knows this version of the file. The next call asks the server for the rest of that
 version (RFC 9110, sections 13.1.5 and 14). A server that cannot continue, or whose file has changed, sends the whole
 file, and the download starts again.
@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import http.client
-import json
 import math
 import os
 import re
@@ -175,7 +174,7 @@ def _forget(part: Path) -> None:
 
 
 def _mark_file(part: Path) -> Path:
-    return part.with_name(f"{part.name}.json")
+    return part.with_name(f"{part.name}.version")
 
 
 class _PassingError(Exception):
@@ -241,11 +240,11 @@ class _Transfer:
         """Return what asks for the rest of the version that the part is of; nothing if that cannot be told."""
         if not start:
             return {}
-        mark: dict[str, str] = {}
-        with suppress(OSError, ValueError):
-            mark = json.loads(_mark_file(self.part).read_text(encoding="utf-8"))
-        if mark.get("url") == self.url and mark.get("version"):
-            return {"Range": f"bytes={start}-", "If-Range": mark["version"]}
+        url = version = ""
+        with suppress(OSError, UnicodeDecodeError):
+            url, _, version = _mark_file(self.part).read_text(encoding="utf-8").partition("\n")
+        if url == self.url and version and version.isascii() and version.isprintable():
+            return {"Range": f"bytes={start}-", "If-Range": version}
         return {"Range": f"bytes={start}-"} if self.file.checksum else {}  # the checksum tells versions apart
 
     def _first_and_total(self, response: http.client.HTTPResponse, start: int) -> tuple[int, int | None]:
@@ -302,8 +301,7 @@ class _Transfer:
     def _keep_mark(self, headers: http.client.HTTPMessage) -> None:
         etag = headers.get("ETag", "")
         version = headers.get("Last-Modified", "") if not etag or etag.startswith("W/") else etag
-        mark = json.dumps({"url": self.url, "version": version})
-        _writable(self.part, lambda: write_text(_mark_file(self.part), mark))
+        _writable(self.part, lambda: write_text(_mark_file(self.part), f"{self.url}\n{version}"))
 
 
 def _write_all(file: IO[bytes], block: bytes) -> None:
@@ -335,14 +333,10 @@ class _SameScheme(urllib.request.HTTPRedirectHandler):
         headers: http.client.HTTPMessage,
         newurl: str,
     ) -> urllib.request.Request | None:
-        """Return the request for the new address.
-
-        Raises:
-            DownloadError: it has another scheme.
-        """
+        """Return the request for the new address; None, which ends the request, if it has another scheme."""
         scheme = urlsplit(newurl).scheme
         if scheme != "https" and (scheme != "http" or urlsplit(req.full_url).scheme == "https"):
-            raise DownloadError(f"{req.full_url}: the server redirects to {newurl}, which is not trusted")
+            return None
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -391,6 +385,9 @@ def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
         return _PassingError(
             f"{url}: the server is not able to send it now ({status})", float(wait or 0) if wait.isdigit() else 0
         )
+    if 300 <= error.code < 400:
+        place = error.headers.get("Location", "")
+        return DownloadError(f"{url}: the server redirects to {place}, which is not followed; name another --mirror")
     if error.code in (401, 403, 407):
         return DownloadError(f"{url}: the server refuses it ({status}); name another --mirror, or get it by hand")
     if error.code in (404, 410):

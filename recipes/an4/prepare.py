@@ -16,6 +16,7 @@ CORPUS = Corpus(
     recipe="an4",
     title="AN4",
     source="get it with `git clone https://github.com/cmusphinx/an4`",
+    # Neither a size nor a checksum of it is published.
     files=(RemoteFile("http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"),),
 )
 DEV_UTTERANCES = 100
