@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from asr.corpus.download import RemoteFile
+
+CONTENT = random.Random(0).randbytes(3_000_000)
+SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+MD5 = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
 
 
 @dataclass
@@ -99,3 +107,8 @@ def serving() -> Iterator[FileServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def remote(site, **facts):
+    """Return the published file that the fixture `site` has."""
+    return RemoteFile(f"{site.url}/corpus.tar.gz", **facts)
