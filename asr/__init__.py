@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from asr.corpus.importers.folder import import_folder
     from asr.corpus.importers.json_lines import import_jsonl
     from asr.corpus.importers.kaldi import import_kaldi
+    from asr.corpus.importers.labelstudio import import_labelstudio
     from asr.corpus.importers.lhotse import import_lhotse
     from asr.corpus.importers.librispeech import import_librispeech
     from asr.corpus.importers.ljspeech import import_ljspeech
+    from asr.corpus.importers.parquet import import_parquet
     from asr.corpus.importers.stm import import_stm
     from asr.corpus.importers.subtitles import import_subtitles
     from asr.corpus.importers.table import Columns, import_csv
@@ -132,9 +134,11 @@ __all__ = [
     "import_folder",
     "import_jsonl",
     "import_kaldi",
+    "import_labelstudio",
     "import_lhotse",
     "import_librispeech",
     "import_ljspeech",
+    "import_parquet",
     "import_stm",
     "import_subtitles",
     "import_textgrid",
@@ -162,7 +166,9 @@ _HOMES = {
     "asr.corpus.importers.stm": ("import_stm",),
     "asr.corpus.importers.json_lines": ("import_jsonl",),
     "asr.corpus.importers.kaldi": ("import_kaldi",),
+    "asr.corpus.importers.labelstudio": ("import_labelstudio",),
     "asr.corpus.importers.lhotse": ("import_lhotse",),
+    "asr.corpus.importers.parquet": ("import_parquet",),
     "asr.corpus.importers.subtitles": ("import_subtitles",),
     "asr.corpus.importers.table": ("Columns", "import_csv"),
     "asr.corpus.importers.textgrid": ("import_textgrid",),

@@ -8,99 +8,33 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass
+from dataclasses import is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
+from asr.cli.import_options import (
+    AudioColumn,
+    AudioFolder,
+    Common,
+    Names,
+    Records,
+    SpeakerColumn,
+    TextColumn,
+    Tiers,
+    Utterances,
+)
 from asr.errors import ExitStatus
 from asr.files import printable
 
 if TYPE_CHECKING:
-    from asr.corpus.importers.table import Columns
     from asr.corpus.importers.utterances import ImportReport
-    from asr.corpus.splits import SplitRule
-    from asr.machine import Progress
 
 app = typer.Typer(help="Make manifests of data in other formats.", no_args_is_help=True)
 
 _MOST_PLACES = 10  # shown of what was passed over for one reason
-
-
-@dataclass(frozen=True)
-class Common:
-    """The options of all formats."""
-
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for {train,dev,test}.jsonl.gz, e.g. data/mine.")]
-    split_by: Annotated[
-        Literal["speaker", "utterance"], typer.Option(help="What no two drawn splits have in common.")
-    ] = "speaker"
-    dev_share: Annotated[
-        float,
-        typer.Option(metavar="SHARE", help="Share of the audio drawn for dev if the source has no dev split; 1: all."),
-    ] = 0.1
-    test_share: Annotated[
-        float,
-        typer.Option(
-            metavar="SHARE",
-            help="Share of the audio drawn for test if the source has no test split; 1: all, for a test set alone.",
-        ),
-    ] = 0.1
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random draw.")] = 0
-    language: Annotated[str | None, typer.Option(metavar="CODE", help="Language noted in the manifests, e.g. en.")] = (
-        None
-    )
-
-    @property
-    def split(self) -> SplitRule:
-        """How splits are drawn."""
-        from asr.corpus.splits import SplitRule
-
-        return SplitRule(self.split_by, self.dev_share, self.test_share, self.seed)
-
-    @property
-    def progress(self) -> Progress:
-        """The progress bar."""
-        from asr.cli.console import progress
-
-        return progress
-
-
-@dataclass(frozen=True)
-class Records:
-    """The options of files with a record per utterance."""
-
-    dev: Annotated[
-        Path | None, typer.Option("--dev", metavar="FILE", help="The dev set, if it is a file of its own.")
-    ] = None
-    test: Annotated[
-        Path | None, typer.Option("--test", metavar="FILE", help="The test set, if it is a file of its own.")
-    ] = None
-    audio_dir: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder that audio paths start from. Default: the source's folder."),
-    ] = None
-    audio_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Name of the column, or key, with the path of the audio file.")
-    ] = None
-    text_column: Annotated[str | None, typer.Option(metavar="NAME", help="The one with the transcript.")] = None
-    speaker_column: Annotated[str | None, typer.Option(metavar="NAME", help="The one with the speaker.")] = None
-    split_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The one with the split: train, dev or test.")
-    ] = None
-    id_column: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The one with the utterance id; without it, ids come from paths."),
-    ] = None
-
-    @property
-    def columns(self) -> Columns:
-        """Which columns hold what."""
-        from asr.corpus.importers.table import Columns
-
-        return Columns(self.audio_column, self.text_column, self.speaker_column, self.split_column, self.id_column)
 
 
 _Import: TypeAlias = Callable[..., "ImportReport"]  # takes `out`, `split`, `language` and `progress`
@@ -147,11 +81,8 @@ def _parameters(function: Callable[..., object]) -> dict[str, inspect.Parameter]
     }
 
 
-Utterances = Annotated[Path, typer.Argument(metavar="SRC", help="The utterances; with --dev, the training set.")]
-
-
 @_format("csv")
-def _csv(source: Utterances, records: Records) -> _Import:
+def _csv(source: Utterances, records: Records, names: Names) -> _Import:
     """Import a .csv or .tsv table with a row per utterance.
 
     Its first line names the columns. The file may be gzipped. Columns that are not named are found by their usual
@@ -161,12 +92,12 @@ def _csv(source: Utterances, records: Records) -> _Import:
     import asr
 
     return partial(
-        asr.import_csv, source, dev=records.dev, test=records.test, audio_dir=records.audio_dir, columns=records.columns
+        asr.import_csv, source, dev=records.dev, test=records.test, audio_dir=records.audio_dir, columns=names.columns
     )
 
 
 @_format("jsonl")
-def _jsonl(source: Utterances, records: Records) -> _Import:
+def _jsonl(source: Utterances, records: Records, names: Names) -> _Import:
     """Import JSON lines with an object per utterance.
 
     NeMo's manifests and Hugging Face's metadata.jsonl are such files; one may be gzipped. Keys that are not named
@@ -180,7 +111,7 @@ def _jsonl(source: Utterances, records: Records) -> _Import:
         dev=records.dev,
         test=records.test,
         audio_dir=records.audio_dir,
-        columns=records.columns,
+        columns=names.columns,
     )
 
 
@@ -250,15 +181,6 @@ def _librispeech(
     import asr
 
     return partial(asr.import_librispeech, source)
-
-
-AudioFolder = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Folder of the recordings. Default: they are beside the files.")
-]
-Tiers = Annotated[
-    list[str] | None,
-    typer.Option("--tier", metavar="NAME", help="A tier with the texts; repeatable. Default: the only one."),
-]
 
 
 @_format("stm")
@@ -342,6 +264,43 @@ def _lhotse(
     import asr
 
     return partial(asr.import_lhotse, source, audio_dir=audio_dir)
+
+
+@_format("labelstudio")
+def _labelstudio(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="The export, as JSON or JSON-MIN.")],
+    audio_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the recordings, at any depth. Default: that of the export."),
+    ] = None,
+    audio_column: AudioColumn = None,
+    text_column: TextColumn = None,
+    speaker_column: SpeakerColumn = None,
+) -> _Import:
+    """Import an export of Label Studio and its recordings.
+
+    Each region with a text is an utterance, and its label is the speaker. Names of recordings, TextAreas and Labels are
+    given where there are several.
+    """
+    import asr
+
+    columns = asr.Columns(audio_column, text_column, speaker_column)
+    return partial(asr.import_labelstudio, source, audio_dir=audio_dir, columns=columns)
+
+
+@_format("parquet")
+def _parquet(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A .parquet file, or a folder of any depth.")],
+    names: Names,
+) -> _Import:
+    """Import a data set of Hugging Face with the audio inside.
+
+    The audio is written as files into the folder audio below --out. Splits are in the names of files or folders, such
+    as train-00000-of-00004.parquet.
+    """
+    import asr
+
+    return partial(asr.import_parquet, source, columns=names.columns)
 
 
 def _show(report: ImportReport) -> None:

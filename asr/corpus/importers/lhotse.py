@@ -9,12 +9,11 @@ Source: lhotse.readthedocs.io, "Representing a corpus" and "Cuts".
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from asr.corpus.importers.names import SPLIT_NAMES
+from asr.corpus.importers.names import split_in_name
 from asr.corpus.importers.utterances import ImportReport, LeftOut, Material, Utterance, write_splits
 from asr.corpus.line import cut_of_line, parse_line, recording_of_line, supervision_of_line
 from asr.corpus.splits import SplitRule
@@ -87,7 +86,7 @@ def read_lhotse(source: Path, audio_dir: Path | None = None) -> Material:
             reader.read_supervisions(part.recordings)
         if reader.material.utterances:
             reader.material.note_speakers(str(part.path))
-        material.extend(reader.material, _split(part.path))
+        material.extend(reader.material, split_in_name(part.path.name))
     return material.or_refuse(f"{source}: no supervisions")
 
 
@@ -126,12 +125,6 @@ def _pairs(manifests: Iterable[Path]) -> list[_Part]:
             supervisions = path.with_name(path.name.replace(_RECORDINGS, _SUPERVISIONS))
             pairs[supervisions] = path.with_name(path.name.replace(_SUPERVISIONS, _RECORDINGS))
     return [_Part(supervisions, recordings) for supervisions, recordings in pairs.items()]
-
-
-def _split(path: Path) -> str | None:
-    """Return the split that a manifest's name says, e.g. "train" for mini_supervisions_train-clean-5.jsonl.gz."""
-    words = re.split(r"[-_.]", path.name.lower())
-    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
 
 
 class _Reader:

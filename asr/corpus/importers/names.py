@@ -32,6 +32,12 @@ def split_name(name: str, where: str) -> str:
     return split
 
 
+def split_in_name(name: str) -> str | None:
+    """Return the split that a file's name says, e.g. "dev" for validation-00000-of-00002.parquet."""
+    words = re.split(r"[-_.]", name.lower())
+    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
+
+
 def top_folder_split(path: Path, source: Path) -> str | None:
     """Return the split that a path belongs to; its first part below the source may be called train, dev or test."""
     parts = path.relative_to(source).parts if path != source else ()

@@ -23,7 +23,7 @@ from asr.reading import read_lines
 
 _DELIMITERS = ",;\t|"
 # Names by which a column is found if it is not named: the first that the header has, in capitals or not.
-_USUAL_NAMES = {
+USUAL_NAMES = {
     "audio": (
         *("audio", "path", "file", "filename", "file_name", "audio_path", "audio_file", "audio_filepath"),
         *("wav", "wav_filename"),
@@ -169,12 +169,12 @@ def find_columns(columns: Columns, header: Sequence[str], where: str) -> Found:
     Raises:
         ManifestError: a column that was named does not exist, or there is none for the audio or the text.
     """
-    found = {kind: _find(where, header, getattr(columns, kind), usual) for kind, usual in _USUAL_NAMES.items()}
+    found = {kind: _find(where, header, getattr(columns, kind), usual) for kind, usual in USUAL_NAMES.items()}
     audio, text = found["audio"], found["text"]
     if audio is None or text is None:
         needed = "text" if audio else "audio"
         raise ManifestError(
-            f"{where}: no column for the {needed} (looked for {', '.join(_USUAL_NAMES[needed])}); there are: "
+            f"{where}: no column for the {needed} (looked for {', '.join(USUAL_NAMES[needed])}); there are: "
             f"{', '.join(header)}; name the column with --{needed}-column (a table's first line names its columns)"
         )
     return Found(audio, text, found["speaker"], found["split"], found["id"])
@@ -183,7 +183,7 @@ def find_columns(columns: Columns, header: Sequence[str], where: str) -> Found:
 def no_speaker_column(path: Path, column: str) -> str:
     """Return the note that a file names no speaker in any column, or key."""
     return (
-        f"{path}: no {column} for the speaker (looked for {', '.join(_USUAL_NAMES['speaker'])}); --speaker-column "
+        f"{path}: no {column} for the speaker (looked for {', '.join(USUAL_NAMES['speaker'])}); --speaker-column "
         "names another"
     )
 
