@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pympi
 import pysubs2
 import soundfile
@@ -174,6 +177,38 @@ def write_elan(corpus: Sequence[Spoken], folder: Path) -> None:
         file.to_file(str(place.with_suffix(".eaf")))
 
 
+def write_labelstudio(corpus: Sequence[Spoken], folder: Path) -> None:
+    tasks = []
+    for number, (audio, spoken) in enumerate(by_audio(corpus)):
+        link(audio, folder / "audio" / audio.name)
+        results = []
+        for place, one in enumerate(spoken):
+            times = {"start": one.start_s, "end": one.end_s, "channel": 0}
+            shared = {"id": f"r{place}", "to_name": "audio", "original_length": soundfile.info(audio).duration}
+            labels, texts = {**times, "labels": [one.speaker]}, {**times, "text": [one.text]}
+            results.append({**shared, "from_name": "labels", "type": "labels", "value": labels})
+            results.append({**shared, "from_name": "transcription", "type": "textarea", "value": texts})
+        annotation = {"id": number, "result": results, "was_cancelled": False, "ground_truth": False}
+        data = {"audio": f"/data/upload/1/0a1b2c3d-{audio.name}"}
+        tasks.append({"id": number, "annotations": [annotation], "data": data})
+    (folder / "export.json").write_text(json.dumps(tasks))
+
+
+def write_parquet(corpus: Sequence[Spoken], folder: Path) -> None:
+    audio = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    for split in {one.split for one in corpus}:
+        here = [one for one in corpus if one.split == split]
+        sounds = [{"bytes": one.audio.read_bytes(), "path": one.audio.name} for one in here]
+        table = pa.table(
+            {
+                "audio": pa.array(sounds, audio),
+                "transcription": [one.text for one in here],
+                "speaker_id": [one.speaker for one in here],
+            }
+        )
+        pq.write_table(table, folder / f"{split}-00000-of-00001.parquet", row_group_size=100)
+
+
 LAYOUTS = {
     "csv": Layout(write_csv, lambda folder, out: asr.import_csv(folder / "all.csv", out, split=ALL)),
     "jsonl": Layout(write_jsonl, lambda folder, out: asr.import_jsonl(folder / "all.jsonl", out, split=ALL), True),
@@ -197,7 +232,24 @@ LAYOUTS = {
         write_textgrid, lambda folder, out: asr.import_textgrid(folder, out, split=ALL), True, False, False
     ),
     "elan": Layout(write_elan, lambda folder, out: asr.import_elan(folder, out, split=ALL), True, has_splits=False),
+    "labelstudio": Layout(
+        write_labelstudio,
+        lambda folder, out: asr.import_labelstudio(folder / "export.json", out, split=ALL),
+        True,
+        has_splits=False,
+    ),
+    "parquet": Layout(write_parquet, lambda folder, out: asr.import_parquet(folder, out, split=ALL)),
 }
+
+
+def content(path: str | Path) -> Path:
+    """Return what is the same for copies of a file and links to it."""
+    return _digest(Path(path).resolve())
+
+
+@cache
+def _digest(path: Path) -> Path:
+    return Path(hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def imported(layout: Layout, corpus: Sequence[Spoken], folder: Path) -> list[Spoken]:
@@ -210,7 +262,7 @@ def imported(layout: Layout, corpus: Sequence[Spoken], folder: Path) -> list[Spo
     return sorted(
         Spoken(
             "",
-            Path(os.path.realpath(cut.recording.sources[0].source)),
+            content(cut.recording.sources[0].source),
             cut.start,
             cut.end,
             cut_text(cut),
@@ -227,7 +279,7 @@ def expected(layout: Layout, corpus: Sequence[Spoken]) -> list[Spoken]:
     return sorted(
         one._replace(
             id="",
-            audio=Path(os.path.realpath(one.audio)),
+            audio=content(one.audio),
             speaker=one.speaker if layout.has_speakers else "",
             split=one.split if layout.has_splits else "",
         )
