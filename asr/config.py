@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from asr.records import Settings
+from asr.records import Settings, TextTable
 
 Factor = Annotated[float, Field(ge=0.5, le=2)]
 Weight = Annotated[float, Field(ge=0, le=100)]
@@ -26,8 +26,17 @@ class TextSettings(Settings):
         description="Language with its own case rules: tr (Turkish) or az (Azerbaijani), where I belongs to ı, and "
         "İ to i. Empty: the rules of all other languages.",
     )
+    clean: bool = Field(
+        True, description="Delete what cannot be seen, and write each letter in one form, as a for the full-width ａ."
+    )
     apostrophes: Literal["straight", "keep"] = Field(
-        "straight", description="straight turns the curly apostrophe (’) into the straight one ('); keep leaves it."
+        "straight", description="straight turns curly and other apostrophes (’) into the straight one ('); keep: none."
+    )
+    replace: TextTable = Field(
+        {}, description="Words or strings to replace, as in {colour: color}, or a .tsv or .yaml file with such a table."
+    )
+    numbers: str = Field(
+        "", description="Language that puts numbers into words, as en; ambiguous ones stay. Empty: all digits stay."
     )
     space: str = Field(
         "",

@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -68,6 +69,24 @@ class Settings(BaseModel):
 
 
 Text = Annotated[str, AfterValidator(require_characters)]
+_MOST_TABLE_BYTES = 150_000  # some 5,000 words; the settings of a model folder must remain readable
+
+
+def _small_table_of_texts(table: object) -> object:
+    """Refuse a mapping with what YAML reads as numbers, and one that is too large; leave all else to pydantic."""
+    if not isinstance(table, dict):
+        return table
+    for text in (text for entry in table.items() for text in entry):
+        if not isinstance(text, str):
+            raise ValueError(f"{shown(text)} is not a text; put it in quotes")
+        require_characters(text)
+    size = sum(len(text.encode()) + 8 for entry in table.items() for text in entry)
+    if size > _MOST_TABLE_BYTES:
+        raise ValueError(f"a table of some {size // 1000} kB is too large, at most {_MOST_TABLE_BYTES // 1000}")
+    return table
+
+
+TextTable = Annotated[dict[str, str], BeforeValidator(_small_table_of_texts)]
 Count = Annotated[int, Field(ge=0, le=2**53)]  # larger numbers are not exact in JSON
 
 

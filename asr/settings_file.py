@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from asr.config import Config, RnnLmSettings
 from asr.errors import ConfigError
 from asr.files import write_text
-from asr.reading import parse_yaml, read_yaml, shown
+from asr.reading import parse_yaml, read_lines, read_yaml, shown
 from asr.records import Settings, in_words
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
@@ -37,15 +37,20 @@ def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[str] = 
         path: the YAML file; None for the defaults.
         overrides: values are read as YAML; of two with the same key, the later one holds.
 
+    A file that `text.replace` names is read too, so the settings hold its table.
+
     Raises:
-        ConfigError: the file is missing or malformed, or a key or value is not acceptable.
+        ConfigError: a file is missing or malformed, or a key or value is not acceptable.
     """
     values: dict[str, Any] = {}
     source = "the default settings"
     if path is not None:
         source = str(path)
-        values = _read_yaml(Path(path))
+        values = read_settings(Path(path))
     apply_overrides(values, overrides, Config)
+    text = values.get("text")
+    if isinstance(text, dict) and isinstance(text.get("replace"), str):
+        text["replace"] = read_replacements(Path(text["replace"]))
     given = " ".join(overrides)
     return parse_config(
         values, f"{source} with {given if len(given) <= 200 else given[:197] + '...'}" if given else source
@@ -112,13 +117,49 @@ def save_config(config: Settings, path: str | os.PathLike[str], *, without: Coll
     write_text(Path(path), yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the content of a settings file, unchecked but for its being sections; files that it names are not read.
+
+    Raises:
+        ConfigError: the file is missing or malformed.
+    """
     values = read_yaml(path, ConfigError, "the settings file")
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a settings file holds sections such as 'model:', not a {type(values).__name__}")
     return values
+
+
+def read_replacements(path: Path) -> dict[str, str]:
+    """Return the table of a file that `text.replace` names.
+
+    Args:
+        path: `.tsv` with a word or string, a tab and what becomes of it on each line; or `.yaml` with a mapping.
+
+    Raises:
+        ConfigError: the file is missing, malformed, or has another suffix.
+    """
+    if path.suffix in (".yaml", ".yml"):
+        content = read_yaml(path, ConfigError, "the table of text.replace")
+        if not isinstance(content, dict):
+            raise ConfigError(f"{path}: the table of text.replace holds lines such as 'colour: color'")
+        return content
+    if path.suffix != ".tsv":
+        raise ConfigError(
+            f"text.replace: {shown(str(path))} is neither a table nor a .tsv or .yaml file that holds one"
+        )
+    table: dict[str, str] = {}
+    for number, line in enumerate(read_lines(path, ConfigError, "the table of text.replace"), start=1):
+        key, *values = line.split("\t")
+        if not line.strip():
+            continue
+        if len(values) != 1:
+            raise ConfigError(f"{path}:{number}: {shown(line)} is not a word, one tab, and what becomes of it")
+        if key in table:
+            raise ConfigError(f"{path}:{number}: {shown(key)} is in the table already")
+        table[key] = values[0]
+    return table
 
 
 def _set(values: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
@@ -212,7 +253,7 @@ def describe(config: BaseModel) -> Iterator[str]:
 
 
 def _inline(value: Any) -> str:
-    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000)
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf"))
     return text.removesuffix("\n...\n").strip()
 
 

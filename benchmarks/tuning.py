@@ -30,9 +30,9 @@ from asr.cli.console import progress
 from asr.config import DecodeSettings
 from asr.corpus.manifest import known_speakers, read_manifest
 from asr.inference.decoder import Decoder
-from asr.scoring.error_counts import Unit
+from asr.scoring.error_counts import main_unit
 from asr.scoring.intervals import difference_margin
-from asr.text.units import words_of, writes_spaces
+from asr.text.units import words_of
 from asr.tuning.dev_search import DevSearch, run_network
 from asr.tuning.weights import CHANCE, INSERTION_BONUS_STEP, LM_WEIGHT_STEP, USUAL, DevSet, Measured, choose_settings
 
@@ -52,7 +52,7 @@ class Table:
         self.settings = decoder.bundle.config.decode
         batches = list(run_network(decoder, cuts))
         references = {name: text for batch in batches for name, text in zip(batch.ids, batch.references, strict=True)}
-        self.unit: Unit = "word" if writes_spaces(references.values()) else "character"
+        self.unit = main_unit(references.values())
         split = words_of if self.unit == "word" else list
         self.lengths = np.array([len(split(text)) for text in references.values()])
         speakers = known_speakers(cuts)

@@ -22,7 +22,7 @@ from asr.errors import AsrError, ModelError
 from asr.files import printable, to_json, write_text
 from asr.reading import read_json, read_tensor_forms, read_text
 from asr.records import Count, Record, Text, checked
-from asr.settings_file import load_config
+from asr.settings_file import parse_config, read_settings
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -40,7 +40,8 @@ class TrainingFacts:
     """What a model was trained on and how well it did.
 
     `dev_wer` and `dev_cer` are the error rates of greedy search on dev in words and in characters, and `dev_loss` is
-    the CTC loss per token there, in nats; None if the model was trained without a dev set.
+    the CTC loss per token there, in nats; None if the model was trained without a dev set. `main` is the rate that
+    decided: in scripts without spaces the character error rate.
     `languages` are those noted in the training manifest. `init_from` is the model folder whose weights were taken over.
     `precision` is the number format (fp32 or bf16) in which the network computed, also on dev.
     """
@@ -59,6 +60,7 @@ class TrainingFacts:
     precision: str | None = None
     threads: int | None = None
     processor: str | None = None
+    main: Literal["wer", "cer"] = "wer"
 
     def save(self, folder: Path) -> None:
         """Write `training.json` into a model folder."""
@@ -123,7 +125,7 @@ def model_card(folder: Path, exported: Exported | None = None) -> str:
         ModelError: a file of the folder is damaged.
     """
     try:
-        config = load_config(folder / CONFIG)
+        config = parse_config(read_settings(folder / CONFIG), str(folder / CONFIG))
         text = _rendered(
             {
                 "network": _network(folder, config, exported),
@@ -222,15 +224,20 @@ def _training_facts(folder: Path) -> TrainingFacts | None:
 
 @dataclass(frozen=True)
 class _Result:
-    """The error rates of a decode folder; rates and interval as fractions, `rtf` None if it is not known."""
+    """The error rates of a decode folder; rates and interval as fractions, `rtf` None if it is not known.
+
+    `main` names the main rate, which `low` and `high` bound: "wer" or "cer". `length` is that of the references in its
+    unit.
+    """
 
     folder: str
     method: str
-    words: int
+    length: int
     wer: float
     low: float
     high: float
     cer: float
+    main: str
     rtf: float | None
 
 
@@ -239,17 +246,24 @@ class _Interval(Record):
     high: float
 
 
-class _Words(Record):
+class _Lengths(Record):
     reference: Count
 
 
 class _Scores(Record):
     """What the card shows of a decode folder's error rates."""
 
-    words: _Words
+    words: _Lengths
     wer: float
     wer_interval: _Interval
     cer: float
+
+
+class _CharacterScores(_Scores):
+    """The same where the character error rate is the main figure."""
+
+    characters: _Lengths
+    cer_interval: _Interval
 
 
 class _Run(Record):
@@ -262,7 +276,12 @@ class _Run(Record):
 
 def _result(path: Path) -> _Result:
     way_out = "run `asr score` again"
-    score = checked(_Scores, read_json(path, ModelError, "the error rates", way_out=way_out), path, ModelError, way_out)
+    content = read_json(path, ModelError, "the error rates", way_out=way_out)
+    by_characters = isinstance(content, dict) and content.get("main") == "cer"
+    score = checked(_CharacterScores if by_characters else _Scores, content, path, ModelError, way_out)
+    length, interval = score.words, score.wer_interval
+    if isinstance(score, _CharacterScores):
+        length, interval = score.characters, score.cer_interval
     run_path = path.with_name(DECODE_RUN)
     run = None
     if run_path.is_file():
@@ -271,10 +290,11 @@ def _result(path: Path) -> _Result:
     return _Result(
         folder=path.parent.name,
         method=run.method if run else "",
-        words=score.words.reference,
+        length=length.reference,
         wer=score.wer,
-        low=score.wer_interval.low,
-        high=score.wer_interval.high,
+        low=interval.low,
+        high=interval.high,
         cer=score.cer,
+        main="cer" if by_characters else "wer",
         rtf=run.seconds / run.audio_s if run and run.audio_s else None,
     )

@@ -1,10 +1,10 @@
 """A model folder's settings and calibration, read and written without torch.
 
 Each setting is in one file: those of the search in `decoder.yaml`, those of the recurrent language model in its own
-file, all others in `config.yaml`. Folders of older versions have those of the search in `config.yaml` too; what
-`decoder.yaml` says holds. Folders from before `text.apostrophes` keep the curly apostrophe, which may be one of their
-tokens. Folders from before features became independent of the level are read if they normalise by the utterance, which
-hid the level before; others are refused.
+file, all others in `config.yaml`, with the whole table of `text.replace`. Folders of older versions have those of the
+search in `config.yaml` too; what `decoder.yaml` says holds. Folders from before `text.apostrophes` or `text.clean` keep
+the characters that these change, which may be among their tokens. Folders from before features became independent of
+the level are read if they normalise by the utterance, which hid the level before; others are refused.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from asr.errors import ConfigError, ModelError
 from asr.files import write_text
 from asr.reading import read_json, read_yaml
 from asr.records import Record, checked
-from asr.settings_file import load_config, parse_settings, save_config
+from asr.settings_file import parse_config, parse_settings, read_settings, save_config
 from asr.transcript.confidence import Calibration
 
 
@@ -41,15 +41,17 @@ def load_settings(folder: Path) -> Config:
         ModelError: `decoder.yaml` is damaged, or the model takes features that this version does not compute.
     """
     path = folder / CONFIG
-    config = load_config(path)
+    config = parse_config(read_settings(path), str(path))
     # Folders from before features became independent of the level hold this setting, which is gone.
     if config.features.cmvn == "global" and re.search(r"^\s*gain_db:", path.read_text(encoding="utf-8"), re.MULTILINE):
         raise ModelError(
             f"{path}: this model was trained on features that depend on the level, which this version does not "
             "compute; train it again, or use the version of asr that trained it"
         )
-    if "apostrophes" not in config.text.model_fields_set:  # written before the setting existed
-        config = config.model_copy(update={"text": config.text.model_copy(update={"apostrophes": "keep"})})
+    rule = {"apostrophes": "keep", "clean": False}  # of folders that were written before these settings existed
+    missing = {name: value for name, value in rule.items() if name not in config.text.model_fields_set}
+    if missing:
+        config = config.model_copy(update={"text": config.text.model_copy(update=missing)})
     if not (folder / DECODER).is_file():
         return config
     return config.model_copy(update={"decode": load_decode_settings(folder)})

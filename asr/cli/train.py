@@ -55,7 +55,8 @@ def train(
     """Train an acoustic model.
 
     The weights that do best on dev are kept: those with the lowest WER. Where WERs differ by no more than chance, or
-    are above 90 %, the CER decides, and while that is above 90 % too, the loss.
+    are above 90 %, the CER decides, and while that is above 90 % too, the loss. In scripts without spaces the CER takes
+    the place of the WER.
 
     SIGTERM or Ctrl-C finishes the step, writes a checkpoint and ends with status 75. --resume then continues the run.
 

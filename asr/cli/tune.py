@@ -39,6 +39,7 @@ def tune(
     from asr.bundle.files import CALIBRATION, DECODER, TUNE_PLOT, TUNE_TRIALS
     from asr.cli.console import progress
     from asr.cli.options import decode_settings
+    from asr.scoring.error_counts import RATE_NAMES
     from asr.tuning.weights import CHOSEN
 
     given = decode_settings(overrides)
@@ -46,8 +47,8 @@ def tune(
         raise typer.BadParameter(f"{', '.join(chosen)}: this is what asr tune chooses", param_hint="--set")
     report = asr.tune(model, manifest, jobs=jobs, decode=given, accelerator=accelerator, progress=progress)
     choice = report.choice
-    figure = "dev WER   " if choice.dev.unit == "word" else "dev CER   "
-    typer.echo(f"{figure}  {100 * report.rate_without_lm:.2f} % without, {100 * report.rate:.2f} % with the n-gram")
+    without, rate = f"{100 * report.rate_without_lm:.2f} %", f"{100 * report.rate:.2f} %"
+    typer.echo(f"dev {RATE_NAMES[choice.dev.unit]}     {without} without, {rate} with the n-gram")
     if report.rate == report.rate_without_lm == 0:
         typer.echo("note        dev has no error to choose by; a larger dev set would tell more")
     typer.echo(f"chosen      {', '.join(f'{name} {getattr(choice.best, name):g}' for name in choice.chosen)}")

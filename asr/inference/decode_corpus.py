@@ -18,6 +18,7 @@ from asr.inference.decoder import Decoder, Method, Search
 from asr.machine import Accelerator, Progress, silent
 from asr.model.computation import Precision
 from asr.scoring.score import check_ids, write_trn
+from asr.text.normalise import normalised_hypothesis
 from asr.transcript.words import Decoded
 
 if TYPE_CHECKING:
@@ -127,14 +128,16 @@ def decode_cuts(decoder: Decoder, cuts: Iterable[Cut], search: Search) -> Iterat
 def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], decoder: Decoder) -> None:
     """Write `ref.trn`, `hyp.trn` and `hyp.jsonl` (speaker, words with times, n-best hypotheses with scores).
 
-    The reports that `asr score` wrote there about earlier hypotheses are removed.
+    With `text.replace`, `hyp.trn` has the texts after the replacements, as they are compared with references, and
+    `hyp.jsonl` as they were recognised. The reports that `asr score` wrote there about earlier hypotheses are removed.
     """
     tokens = decoder.bundle.tokens
     references, hypotheses, records = {}, {}, []
     for utterance in utterances:
         best, *_ = nbest = utterance.decoded.hypotheses
         text = tokens.decode(best.tokens)
-        references[utterance.id], hypotheses[utterance.id] = utterance.reference, text
+        references[utterance.id] = utterance.reference
+        hypotheses[utterance.id] = normalised_hypothesis(text, decoder.bundle.config.text)
         record = {
             "id": utterance.id,
             "speaker": utterance.speaker,

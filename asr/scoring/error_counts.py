@@ -15,10 +15,20 @@ from typing import Literal
 import jiwer
 
 from asr.errors import ScoringError
-from asr.text.units import words_of
+from asr.text.units import words_of, writes_spaces
 
 Unit = Literal["word", "character"]
+RATE_NAMES: Mapping[Unit, str] = {"word": "WER", "character": "CER"}
 _NAMES_IN_A_MESSAGE = 5
+
+
+def main_unit(references: Iterable[str]) -> Unit:
+    """Return in what the errors are counted that decide, and that are reported first, for these references.
+
+    Characters, if most letters belong to scripts without spaces, since nobody can tell where their words end. Words for
+    all others. Spaces in the texts do not count: a corpus of single words has none, and a segmented Thai text has some.
+    """
+    return "word" if writes_spaces(references) else "character"
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import ScoringError
-from asr.scoring.error_counts import ErrorCounts
+from asr.scoring.error_counts import RATE_NAMES, ErrorCounts, Unit
 
 # With fewer, Student's t makes the interval so wide that it says nothing, and utterances are the lesser evil.
 FEWEST_SPEAKERS = 5
@@ -69,15 +69,22 @@ class PairedComparison:
     """System B against system A on the same utterances.
 
     Attributes:
-        difference: WER of B minus WER of A; negative if B is better.
+        difference: error rate of B minus that of A; negative if B is better.
         interval: of the difference.
         p_value: the probability of at least this difference between equal systems. Below 0.05 is usually called
             significant.
+        unit: in what errors were counted.
     """
 
     difference: float
     interval: Interval
     p_value: float
+    unit: Unit = "word"
+
+    @property
+    def rate_name(self) -> str:
+        """The error rate that was compared: WER or CER."""
+        return RATE_NAMES[self.unit]
 
 
 def speakers_of(names: Sequence[str], speakers: Mapping[str, str]) -> list[str] | None:

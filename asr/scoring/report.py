@@ -20,16 +20,15 @@ from asr.bundle.card import is_model_folder, write_card
 from asr.bundle.files import SCORES, SCORES_PAGE, SCORES_TEXT
 from asr.files import printable, write_text
 from asr.scoring.calibration import reliability_svg, render_calibration
-from asr.scoring.error_counts import Confusions, ErrorCounts, WordPair
+from asr.scoring.error_counts import RATE_NAMES, Confusions, ErrorCounts, WordPair
 from asr.scoring.intervals import Interval, PairedComparison
 from asr.scoring.score import CorpusScore, UtteranceErrors, compare_scores, read_score
-from asr.text.units import writes_spaces
 
 WIDTH = 80  # characters in a line of an aligned utterance; a longer word is still on one line
 LISTED_ERRORS = 20  # entries in each list of frequent errors
 LISTED_UTTERANCES = 200  # utterances with errors on the page; the text report has all of them
 
-# What the rates' table is followed by where `writes_spaces` says that CER is the usual figure.
+# What the rates' table is followed by where the main figure is the CER.
 NO_SPACES = "most letters belong to scripts without spaces, where WER takes a character for a word"
 
 _LABELS = ("REF: ", "HYP: ", "EVAL:")
@@ -43,7 +42,8 @@ class ScoreReport:
         folder: the decode folder, which now has the reports.
         figures: all figures of the folder, e.g. `figures.wer`.
         other: the figures of the folder it was compared with; None if there was none.
-        difference: this folder's word error rate minus the other's, with interval and p-value.
+        difference: this folder's main error rate minus the other's, with interval and p-value. It is the word error
+            rate, or in scripts without spaces the character error rate.
         card: the model card that was written again; None if the folder is not in a model folder.
     """
 
@@ -79,7 +79,9 @@ def score(folder: str | os.PathLike[str], *, against: str | os.PathLike[str] | N
 
 
 def compare(folder: str | os.PathLike[str], against: str | os.PathLike[str]) -> PairedComparison:
-    """Return how the word error rate of one decode folder differs from another's; write nothing.
+    """Return how the main error rate of one decode folder differs from another's; write nothing.
+
+    It is the word error rate, or in scripts without spaces the character error rate.
 
     Args:
         folder: system B; the difference is negative if it is the better one.
@@ -106,6 +108,7 @@ def to_json(score: CorpusScore) -> dict[str, Any]:
     """Return the content of `wer.json`; rates are fractions, not per cent."""
     confusions = score.confusions
     return {
+        "main": RATE_NAMES[score.unit].lower(),
         "wer": score.wer,
         "wer_interval": asdict(score.word_interval),
         "cer": score.cer,
@@ -155,7 +158,7 @@ def to_html(score: CorpusScore, title: str) -> str:
         title=title,
         score=score,
         table=_rates(score),
-        note="" if writes_spaces(score.references.values()) else NO_SPACES,
+        note="" if score.unit == "word" else NO_SPACES,
         diagram=None if score.calibration is None else reliability_svg(score.calibration),
         frequent=_frequent_errors(score.confusions),
         shown=score.wrong[:LISTED_UTTERANCES],
@@ -179,7 +182,7 @@ def summary(score: CorpusScore) -> str:
     share = len(score.wrong) / len(score.words)
     lines = [
         _columns(_rates(score)),
-        *([] if writes_spaces(score.references.values()) else [NO_SPACES]),
+        *([] if score.unit == "word" else [NO_SPACES]),
         f"{len(score.words)} utterances, {len(score.wrong)} with errors ({100 * share:.1f} %); "
         f"intervals over {score.word_interval.sample}",
     ]
@@ -195,9 +198,9 @@ def render_comparison(comparison: PairedComparison, name: str) -> str:
     better = "better" if comparison.difference < 0 else "worse"
     verdict = f"{printable(name)} is {better}" if comparison.p_value < 0.05 else "no more than chance"
     if interval.low == interval.high == comparison.difference == 0:
-        return "no difference in WER: both make the same number of errors in each utterance"
+        return f"no difference in {comparison.rate_name}: both make the same number of errors in each utterance"
     return (
-        f"WER difference {100 * comparison.difference:+.2f} % absolute"
+        f"{comparison.rate_name} difference {100 * comparison.difference:+.2f} % absolute"
         f" ({100 * interval.level:g} % interval {100 * interval.low:+.2f} … {100 * interval.high:+.2f} %)\n"
         f"p = {comparison.p_value:.3f} (randomisation test over {interval.sample}): {verdict}"
     )
@@ -220,7 +223,7 @@ def _rates(score: CorpusScore) -> list[list[str]]:
         ("WER", score.word_total, score.word_interval, "words"),
         ("CER", score.character_total, score.character_interval, "characters"),
     )
-    for name, counts, interval, unit in rates if writes_spaces(score.references.values()) else reversed(rates):
+    for name, counts, interval, unit in rates if score.unit == "word" else reversed(rates):
         figures = (counts.errors, counts.substitutions, counts.deletions, counts.insertions)
         rows.append(
             [

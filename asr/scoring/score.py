@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from pydantic import Field
@@ -21,10 +22,12 @@ from asr.scoring.calibration import CalibrationScore, score_calibration
 from asr.scoring.error_counts import (
     Confusions,
     ErrorCounts,
+    Unit,
     WordPair,
     align_words,
     count_confusions,
     count_corpus,
+    main_unit,
     words_right,
 )
 from asr.scoring.intervals import Interval, PairedComparison, compare_rates, rate_interval, speakers_of
@@ -77,6 +80,16 @@ class CorpusScore:
     def character_total(self) -> ErrorCounts:
         """The errors in characters, summed over the corpus."""
         return sum(self.characters.values(), ErrorCounts())
+
+    @cached_property
+    def unit(self) -> Unit:
+        """In what the errors of the main figure are counted: words, or in scripts without spaces characters."""
+        return main_unit(self.references.values())
+
+    @property
+    def by_unit(self) -> Mapping[str, ErrorCounts]:
+        """Each utterance's errors in that unit."""
+        return self.words if self.unit == "word" else self.characters
 
     @property
     def wer(self) -> float:
@@ -150,7 +163,9 @@ def read_score(folder: Path) -> CorpusScore:
 
 
 def compare_scores(score_a: CorpusScore, score_b: CorpusScore) -> PairedComparison:
-    """Return how the word error rate of system B differs from that of system A, on the same references.
+    """Return how the main figure of system B differs from that of system A, on the same references.
+
+    It is the word error rate, or in scripts without spaces the character error rate.
 
     Raises:
         ScoringError: the references differ.
@@ -166,11 +181,12 @@ def compare_scores(score_a: CorpusScore, score_b: CorpusScore) -> PairedComparis
             "only systems that decoded the same manifest can be compared"
         )
     names = list(score_b.words)
-    return compare_rates(
-        [score_a.words[name] for name in names],
-        [score_b.words[name] for name in names],
+    comparison = compare_rates(
+        [score_a.by_unit[name] for name in names],
+        [score_b.by_unit[name] for name in names],
         speakers=speakers_of(names, {**score_a.speakers, **score_b.speakers}),
     )
+    return replace(comparison, unit=score_b.unit)
 
 
 def _calibration(
@@ -183,7 +199,7 @@ def _calibration(
         if name not in references:
             raise ScoringError(f"{RECOGNISED} has an utterance {name!r} that {REFERENCES} has not; decode again")
         confidences += utterance.confidences
-        right += words_right(references[name], hypotheses[name])
+        right += words_right(references[name], hypotheses[name] if utterance.text is None else utterance.text)
     return score_calibration(confidences, right) if confidences else None
 
 
@@ -194,10 +210,12 @@ class RecognisedUtterance:
     Attributes:
         speaker: None if the manifest named none.
         confidences: of the recognised words in their order, 0 to 1.
+        text: these words, before `text.replace`; None if the line has none.
     """
 
     speaker: str | None
     confidences: tuple[float, ...]
+    text: str | None = None
 
 
 def read_recognised(folder: Path) -> dict[str, RecognisedUtterance]:
@@ -217,7 +235,8 @@ def read_recognised(folder: Path) -> dict[str, RecognisedUtterance]:
         record = checked(_Line, value, where, ScoringError, "decode again")
         if record.id in utterances:
             raise ScoringError(f"{where}: utterance {record.id!r} occurs twice; decode again")
-        utterances[record.id] = RecognisedUtterance(record.speaker, tuple(word.confidence for word in record.words))
+        confidences = tuple(word.confidence for word in record.words)
+        utterances[record.id] = RecognisedUtterance(record.speaker, confidences, record.text)
     return utterances
 
 
@@ -231,6 +250,7 @@ class _Line(Record):
     id: Text
     words: list[_Word]
     speaker: Text | None = None
+    text: Text | None = None
 
 
 def read_trn(path: Path) -> dict[str, str]:

@@ -34,10 +34,10 @@ from asr.decoding.greedy import greedy_search
 from asr.errors import TokenError, TrainingError
 from asr.features.batching import evaluation_batches
 from asr.model.acoustic import AcousticModel
-from asr.scoring.error_counts import ErrorCounts, count_errors
+from asr.scoring.error_counts import ErrorCounts, count_errors, main_unit
 from asr.scoring.intervals import difference_margin, speakers_of
+from asr.text.normalise import normalised_hypothesis
 from asr.text.tokens import BLANK, TokenTable, min_frames
-from asr.text.units import writes_spaces
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -56,7 +56,7 @@ class DevScore:
             more tokens than frames, are left out; infinite if none remains.
         utterances: how many dev has.
         empty: how many of them have a text, but nothing is recognised in them.
-        by_characters: whether most letters belong to scripts without spaces.
+        by_characters: whether the character error rate is the main figure, see `main_unit`.
         unit_errors: the errors of each speaker, or of each utterance where too few speakers are known: in characters if
             `by_characters`, else in words.
         unit_lengths: the lengths of their references.
@@ -142,7 +142,7 @@ def score_dev(
         losses = _losses(log_posteriors, lengths, targets)
         searched = greedy_search(log_posteriors, lengths)
         for name, text, target, loss, hypothesis in zip(batch.ids, texts, targets, losses, searched, strict=True):
-            recognised = tokens.decode(hypothesis.tokens)
+            recognised = normalised_hypothesis(tokens.decode(hypothesis.tokens), config.text)
             counts = [astuple(count_errors(text, recognised, unit=unit)) for unit in ("word", "character")]
             row = (*counts[0], *counts[1], loss, len(target), bool(text) and not recognised)
             figures[places[name]] = torch.tensor(row, dtype=torch.float64)
@@ -155,7 +155,7 @@ _FIGURES = 11  # of an utterance: four counts in words, four in characters, its 
 
 def _score(figures: NDArray[np.float64], references: Mapping[str, str], speakers: Mapping[str, str]) -> DevScore:
     """Return the score of utterances with the figures `(utterance, figure)`."""
-    names, by_characters = list(references), not writes_spaces(references.values())
+    names, by_characters = list(references), main_unit(references.values()) == "character"
     _, unit_of = np.unique(speakers_of(names, speakers) or names, return_inverse=True)
     units = np.zeros((unit_of.max() + 1, _FIGURES))
     np.add.at(units, unit_of, figures)

@@ -78,7 +78,8 @@ def train(
 ) -> TrainingResult:
     """Train an acoustic model; the weights that do best on dev are kept.
 
-    They are chosen by WER. Where that says nothing, CER or loss decide: `asr/training/dev_score.py` has the rule.
+    They are chosen by WER, or in scripts without spaces by CER. Where that says nothing, CER or loss decide:
+    `asr/training/dev_score.py` has the rule.
 
     SIGTERM or Ctrl-C finishes the step, writes a checkpoint and ends the training; `resume` continues it. With several
     processes (torchrun, Slurm), each calls this; only the first writes files and reports.
@@ -373,6 +374,7 @@ class AcousticTraining:
             dev_wer=dev.words.rate if dev else None,
             dev_cer=dev.characters.rate if dev else None,
             dev_loss=dev.loss if dev else None,
+            main="cer" if dev and dev.by_characters else "wer",
             epochs=self.state.epoch + 1,
             languages=survey.languages,
             init_from=self.state.init_from,

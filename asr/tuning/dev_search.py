@@ -35,6 +35,7 @@ from asr.features.batching import evaluation_batches
 from asr.inference.decoder import Decoder, Search
 from asr.machine import cores, end_with_the_first
 from asr.scoring.error_counts import Unit, count_errors, words_right
+from asr.text.normalise import normalised_hypothesis
 from asr.transcript.confidence import Evidence
 from asr.transcript.words import evidence_of
 from asr.tuning.weights import MOST_NATS, NATS_OF_ERROR
@@ -105,12 +106,12 @@ class UtteranceFigures(NamedTuple):
 
 def utterance_figures(decoder: Decoder, batch: DevBatch, task: Task) -> list[UtteranceFigures]:
     """Return each utterance's errors and loss in a beam search."""
-    tokens = decoder.bundle.tokens
+    tokens, text = decoder.bundle.tokens, decoder.bundle.config.text
     searched = decoder.search(batch.log_posteriors, batch.lengths, Search("beam", settings=task.settings))
     return [
         _figures(
             reference,
-            [tokens.decode(hypothesis.tokens) for hypothesis in hypotheses],
+            [normalised_hypothesis(tokens.decode(hypothesis.tokens), text) for hypothesis in hypotheses],
             np.array([hypothesis.score for hypothesis in hypotheses]),
             task.unit,
         )
@@ -122,7 +123,7 @@ def _figures(reference: str, texts: Sequence[str], scores: NDArray[np.float64], 
     """Return an utterance's errors and loss from its hypotheses, best first."""
     posteriors = np.exp(scores - np.logaddexp.reduce(scores))
     errors = [_errors(reference, text, unit) for text in texts]
-    right = float(posteriors[texts.index(reference)]) if reference in texts else 0.0
+    right = float(posteriors[[text == reference for text in texts]].sum())
     missed = -math.log(right) if right > math.exp(-MOST_NATS) else MOST_NATS
     return UtteranceFigures(errors[0], missed + NATS_OF_ERROR * float(posteriors @ errors))
 

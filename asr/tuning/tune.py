@@ -21,9 +21,9 @@ from asr.inference.decoder import Decoder
 from asr.machine import Accelerator, Progress, silent
 from asr.plotting import RED, save_figure, styled_figure
 from asr.scoring.calibration import CalibrationScore, score_calibration
-from asr.scoring.error_counts import Unit
+from asr.scoring.error_counts import main_unit
 from asr.scoring.intervals import speakers_of
-from asr.text.units import words_of, writes_spaces
+from asr.text.units import words_of
 from asr.transcript.confidence import Calibration, Evidence, evidence_features
 from asr.tuning.dev_search import (
     DevBatch,
@@ -145,7 +145,7 @@ def tune(
 def _dev_set(batches: Sequence[DevBatch], speakers: Mapping[str, str]) -> tuple[DevSet, NDArray[np.int64]]:
     """Return what is measured on, and the number of each utterance's speaker or of the utterance itself."""
     references = {name: text for batch in batches for name, text in zip(batch.ids, batch.references, strict=True)}
-    unit: Unit = "word" if writes_spaces(references.values()) else "character"
+    unit = main_unit(references.values())
     groups = speakers_of(list(references), speakers)
     _, group_of = np.unique(groups or list(references), return_inverse=True)
     lengths = np.zeros(group_of.max() + 1, np.int64)

@@ -45,7 +45,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.config import DecodeSettings
-from asr.scoring.error_counts import Unit
+from asr.scoring.error_counts import RATE_NAMES, Unit
 from asr.scoring.intervals import difference_margin
 
 # First a coarse grid that covers the best weights of most models; it grows where the best is on its edge. Then a finer
@@ -154,7 +154,7 @@ class Choice:
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `tune.json`."""
-        rate = "wer" if self.dev.unit == "word" else "cer"
+        rate = RATE_NAMES[self.dev.unit].lower()
         return {
             f"{self.dev.unit}s": self.dev.length,
             "drawn": self.dev.drawn,

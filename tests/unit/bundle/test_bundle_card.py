@@ -85,6 +85,28 @@ def test_scoring_a_decode_folder_inside_brings_its_rates_into_the_card(call, fol
     assert [cell.strip() for cell in row.strip("|").split("|")][1::4] == ["", ""]
 
 
+def test_in_scripts_without_spaces_the_card_leads_with_the_character_error_rate(call, folder):
+    replace(FACTS, dev_cer=0.031, main="cer").save(folder)
+    scored(folder, "decode_test")
+    for name in ("ref.trn", "hyp.trn"):
+        file = folder / "decode_test" / name
+        file.write_text(
+            file.read_text().translate(str.maketrans({"a": "今", "b": "天", "c": "气", " ": None, "(": " ("}))
+        )
+    assert call("score", folder / "decode_test")[0] == 0
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "the best on dev: 3.10 % CER greedy, in a script without spaces.\n" in card
+    assert "## Word error rates" not in card
+    place = card.index(
+        "## Character error rates\n\n| `asr score` of | search | characters | CER (95 % interval) | WER |"
+    )
+    row = next(line for line in card[place:].splitlines() if "decode_test`" in line)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[2] == "50"  # five characters in each of ten utterances
+    assert cells[3].startswith("6.00 % (")
+    assert cells[4] == "6.00 %"
+
+
 NAMES = ["a|b", "<script>alert(1)", "a`b``c`", "*a* _b_", "a\nb", "&amp; a", "[a](b)"]
 
 

@@ -9,6 +9,7 @@ from asr.config import DecodeSettings
 from asr.errors import ConfigError, ModelError
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config, save_config
+from asr.text.normalise import normalise
 from asr.text.tokens import TokenTable
 from asr.transcript.confidence import Calibration
 from tests.conftest import TINY
@@ -33,6 +34,16 @@ def test_a_folder_from_before_the_rule_of_apostrophes_keeps_its_curly_ones(tmp_p
     del sections["text"]["apostrophes"]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(sections))
     assert load_settings(tmp_path).text.apostrophes == "keep"
+
+
+def test_a_folder_from_before_characters_were_cleaned_keeps_what_cleaning_would_change(tmp_path):
+    save_settings(CONFIG, tmp_path)
+    assert load_settings(tmp_path).text.clean
+    sections = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    del sections["text"]["clean"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(sections))
+    text = load_settings(tmp_path).text
+    assert normalise("Ａ\u200bＢ don\u2019t", text) == "ａ\u200bｂ don't"
 
 
 def folder_from_before_levels(folder, cmvn):

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -38,6 +39,26 @@ def test_each_utterance_keeps_its_speaker_and_null_where_the_manifest_names_none
     speakers = {record["id"]: record["speaker"] for record in records}
     assert speakers == {"test-000": "test-speaker-0", "test-001": None, "test-002": "test-speaker-2"}
     assert read_score(tmp_path).speakers == {"test-000": "test-speaker-0", "test-002": "test-speaker-2"}
+
+
+def test_hypotheses_are_replaced_where_they_are_compared_and_kept_as_they_were_recognised(tmp_path, tone_corpus):
+    """The table turns whatever is recognised into the reference, in another number of words."""
+    cuts = list(read_manifest(tone_corpus / "test.jsonl.gz"))[:1]
+    cuts[0].supervisions[0].text = "Yes Indeed"
+    config, tokens = load_config(None, TINY), TokenTable.from_texts(["abcd "])
+    model = AcousticModel(config, len(tokens)).eval()
+    bundle = ModelBundle(config, tokens, model)
+    (plain,) = decode_cuts(Decoder(bundle), cuts, Search())
+    recognised = tokens.decode(plain.decoded.hypotheses[0].tokens)
+    assert len(recognised.split()) != 2
+    text = config.text.model_copy(update={"replace": {recognised: "yes indeed"}})
+    replaced = Decoder(replace(bundle, config=config.model_copy(update={"text": text})))
+    write_decode_folder(tmp_path, decode_cuts(replaced, cuts, Search()), replaced)
+    score = read_score(tmp_path)
+    assert (score.wer, score.word_total.reference_length) == (0.0, 2)
+    record = json.loads((tmp_path / "hyp.jsonl").read_text(encoding="utf-8"))
+    assert record["text"] == " ".join(word["text"] for word in record["words"]) == recognised
+    assert score.calibration is not None
 
 
 def test_a_manifest_is_decoded_into_a_folder_and_the_report_says_how(tmp_path, tone_corpus):

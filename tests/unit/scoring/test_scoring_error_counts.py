@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.errors import ScoringError
-from asr.scoring.error_counts import ErrorCounts, align_words, count_corpus, count_errors, words_right
+from asr.scoring.error_counts import ErrorCounts, align_words, count_corpus, count_errors, main_unit, words_right
 
 words = st.lists(st.sampled_from(["a", "b", "ab", "ba"]), max_size=6)
 texts = words.map(" ".join)
@@ -128,3 +128,20 @@ def test_in_a_script_without_spaces_each_character_is_a_word(reference, hypothes
 
 def test_in_a_script_without_spaces_each_character_is_right_or_wrong():
     assert words_right("今天天气很好 ok", "今田天气很好 ok") == [True, False, True, True, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("references", "unit"),
+    [
+        (["yes", "no"], "word"),  # single words have no spaces
+        (["the cat", "今天"], "word"),
+        (["今天天气很好", "ok"], "character"),
+        (["สวัสดี ครับ"], "character"),  # spaces between phrases, or a text that somebody has segmented
+        (["한국어 띄어쓰기"], "word"),
+        (["नमस्ते दुनिया", "مرحبا"], "word"),
+        (["12 34"], "word"),
+        ([], "word"),
+    ],
+)
+def test_the_main_figure_follows_the_script_and_not_the_spaces(references, unit):
+    assert main_unit(references) == unit

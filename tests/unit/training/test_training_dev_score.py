@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 import asr
 from asr.corpus.manifest import cut_text, load_manifest, read_manifest, write_manifest
+from asr.decoding.greedy import greedy_search
 from asr.features.batching import evaluation_batches
 from asr.model.acoustic import AcousticModel
 from asr.scoring.error_counts import ErrorCounts
@@ -228,6 +229,21 @@ def test_a_network_of_blanks_alone_is_empty_in_all_utterances_that_have_a_text(t
     found = score_dev(model, cuts, tokens, config, Fabric(accelerator="cpu", devices=1))
     assert (found.utterances, found.empty) == (12, 11)
     assert found.words.rate == found.characters.rate == 1.0
+
+
+def test_the_table_of_replacements_holds_for_hypotheses_on_dev(tone_corpus: Path) -> None:
+    config, tokens = load_config(None, TINY), TokenTable.from_texts(["ab cd"])
+    cuts = list(load_manifest(tone_corpus / "dev.jsonl.gz"))[:1]
+    cuts[0].supervisions[0].text = "Yes"
+    model, fabric = AcousticModel(config, len(tokens)).eval(), Fabric(accelerator="cpu", devices=1)
+    (batch,) = evaluation_batches(cuts, config)
+    with torch.inference_mode():
+        recognised = tokens.decode(greedy_search(*model(batch.waveforms, batch.lengths))[0].tokens)
+    assert recognised
+    assert score_dev(model, cuts, tokens, config, fabric).words.rate > 0
+    text = config.text.model_copy(update={"replace": {recognised: "yes"}})
+    found = score_dev(model, cuts, tokens, config.model_copy(update={"text": text}), fabric)
+    assert found.words.rate == found.characters.rate == 0
 
 
 def test_a_chinese_dev_set_is_judged_by_its_characters(tone_corpus: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,14 +17,22 @@ from asr.decoding.beam import BeamOptions, beam_search
 from asr.decoding.ngram_scorer import TokenNgramScorer
 from asr.decoding.scorers import WeightedScorer
 from asr.errors import ModelError
-from asr.inference.decoder import Search
+from asr.inference.decoder import Decoder, Search
 from asr.inference.recognizer import Recognizer
 from asr.lm.arpa import read_arpa, write_arpa
 from asr.lm.estimate import token_ngram
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
+from asr.text.normalise import normalise
 from asr.text.tokens import TokenTable
-from asr.tuning.dev_search import DevBatch, DevSearch, require_language_models, usual_jobs
+from asr.tuning.dev_search import (
+    DevBatch,
+    DevSearch,
+    Task,
+    require_language_models,
+    usual_jobs,
+    utterance_figures,
+)
 
 TEXTS = ["ab cd", "ab ab", "cd dc ab", "dc", "cd ab"]
 SETTINGS = [
@@ -161,3 +170,26 @@ def test_little_audio_is_not_worth_many_processes(
 ) -> None:
     monkeypatch.setattr("asr.tuning.dev_search.cores", lambda: 7)
     assert usual_jobs(recognizer.decoder, audio_s) == jobs
+
+
+def test_hypotheses_are_replaced_as_references_are(recognizer: Recognizer, batches: list[DevBatch]) -> None:
+    """Under the table, ab and cd are one word: what was taken for the other is right, and their posteriors add up."""
+    bundle = recognizer.decoder.bundle
+    text = bundle.config.text.model_copy(update={"replace": {"ab": "cd"}})
+    decoder = Decoder(replace(bundle, config=bundle.config.model_copy(update={"text": text})))
+    searched = Search("beam", settings=SETTINGS[0])
+    for batch in batches:
+        references = [normalise(reference, text) for reference in batch.references]
+        found = utterance_figures(decoder, batch._replace(references=references), Task(SETTINGS[0]))
+        for figures, reference, hypotheses in zip(
+            found, references, recognizer.decoder.search(batch.log_posteriors, batch.lengths, searched), strict=True
+        ):
+            texts = [bundle.tokens.decode(hypothesis.tokens).replace("ab", "cd") for hypothesis in hypotheses]
+            whole = sum(math.exp(hypothesis.score) for hypothesis in hypotheses)
+            shares = [math.exp(hypothesis.score) / whole for hypothesis in hypotheses]
+            errors = [distance(reference.split(), each.split()) for each in texts]
+            right = sum(share for share, each in zip(shares, texts, strict=True) if each == reference)
+            expected = sum(share * error for share, error in zip(shares, errors, strict=True))
+            assert figures.errors == errors[0]
+            missed = -math.log(right) if right > math.exp(-7) else 7
+            assert figures.loss == pytest.approx(missed + 0.25 * expected)
