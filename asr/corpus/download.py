@@ -157,8 +157,8 @@ def _need(needed_bytes: int, folder: Path, what: str) -> None:
     free_bytes = shutil.disk_usage(folder).free
     if needed_bytes > free_bytes:
         raise DownloadError(
-            f"{folder}: the disk has {free_bytes / _MB:,.0f} MB free; to get {what} takes at "
-            f"least {needed_bytes / _MB:,.0f} MB more. Make room, or name another folder with --corpus-dir"
+            f"{folder}: the disk has {free_bytes / _MB:,.0f} MB free; to download and unpack {what} needs at least "
+            f"{needed_bytes / _MB:,.0f} MB. Make room, or name another folder with --corpus-dir"
         )
 
 

@@ -209,7 +209,8 @@ def write_published(
     from asr.corpus.importers.utterances import write_splits
     from asr.corpus.splits import SplitRule
 
-    report = write_splits(material, request.out, rule or SplitRule(), language=language, progress=request.progress)
+    rule = rule or SplitRule(dev_share=0, test_share=0)  # a split whose utterances are all unusable is not drawn
+    report = write_splits(material, request.out, rule, language=language, progress=request.progress)
     if report.skipped:
         count = len(report.skipped)
         raise ManifestError(

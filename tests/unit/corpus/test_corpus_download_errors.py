@@ -131,7 +131,9 @@ Usage = namedtuple("Usage", "total used free")
 @pytest.mark.parametrize(("is_archive", "needed"), [(True, "at least 6 MB"), (False, "at least 3 MB")])
 def test_a_disk_that_is_too_small_is_seen_before_the_download(site, tmp_path, monkeypatch, is_archive, needed):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(9_000_000, 7_000_000, 2_000_000))
-    with pytest.raises(DownloadError, match=rf"the disk has 2 MB free; to get corpus\.tar\.gz takes {needed} more"):
+    with pytest.raises(
+        DownloadError, match=rf"the disk has 2 MB free; to download and unpack corpus\.tar\.gz needs {needed}\."
+    ):
         download(remote(site, is_archive=is_archive), tmp_path)
     assert os.listdir(tmp_path) == []
 
@@ -140,7 +142,7 @@ def test_several_files_need_the_sum_of_their_contents_and_room_for_the_largest_a
     files = [RemoteFile(f"https://example.org/{size}.tar", size_bytes=size * 1_000_000) for size in (5, 7)]
     text = RemoteFile("https://example.org/words.txt", size_bytes=9_000_000, is_archive=False)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 27_999_999))
-    with pytest.raises(DownloadError, match="to get 3 files takes at least 28 MB more"):
+    with pytest.raises(DownloadError, match=r"to download and unpack 3 files needs at least 28 MB\."):
         check_space([*files, text], tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, 28_000_000))
     check_space([*files, text], tmp_path)
