@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def run(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RECIPE|KEY=VALUE", help="A recipe, by default quickstart, and settings."),
+        typer.Argument(
+            metavar="RECIPE|KEY=VALUE", help="A recipe, by default quickstart, and settings. An unknown name lists all."
+        ),
     ] = None,
     corpus_dir: CorpusDir = None,
     part: Part = "",
@@ -60,7 +62,7 @@ def run(
 
     \b
     ./run.sh                          the quickstart recipe, on synthetic speech
-    ./run.sh RECIPE [KEY=VALUE]...    any recipe: an4, commonvoice, custom, speechocean762, timit, …
+    ./run.sh RECIPE [KEY=VALUE]...    any recipe, e.g. an4, yesno, or custom for your own data
     ./run.sh test [ARGUMENTS]         run the tests; arguments go to pytest
 
     ./run.sh installs the package into .venv first, and then is the same as `asr run`. KEY=VALUE, or --set KEY=VALUE,
