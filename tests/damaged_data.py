@@ -14,6 +14,7 @@ import numpy as np
 import soundfile
 import torch
 from conftest import TINY, tone_speech
+from damaged_imports import IMPORT_KINDS, write_imports
 from damages import Chance, Kind, damaged_bytes, damaged_document, damaged_json, damaged_lines, json_bytes
 from safetensors.torch import load, save
 
@@ -115,6 +116,7 @@ def make_good_files(folder: Path, seed: int = 0) -> None:
     for split in texts:  # asr train wants them compressed
         write_manifest(read_manifest(data / f"{split}.jsonl"), data / f"{split}.jsonl.gz")
     _write_sources(folder, rows)
+    write_imports(folder, rows)
     _train_in_part(data, folder / "run")
     model = folder / "model"
     asr.train(_config(), data, model)
@@ -216,6 +218,7 @@ KINDS = {
         )
         for name in ("wav.scp", "text", "segments", "utt2spk")
     },
+    **IMPORT_KINDS,
     "checkpoint": Kind("run/checkpoints/last.safetensors", damaged_checkpoint, (_resume,)),
     "log.jsonl": Kind("run/log.jsonl", damaged_lines, (_resume,)),
     "hyp.jsonl": Kind("model/decode/hyp.jsonl", damaged_lines, (_score,)),

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from damaged_data import KINDS, make_good_files
+from damaged_imports import IMPORT_KINDS
 from damages import outcomes
 
-# benchmarks/damaged_models.py makes 2,000 of each; these train, decode or score.
+# benchmarks/damaged_models.py makes 2,000 of each; these train, decode or score, or import several files.
 SLOW = {"manifest": 6, "checkpoint": 15, "log.jsonl": 8, "hyp.jsonl": 8, "ref.trn": 8, "run.json": 6}
+SLOW |= dict.fromkeys(IMPORT_KINDS, 20)
 COUNT = 60
 
 

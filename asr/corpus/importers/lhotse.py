@@ -211,7 +211,7 @@ def _lines(path: Path, what: str) -> Iterator[tuple[int, bytes]]:
 
 def _audio(recording: Recording) -> _Audio:
     return _Audio(
-        tuple(_Source(source.type, source.source, tuple(source.channels)) for source in recording.sources),
+        tuple(_Source(source.type, source.source, _channels(source.channels)) for source in recording.sources),
         tuple(type(transform).__name__ for transform in recording.transforms or ()),
     )
 

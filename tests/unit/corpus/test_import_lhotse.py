@@ -186,6 +186,12 @@ def test_a_line_that_cannot_be_used_is_left_out_with_its_reason(tmp_path, monkey
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_channel_of_a_source_may_be_a_number(tmp_path):
+    path = tmp_path / "cuts.jsonl"
+    path.write_text(cut_line(tmp_path, sources=[{"type": "file", "channels": 0, "source": "a.wav"}]))
+    assert [u.channel for u in read_lhotse(path).utterances] == [0]
+
+
 def test_a_mixed_cut_and_one_without_speech_are_left_out(tmp_path, corpus):
     recordings, supervisions = corpus
     cuts = list(CutSet.from_manifests(recordings, supervisions))
