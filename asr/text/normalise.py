@@ -17,7 +17,7 @@ The rule, in its order. Each step but the first depends on a setting of the sect
 7. `space`: some characters become a space; then `remove`: some are deleted. For the class `punctuation`, an apostrophe
    within a word is a letter: "don't" keeps it, "'tis" does not. Hyphens, dashes and all other signs are characters like
    letters, unless one of these settings names them. Combining marks, such as Arabic vowel signs, are never deleted
-   unless one of them does.
+   unless one of them does. Signs within a number that 6 leaves in digits stay.
 
 Where 5 and 6 are used, the steps from 5 on are repeated until nothing changes. So a key finds words that 6 and 7 made.
 A normalised text does not change again, so text can be normalised wherever it enters.
@@ -31,11 +31,11 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from asr.text.numbers import say_numbers
+from asr.text.numbers import outside_numbers, say_numbers
 from asr.text.replacements import Replacements, prepare_replacements
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def _fold(text: str, case: str, language: str) -> str:
 def reduced(kept: str, form: Form, settings: TextSettings) -> str:
     """Return a text after the last step, with single spaces."""
     if settings.space or settings.remove:
-        text = _replace(_replace(kept, settings.space, form, " "), settings.remove, form, "")
+        text = outside_unsaid(kept, settings, partial(_without_signs, form=form, settings=settings))
         # An accent may have found its letter now, or a joiner lost it.
         if not text.isascii() and (again := written(text, form)) != text:
             return reduced(again, form, settings)
@@ -228,6 +228,17 @@ def reduced(kept: str, form: Form, settings: TextSettings) -> str:
     if kept.isprintable() and "  " not in kept:  # so all its white space is single spaces
         return kept.strip()
     return " ".join(kept.split())
+
+
+def outside_unsaid(text: str, settings: TextSettings, change: Callable[[str], str]) -> str:
+    """Return a text with all of it changed but, with `settings.numbers`, the numbers that it leaves in digits."""
+    if settings.numbers and any(map(str.isdecimal, text)):
+        return outside_numbers(text, settings.numbers, change)
+    return change(text)
+
+
+def _without_signs(text: str, form: Form, settings: TextSettings) -> str:
+    return _replace(_replace(text, settings.space, form, " "), settings.remove, form, "")
 
 
 def _replace(text: str, characters: str, form: Form, by: str) -> str:

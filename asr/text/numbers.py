@@ -9,7 +9,8 @@ Said, in the language that the setting names, with digits of any script:
     007 · 20 digits                digit by digit, if there is a leading zero or more than 15 digits
 
 Years are said as other integers are. All else has several readings and stays in digits, so that it can be seen:
-`asr check` lists it, and `text.replace`, which comes first, can say it. Such are dates, times, ranges, fractions and
+`asr check` lists it, and `text.replace`, which comes first, can say it. `text.space` and `text.remove` leave its signs
+alone. Such are dates, times, ranges, fractions and
 versions (3/4, 10:30, 10-20, 1.2.3), digits beside letters (5kg, 90s), a hyphen, a point or a comma before the first
 digit (-5, .5) and, in languages that write ordinals so, a point behind the number within the text (am 3. Mai). What
 num2words cannot say stays too. Units and signs, such as %, are no part of a number: `text.replace` can say them.
@@ -22,6 +23,8 @@ where these two are not said as the number, the sign and the number.
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Literal
@@ -46,25 +49,50 @@ _ARABIC = frozenset({"ar", "fa"})  # 1٬000٫5 and 1,000.5
 
 # Digits that single signs join, and the letters behind them.
 _NUMBER = rf"{_MINUS}?\d+(?:[^\w\s]\d+)*"
-_NUMBER_WITH_SPACES = rf"{_MINUS}?(?:\d{{1,3}}(?: \d{{3}})+(?!\d)|\d+)(?:[^\w\s]\d+)*"
+_WITH_SPACES = r"(?:\d{1,3}(?: \d{3})+(?!\d)|\d+)"
+_NUMBER_WITH_SPACES = rf"{_MINUS}?{_WITH_SPACES}(?:[^\w\s]{_WITH_SPACES})*"
 _SUFFIX = r"[^\W\d_]*"
-_BEFORE_ITS_DIGITS = re.compile(r"(?:^|[^\w])[-.,]$")  # -5 and .5, but not F-16
+_BEFORE_ITS_DIGITS = re.compile(r"(?<!\w)[-.,]$")  # -5 and .5, but not F-16
 _ENDS_TEXT = re.compile(r"\.[^\w\s]*\s*\Z")
 
 
-def say_numbers(text: str, language: str) -> str:
+def say_numbers(text: str, language: str, said: Counter[tuple[str, str]] | None = None) -> str:
     """Return a text with its numbers in words, where they have one reading; see above for the others.
 
     Args:
         text: with single spaces.
         language: a code that num2words knows.
+        said: counts each number and its words.
 
     Raises:
         ConfigError: it does not know it.
         DependencyError: num2words is not installed.
     """
     speaker = _speaker(language)
-    return speaker.found_in.sub(speaker.said, text)
+
+    def say(found: re.Match[str]) -> str:
+        words = speaker.said(found)
+        if said is not None and words != found[0]:
+            said[found[0], words] += 1
+        return words
+
+    return speaker.found_in.sub(say, text)
+
+
+def outside_numbers(text: str, language: str, change: Callable[[str], str]) -> str:
+    """Return a text with everything changed but the numbers that are still in digits, and their signs.
+
+    Otherwise 10:30 could become 1030, and -5 the number 5, which have another reading.
+
+    Raises:
+        ConfigError, DependencyError: as `say_numbers`.
+    """
+    parts: list[str] = []
+    done = 0
+    for found in _speaker(language).unsaid.finditer(text):
+        parts += (change(text[done : found.start()]), found[0])
+        done = found.end()
+    return "".join((*parts, change(text[done:])))
 
 
 def known_languages() -> list[str]:
@@ -111,6 +139,12 @@ class _Speaker:
         """What finds the numbers of a text, with what is joined to them."""
         number = _NUMBER_WITH_SPACES if self.language in _SPACES else _NUMBER
         return re.compile(f"(?P<number>{number})(?P<suffix>{_SUFFIX})")
+
+    @cached_property
+    def unsaid(self) -> re.Pattern[str]:
+        """What finds the numbers that were not said, with the signs because of which they were not."""
+        point = r"(?:\.(?=[^\w\s]*\s*\w))?" if self.language in _POINT_OF_ORDINALS else ""
+        return re.compile(rf"(?:(?<!\w)[-.,])?{_NUMBER}{point}")
 
     def said(self, found: re.Match[str]) -> str:
         """Return the words for a number, or the number as it is if it has more than one reading."""

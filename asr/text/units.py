@@ -25,7 +25,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 _TIBETAN = "\u0f00-\u0fff"
@@ -103,6 +103,11 @@ def writes_spaces(texts: Iterable[str]) -> bool:
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text)
+    return letters_write_spaces(counts)
+
+
+def letters_write_spaces(counts: Mapping[str, int]) -> bool:
+    """Return the same for texts with these characters, each with how often it occurs."""
     letters = {character: count for character, count in counts.items() if character.isalpha()}
     without = sum(count for character, count in letters.items() if is_written_without_spaces(character))
     return 2 * without <= sum(letters.values())

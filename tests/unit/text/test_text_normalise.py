@@ -21,13 +21,14 @@ SETTINGS = st.builds(
     apostrophes=st.sampled_from(["straight", "keep"]),
     clean=st.booleans(),
     replace=st.sampled_from([{}, {"b": "aa", "%": " per cent", "-": ""}, {"é a": "a-b", "И": "5", "\u064b": ""}]),
-    numbers=st.sampled_from(["", "en", "tr"]),
+    numbers=st.sampled_from(["", "en", "tr", "de", "fr", "th"]),
     space=CHARACTERS,
     remove=CHARACTERS,
 )
 TEXTS = (
     st.text()
     | st.text(alphabet="aBiIİı\u0307-'\u2019. \u0301\u00e9\u200d_\t", max_size=12)
+    | st.text(alphabet="1230 .,-−:/a'%", max_size=12)
     | st.text(alphabet="ab ,.-%35٣\u200c\u200dक्ष\u00adｂﬁﻻ\u0640\u064b`´ʼИ", max_size=12)
 )
 

@@ -28,6 +28,7 @@ from asr.text.numbers import known_languages, say_numbers
         ("de", "am 3. Mai ist er 30.", "am 3. Mai ist er dreißig."),
         ("de", "3.14", "3.14"),
         ("fr", "le 1er: 10 000 francs et 3,5", "le premier: dix mille francs et trois virgule cinq"),
+        ("fr", "1 000-2 000", "1 000-2 000"),
         ("fr", "en 2020 300 francs", "en deux mille vingt trois cents francs"),
         ("nl", "de 3e dag", "de derde dag"),
         ("es", "el 1º día", "el primero día"),
@@ -50,6 +51,20 @@ def test_numbers_by_hand(language, text, expected):
 )
 def test_what_has_several_readings_stays_in_digits(text):
     assert say_numbers(f"a {text} b", "en") == f"a {text} b"
+
+
+@pytest.mark.parametrize("way", ["space", "remove"])
+def test_signs_of_numbers_that_stay_are_neither_deleted_nor_spaced(way):
+    """Or 10:30 would become 1030, which has a reading: a wrong one."""
+    settings = TextSettings(numbers="en", **{way: "punctuation"})
+    text = "(10:30), 3/4! -5 .5 “1.2.3” 10-20 3–4 5kg."
+    assert normalise(text, settings) == "10:30 3/4 -5 .5 1.2.3 10-20 3–4 5kg"
+    assert normalise("10:30", TextSettings(**{way: ":"})) == {"space": "10 30", "remove": "1030"}[way]
+
+
+def test_the_point_of_an_ordinal_stays_within_a_text():
+    settings = TextSettings(numbers="de", remove="punctuation")
+    assert normalise("Am 3. Mai, um 5. Er ist 30!", settings) == "am 3. mai um 5. er ist dreißig"
 
 
 @pytest.mark.parametrize("language", known_languages())
