@@ -198,8 +198,12 @@ def _calibration(
     for name, utterance in recognised.items():
         if name not in references:
             raise ScoringError(f"{RECOGNISED} has an utterance {name!r} that {REFERENCES} has not; decode again")
+        is_right = words_right(references[name], hypotheses[name])
+        was_replaced = utterance.text is not None and utterance.text != hypotheses[name]
+        if was_replaced and len(is_right) != len(utterance.confidences):
+            continue  # `text.replace` made other words of those that have confidences
         confidences += utterance.confidences
-        right += words_right(references[name], hypotheses[name] if utterance.text is None else utterance.text)
+        right += is_right
     return score_calibration(confidences, right) if confidences else None
 
 

@@ -134,16 +134,22 @@ def _errors(reference: str, text: str, unit: Unit) -> int:
 
 
 def word_evidence(decoder: Decoder, batch: DevBatch, task: Task) -> tuple[list[Evidence], list[bool]]:
-    """Return the evidence for each word that a beam search finds, and whether the word is right."""
-    tokens = decoder.bundle.tokens
+    """Return the evidence for each word that a beam search finds, and whether the word is right.
+
+    Utterances are left out in which `text.replace` changes the number of words.
+    """
+    tokens, text = decoder.bundle.tokens, decoder.bundle.config.text
     evidence: list[Evidence] = []
     right: list[bool] = []
     searched = decoder.search(batch.log_posteriors, batch.lengths, Search("beam", settings=task.settings))
     for hypotheses, reference, frames, length in zip(
         searched, batch.references, batch.log_posteriors.cpu(), batch.lengths.tolist(), strict=True
     ):
-        evidence += evidence_of(hypotheses, align(frames[:length], hypotheses[0].tokens), tokens)
-        right += words_right(reference, tokens.decode(hypotheses[0].tokens))
+        found = evidence_of(hypotheses, align(frames[:length], hypotheses[0].tokens), tokens)
+        is_right = words_right(reference, normalised_hypothesis(tokens.decode(hypotheses[0].tokens), text))
+        if len(found) == len(is_right):  # else `text.replace` made other words of them
+            evidence += found
+            right += is_right
     return evidence, right
 
 

@@ -70,3 +70,23 @@ def test_without_confidences_the_report_has_none(tmp_path: Path) -> None:
     score = read_score(tmp_path)
     assert score.calibration is None
     assert "ECE" not in to_text(score)
+
+
+def test_words_that_a_table_replaced_one_by_one_are_judged_and_others_left_out(tmp_path: Path) -> None:
+    """colour became color, which is right; gonna became two words, of which neither has a confidence."""
+    write_trn({"u1": "a color", "u2": "going to", "u3": "no"}, tmp_path / "ref.trn")
+    write_trn({"u1": "a color", "u2": "going to", "u3": "yes"}, tmp_path / "hyp.trn")
+    said = {"u1": (["a", "colour"], [0.9, 0.8]), "u2": (["gonna"], [0.1]), "u3": (["yes"], [0.3])}
+    records = [
+        {
+            "id": name,
+            "text": " ".join(words),
+            "words": [{"text": word, "confidence": share} for word, share in zip(words, confidences, strict=True)],
+        }
+        for name, (words, confidences) in said.items()
+    ]
+    (tmp_path / "hyp.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    calibration = read_score(tmp_path).calibration
+    assert calibration is not None
+    assert calibration.ece == pytest.approx((0.1 + 0.2 + 0.3) / 3)
+    assert calibration.auc == 1.0
