@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from asr.config import FeatureSettings
+from asr.corpus.importers.seekable import seekable_copies
 from asr.corpus.limits import low_rate_note
 from asr.corpus.line import require_name, require_text
 from asr.corpus.manifest import SPLITS, cut_speaker, make_cut, write_manifest
@@ -170,7 +172,8 @@ def write_splits(
     Left out are utterances without a transcript, without readable audio or without an id of their own. A split that the
     source names is kept. A split that it does not name is drawn from its training utterances. With a share of 0 that
     split is not written, and is removed if an earlier import wrote it. A source without a training set, such as a test
-    set of its own, is written as it is.
+    set of its own, is written as it is. Recordings that can only be decoded from their start are copied to
+    `out`/audio if several utterances are parts of one.
 
     Args:
         material: what is in the source.
@@ -183,6 +186,7 @@ def write_splits(
         ManifestError: nothing is usable, nothing is left for training though the source has a training set, or the
             splits cannot be drawn.
     """
+    material = _with_seekable_audio(material, out / "audio", progress)
     given, faults = _cuts(material, language, progress)
     skipped = tuple(f"{fault.where}: {fault.reason}" for fault in faults)
     has_training_set = any(utterance.split in (None, "train") for utterance in material.utterances)
@@ -216,6 +220,18 @@ def write_splits(
         (*notes, *([low_rate] if low_rate else [])),
         _passed_over(material),
     )
+
+
+def _with_seekable_audio(material: Material, folder: Path, progress: Progress) -> Material:
+    """Return material whose utterances can be read from the middle of recordings, which needs copies of some."""
+    parts = Counter(one.audio_path for one in material.utterances if one.start_s or one.duration_s is not None)
+    copies = seekable_copies([path for path, count in parts.items() if count > 1], folder, progress)
+    if not copies:
+        return material
+    utterances = [replace(one, audio_path=copies.get(one.audio_path, one.audio_path)) for one in material.utterances]
+    size_mb = sum(path.stat().st_size for path in copies.values()) / 1e6
+    note = f"{len(copies)} recordings can only be decoded from their start; they were copied as FLAC into {folder}"
+    return replace(material, utterances=utterances, notes=[*material.notes, f"{note} ({size_mb:.0f} MB)"])
 
 
 def _cuts(material: Material, language: str | None, progress: Progress) -> tuple[dict[str, list[Cut]], list[LeftOut]]:
