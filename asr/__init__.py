@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from asr.bulk.run import TranscribeReport, transcribe_files
     from asr.config import Config, DecodeSettings, RnnLmSettings
-    from asr.corpus.check import DataReport, check
+    from asr.corpus.check import DataReport
+    from asr.corpus.findings import Finding
     from asr.corpus.importers.elan import import_elan
     from asr.corpus.importers.folder import import_folder
     from asr.corpus.importers.json_lines import import_jsonl
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
         UtteranceAudioError,
     )
     from asr.exporting.export import ExportReport, export
+    from asr.inference.check_corpus import check
     from asr.inference.decode_corpus import DecodeReport, decode
     from asr.inference.plot import PlotReport, plot
     from asr.inference.recognizer import Recognizer, load
@@ -93,6 +95,7 @@ __all__ = [
     "Diagnosis",
     "DownloadError",
     "ExportReport",
+    "Finding",
     "ImportReport",
     "LanguageModelError",
     "ManifestError",
@@ -158,7 +161,8 @@ __all__ = [
 _HOMES = {
     "asr.bulk.run": ("TranscribeReport", "transcribe_files"),
     "asr.config": ("Config", "DecodeSettings", "RnnLmSettings"),
-    "asr.corpus.check": ("DataReport", "check"),
+    "asr.corpus.check": ("DataReport",),
+    "asr.corpus.findings": ("Finding",),
     "asr.corpus.importers.elan": ("import_elan",),
     "asr.corpus.importers.folder": ("import_folder",),
     "asr.corpus.importers.librispeech": ("import_librispeech",),
@@ -197,6 +201,7 @@ _HOMES = {
         "UtteranceAudioError",
     ),
     "asr.exporting.export": ("ExportReport", "export"),
+    "asr.inference.check_corpus": ("check",),
     "asr.inference.decode_corpus": ("DecodeReport", "decode"),
     "asr.inference.plot": ("PlotReport", "plot"),
     "asr.inference.recognizer": ("Recognizer", "load"),

@@ -9,18 +9,25 @@ import platform
 import re
 import signal
 import subprocess
+import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from types import FrameType, ModuleType, TracebackType
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
-from asr.errors import DependencyError, DeviceError, ExitStatus
+from asr.errors import AsrError, DependencyError, DeviceError, ExitStatus
 
 # Shows how far long work is: `with progress("decode", total) as advance: advance(1)`. Commands draw a bar.
 Progress: TypeAlias = Callable[[str, float], AbstractContextManager[Callable[[float], object]]]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 Accelerator: TypeAlias = Literal["auto", "cpu", "cuda"]
 
@@ -83,6 +90,46 @@ def end_with_the_first() -> None:
         os._exit(1)
 
     threading.Thread(target=wait_and_end, daemon=True).start()
+
+
+def in_order(work: Callable[[Item], Result], items: Iterable[Item], processes: int) -> Iterator[Result]:
+    """Yield what `work` returns of each item, in their order, computed by processes of this machine.
+
+    A few items wait at a time, so memory does not grow with their number. With one process, this one does the work.
+
+    Args:
+        work: a function of a module, so that processes find it.
+        items: the items.
+        processes: how many.
+
+    Raises:
+        AsrError: a process was killed.
+        Exception: what `work` raises.
+    """
+    if processes <= 1:
+        yield from map(work, items)
+        return
+    # A fork shares the libraries in memory. Where it is not safe, each process loads its own.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    waiting: deque[Future[Result]] = deque()
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_serve) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) >= 4 * processes:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool:
+            raise AsrError("a worker process was killed, perhaps because the memory was full") from None
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _serve() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the first process, which ends the others
+    end_with_the_first()
 
 
 @cache

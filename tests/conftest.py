@@ -125,6 +125,13 @@ def tone_speech(text: str, rng: np.random.Generator, rate_hz: int = 16000) -> np
     return (clean + 0.003 * rng.standard_normal(len(clean))).astype(np.float32)
 
 
+def syllables(rng: np.random.Generator, seconds: float, rate_hz: int) -> np.ndarray:
+    """Noise that comes and goes three times a second, and begins and ends quietly."""
+    time_s = np.arange(round(seconds * rate_hz)) / rate_hz
+    loudness = 0.01 + np.clip(np.sin(2 * np.pi * 3 * time_s), 0, 1)
+    return rng.uniform(-0.5, 0.5, len(time_s)) * loudness
+
+
 def voice_like(rng: np.random.Generator, seconds: float = 3.0) -> np.ndarray:
     """Harmonics that come and go like syllables, in noise of changing loudness."""
     time_s = np.arange(round(seconds * 16000)) / 16000

@@ -1,27 +1,42 @@
-"""A data folder → everything in it that would break training or falsify a result, by name."""
+"""Manifests → everything in them that would break training or falsify a result, by name.
+
+`audio_faults.py` judges samples, `text_faults.py` transcripts, `limits.py` what can be trained on. Here utterances are
+compared with each other: ids, speakers, sentences, characters, copies.
+"""
 
 from __future__ import annotations
 
-import os
+import re
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-import numpy as np
-
-from asr.config import Config
-from asr.corpus.cut_audio import load_cut
-from asr.corpus.limits import Limits, low_rate_note, training_limits
-from asr.corpus.manifest import cut_text, entries, find_splits, read_manifest, write_manifest
-from asr.errors import AudioError, ManifestError
-from asr.machine import Progress, silent
+from asr.audio.channels import mix_down
+from asr.corpus.audio_faults import Heard, examine_audio
+from asr.corpus.cut_audio import load_channels
+from asr.corpus.duplicates import same_recordings, similar_recordings
+from asr.corpus.findings import Fault, Finding
+from asr.corpus.limits import Limits, low_rate_note
+from asr.corpus.line import ManifestLine
+from asr.corpus.manifest import cut_text, decoded, undecoded
+from asr.corpus.text_faults import examine_text, length_faults, letters_and_words
+from asr.errors import AudioError
+from asr.machine import Progress, in_order, silent
 from asr.text.normalise import normalise
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
+
+_AT_ONCE = 64  # utterances that go to a process together
+_SHARED_FROM = 500  # utterances; fewer are done before other processes have begun
+# A fault of most utterances is how the corpus is, not what is wrong with one of them.
+_TRAIT_SHARE, _TRAIT_FROM = 0.5, 20
+_TRUNCATED = re.compile(r": truncated|the part asked for (starts|ends) at ")
 
 
 @dataclass(frozen=True)
@@ -38,28 +53,27 @@ class SplitSummary:
 
 
 @dataclass(frozen=True)
-class Problem:
-    """What is wrong with one utterance, or with one speaker."""
-
-    split: str
-    name: str
-    reason: str
-    place: int | None = None  # of the utterance in its manifest, counted from 0
-    stays: bool = False  # the utterance is written all the same, as a fair test set needs it
-
-
-@dataclass(frozen=True)
 class DataReport:
     """What manifests hold, what is wrong with them, and the manifests of sound utterances that were written."""
 
     splits: dict[str, SplitSummary]
     characters: dict[str, int]  # of all normalised transcripts, most frequent first
-    problems: tuple[Problem, ...]
+    findings: tuple[Finding, ...]
     written: dict[str, Path] = field(default_factory=dict)  # by split
-    warnings: tuple[str, ...] = ()  # what to know about the data as a whole; nothing is left out because of it
+    kept: frozenset[str] = frozenset()  # kinds because of which no utterance is left out
 
     @property
-    def unmended(self) -> tuple[Problem, ...]:
+    def problems(self) -> tuple[Finding, ...]:
+        """The errors: what breaks training or falsifies a result."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What to know about the data as a whole; nothing is left out because of it."""
+        return tuple(found.reason for found in self.findings if found.severity == "warning" and not found.name)
+
+    @property
+    def unmended(self) -> tuple[Finding, ...]:
         """The problems that the written manifests do not solve: all of them where nothing was written."""
         left_out = {split: self.left_out(split) for split in self.written}
         return tuple(p for p in self.problems if p.place not in left_out.get(p.split, ()))
@@ -67,74 +81,85 @@ class DataReport:
     def left_out(self, split: str) -> set[int]:
         """Return the places of the utterances that `check` does not write.
 
-        All those with a fault; but of test only those whose audio is unusable, or whose id occurred before. Without
-        utterances that are merely hard, the error rate would be flattered.
+        All those with an error or a warning, unless its kind is one of `kept`; but of test only those whose audio is
+        unusable, or whose id occurred before. Without utterances that are merely hard, the error rate would be
+        flattered.
         """
-        return {p.place for p in self.problems if p.split == split and p.place is not None and not p.stays}
+        return {
+            finding.place
+            for finding in self.findings
+            if finding.split == split and finding.place is not None and not finding.stays
+            if finding.severity != "note" and finding.kind not in self.kept
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as `asr check --json` prints it."""
+        return {
+            "splits": {split: vars(summary) for split, summary in self.splits.items()},
+            "characters": self.characters,
+            "findings": [finding.to_json() for finding in self.findings],
+            "written": {split: str(path) for split, path in self.written.items()},
+        }
 
 
-def check(
-    data: str | os.PathLike[str],
+class Examined(NamedTuple):
+    """What is kept of an utterance, so that it can be compared with others."""
+
+    id: str
+    transcript: str  # normalised
+    speakers: tuple[str, ...]
+    duration_s: float
+    rate_hz: int  # 0: it has no recording
+    faults: tuple[Fault, ...]
+    heard: Heard
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What utterances are held to: the limits of training, and the rate that the network hears."""
+
+    training: Limits
+    model_rate_hz: int | None
+
+    def limits(self, split: str) -> Limits:
+        """Return the limits of a split: only training utterances must fit when they are sped up."""
+        return self.training if split == "train" else replace(self.training, pace=1.0)
+
+
+Undecoded: TypeAlias = "ManifestLine | Cut"
+
+
+def check_cuts(
+    manifests: Mapping[str, Iterable[Cut]],
+    limits: Limits,
     *,
-    config: Config | None = None,
-    out: str | os.PathLike[str] | None = None,
+    model_rate_hz: int | None = None,
+    processes: int = 1,
     progress: Progress = silent,
 ) -> DataReport:
-    """Read every utterance of a data folder, its audio included, and return what the folder holds and what is wrong.
-
-    Args:
-        data: a folder of manifests or Shar folders, or one of those.
-        config: says how transcripts are normalised and which utterances can be trained on; None: the default settings.
-        out: where to write manifests of the utterances without a fault; None: write nothing. A split without any such
-            utterance is not written. Of test, only utterances with unusable audio or a repeated id are left out.
-        progress: shows how far the check is.
-
-    Raises:
-        ManifestError: a manifest is missing or a line is malformed; or `out` is asked for of a Shar folder.
-    """
-    paths = find_splits(Path(data))
-    for path in paths.values():
-        if out is not None and path.is_dir():
-            raise ManifestError(
-                f"{path}: its audio is packed, so manifests of it cannot be written; check the folder that it was "
-                "packed from, and pack what was written"
-            )
-    manifests = {split: read_manifest(path) for split, path in paths.items()}
-    settings = config or Config()
-    report = check_cuts(manifests, training_limits(settings), progress=progress)
-    rates = {rate for summary in report.splits.values() for rate in summary.sample_rates_hz}
-    low_rate = low_rate_note(rates, settings.features.sample_rate_hz)
-    if low_rate:
-        report = replace(report, warnings=(*report.warnings, low_rate))
-    if out is None:
-        return report
-    written = {}
-    for split, cuts in manifests.items():
-        if len(report.left_out(split)) < report.splits[split].utterances:
-            written[split] = Path(out) / f"{split}.jsonl.gz"
-            write_manifest(without_problems(cuts, split, report), written[split])
-    return replace(report, written=written)
-
-
-def check_cuts(manifests: Mapping[str, Iterable[Cut]], limits: Limits, *, progress: Progress = silent) -> DataReport:
     """Read every utterance of some manifests, its audio included, and return what they hold and what is wrong.
 
     Args:
-        manifests: cuts by split, "train" first if there is one; they are read twice.
+        manifests: cuts by split, "train" first if there is one; they are read several times.
         limits: what training asks of an utterance. Only those of "train" must fit when they are sped up.
+        model_rate_hz: the rate that the network hears; None: that of each recording.
+        processes: how many share the work.
         progress: shows how far the check is.
 
     Raises:
         ManifestError: a line of a manifest is malformed.
     """
-    findings = _Findings(limits)
-    total = sum(1 for cuts in manifests.values() for _ in entries(cuts))
+    comparison = _Comparison(list(manifests))
+    total = sum(1 for cuts in manifests.values() for _ in undecoded(cuts))
+    parts = chain.from_iterable(_parts(split, undecoded(cuts)) for split, cuts in manifests.items())
+    work = partial(_examine_part, Demands(limits, model_rate_hz))
     with progress("check", total) as advance:
-        for split, cuts in manifests.items():
-            for place, cut in enumerate(cuts):
-                findings.add(split, place, cut)
+        for split, examined in in_order(work, parts, processes if total >= _SHARED_FROM else 1):
+            for utterance in examined:
+                comparison.add(split, utterance)
                 advance(1)
-    return findings.report(manifests)
+    copies = comparison.copies(chain.from_iterable(undecoded(cuts) for cuts in manifests.values()))
+    return comparison.report(copies, model_rate_hz)
 
 
 def without_problems(cuts: Iterable[Cut], split: str, report: DataReport) -> Iterator[Cut]:
@@ -143,99 +168,215 @@ def without_problems(cuts: Iterable[Cut], split: str, report: DataReport) -> Ite
     return (cut for place, cut in enumerate(cuts) if place not in left_out)
 
 
-class _Findings:
-    """What is known after some utterances."""
+def _parts(split: str, items: Iterator[Undecoded]) -> Iterator[tuple[str, list[Undecoded]]]:
+    while part := list(islice(items, _AT_ONCE)):
+        yield split, part
 
-    def __init__(self, limits: Limits) -> None:
-        self._training_limits = limits
-        self._other_limits = replace(limits, pace=1.0)
-        self._problems: list[Problem] = []
+
+def _examine_part(demands: Demands, part: tuple[str, list[Undecoded]]) -> tuple[str, list[Examined]]:
+    split, items = part
+    limits = demands.limits(split)
+    return split, [_examine(decoded(item), limits, demands.model_rate_hz) for item in items]
+
+
+def _examine(cut: Cut, limits: Limits, model_rate_hz: int | None) -> Examined:
+    text = cut_text(cut)
+    transcript = normalise(text, limits.text)
+    heard = _hear(cut, model_rate_hz)
+    faults = (
+        *limits.faults(cut.duration, transcript),
+        *heard.faults,
+        *examine_text(text, transcript, limits.text),
+    )
+    speakers = tuple(dict.fromkeys(str(one.speaker) for one in cut.supervisions if one.speaker))
+    rate_hz = cut.sampling_rate if cut.has_recording else 0
+    return Examined(cut.id, transcript, speakers, cut.duration, rate_hz, faults, replace(heard, faults=()))
+
+
+def _hear(cut: Cut, model_rate_hz: int | None) -> Heard:
+    try:
+        channels, rate_hz = load_channels(cut)
+    except AudioError as error:
+        reason = str(error).removeprefix(f"utterance {cut.id}: ")
+        return Heard((Fault("truncated-audio" if _TRUNCATED.search(reason) else "unreadable-audio", reason),))
+    return examine_audio(channels, rate_hz, model_rate_hz or rate_hz)
+
+
+class _Comparison:
+    """All utterances, compared with each other."""
+
+    def __init__(self, splits: list[str]) -> None:
+        self._splits = splits
+        self._all: list[Examined] = []
+        self._at: list[tuple[str, int]] = []  # split and place in it, of each
+        self._count: Counter[str] = Counter()
         self._split_of_id: dict[str, str] = {}
-        self._durations_s: dict[str, list[float]] = {}
-        self._words: Counter[str] = Counter()
-        self._speakers: dict[str, set[str]] = {}
-        self._characters: dict[str, Counter[str]] = {}
-        self._rates_hz: dict[str, Counter[int]] = {}
-        self._with_unseen: Counter[str] = Counter()  # utterances that hold a character that train does not have
-        self._unseen: dict[str, set[str]] = {}
+        self._repeated: set[int] = set()
+        self._characters: dict[str, Counter[str]] = defaultdict(Counter)
 
-    def add(self, split: str, place: int, cut: Cut) -> None:
-        limits = self._training_limits if split == "train" else self._other_limits
-        transcript = normalise(cut_text(cut), limits.text)
-        stays = split == "test"
-        unfit = list(limits.faults(cut.duration, transcript))
-        self._problems += [Problem(split, cut.id, reason, place, stays=stays) for reason in unfit]
-        unusable = [*_audio_faults(cut), *self._repeated_id(cut)]
-        self._problems += [Problem(split, cut.id, reason, place) for reason in unusable]
-        self._find_unseen(split, transcript)
-        self._split_of_id.setdefault(cut.id, split)
-        self._durations_s.setdefault(split, []).append(cut.duration)
-        self._words[split] += len(transcript.split())
-        speakers = {str(supervision.speaker) for supervision in cut.supervisions if supervision.speaker}
-        self._speakers.setdefault(split, set()).update(speakers)
-        self._characters.setdefault(split, Counter()).update(transcript)
-        if cut.has_recording:
-            self._rates_hz.setdefault(split, Counter())[cut.sampling_rate] += 1
+    def add(self, split: str, utterance: Examined) -> None:
+        if utterance.id in self._split_of_id:
+            self._repeated.add(len(self._all))
+            fault = Fault("repeated-id", f"its id occurs already in {self._split_of_id[utterance.id]}")
+            utterance = utterance._replace(faults=(*utterance.faults, fault))
+        self._split_of_id.setdefault(utterance.id, split)
+        self._at.append((split, self._count[split]))
+        self._count[split] += 1
+        self._characters[split].update(utterance.transcript)
+        self._all.append(utterance)
 
-    def _repeated_id(self, cut: Cut) -> Iterator[str]:
-        if cut.id in self._split_of_id:
-            yield f"its id occurs already in {self._split_of_id[cut.id]}"
+    def copies(self, items: Iterator[Undecoded]) -> list[Finding]:
+        """Return which utterances hold the recording of another one.
 
-    def _find_unseen(self, split: str, transcript: str) -> None:
-        """Count an utterance that holds characters that train does not have."""
-        unseen = set(transcript) - self._characters["train"].keys() if "train" in self._characters else set()
-        if split != "train" and unseen:
-            self._with_unseen[split] += 1
-            self._unseen.setdefault(split, set()).update(unseen)
+        Args:
+            items: all utterances again; audio is only loaded of those with similar fingerprints.
+        """
+        fingerprints = [
+            b"" if place in self._repeated else utterance.heard.fingerprint for place, utterance in enumerate(self._all)
+        ]
+        pairs = similar_recordings(fingerprints, [utterance.heard.spread_s for utterance in self._all])
+        wanted = set(chain.from_iterable(pairs))
+        cuts = {place: decoded(item) for place, item in enumerate(items) if place in wanted} if wanted else {}
 
-    def report(self, splits: Iterable[str]) -> DataReport:
-        return DataReport(
-            {split: self._summary(split) for split in splits},
-            dict(sum(self._characters.values(), Counter()).most_common()),
-            (*self._problems, *self._shared_speakers()),
-            warnings=tuple(self._warnings()),
-        )
+        def load(place: int) -> tuple[Any, int]:
+            channels, rate_hz = load_channels(cuts[place])
+            return mix_down(channels), rate_hz
 
-    def _warnings(self) -> Iterator[str]:
-        for split, count in self._with_unseen.items():
-            total = len(self._durations_s[split])
-            names = " ".join(map(character_name, sorted(self._unseen[split])))
-            yield (
-                f"{count} of {total} utterances of {split} ({100 * count / total:.1f} %) hold characters that train "
-                f"does not have: {names}. A model of these data cannot write them, so each is an error; the utterances "
-                "stay"
-            )
+        found: dict[tuple[str, int | None], Finding] = {}  # one finding for an utterance, however many copies there are
+        for pair in same_recordings(pairs, load):
+            finding = self._copy(pair.first, pair.second, pair.correlation)
+            found.setdefault((finding.split, finding.place), finding)
+        return list(found.values())
+
+    def _copy(self, first: int, second: int, correlation: float) -> Finding:
+        """Return the finding of the copy that is to go: in one split the later one, else the one in train, then dev."""
+        splits = [self._at[place][0] for place in (first, second)]
+        within = splits[0] == splits[1]
+        stays, goes = (first, second) if within or splits == ["test", "dev"] else (second, first)
+        other, copy = self._all[stays], self._all[goes]
+        reason = f"the same recording as {other.id} of {self._at[stays][0]}"
+        if copy.transcript != other.transcript:
+            reason += f", which has another transcript: {other.transcript!r:.40}"
+        return self._finding(goes, Fault("duplicate-audio" if within else "shared-audio", reason, correlation))
+
+    def _finding(self, place: int, fault: Fault) -> Finding:
+        split, at = self._at[place]
+        return Finding(fault.kind, split, self._all[place].id, fault.reason, fault.value, at)
+
+    def report(self, copies: list[Finding], model_rate_hz: int | None) -> DataReport:
+        findings = [self._finding(place, fault) for place, one in enumerate(self._all) for fault in one.faults]
+        findings += [*self._lengths(), *self._rare(), *copies, *self._shared_speakers()]
+        findings += [*self._sentences(), *self._corpus_warnings(model_rate_hz)]
+        characters = dict(sum(self._characters.values(), Counter()).most_common())
+        splits = {split: self._summary(split) for split in self._splits}
+        return DataReport(splits, characters, tuple(_with_traits(findings, len(self._all))))
+
+    def _lengths(self) -> Iterator[Finding]:
+        lengths = [letters_and_words(one.transcript) for one in self._all]
+        sounds_s = [one.heard.sound_s for one in self._all]
+        letters, words = [length[0] for length in lengths], [length[1] for length in lengths]
+        for place, fault in length_faults(letters, words, sounds_s).items():
+            yield self._finding(place, fault)
+
+    def _rare(self) -> Iterator[Finding]:
+        """Yield the training utterances with a character that no other one has."""
+        once = {character for character, count in self._characters.get("train", Counter()).items() if count == 1}
+        for place, one in enumerate(self._all) if once else ():
+            if self._at[place][0] == "train" and (rare := once & set(one.transcript)):
+                names = " ".join(map(character_name, sorted(rare)))
+                yield self._finding(place, Fault("rare-character", f"nowhere else in train: {names}", len(rare)))
+
+    def _shared_speakers(self) -> Iterator[Finding]:
+        found: dict[str, dict[str, None]] = {}
+        for (split, _), one in zip(self._at, self._all, strict=True):
+            for speaker in one.speakers:
+                found.setdefault(speaker, {})[split] = None
+        for speaker in sorted(found):
+            first, *others = sorted(found[speaker], key=self._splits.index)
+            if others:
+                reason = f"is also in {' and '.join(others)}"
+                yield Finding("shared-speaker", first, f"speaker {speaker}", reason)
+
+    def _sentences(self) -> Iterator[Finding]:
+        """Yield how many sentences of dev and test are in train, and how many occur several times."""
+        sentences: dict[str, list[str]] = defaultdict(list)
+        for (split, _), one in zip(self._at, self._all, strict=True):
+            if one.transcript:
+                sentences[split].append(one.transcript)
+        train = set(sentences["train"])
+        for split, texts in sentences.items():
+            again = sum(text in train for text in texts) if split != "train" else 0
+            if again:
+                share = again / len(texts)
+                reason = (
+                    f"{again} of {len(texts)} utterances of {split} ({100 * share:.1f} %) say a sentence of train. "
+                    "Their error rate does not tell how new sentences are recognised"
+                )
+                yield Finding("shared-sentences", split, "", reason, share)
+            copies = len(texts) - len(set(texts))
+            if copies:
+                reason = f"{copies} of {len(texts)} utterances of {split} say what another one says"
+                yield Finding("duplicate-text", split, "", reason, copies / len(texts))
+
+    def _corpus_warnings(self, model_rate_hz: int | None) -> Iterator[Finding]:
+        yield from self._unseen()
         characters = set().union(*self._characters.values())
         if characters and " " not in characters:
-            yield ("no transcript holds a space, so words cannot be told apart; go by the CER, not the WER")
+            reason = "no transcript holds a space, so words cannot be told apart; go by the CER, not the WER"
+            yield Finding("no-spaces", "", "", reason)
+        low_rate = low_rate_note({one.rate_hz for one in self._all}, model_rate_hz or 0)
+        if low_rate:
+            yield Finding("low-rate", "", "", low_rate)
+
+    def _unseen(self) -> Iterator[Finding]:
+        """Yield how many utterances of other splits hold characters that train does not have."""
+        known = self._characters["train"].keys()
+        for split in self._splits if known else ():
+            unseen = self._characters[split].keys() - known
+            if not unseen:
+                continue
+            texts = [one.transcript for (of, _), one in zip(self._at, self._all, strict=True) if of == split]
+            count = sum(not unseen.isdisjoint(text) for text in texts)
+            names = " ".join(map(character_name, sorted(unseen)))
+            reason = (
+                f"{count} of {len(texts)} utterances of {split} ({100 * count / len(texts):.1f} %) hold characters "
+                f"that train does not have: {names}. A model of these data cannot write them, so each is an error; "
+                "the utterances stay"
+            )
+            yield Finding("unseen-character", split, "", reason, count / len(texts))
 
     def _summary(self, split: str) -> SplitSummary:
-        durations_s = self._durations_s.get(split, [])
+        of_split = [one for (of, _), one in zip(self._at, self._all, strict=True) if of == split]
+        durations_s = [one.duration_s for one in of_split]
+        rates_hz = Counter(one.rate_hz for one in of_split if one.rate_hz)
         return SplitSummary(
-            utterances=len(durations_s),
-            speakers=len(self._speakers.get(split, ())),
+            utterances=len(of_split),
+            speakers=len({speaker for one in of_split for speaker in one.speakers}),
             audio_s=sum(durations_s),
             shortest_s=min(durations_s, default=0.0),
             longest_s=max(durations_s, default=0.0),
-            words=self._words[split],
-            sample_rates_hz=dict(sorted(self._rates_hz.get(split, {}).items())),
+            words=sum(len(one.transcript.split()) for one in of_split),
+            sample_rates_hz=dict(sorted(rates_hz.items())),
         )
 
-    def _shared_speakers(self) -> Iterator[Problem]:
-        for speaker in sorted(set().union(*self._speakers.values())):
-            first, *others = [split for split, speakers in self._speakers.items() if speaker in speakers]
-            if others:
-                yield Problem(first, f"speaker {speaker}", f"is also in {' and '.join(others)}")
 
-
-def _audio_faults(cut: Cut) -> Iterator[str]:
-    try:
-        samples = load_cut(cut)
-    except AudioError as error:
-        yield str(error).removeprefix(f"utterance {cut.id}: ")
-    else:
-        if not np.any(samples):
-            yield "silent: every sample is 0"
+def _with_traits(findings: list[Finding], utterances: int) -> Iterator[Finding]:
+    """Yield the findings; a warning or note about most utterances becomes one about the corpus."""
+    accused: dict[str, set[tuple[str, int]]] = defaultdict(set)
+    for finding in findings:
+        if finding.place is not None and finding.severity != "error":
+            accused[finding.kind].add((finding.split, finding.place))
+    least = max(_TRAIT_FROM, _TRAIT_SHARE * utterances)
+    traits = {kind: len(places) for kind, places in accused.items() if len(places) > least}
+    yield from (finding for finding in findings if finding.place is None or finding.kind not in traits)
+    for kind, count in traits.items():
+        example = next(finding for finding in findings if finding.kind == kind)
+        share = count / utterances
+        reason = (
+            f"{kind}: so are {count} of {utterances} utterances ({100 * share:.1f} %), none of which is left out, e.g. "
+            f"{example.name}: {example.reason}"
+        )
+        yield Finding(kind, "", "", reason, share)
 
 
 def character_name(character: str) -> str:

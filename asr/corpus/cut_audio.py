@@ -25,12 +25,27 @@ _MOST_SAMPLES = 2**28
 def load_cut(cut: Any, sample_rate_hz: int | None = None) -> NDArray[np.float32]:
     """Return the samples of a lhotse cut as `(sample,)` mono float32.
 
+    Args:
+        cut: what to read.
+        sample_rate_hz: rate of the samples; None keeps the recording's.
+
+    Raises:
+        UtteranceAudioError: the audio cannot be read; the message names the cut.
+    """
+    channels, rate_hz = load_channels(cut, sample_rate_hz)
+    (mono,) = mixed([channels], "a stereo utterance")  # a name that is always the same: one warning is enough
+    return resample(mono, rate_hz, sample_rate_hz or cut.sampling_rate)
+
+
+def load_channels(cut: Any, sample_rate_hz: int | None = None) -> tuple[NDArray[np.float32], int]:
+    """Return the `(channel, sample)` of a lhotse cut as they are stored, and their rate in Hz.
+
     A cut of a plain file is read here. lhotse reads the others: archives, mixed or transformed cuts. A manifest is
     data: commands in it are not run, and nothing is fetched from the network.
 
     Args:
         cut: what to read.
-        sample_rate_hz: rate of the samples; None keeps the recording's.
+        sample_rate_hz: the rate that they will be brought to, so that what would not fit into memory is refused.
 
     Raises:
         UtteranceAudioError: the audio cannot be read; the message names the cut.
@@ -50,8 +65,7 @@ def load_cut(cut: Any, sample_rate_hz: int | None = None) -> NDArray[np.float32]
             waveform, rate = np.atleast_2d(np.asarray(cut.load_audio(), dtype=np.float32)), cut.sampling_rate
             if waveform.size == 0 or not usable(waveform).all():
                 raise AudioError(f"no samples, or samples that are {UNUSABLE}")
-        (mono,) = mixed([waveform], "a stereo utterance")  # a name that is always the same: one warning is enough
-        return resample(mono, rate, rate_hz)
+        return waveform, rate
     except AudioError as error:
         raise UtteranceAudioError(f"utterance {cut.id}: {error}") from None
     except Exception as error:  # lhotse's backends raise whatever the library beneath them does

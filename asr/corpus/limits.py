@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from asr.config import Config, TextSettings
+from asr.corpus.findings import Fault
 from asr.text.tokens import TokenTable, fewest_tokens, min_frames
 
 MIN_UTTERANCE_S = 0.1
@@ -25,9 +26,9 @@ class Limits:
 
     def fault(self, duration_s: float, transcript: str) -> str | None:
         """Return the first reason why an utterance cannot be trained on; None if it can. See `faults`."""
-        return next(self.faults(duration_s, transcript), None)
+        return next((fault.reason for fault in self.faults(duration_s, transcript)), None)
 
-    def faults(self, duration_s: float, transcript: str) -> Iterator[str]:
+    def faults(self, duration_s: float, transcript: str) -> Iterator[Fault]:
         """Yield why an utterance with this normalised transcript cannot be trained on; nothing if it can.
 
         The transcript must not be empty. The audio must be neither too long nor too short. It must have as many output
@@ -35,11 +36,12 @@ class Limits:
         and its gradient not a number. Until the pieces are learnt, a text passes if any pieces could spell it in time.
         """
         if not transcript:
-            yield "its transcript is empty"
+            yield Fault("empty-transcript", "its transcript is empty")
         if duration_s > self.max_s:
-            yield f"too long: {duration_s:g} s, training.max_utterance_s is {self.max_s:g}"
+            reason = f"too long: {duration_s:g} s, training.max_utterance_s is {self.max_s:g}"
+            yield Fault("too-long", reason, duration_s)
         if duration_s < self.min_s:
-            yield f"too short: {duration_s:g} s, at least {self.min_s:g} s are needed"
+            yield Fault("too-short", f"too short: {duration_s:g} s, at least {self.min_s:g} s are needed", duration_s)
         frames = int(duration_s / self.pace / self.frame_shift_s)
         needed, is_exact = min_frames(fewest_tokens(transcript, self.text)), self.text.tokens in ("characters", "words")
         # Pieces spell the text with a space before it, at most as many as its characters.
@@ -49,7 +51,8 @@ class Limits:
             least = "" if is_exact else "at least "
             fault = f"too short for its transcript: {frames} output frames, CTC needs {least}{needed}"
             finest = int(duration_s / self.pace / self.finest_shift_s) if self.finest_shift_s else 0
-            yield fault + (f"; model.subsampling=2 gives {finest}" if finest >= needed else "")
+            fault += f"; model.subsampling=2 gives {finest}" if finest >= needed else ""
+            yield Fault("too-many-tokens", fault, needed)
 
     def fastest_pace(self, duration_s: float, tokens: Sequence[object]) -> float:
         """Return how many times as fast an utterance may be played, so that its frames are enough for its tokens."""

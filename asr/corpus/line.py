@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from lhotse import Recording, SupervisionSegment
 from lhotse.augmentation import AudioTransform
@@ -19,6 +19,7 @@ from lhotse.cut.data import DataCut
 from lhotse.serialization import decode_json_line, deserialize_item
 
 from asr.audio.sound_file import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
+from asr.corpus.shar import Shard, in_tar
 from asr.errors import ManifestError
 from asr.reading import require_shallow
 from asr.records import require_characters
@@ -85,6 +86,37 @@ def supervision_of_line(line: dict[str, Any]) -> SupervisionSegment:
     _check_supervision(supervision)
     require_name("recording_id", supervision.recording_id)
     return supervision
+
+
+class ManifestLine(NamedTuple):
+    """A line that is not yet decoded, so that another process can do it."""
+
+    shard: Shard
+    number: int
+    line: bytes
+
+    def cut(self) -> Cut:
+        """Return the line's cut.
+
+        Raises:
+            ManifestError: the line is no cut or holds an impossible value.
+        """
+        return self.parsed(self._cut)
+
+    def parsed(self, parse: Callable[[dict[str, Any]], Parsed]) -> Parsed:
+        """Return what `parse` makes of the line's JSON.
+
+        Raises:
+            ManifestError: the line is no cut or holds an impossible value; the message names file and line.
+        """
+        try:
+            return parse_line(self.line, parse, "cut")
+        except ManifestError as error:
+            raise ManifestError(f"{self.shard.cuts}:{self.number}: {error}") from None
+
+    def _cut(self, content: dict[str, Any]) -> Cut:
+        cut = cut_of_line(content)
+        return cut if self.shard.tar is None else in_tar(cut, self.shard.tar)
 
 
 def cut_of_line(line: dict[str, Any]) -> Cut:

@@ -8,11 +8,10 @@ from __future__ import annotations
 import gzip
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
@@ -22,8 +21,8 @@ from lhotse.cut import Cut, MultiCut
 from asr.audio.sound_file import AudioInfo, audio_info
 from asr.config import TextSettings
 from asr.corpus.line import (
+    ManifestLine,
     cut_of_line,
-    parse_line,
     require_agreement,
     require_count,
     require_name,
@@ -31,13 +30,11 @@ from asr.corpus.line import (
     require_seconds,
     require_text,
 )
-from asr.corpus.shar import Shard, find_shards, in_tar
+from asr.corpus.shar import Shard, find_shards
 from asr.errors import ManifestError
 from asr.files import atomic_path
 from asr.reading import read_raw_lines
 from asr.text.normalise import normalise
-
-Parsed = TypeVar("Parsed")
 
 SPLITS = ("train", "dev", "test")
 _SUFFIXES = (".jsonl", ".jsonl.gz")
@@ -63,12 +60,16 @@ class _Shards:
         self.shards = shards
 
     def __iter__(self) -> Iterator[Cut]:
-        for shard in self.shards:
-            yield from _read_lines(shard.cuts, cut_of_line if shard.tar is None else partial(_cut_in_tar, shard.tar))
+        return (line.cut() for line in self.lines())
 
     def entries(self) -> Iterator[Entry]:
+        return (line.parsed(_entry) for line in self.lines())
+
+    def lines(self) -> Iterator[ManifestLine]:
         for shard in self.shards:
-            yield from _read_lines(shard.cuts, _entry)
+            for number, line in enumerate(read_raw_lines(shard.cuts, ManifestError, "the manifest"), 1):
+                if not line.isspace():
+                    yield ManifestLine(shard, number, line)
 
 
 def read_manifest(*paths: str | Path) -> CutSet:
@@ -178,6 +179,21 @@ def entries(cuts: Iterable[Cut]) -> Iterator[Entry]:
     """
     source = cuts.data if isinstance(cuts, CutSet) else cuts
     return source.entries() if isinstance(source, _Shards) else map(entry_of, source)
+
+
+def undecoded(cuts: Iterable[Cut]) -> Iterator[ManifestLine] | Iterator[Cut]:
+    """Yield the lines of a manifest as they are, or cuts that do not come from one; both can go to another process."""
+    source = cuts.data if isinstance(cuts, CutSet) else cuts
+    return source.lines() if isinstance(source, _Shards) else iter(source)
+
+
+def decoded(item: ManifestLine | Cut) -> Cut:
+    """Return the cut of what `undecoded` yields.
+
+    Raises:
+        ManifestError: the line is malformed.
+    """
+    return item.cut() if isinstance(item, ManifestLine) else item
 
 
 def entry_of(cut: Cut) -> Entry:
@@ -313,26 +329,6 @@ def known_speakers(cuts: Iterable[Cut]) -> dict[str, str]:
     """Return the speaker of each utterance whose supervisions name one, by utterance id."""
     named = {cut.id: [s.speaker for s in cut.supervisions if s.speaker] for cut in cuts}
     return {name: str(speakers[0]) for name, speakers in named.items() if speakers}
-
-
-def _read_lines(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterator[Parsed]:
-    """Yield what `parse` makes of each line's JSON.
-
-    Raises:
-        ManifestError: the file is damaged, or a line is no cut or holds an impossible value; the message names it.
-    """
-    for number, line in enumerate(read_raw_lines(path, ManifestError, "the manifest"), 1):
-        if line.isspace():
-            continue
-        try:
-            parsed = parse_line(line, parse, "cut")
-        except ManifestError as error:
-            raise ManifestError(f"{path}:{number}: {error}") from None
-        yield parsed
-
-
-def _cut_in_tar(tar: Path, line: dict[str, Any]) -> Cut:
-    return in_tar(cut_of_line(line), tar)
 
 
 def _entry(line: dict[str, Any]) -> Entry:

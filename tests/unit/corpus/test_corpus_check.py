@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import soundfile
+from conftest import syllables
 
 import asr
 from asr.config import Config, TextSettings
@@ -25,8 +26,7 @@ def cut(tmp_path, rng):
     def cut(id, text="hello", speaker=None, seconds=1.0, silent=False):
         path = tmp_path / "audio" / f"{id}.wav"
         path.parent.mkdir(exist_ok=True)
-        samples = rng.uniform(-0.5, 0.5, round(seconds * RATE_HZ))
-        soundfile.write(path, samples * (not silent), RATE_HZ)
+        soundfile.write(path, syllables(rng, seconds, RATE_HZ) * (not silent), RATE_HZ)
         return make_cut(id, path, text, speaker or f"speaker of {id}")
 
     return cut
