@@ -13,8 +13,6 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
@@ -109,6 +107,9 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item], processes: i
     if processes <= 1:
         yield from map(work, items)
         return
+    from concurrent.futures import Future, ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
     # A fork shares the libraries in memory. Where it is not safe, each process loads its own.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     waiting: deque[Future[Result]] = deque()

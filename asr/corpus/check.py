@@ -373,8 +373,8 @@ def _with_traits(findings: list[Finding], utterances: int) -> Iterator[Finding]:
         example = next(finding for finding in findings if finding.kind == kind)
         share = count / utterances
         reason = (
-            f"{kind}: so are {count} of {utterances} utterances ({100 * share:.1f} %), none of which is left out, e.g. "
-            f"{example.name}: {example.reason}"
+            f"{kind}: {count} of {utterances} utterances ({100 * share:.1f} %), so none is left out because of it, "
+            f"e.g. {example.name}: {example.reason}"
         )
         yield Finding(kind, "", "", reason, share)
 

@@ -130,7 +130,13 @@ def lay_out_an4(folder: Path, tones: Path) -> None:
     shutil.copytree(REPOSITORY / "conf", folder / "conf")
 
 
+def lay_out_mine(folder: Path, tones: Path) -> None:
+    """Write the tone corpus as `data/mine`."""
+    shutil.copytree(tones, folder / "data" / "mine")
+
+
 LAY_OUT = {
+    "check": lay_out_mine,
     "recurrent_networks": lay_out_an4,
 }
 

@@ -1,10 +1,14 @@
-"""What is set in the environment before torch's libraries read it."""
+"""What is set in the environment before torch's libraries read it; processes that share work."""
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
+
+from asr.errors import AsrError
+from asr.machine import in_order
 
 SHOW = "import os; print(os.environ['OMP_WAIT_POLICY'], 'torch' in __import__('sys').modules)"
 
@@ -22,3 +26,31 @@ def test_importing_the_package_changes_nothing():
     code = "import asr, os; print('OMP_WAIT_POLICY' in os.environ)"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def halved(number):
+    if number < 0:
+        raise AsrError(f"{number} is below 0")
+    if number == 1000:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number / 2
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_results_come_in_the_order_of_the_items(processes):
+    assert list(in_order(halved, range(50), processes)) == [number / 2 for number in range(50)]
+    with pytest.raises(AsrError, match="-1 is below 0"):
+        list(in_order(halved, [4, -1, 6], processes))
+
+
+def test_items_are_taken_a_few_at_a_time():
+    taken = []
+    results = in_order(halved, (taken.append(number) or number for number in range(1000)), 2)
+    assert next(results) == 0
+    assert len(taken) < 20
+    results.close()
+
+
+def test_a_process_that_is_killed_is_an_error():
+    with pytest.raises(AsrError, match="a worker process was killed"):
+        list(in_order(halved, [1, 1000, 2], 2))

@@ -97,6 +97,40 @@ def test_a_hard_test_utterance_is_kept_and_the_user_is_told(call, table, tmp_pat
     assert len(list(read_manifest(tmp_path / "sound/test.jsonl.gz"))) == 2
 
 
+def test_findings_are_grouped_by_kind_and_the_first_three_are_shown_or_all(call, table, tmp_path):
+    table.write_text(table.read_text().replace(",say abc,", ",say 3 times,", 5))
+    call("import", "csv", table, "--out", tmp_path / "data")
+    status, out, _ = call("check", tmp_path / "data")
+    assert status == 0  # warnings are no errors
+    assert "No problems found.\n" in out
+    assert "\n5 warnings\n  digits, 5: write numbers as they are spoken\n    train  0: 1 digits, as in '3'\n" in out
+    assert "    and 2 more; --all shows them\n" in out
+    assert all(len(line) <= 80 for line in out.splitlines())
+    every = call("check", tmp_path / "data", "--all")[1]
+    assert every.count(": 1 digits, as in '3'\n") == 5
+    status, out, _ = call("check", tmp_path / "data", "--out", tmp_path / "sound")
+    assert f"written  {tmp_path}/sound/train.jsonl.gz  (without " in out
+
+
+def test_the_report_as_json_holds_every_finding(call, table, tmp_path):
+    table.write_text(table.read_text().replace("\n3.wav,say abc,", "\n3.wav,say [it] abc,"))
+    call("import", "csv", table, "--out", tmp_path / "data")
+    status, out, _ = call("check", tmp_path / "data", "--json")
+    report = json.loads(out)
+    assert status == 0
+    assert report["splits"]["train"]["utterances"] == 16
+    (remark,) = (finding for finding in report["findings"] if finding["kind"] == "annotation")
+    assert remark == {
+        "kind": "annotation",
+        "severity": "warning",
+        "split": "train",
+        "id": "3",
+        "value": 1,
+        "reason": "'[it]' is in brackets and becomes part of what is learnt",
+        "way_out": "delete it, or transcribe what is said",
+    }
+
+
 def test_common_voice_is_imported_with_its_own_splits(call, table, tmp_path):
     """A table per split beside a folder of clips."""
     rows = [f"{line}\n" for line in table.read_text().splitlines()]

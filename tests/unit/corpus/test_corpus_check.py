@@ -1,7 +1,9 @@
 """`asr.check` finds each fault that was put in, by name, and nothing else; it writes manifests without them."""
 
+import re
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import soundfile
@@ -10,6 +12,7 @@ from conftest import syllables
 import asr
 from asr.config import Config, TextSettings
 from asr.corpus.check import character_name, check_cuts, without_problems
+from asr.corpus.findings import KINDS
 from asr.corpus.limits import Limits
 from asr.corpus.manifest import find_splits, make_cut, read_manifest, write_manifest
 from asr.corpus.pack import write_shar
@@ -242,3 +245,57 @@ def test_no_manifests_are_written_of_packed_audio(cut, tmp_path):
     with pytest.raises(ManifestError, match=r"data/train: its audio is packed, so manifests of it cannot be written"):
         asr.check(tmp_path / "data", out=tmp_path / "sound")
     assert not (tmp_path / "sound").exists()
+
+
+def test_a_copy_is_left_out_of_train_not_of_test_and_another_transcript_is_told(cut, tmp_path):
+    original, copy, within = cut("original", "abc"), cut("copy", "abd"), cut("within", "abc")
+    samples, _ = soundfile.read(tmp_path / "audio/original.wav")
+    for quieter in ("copy", "within"):
+        soundfile.write(tmp_path / f"audio/{quieter}.wav", 0.5 * samples, RATE_HZ)
+    report = check({"train": [cut("other"), original, within], "test": [copy]})
+    assert {(p.kind, p.split, p.name) for p in report.findings if "audio" in p.kind} == {
+        ("shared-audio", "train", "original"),
+        ("duplicate-audio", "train", "within"),
+    }
+    assert report.problems[0].reason == "the same recording as copy of test, which has another transcript: 'abd'"
+    assert report.left_out("train") == {1, 2}
+    assert report.left_out("test") == set()
+
+
+def test_what_most_utterances_are_is_told_once_and_leaves_nothing_out(cut, tmp_path):
+    train = [cut(f"u{place}", f"say {place % 7}" if place < 25 else "say it", seconds=0.4) for place in range(40)]
+    report = check({"train": train})
+    (digits,) = (finding for finding in report.findings if finding.kind == "digits")
+    assert (digits.name, digits.place, digits.value) == ("", None, 25 / 40)
+    assert digits.reason.startswith(
+        "digits: 25 of 40 utterances (62.5 %), so none is left out because of it, e.g. u0: "
+    )
+    assert report.left_out("train") == set()
+    few = check({"train": train[15:]})  # 10 of 25
+    assert len(few.left_out("train")) == 10
+
+
+def test_a_kind_that_is_kept_leaves_nothing_out(cut, tmp_path):
+    write_manifest([cut("seven", "7"), cut("remark", "[a] b"), cut("good", "abc")], tmp_path / "data/train.jsonl.gz")
+    report = asr.check(tmp_path / "data", out=tmp_path / "sound", keep=["digits"])
+    assert [found.id for found in read_manifest(report.written["train"])] == ["seven", "good"]
+
+
+def test_sentences_of_train_in_test_are_a_warning_with_their_share(cut):
+    manifests = {"train": [cut("u1", "Say it")], "test": [cut("u2", "say  it"), cut("u3", "it"), cut("u4", "it say")]}
+    report = check(manifests)
+    (shared,) = (finding for finding in report.findings if finding.kind == "shared-sentences")
+    assert shared.value == pytest.approx(1 / 3)
+    assert "1 of 3 utterances of test (33.3 %) say a sentence of train" in report.warnings[0]
+
+
+def test_the_documentation_lists_every_kind_where_its_severity_is(cut):
+    page = (Path(asr.__file__).parents[1] / "docs/check.md").read_text(encoding="utf-8")
+    sections = dict(part.split("\n", 1) for part in page.split("\n## ")[1:])
+    listed = {
+        kind: title.split()[0].lower().rstrip("s")
+        for title, text in sections.items()
+        for row in re.findall(r"^\| (`[a-z`, -]+`) \|", text, re.MULTILINE)
+        for kind in re.findall(r"`([a-z-]+)`", row)
+    }
+    assert listed == {kind: about.severity for kind, about in KINDS.items()}
