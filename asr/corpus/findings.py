@@ -48,9 +48,8 @@ KINDS: dict[str, Kind] = {
     "transcript-too-short": Kind("warning", _LISTEN),
     "wrong-transcript": Kind("warning", _LISTEN),
     "look-alike": Kind("warning", "write the letter of the word's own script"),
-    "invisible-character": Kind("warning", "delete it, or name it in text.remove"),
     "broken-encoding": Kind("warning", "read the source as UTF-8, or mend the text"),
-    "digits": Kind("warning", "write numbers as they are spoken"),
+    "digits": Kind("warning", "write numbers as they are spoken, or set text.numbers"),
     "annotation": Kind("warning", "delete it, or transcribe what is said"),
     "shared-sentences": Kind("warning", "choose test sentences that train does not have"),
     "unseen-character": Kind("warning", "normalise the texts, or add utterances with it to train"),
@@ -60,6 +59,7 @@ KINDS: dict[str, Kind] = {
     "dc-offset": Kind("note", "nothing: the network hears audio without it; the recorder has a fault"),
     "dead-channel": Kind("note", "import the other channel alone; the average of both is quieter"),
     "duplicate-text": Kind("note", "nothing, if people did say it several times"),
+    "invisible-character": Kind("note", "nothing, if normalising deletes it; else keep text.clean"),
     "mixed-unicode": Kind("note", "nothing: normalising composes them"),
     "rare-character": Kind("note", "normalise the texts; nobody learns a letter from one example"),
 }

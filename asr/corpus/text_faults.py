@@ -54,7 +54,7 @@ def examine_text(text: str, transcript: str, settings: TextSettings) -> Iterator
     if "\ufffd" in text or misread:
         sign = "U+FFFD, which stands for a lost character" if "\ufffd" in text else repr(misread[0])
         yield Fault("broken-encoding", f"it was read in another encoding than it was written in: {sign}")
-    yield from _invisible(transcript)
+    yield from _invisible(text, transcript)
     for word in transcript.split():
         yield from _look_alikes(word)
 
@@ -69,21 +69,22 @@ def _word_with(transcript: str, character: str) -> str:
     return next(word for word in transcript.split() if character in word)
 
 
-def _invisible(transcript: str) -> Iterator[Fault]:
+def _invisible(text: str, transcript: str) -> Iterator[Fault]:
     """Yield characters that show nothing: zero-width ones, soft hyphens, marks of direction.
 
     Joiners between letters of Arabic and Indic scripts change how these look, and belong there.
     """
     found = [
         character
-        for place, character in enumerate(transcript)
+        for place, character in enumerate(text)
         if unicodedata.category(character) == "Cf"
-        and not (character in _JOINERS and place and "\u0600" <= transcript[place - 1] <= "\u18af")
+        and not (character in _JOINERS and place and "\u0600" <= text[place - 1] <= "\u18af")
         and character not in _ARABIC_SIGNS
     ]
     if found:
         names = ", ".join(f"U+{ord(one):04X} {unicodedata.name(one, '')}".strip() for one in dict.fromkeys(found))
-        yield Fault("invisible-character", f"it holds {names}", len(found))
+        fate = "stays in what is learnt" if set(found) & set(transcript) else "is deleted when it is normalised"
+        yield Fault("invisible-character", f"it holds {names}, which {fate}", len(found))
 
 
 @lru_cache(maxsize=4096)

@@ -103,7 +103,8 @@ def test_findings_are_grouped_by_kind_and_the_first_three_are_shown_or_all(call,
     status, out, _ = call("check", tmp_path / "data")
     assert status == 0  # warnings are no errors
     assert "No problems found.\n" in out
-    assert "\n5 warnings\n  digits, 5: write numbers as they are spoken\n    train  0: 1 digits, as in '3'\n" in out
+    assert "\n5 warnings\n  digits, 5: write numbers as they are spoken, or set text.numbers\n" in out
+    assert "\n    train  0: 1 digits, as in '3'\n" in out
     assert "    and 2 more; --all shows them\n" in out
     assert all(len(line) <= 80 for line in out.splitlines())
     every = call("check", tmp_path / "data", "--all")[1]

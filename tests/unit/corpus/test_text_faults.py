@@ -39,7 +39,6 @@ def test_what_people_write_is_not_accused(text):
         ("c\u0430t", "look-alike"),  # Cyrillic а
         ("\u039fne", "look-alike"),  # Greek Omicron
         ("мост\u0061", "look-alike"),  # Latin a
-        ("\uff41bc", "look-alike"),  # full-width a
         ("o\ufb03ce", None),  # a ligature, which Unicode calls compatible
         ("zero\u200bwidth", "invisible-character"),
         ("soft\u00adhyphen", "invisible-character"),
@@ -60,10 +59,21 @@ def test_each_fault_of_a_text_has_its_name(text, kind):
 
 
 def test_what_normalising_removes_is_no_fault():
-    assert kinds("zero\u200bwidth", remove="\u200b") == []
+    assert kinds("\uff41bc") == []  # full-width a
+    assert kinds("\uff41bc", clean=False) == ["look-alike"]
     assert kinds("agent 007", remove="07") == []
     assert kinds("see [1]", remove="punctuation") == ["annotation", "digits"]
     assert kinds("see [...]", remove="punctuation") == []
+
+
+@pytest.mark.parametrize(
+    ("clean", "fate"), [(True, "is deleted when it is normalised"), (False, "stays in what is learnt")]
+)
+def test_what_becomes_of_an_invisible_character_is_told(clean, fate):
+    settings = TextSettings(clean=clean)
+    text = "zero\u200bwidth"
+    (fault,) = examine_text(text, normalise(text, settings), settings)
+    assert fault.reason == f"it holds U+200B ZERO WIDTH SPACE, which {fate}"
 
 
 def test_the_letters_of_another_script_are_named_by_unicode():
