@@ -36,7 +36,7 @@ TEXTS = ["the cat sat", "a cat ate", "the dog sat"]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A model folder without language models; the acoustic model is not asked by these tests."""
-    config = load_config(None, [*TINY, "text.remove='!'"])
+    config = load_config(None, [*TINY, "text.remove='!'", "text.replace.zogg=zog"])
     ModelBundle(config, TOKENS, AcousticModel(config, len(TOKENS))).save(tmp_path)
     return tmp_path
 
@@ -134,7 +134,7 @@ def test_models_are_summed(folder: Path) -> None:
     assert best(folder, KAT, {"cat": 0.7}, lm_weight=0.3, rnn_weight=0.4) == "the cat sat"
 
 
-@pytest.mark.parametrize("hotword", ["zog", "ZOG", "the Zog!", "zog sat"])
+@pytest.mark.parametrize("hotword", ["zog", "ZOG", "the Zog!", "zog sat", "Zogg", "the zogg sat"])
 def test_a_hotword_outside_the_vocabulary_is_found_when_boosted(folder: Path, hotword: str) -> None:
     write_arpa(kneser_ney([text.split() for text in TEXTS], 2), folder / "lm.words.arpa.gz")
     write_arpa(token_ngram(TEXTS, TOKENS, 3), folder / "lm.arpa.gz")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from asr.config import TextSettings
 from asr.corpus.manifest import make_cut, write_manifest
 from asr.errors import LanguageModelError, ManifestError
-from asr.lm.texts import read_texts
+from asr.lm.texts import normalised, read_texts
 
 SENTENCES = "one two\n\n  three \r\nvier fünf"
 
@@ -45,3 +46,8 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n \n")
     with pytest.raises(LanguageModelError, match=r"empty\.txt: there is no sentence in it"):
         read_texts(tmp_path / "empty.txt")
+
+
+def test_texts_are_written_as_transcripts_are(tmp_path: Path) -> None:
+    settings = TextSettings(replace={"colour": "color"}, numbers="en", space="-", remove="punctuation")
+    assert list(normalised(["My Colour!", "42", "…"], settings)) == ["my color", "forty two"]
