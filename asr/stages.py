@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from asr.bundle.files import CHECKPOINTS, HYPOTHESES, LANGUAGE_MODEL, TUNE_TRIALS, WEIGHTS
+from asr.bundle.files import CHECKPOINTS, HYPOTHESES, LANGUAGE_MODEL, TUNE_TRIALS, WEIGHTS, WORD_LANGUAGE_MODEL
 from asr.corpus.recipes import CUSTOM, CorpusOptions, recipe_names, recipes_folder, settings_file, variant
 from asr.errors import ExitStatus, ManifestError, RecipeError, StageError
 from asr.files import printable, shown_path, write_text
@@ -81,6 +81,17 @@ class _Run:
 
         return find_split(self.data, name)
 
+    @property
+    def tests(self) -> dict[str, Path]:
+        """The test set, and those that are in folders test-NAME of the data folder, by name."""
+        more = {path.parent.name: path for path in sorted(self.data.glob("test-*/test.jsonl.gz"))}
+        return {"test": self.split("test"), **more}
+
+    @property
+    def given_ngram(self) -> Path:
+        """Where a recipe puts a published n-gram of words; it may be missing."""
+        return self.data / WORD_LANGUAGE_MODEL
+
     def marker(self, stage: int, kind: str = "done") -> Path:
         return self.out / f".{kind}-{stage}"
 
@@ -126,7 +137,12 @@ def _train(run: _Run) -> Iterator[_Command]:
 
 
 def _lm(run: _Run) -> Iterator[_Command]:
+    from asr.settings_file import load_config
+
     yield _Command(["lm", "ngram", run.split("train"), "--model", run.out])
+    if load_config(run.config, run.overrides).decode.lm == "words":
+        source = run.given_ngram if run.given_ngram.exists() else run.split("train")
+        yield _Command(["lm", "ngram", source, "--model", run.out, "--words"])
 
 
 def _tune(run: _Run) -> Iterator[_Command]:
@@ -134,14 +150,21 @@ def _tune(run: _Run) -> Iterator[_Command]:
 
 
 def _decode(run: _Run) -> Iterator[_Command]:
-    for method, folder in _DECODED.items():
-        yield _Command(["decode", run.out, run.split("test"), "--method", method, "--out", run.out / folder])
+    for name, test in run.tests.items():
+        for method in _METHODS:
+            yield _Command(["decode", run.out, test, "--method", method, "--out", run.out / _decoded(name, method)])
 
 
 def _score(run: _Run) -> Iterator[_Command]:
     remark = _SYNTHETIC if run.recipe == "quickstart" else ""
-    for folder, after in zip(_DECODED.values(), ("\n", remark), strict=True):
-        yield _Command(["score", run.out / folder], after=after)
+    folders = [_decoded(name, method) for name in run.tests for method in _METHODS]
+    for folder in folders:
+        yield _Command(["score", run.out / folder], after=remark if folder == folders[-1] else "\n")
+
+
+def _decoded(test: str, method: str) -> str:
+    """Return the name of the decode folder of a test set."""
+    return f"decode_{test}" if method == "beam" else f"decode_{test}_{method}"
 
 
 def _transcribe(run: _Run) -> Iterator[_Command]:
@@ -152,14 +175,14 @@ def _transcribe(run: _Run) -> Iterator[_Command]:
     yield _Command(["transcribe", run.out, audio], before=f"file        {audio}\nreference   {text}\ntranscript  ")
 
 
-_DECODED = {"greedy": "decode_test_greedy", "beam": "decode_test"}
+_METHODS = ("greedy", "beam")
 STAGES = {
     "install": _Stage(lambda _: ()),  # ./run.sh did it, or pip
     "prepare": _Stage(_prepare),
     "train": _Stage(_train, ("train", "dev"), (WEIGHTS,)),
     "lm": _Stage(_lm, ("train",), (LANGUAGE_MODEL,)),
     "tune": _Stage(_tune, ("dev",), (TUNE_TRIALS,)),
-    "decode": _Stage(_decode, ("test",), tuple(f"{folder}/{HYPOTHESES}" for folder in _DECODED.values())),
+    "decode": _Stage(_decode, ("test",), tuple(f"{_decoded('test', method)}/{HYPOTHESES}" for method in _METHODS)),
     # These only show results, so they always run.
     "score": _Stage(_score),
     "transcribe": _Stage(_transcribe),
@@ -285,6 +308,8 @@ def _fingerprint(run: _Run, stage: int) -> str:
         facts = _corpus_facts(run)
     else:
         facts = [_settings(run) if name == "train" else None, _contents(run, STAGES[name].reads)]
+        further = [run.given_ngram] if name == "lm" else [*run.tests.values()][1:] if name == "decode" else []
+        facts += [_digest(path) for path in further if path.exists()]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -58,6 +58,9 @@ def ngram(
     The smoothing is interpolated modified Kneser-Ney. The text is read as a stream, so ten million words fit a small
     machine.
 
+    An ARPA file in place of texts, FILE.arpa or FILE.arpa.gz, is taken as it is. So a published n-gram becomes the
+    model's.
+
     With --model, texts are normalised as the model's transcripts were, and the n-gram is written into the model folder.
     The beam search uses the n-gram of tokens; with the setting lm=words it uses the n-gram of words (--words). Run
     asr tune afterwards: it chooses the weights.

@@ -13,13 +13,15 @@ from asr.bundle.files import LANGUAGE_MODEL, TOKENS, WORD_LANGUAGE_MODEL
 from asr.bundle.settings import load_settings
 from asr.config import Config
 from asr.errors import ConfigError, LanguageModelError
-from asr.lm.arpa import write_arpa
+from asr.lm.arpa import read_arpa, write_arpa
 from asr.lm.kneser_ney import kneser_ney
 from asr.lm.ngram import MARKS, UNKNOWN, NgramLm, Perplexity
 from asr.lm.texts import LeftOut, normalised, read_texts, stream_texts, token_sentences, token_units
+from asr.reading import shown
 from asr.text.tokens import BLANK, TokenTable, load_tokens
 
 WORD_ORDER = 3
+_ARPA_SUFFIXES = (".arpa", ".arpa.gz")
 
 
 @dataclass(frozen=True)
@@ -60,10 +62,12 @@ def estimate_ngram(
 ) -> NgramReport:
     """Estimate an n-gram with interpolated modified Kneser–Ney smoothing, and write it as an ARPA file.
 
-    The text is read as a stream, so ten million words fit into the memory of a small machine.
+    The text is read as a stream, so ten million words fit into the memory of a small machine. An ARPA file in place of
+    texts is not estimated but taken as it is.
 
     Args:
-        texts: one or several files: text with a sentence a line, or manifests, whose transcripts are read.
+        texts: one or several files: text with a sentence a line, or manifests, whose transcripts are read. Or one ARPA
+            file, whose name ends in `.arpa` or `.arpa.gz`.
         out: the file to write, compressed if its name ends in `.gz`. Default: the model's own.
         model: a model folder. The n-gram is over its tokens, and texts are normalised as its transcripts were.
         words: with a model, count words instead of tokens. They are then the lexicon of its search.
@@ -74,9 +78,10 @@ def estimate_ngram(
         test: a text or manifest to compute the perplexity on.
 
     Raises:
-        ConfigError: there is neither `out` nor `model`, or a vocabulary for a model's tokens; the model's settings are
-            damaged.
-        LanguageModelError: a text cannot be read or is empty, or `order`, `vocabulary` or `prune` is out of range.
+        ConfigError: there is neither `out` nor `model`, or a vocabulary for a model's tokens, or an ARPA file is not
+            alone; the model's settings are damaged.
+        LanguageModelError: a text or an ARPA file cannot be read, is empty or does not fit the model, or `order`,
+            `vocabulary` or `prune` is out of range.
         ManifestError: a manifest cannot be read.
         ModelError: the model's settings or tokens are damaged.
     """
@@ -90,15 +95,22 @@ def estimate_ngram(
     left_out = LeftOut()
     test_texts = [] if test is None else list(spelled(read_texts(test)))
     train_texts = spelled(sentence for source in sources for sentence in stream_texts(source))
-    if tokens is None or words:
+    test_sentences = (
+        [sentence.split() for sentence in test_texts]
+        if tokens is None or words
+        else list(token_sentences(test_texts, tokens, left_out))
+    )
+    if any(str(source).endswith(_ARPA_SUFFIXES) for source in sources):
+        if len(sources) > 1 or order is not None or vocabulary is not None or any(prune):
+            raise ConfigError("an ARPA file is taken as it is: name it alone, without order, vocabulary or prune")
+        lm = _given(Path(sources[0]), tokens, words)
+    elif tokens is None or words:
         known = _known_words(vocabulary, spelled)
-        test_sentences = [sentence.split() for sentence in test_texts]
         train = (sentence.split() for sentence in train_texts)
         lm = kneser_ney(train, WORD_ORDER if order is None else order, known, prune)
     else:
         if vocabulary is not None:
             raise ConfigError("vocabulary: the model's tokens are the vocabulary; it is for words only")
-        test_sentences = list(token_sentences(test_texts, tokens, left_out))
         lm = token_ngram(train_texts, tokens, config.decode.lm_order if order is None else order, prune, left_out)
     write_arpa(lm, path)
 
@@ -153,6 +165,26 @@ def _target(out: Path | None, folder: Path | None, words: bool) -> Path:
     if folder is None:
         raise ConfigError("out: needed without a model, which has a place for its n-gram")
     return folder / (WORD_LANGUAGE_MODEL if words else LANGUAGE_MODEL)
+
+
+def _given(path: Path, tokens: TokenTable | None, words: bool) -> NgramLm:
+    """Return the n-gram of an ARPA file, which fits the model's tokens if there are any.
+
+    Raises:
+        LanguageModelError: the file is damaged, or the model cannot use it.
+    """
+    lm = read_arpa(path)
+    units = [unit for (unit,) in lm.ngrams[0] if unit not in MARKS]
+    if tokens is not None and words and not tokens.spellable(units):
+        raise LanguageModelError(
+            f"{path}: none of its words, such as {shown(units[:3])}, can be written in the model's tokens; is it of "
+            "another case? A model that is trained with text.case=upper writes capitals"
+        )
+    if tokens is not None and not words and (strange := sorted(set(units) - set(token_units(tokens)))):
+        raise LanguageModelError(
+            f"{path}: its units {shown(strange[:3])} are not tokens of the model; --words takes an n-gram of words"
+        )
+    return lm
 
 
 def _known_words(

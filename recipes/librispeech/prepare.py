@@ -1,7 +1,7 @@
 """LibriSpeech: people reading public-domain books aloud. Corpus → manifests of one of three training sets.
 
-Sources: openslr.org/12 (the corpus), openslr.org/31 (its small part), openslr.org/11 (language models). The checksums of
-resource 12 are those of torchaudio 2.11's `torchaudio.datasets.LIBRISPEECH`, those of resource 31 its own md5sum.txt.
+Sources: openslr.org/12 (the corpus), openslr.org/31 (its small part), openslr.org/11 (language models). The checksums
+of resource 12 are those of torchaudio 2.11's `torchaudio.datasets.LIBRISPEECH`, those of resource 31 its md5sum.txt.
 """
 
 from __future__ import annotations
@@ -59,13 +59,11 @@ CORPUS = Corpus(
     recipe="librispeech",
     title="LibriSpeech",
     source=(
-        f"get its archives from OpenSLR, resources 12 and 31 (openslr.org/12), and {NGRAM} from resource 11, unpack the "
-        "archives into one folder"
+        f"get its archives from OpenSLR, resources 12 and 31 (openslr.org/12), and {NGRAM} from resource 11, unpack "
+        "the archives into one folder"
     ),
     files=(RemoteFile(f"{OPENSLR}/11/{NGRAM}", is_archive=False),),
-    parts={
-        part: tuple(archive(name) for names in sets.values() for name in names) for part, sets in SETS.items()
-    },
+    parts={part: tuple(archive(name) for names in sets.values() for name in names) for part, sets in SETS.items()},
 )
 
 

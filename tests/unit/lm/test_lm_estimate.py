@@ -63,3 +63,35 @@ def test_what_contradicts_itself_is_refused(text: Path, model: Path, tmp_path: P
     with pytest.raises(LanguageModelError, match="at least one sentence; the text has none; left out 2 sentences; '7'"):
         asr.estimate_ngram(text, model=model)
     assert not (model / "lm.arpa.gz").exists()
+
+
+def test_a_published_arpa_file_becomes_the_models(text: Path, model: Path, tmp_path: Path) -> None:
+    upper = tmp_path / "upper.txt"
+    upper.write_text(text.read_text().upper())
+    for name in ("given.arpa", "given.arpa.gz"):
+        asr.estimate_ngram(upper, tmp_path / name, order=2)
+        taken = asr.estimate_ngram(tmp_path / name, model=model, words=True, test=upper)
+        assert (taken.path, taken.units) == (model / "lm.words.arpa.gz", "words")
+        assert (taken.lexicon, taken.not_spelled) == (3, ("4",))
+        given, found = read_arpa(tmp_path / name), read_arpa(taken.path)
+        assert [dict(ngrams) for ngrams in found.ngrams] == [dict(ngrams) for ngrams in given.ngrams]
+        assert taken.counts == tuple(len(ngrams) for ngrams in given.ngrams)
+        assert taken.perplexity is not None
+
+
+def test_an_arpa_file_that_does_not_fit_is_refused(text: Path, model: Path, tmp_path: Path) -> None:
+    lower = tmp_path / "lower.txt"
+    lower.write_text(text.read_text().lower())
+    given = tmp_path / "given.arpa"
+    asr.estimate_ngram(lower, given)
+    with pytest.raises(LanguageModelError, match=r"given\.arpa: none of its words, such as .*text\.case=upper"):
+        asr.estimate_ngram(given, model=model, words=True)
+    with pytest.raises(
+        LanguageModelError, match=r"given\.arpa: its units .* are not tokens of the model; --words takes"
+    ):
+        asr.estimate_ngram(given, model=model)
+    for further in ({"order": 2}, {"vocabulary": 3}, {"prune": (0, 1)}):
+        with pytest.raises(ConfigError, match="taken as it is: name it alone"):
+            asr.estimate_ngram(given, tmp_path / "out.arpa", **further)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="name it alone"):
+        asr.estimate_ngram([given, text], tmp_path / "out.arpa")
