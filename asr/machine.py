@@ -295,3 +295,9 @@ class _Signals:
         self.received = number
         if number == signal.SIGTERM:
             self._process.send_signal(signal.SIGTERM)
+
+
+def duration(seconds: float) -> str:
+    """Return e.g. "29 s" or "4 min 32 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

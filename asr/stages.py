@@ -30,10 +30,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from asr.bundle.files import CHECKPOINTS, HYPOTHESES, LANGUAGE_MODEL, TUNE_TRIALS, WEIGHTS, WORD_LANGUAGE_MODEL
+from asr.corpus.download import file_digest
 from asr.corpus.recipes import CUSTOM, CorpusOptions, recipe_names, recipes_folder, settings_file, variant
 from asr.errors import ExitStatus, ManifestError, RecipeError, StageError
 from asr.files import printable, shown_path, write_text
-from asr.machine import LoggedCommands
+from asr.machine import LoggedCommands, duration
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 
@@ -81,17 +82,6 @@ class _Run:
 
         return find_split(self.data, name)
 
-    @property
-    def tests(self) -> dict[str, Path]:
-        """The test set, and those that are in folders test-NAME of the data folder, by name."""
-        more = {path.parent.name: path for path in sorted(self.data.glob("test-*/test.jsonl.gz"))}
-        return {"test": self.split("test"), **more}
-
-    @property
-    def given_ngram(self) -> Path:
-        """Where a recipe puts a published n-gram of words; it may be missing."""
-        return self.data / WORD_LANGUAGE_MODEL
-
     def marker(self, stage: int, kind: str = "done") -> Path:
         return self.out / f".{kind}-{stage}"
 
@@ -137,12 +127,10 @@ def _train(run: _Run) -> Iterator[_Command]:
 
 
 def _lm(run: _Run) -> Iterator[_Command]:
-    from asr.settings_file import load_config
-
     yield _Command(["lm", "ngram", run.split("train"), "--model", run.out])
-    if load_config(run.config, run.overrides).decode.lm == "words":
-        source = run.given_ngram if run.given_ngram.exists() else run.split("train")
-        yield _Command(["lm", "ngram", source, "--model", run.out, "--words"])
+    if _settings(run).get("decode", {}).get("lm") == "words":
+        given = run.data / WORD_LANGUAGE_MODEL  # a published one, from the recipe
+        yield _Command(["lm", "ngram", given if given.exists() else run.split("train"), "--model", run.out, "--words"])
 
 
 def _tune(run: _Run) -> Iterator[_Command]:
@@ -150,21 +138,21 @@ def _tune(run: _Run) -> Iterator[_Command]:
 
 
 def _decode(run: _Run) -> Iterator[_Command]:
-    for name, test in run.tests.items():
-        for method in _METHODS:
-            yield _Command(["decode", run.out, test, "--method", method, "--out", run.out / _decoded(name, method)])
+    from asr.corpus.manifest import find_tests
+
+    for name, test in find_tests(run.data).items():
+        for method, suffix in _METHODS.items():
+            out = run.out / f"decode_{name}{suffix}"
+            yield _Command(["decode", run.out, test, "--method", method, "--out", out])
 
 
 def _score(run: _Run) -> Iterator[_Command]:
+    from asr.corpus.manifest import find_tests
+
     remark = _SYNTHETIC if run.recipe == "quickstart" else ""
-    folders = [_decoded(name, method) for name in run.tests for method in _METHODS]
+    folders = [run.out / f"decode_{name}{suffix}" for name in find_tests(run.data) for suffix in _METHODS.values()]
     for folder in folders:
-        yield _Command(["score", run.out / folder], after=remark if folder == folders[-1] else "\n")
-
-
-def _decoded(test: str, method: str) -> str:
-    """Return the name of the decode folder of a test set."""
-    return f"decode_{test}" if method == "beam" else f"decode_{test}_{method}"
+        yield _Command(["score", folder], after=remark if folder == folders[-1] else "\n")
 
 
 def _transcribe(run: _Run) -> Iterator[_Command]:
@@ -175,16 +163,15 @@ def _transcribe(run: _Run) -> Iterator[_Command]:
     yield _Command(["transcribe", run.out, audio], before=f"file        {audio}\nreference   {text}\ntranscript  ")
 
 
-_METHODS = ("greedy", "beam")
+_METHODS = {"greedy": "_greedy", "beam": ""}  # of the search, and how the names of their decode folders end
 STAGES = {
     "install": _Stage(lambda _: ()),  # ./run.sh did it, or pip
     "prepare": _Stage(_prepare),
     "train": _Stage(_train, ("train", "dev"), (WEIGHTS,)),
     "lm": _Stage(_lm, ("train",), (LANGUAGE_MODEL,)),
     "tune": _Stage(_tune, ("dev",), (TUNE_TRIALS,)),
-    "decode": _Stage(_decode, ("test",), tuple(f"{_decoded('test', method)}/{HYPOTHESES}" for method in _METHODS)),
-    # These only show results, so they always run.
-    "score": _Stage(_score),
+    "decode": _Stage(_decode, ("test",), tuple(f"decode_test{suffix}/{HYPOTHESES}" for suffix in _METHODS.values())),
+    "score": _Stage(_score),  # this and the next only show results, so they always run
     "transcribe": _Stage(_transcribe),
 }
 _NAMES = tuple(STAGES)
@@ -308,8 +295,8 @@ def _fingerprint(run: _Run, stage: int) -> str:
         facts = _corpus_facts(run)
     else:
         facts = [_settings(run) if name == "train" else None, _contents(run, STAGES[name].reads)]
-        further = [run.given_ngram] if name == "lm" else [*run.tests.values()][1:] if name == "decode" else []
-        facts += [_digest(path) for path in further if path.exists()]
+        further = {"lm": WORD_LANGUAGE_MODEL, "decode": "test-*/test.jsonl.gz"}.get(name, "")
+        facts += [_digest(path) for path in sorted(run.data.glob(further))] if further else []
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -338,13 +325,7 @@ def _contents(run: _Run, splits: Iterable[str]) -> dict[str, dict[str, object]]:
 
 
 def _digest(path: Path) -> str:
-    if path.suffix == ".tar":
-        return f"{path.stat().st_size} bytes"
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return f"{path.stat().st_size} bytes" if path.suffix == ".tar" else file_digest(path)
 
 
 def _set_aside(run: _Run, fingerprint: str) -> None:
@@ -417,9 +398,3 @@ def _run_commands(run: _Run, stage: int) -> bool:
                 raise StageError(f"stage {_titled(stage)} failed with status {status}; its log: {path}", status)
             commands.print(command.after)
     return True
-
-
-def duration(seconds: float) -> str:
-    """Return e.g. "29 s" or "4 min 32 s"."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

@@ -96,7 +96,7 @@ def run(
     import asr
     from asr.cli.console import out as console
     from asr.errors import ExitStatus, RecipeError
-    from asr.stages import duration
+    from asr.machine import duration
 
     recipe, given = _recipe_and_settings(arguments or [])
     try:

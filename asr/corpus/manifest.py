@@ -171,6 +171,16 @@ def find_splits(data: Path) -> dict[str, Path]:
     return found
 
 
+def find_tests(data: Path) -> dict[str, Path]:
+    """Return the test sets of a data folder by name: the split `test`, and those in folders `test-NAME`.
+
+    Raises:
+        ManifestError: there is no split `test`.
+    """
+    further = sorted(data.glob("test-*/test.jsonl.gz"))
+    return {"test": find_split(data, "test"), **{path.parent.name: path for path in further}}
+
+
 def entries(cuts: Iterable[Cut]) -> Iterator[Entry]:
     """Yield what a survey needs of each cut. A manifest's cuts are not made, which would take several times longer.
 

@@ -205,7 +205,8 @@ def test_the_command_downloads_and_names_the_settings_of_the_part(site, call, tm
 @pytest.mark.parametrize("name", recipe_names(recipes_folder()))
 def test_a_recipe_and_its_corpus_have_one_name_and_a_readme_that_has_all_there_is_to_know(name):
     recipe = load_recipe(name, recipes_folder())
-    assert (recipes.settings_file(name)).name == f"{name}.yaml"
+    for part in (recipe.corpus.parts if recipe.corpus else {}) or [""]:  # a part may have settings of its own
+        assert recipes.settings_file(name, part).name in (f"{name}.yaml", f"{name}-{part}.yaml")
     readme = (recipes_folder() / name / "README.md").read_text(encoding="utf-8")
     assert "\n## Licence\n" in readme
     assert "\n## Splits\n" in readme or name == "quickstart"
