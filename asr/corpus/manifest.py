@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -230,12 +231,16 @@ def write_manifest(cuts: Iterable[Cut], path: str | Path) -> None:
         ManifestError: there are no cuts, or two have the same id.
     """
     path = Path(path)
-    lines = [json.dumps(cut.to_dict(), ensure_ascii=False) + "\n" for cut in distinct(cuts, path)]
-    if not lines:
+    distinct_cuts = distinct(cuts, path)
+    first = next(distinct_cuts, None)
+    if first is None:
         raise ManifestError(f"{path}: not written, because it would hold no utterances")
-    data = "".join(lines).encode()
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+    with atomic_path(path) as temporary, temporary.open("wb") as raw:
+        # A name or a time in the file's head would be other bytes for the same cuts.
+        packed = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
+        with packed as file:
+            for cut in chain([first], distinct_cuts):
+                file.write((json.dumps(cut.to_dict(), ensure_ascii=False) + "\n").encode())
 
 
 def make_cut(
