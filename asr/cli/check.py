@@ -101,7 +101,7 @@ def render(report: DataReport, shown: int | None = None) -> str:
         report: what `asr.check` returns.
         shown: how many findings of each kind are shown; None: all.
     """
-    from asr.corpus.check import character_name
+    from asr.text.report import character_name
 
     width = max(8, *(len(split) + 1 for split in report.splits))
     lines = [f"{'':{width}}{'utterances':>11}{'hours':>9}{'speakers':>10}{'words':>10}{'shortest':>11}{'longest':>10}"]
@@ -113,6 +113,10 @@ def render(report: DataReport, shown: int | None = None) -> str:
     lines += ["", f"{len(report.characters)} characters (with their counts)"]
     counts = [f"{character_name(c)} {n}" for c, n in sorted(report.characters.items())]
     lines += _columns(counts)
+    changes = [] if report.texts is None else list(report.texts.lines())
+    lines += ["", "what normalising does (with counts)"] if changes else []
+    for change in changes:
+        lines += textwrap.wrap(printable(change), _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
     rates = Counter[int]()
     for summary in report.splits.values():
         rates.update(summary.sample_rates_hz)

@@ -7,7 +7,6 @@ compared with each other: ids, speakers, sentences, characters, copies.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -28,6 +27,8 @@ from asr.corpus.text_faults import examine_text, length_faults, letters_and_word
 from asr.errors import AudioError
 from asr.machine import Progress, in_order, silent
 from asr.text.normalise import normalise
+from asr.text.report import TextReport, character_name
+from asr.text.units import letters_write_spaces
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -61,6 +62,7 @@ class DataReport:
     findings: tuple[Finding, ...]
     written: dict[str, Path] = field(default_factory=dict)  # by split
     kept: frozenset[str] = frozenset()  # kinds because of which no utterance is left out
+    texts: TextReport | None = None  # what normalising does to the transcripts
 
     @property
     def problems(self) -> tuple[Finding, ...]:
@@ -97,6 +99,7 @@ class DataReport:
         return {
             "splits": {split: vars(summary) for split, summary in self.splits.items()},
             "characters": self.characters,
+            "texts": None if self.texts is None else self.texts.to_json(),
             "findings": [finding.to_json() for finding in self.findings],
             "written": {split: str(path) for split, path in self.written.items()},
         }
@@ -320,9 +323,8 @@ class _Comparison:
 
     def _corpus_warnings(self, model_rate_hz: int | None) -> Iterator[Finding]:
         yield from self._unseen()
-        characters = set().union(*self._characters.values())
-        if characters and " " not in characters:
-            reason = "no transcript holds a space, so words cannot be told apart; go by the CER, not the WER"
+        if not letters_write_spaces(sum(self._characters.values(), Counter())):
+            reason = "most letters belong to scripts without spaces; go by the CER, as training and scoring do"
             yield Finding("no-spaces", "", "", reason)
         low_rate = low_rate_note({one.rate_hz for one in self._all}, model_rate_hz or 0)
         if low_rate:
@@ -377,13 +379,3 @@ def _with_traits(findings: list[Finding], utterances: int) -> Iterator[Finding]:
             f"e.g. {example.name}: {example.reason}"
         )
         yield Finding(kind, "", "", reason, share)
-
-
-def character_name(character: str) -> str:
-    """Return a character as a person can recognise it: with its number if it shows nothing by itself."""
-    if character == " ":
-        return "space"
-    if unicodedata.category(character)[0] in "MCZ":  # marks, control and format characters, separators
-        shown = f"◌{character} " if unicodedata.category(character)[0] == "M" else ""
-        return f"{shown}U+{ord(character):04X}"
-    return character

@@ -17,12 +17,13 @@ from asr.config import Config
 from asr.corpus.check import DataReport, check_cuts, without_problems
 from asr.corpus.findings import KINDS, Fault, Finding
 from asr.corpus.limits import training_limits
-from asr.corpus.manifest import cut_text, find_splits, read_manifest, write_manifest
+from asr.corpus.manifest import cut_text, entries, find_splits, read_manifest, write_manifest
 from asr.errors import ConfigError, ManifestError, TokenError
 from asr.features.batching import evaluation_batches
 from asr.inference.decoder import Decoder
 from asr.machine import Accelerator, Progress, cores, silent
 from asr.text.normalise import normalise
+from asr.text.report import text_report
 from asr.text.tokens import BLANK, min_frames
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ def check(
         processes=cores() if processes is None else processes,
         progress=progress,
     )
-    report = replace(report, kept=kept)
+    texts = (entry.text for cuts in manifests.values() for entry in entries(cuts))
+    report = replace(report, kept=kept, texts=text_report(texts, settings.text))
     if decoder is not None:
         report = replace(report, findings=(*report.findings, *wrong_transcripts(decoder, manifests, report, progress)))
     return report if out is None else _write(manifests, report, Path(out))

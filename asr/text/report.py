@@ -77,8 +77,6 @@ class TextReport:
         yield from (f"{what}: {_counted(counts)}" for what, counts in kinds if counts)
         if self.unused:
             yield f"in text.replace, but in no text: {', '.join(self.unused[:_LISTED])}{_more(len(self.unused))}"
-        if self.unit == "character":
-            yield "most letters belong to a script without spaces, so go by the CER, not the WER"
 
     def to_json(self) -> dict[str, Any]:
         """Return the attributes as JSON values; pairs are joined by an arrow."""
@@ -115,17 +113,18 @@ class _Tally:
     def add(self, text: str) -> None:
         self._texts += 1
         settings = self._settings
-        if not text.isascii():
-            self._uncomposed += unicodedata.normalize("NFC", text) != text
-        for old, new in _rewritings(text, self._form):
-            if new:
-                self._rewritten[old, new] += 1
-            else:
-                self._deleted[old] += 1
+        if not (text.isascii() and text.isprintable() and "`" not in text):  # else there is nothing of that to count
+            self._uncomposed += not unicodedata.is_normalized("NFC", text)
+            for old, new in _rewritings(text, self._form):
+                if new:
+                    self._rewritten[old, new] += 1
+                else:
+                    self._deleted[old] += 1
         kept = self._table.apply(" ".join(written(text, self._form).split()), self._replaced)
         if settings.numbers:
             kept = say_numbers(kept, settings.numbers, self._said)
-        outside_unsaid(kept, settings, self._count_signs)
+        if settings.space or settings.remove:
+            outside_unsaid(kept, settings, self._count_signs)
         normalised = normalise(text, settings)
         self._letters.update(normalised)
         self._digits.update(word for word in normalised.split() if any(map(str.isdigit, word)))

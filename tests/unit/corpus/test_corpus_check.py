@@ -168,9 +168,22 @@ def test_sample_rates_are_counted_and_raising_all_of_them_is_a_warning(cut, tmp_
 
 def test_a_corpus_without_spaces_is_told_to_go_by_the_cer(cut):
     (warning,) = check({"train": [cut("u1", "\u4f60\u597d"), cut("u2", "\u518d\u89c1")]}).warnings
-    assert "no transcript holds a space" in warning
+    assert "scripts without spaces" in warning
     assert "CER" in warning
     assert check({"train": [cut("u1", "a b")]}).warnings == ()
+    assert check({"train": [cut("u1", "yes"), cut("u2", "no")]}).warnings == ()  # single words need no spaces
+
+
+def test_what_normalising_does_is_in_the_report_and_on_the_screen(call, cut, tmp_path):
+    write_manifest([cut("u1", "co\u00adop 42"), cut("u2", "10:30 ok")], tmp_path / "train.jsonl.gz")
+    settings = Config(text={"numbers": "en"})
+    report = asr.check(tmp_path, config=settings)
+    assert report.to_json()["texts"]["said"] == {"42 → forty-two": 1}
+    _, shown, _ = call("check", tmp_path, "--set", "text.numbers=en")
+    place = shown.index("what normalising does")
+    assert "deleted, since they show nothing: U+00AD (1)\n" in shown[place:]
+    assert "in words (text.numbers): 42 → forty-two (1)\n" in shown[place:]
+    assert "10:30 (1)" in shown[place:]
 
 
 def test_progress_is_told_of_every_utterance(cut):
