@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from asr.corpus.importers.table import Columns, import_csv
     from asr.corpus.importers.textgrid import import_textgrid
     from asr.corpus.importers.utterances import ImportReport
+    from asr.corpus.new_recipe import InitReport, init
     from asr.corpus.pack import PackReport, pack
     from asr.corpus.recipes import PrepareReport, prepare
     from asr.corpus.splits import SplitRule
@@ -97,6 +98,7 @@ __all__ = [
     "ExportReport",
     "Finding",
     "ImportReport",
+    "InitReport",
     "LanguageModelError",
     "ManifestError",
     "ModelError",
@@ -145,6 +147,7 @@ __all__ = [
     "import_stm",
     "import_subtitles",
     "import_textgrid",
+    "init",
     "load",
     "load_config",
     "pack",
@@ -177,6 +180,7 @@ _HOMES = {
     "asr.corpus.importers.table": ("Columns", "import_csv"),
     "asr.corpus.importers.textgrid": ("import_textgrid",),
     "asr.corpus.importers.utterances": ("ImportReport",),
+    "asr.corpus.new_recipe": ("InitReport", "init"),
     "asr.corpus.pack": ("PackReport", "pack"),
     "asr.corpus.recipes": ("PrepareReport", "prepare"),
     "asr.corpus.splits": ("SplitRule",),

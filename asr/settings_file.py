@@ -238,6 +238,7 @@ def parse_rnnlm_settings(overrides: Sequence[str]) -> RnnLmSettings:
 
 COMMENT_COLUMN = 34  # where comments begin, unless a value is longer
 WIDTH = 80
+_REASON_WIDTH = 110  # of a comment above its value
 _NO_BREAK = "\N{NO-BREAK SPACE}"  # for a space at which no comment is broken; it is printed as a space
 
 
@@ -250,6 +251,21 @@ def describe(config: BaseModel) -> Iterator[str]:
         for key, field in type(section).model_fields.items():
             yield from _commented(f"  {key}: {_inline(values[key])}", _meaning(field))
         yield ""
+
+
+def with_reasons(values: Mapping[str, Mapping[str, Any]], reasons: Mapping[str, str]) -> Iterator[str]:
+    """Yield the lines of a settings file with these values, each below a comment that gives its reason.
+
+    Args:
+        values: by section and key.
+        reasons: by dotted key, each a text on one line.
+    """
+    for section, settings in values.items():
+        yield f"{section}:"
+        for key, value in settings.items():
+            for line in textwrap.wrap(reasons[f"{section}.{key}"], _REASON_WIDTH, break_on_hyphens=False):
+                yield f"  # {line}"
+            yield f"  {key}: {_inline(value)}"
 
 
 def _inline(value: Any) -> str:

@@ -31,7 +31,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from asr.bundle.files import CHECKPOINTS, HYPOTHESES, LANGUAGE_MODEL, TUNE_TRIALS, WEIGHTS, WORD_LANGUAGE_MODEL
 from asr.corpus.download import file_digest
-from asr.corpus.recipes import CUSTOM, CorpusOptions, recipe_names, recipes_folder, settings_file, variant
+from asr.corpus.find_recipe import FoundRecipe, find_recipe
+from asr.corpus.recipes import CorpusOptions, recipes_folder
 from asr.errors import ExitStatus, ManifestError, RecipeError, StageError
 from asr.files import printable, shown_path, write_text
 from asr.machine import LoggedCommands, duration
@@ -43,7 +44,7 @@ _SPLITS = ("train", "dev", "test")
 _SYNTHETIC = "\nThis is synthetic speech: the chain works, but the figures say nothing about the speech of people.\n"
 _GO_ON = """
 asr check {data} --out DIR writes manifests without the faulty utterances. Training leaves out utterances of unfit
-length by itself, but stops at a recording that cannot be read. To train all the same, add --stage train.
+length by itself, but stops at a recording that cannot be read. {then}
 """
 
 
@@ -59,13 +60,17 @@ class _Run:
     """Which recipe is run, on what, into which model folder."""
 
     recipe: str
+    found: FoundRecipe
     corpus: CorpusOptions
-    data: Path
     out: Path
     config: Path
     overrides: tuple[str, ...]
     on_event: Callable[[Event], object]
     terminal: bool
+
+    @property
+    def data(self) -> Path:
+        return self.found.data
 
     @property
     def settings_options(self) -> list[object]:
@@ -102,6 +107,7 @@ class _Command(NamedTuple):
     before: str = ""
     after: str = ""
     failed: str = ""
+    may_find_faults: bool = False  # it says so by the exit status FAILED, and the run goes on
 
 
 @dataclass(frozen=True)
@@ -114,9 +120,11 @@ class _Stage:
 
 
 def _prepare(run: _Run) -> Iterator[_Command]:
-    if run.recipe == CUSTOM:
-        arguments = ["check", run.data, *run.settings_options]
-        yield _Command(arguments, failed=_GO_ON.format(data=run.data))
+    if run.found.has_manifests:
+        goes_on = run.found.goes_on
+        then = "The run goes on." if goes_on else "To train all the same, add --stage train."
+        failed = _GO_ON.format(data=run.data, then=then)
+        yield _Command(["check", run.data, *run.settings_options], failed=failed, may_find_faults=goes_on)
     else:
         yield _Command(["prepare", run.recipe, "--out", run.data, *run.corpus.words()])
 
@@ -204,12 +212,12 @@ def run_recipe(
     print goes to `on_event` and to `OUT/log/N-NAME.log`.
 
     Args:
-        recipe: its name; "custom" takes any `data`.
+        recipe: its name; "custom" takes any `data`, one that `asr.init` made has its own.
         corpus_dir: the published corpus; without it, `$ASR_CORPORA/RECIPE`, or else `corpora/RECIPE` beside `data`.
         part, language, download, mirror: as `asr.prepare` takes them.
         data: the folder of the manifests; by default `data/RECIPE`, of a part or language `data/RECIPE-PART`.
         out: the model folder; by default `exp/RECIPE` likewise, with a seed `exp/RECIPE-seedN`.
-        home: the folder that holds the default `data` and `exp`.
+        home: the folder that holds the default `data` and `exp`, and what `asr.init` wrote.
         seed: the seed of training.
         config: a settings file; by default the recipe's own, `conf/RECIPE.yaml`.
         overrides: settings such as "model.hidden_size=320"; later ones win.
@@ -231,18 +239,17 @@ def run_recipe(
     if first > last:
         raise RecipeError(f"the first stage, {_titled(first)}, is after the last, {_titled(last)}")
     corpus = CorpusOptions(corpus_dir, part, language, download, mirror)
-    _check_recipe(recipe, data, corpus)
+    found = find_recipe(recipe, Path(home), data, corpus)
     given = [*([f"--config {config}"] if config is not None else []), *overrides]
     if given and first > _TRAIN:
         raise RecipeError(f"{given[0]} is a setting of training, but the first stage is {_titled(first)}")
     began = time.monotonic()
-    name = variant(recipe, part, language)
     run = _Run(
         recipe,
+        found,
         corpus,
-        Path(home, "data", name) if data is None else Path(data),
-        Path(home, "exp", name if seed is None else f"{name}-seed{seed}") if out is None else Path(out),
-        settings_file(recipe, part, language) if config is None else Path(config),
+        Path(home, "exp", found.name if seed is None else f"{found.name}-seed{seed}") if out is None else Path(out),
+        found.settings if config is None else Path(config),
         (*([] if seed is None else [f"training.seed={seed}"]), *overrides),
         on_event,
         terminal,
@@ -268,16 +275,6 @@ def _titled(stage: int) -> str:
     return f"{stage} ({_NAMES[stage]})"
 
 
-def _check_recipe(recipe: str, data: AnyPath | None, corpus: CorpusOptions) -> None:
-    known = sorted([*recipe_names(recipes_folder()), CUSTOM])
-    if recipe not in known:
-        raise RecipeError(f"no recipe {recipe!r}; known: {', '.join(known)}")
-    if recipe == CUSTOM and data is None:
-        raise RecipeError("custom needs --data DIR, a folder with {train,dev,test}.jsonl.gz; `asr import` makes one")
-    if recipe == CUSTOM and corpus.words():
-        raise RecipeError(f"custom has no published corpus; leave {corpus.words()[0]} out")
-
-
 def _is_done(run: _Run, stage: int, fingerprint: str) -> bool:
     try:
         splits = [run.split(name) for name in _SPLITS] if stage == _PREPARE else []
@@ -301,7 +298,7 @@ def _fingerprint(run: _Run, stage: int) -> str:
 
 
 def _corpus_facts(run: _Run) -> list[object]:
-    if run.recipe == CUSTOM:
+    if run.found.has_manifests:
         return [_settings(run), _contents(run, _SPLITS)]
     code = {path.name: _digest(path) for path in (recipes_folder() / run.recipe).glob("*.py")}
     return [run.recipe, os.path.abspath(run.data), run.corpus.facts(), code]
@@ -395,6 +392,7 @@ def _run_commands(run: _Run, stage: int) -> bool:
                 return False
             if status:
                 commands.print(command.failed)
+            if status and not (command.may_find_faults and status == ExitStatus.FAILED):
                 raise StageError(f"stage {_titled(stage)} failed with status {status}; its log: {path}", status)
             commands.print(command.after)
     return True

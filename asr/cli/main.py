@@ -36,6 +36,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "prepare": recipe.prepare,
     "import": import_.app,
     "check": check.check,
+    "init": recipe.init,
     "pack": check.pack,
     "settings": train.settings,
     "train": train.train,

@@ -1,4 +1,7 @@
-"""`asr run` and `asr prepare`: a recipe → a scored model, or only manifests. `./run.sh` calls `asr run`."""
+"""`asr run`, `asr prepare`, `asr init`: a recipe → a scored model, or only manifests; manifests → a recipe.
+
+`./run.sh` calls `asr run`.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,9 @@ def run(
     home: Annotated[
         Path,
         typer.Option(
-            metavar="DIR", show_default=False, help="Folder that holds data/ and exp/. Default: the working directory."
+            metavar="DIR",
+            show_default=False,
+            help="Folder of data/, exp/, own recipes. Default: the working directory.",
         ),
     ] = Path("."),
     config: Annotated[
@@ -62,7 +67,8 @@ def run(
 
     \b
     ./run.sh                          the quickstart recipe, on synthetic speech
-    ./run.sh RECIPE [KEY=VALUE]...    any recipe, e.g. an4, yesno, or custom for your own data
+    ./run.sh RECIPE [KEY=VALUE]...    any recipe, e.g. an4, yesno or custom
+    ./run.sh NAME [KEY=VALUE]...      a recipe of your own, that asr init wrote
     ./run.sh test [ARGUMENTS]         run the tests; arguments go to pytest
 
     ./run.sh installs the package into .venv first, and then is the same as `asr run`. KEY=VALUE, or --set KEY=VALUE,
@@ -71,7 +77,7 @@ def run(
     \b
     Stages
       0 install      make .venv and install the package into it (only ./run.sh)
-      1 prepare      corpus → manifests  (custom: check the manifests)
+      1 prepare      corpus → manifests  (custom, your own: check them)
       2 train        manifests → acoustic model
       3 lm           training text → n-gram language model
       4 tune         choose the settings of the beam search on dev
@@ -199,3 +205,42 @@ def prepare(
     settings = str(shown_path(settings_file(recipe, part, language)))
     train = ["train", "--config", settings, "--data", str(out), "--out", f"exp/{variant(recipe, part, language)}"]
     console.print(f"next  asr {shlex.join(train)}")
+
+
+def init(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new recipe, e.g. mine.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Folder with {train,dev,test}.jsonl.gz.")],
+    keep_punctuation: Annotated[
+        str,
+        typer.Option(
+            metavar="SIGNS", show_default=False, help="Punctuation to keep, e.g. '.,?', or all. Default: none."
+        ),
+    ] = "",
+    home: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR", show_default=False, help="Folder for conf/ and recipes/. Default: the working directory."
+        ),
+    ] = Path("."),
+) -> None:
+    """Write a recipe for your own manifests.
+
+    conf/NAME.yaml gets the settings, recipes/NAME/ the place of the manifests and a README. A table shows each setting
+    and the fact of the corpus that it rests on. After that, asr run NAME needs nothing else, nor does ./run.sh NAME in
+    a checkout. Only manifests are read. Files that exist are never replaced.
+    """
+    import asr
+    from asr.cli.console import out as console
+    from asr.errors import RecipeError
+    from asr.files import shown_path
+
+    try:
+        report = asr.init(name, data, home=home, keep_punctuation=keep_punctuation)
+    except RecipeError as error:
+        raise typer.BadParameter(str(error)) from None
+    console.print(report.text())
+    console.print()
+    for path in (report.settings_file, report.folder):
+        console.print(f"written  {shown_path(path)}")
+    elsewhere = [] if home == Path(".") else ["--home", str(home)]
+    console.print(f"next     asr {shlex.join(['run', name, *elsewhere])}")

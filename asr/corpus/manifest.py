@@ -52,6 +52,7 @@ class Entry(NamedTuple):
     text: str
     sample_rate_hz: int = 0  # of its recording; 0: it has none
     language: str = ""  # empty: it is not noted
+    speaker: str = ""  # likewise
 
 
 class _Shards:
@@ -210,7 +211,9 @@ def decoded(item: ManifestLine | Cut) -> Cut:
 def entry_of(cut: Cut) -> Entry:
     """Return a cut's entry."""
     language = next((supervision.language for supervision in cut.supervisions if supervision.language), "")
-    return Entry(cut.id, cut.duration, cut_text(cut), cut.sampling_rate if cut.has_recording else 0, language)
+    speaker = next((str(supervision.speaker) for supervision in cut.supervisions if supervision.speaker), "")
+    rate_hz = cut.sampling_rate if cut.has_recording else 0
+    return Entry(cut.id, cut.duration, cut_text(cut), rate_hz, language, speaker)
 
 
 def shuffle_shards(cuts: CutSet, rng: np.random.Generator) -> CutSet:
@@ -363,10 +366,10 @@ def _entry(line: dict[str, Any]) -> Entry:
     require_name("language", language)
     recording = line.get("recording")
     if not recording:
-        return Entry(utterance_id, duration_s, text or "", 0, language)
+        return Entry(utterance_id, duration_s, text or "", 0, language, speaker or "")
     rate_hz, samples, recording_s = (recording[name] for name in ("sampling_rate", "num_samples", "duration"))
     require_rate("recording's sampling_rate", rate_hz)
     require_count("recording's num_samples", samples)
     require_seconds("recording's duration", recording_s)
     require_agreement(recording_s, samples, rate_hz)
-    return Entry(utterance_id, duration_s, text or "", rate_hz, language)
+    return Entry(utterance_id, duration_s, text or "", rate_hz, language, speaker or "")

@@ -258,7 +258,7 @@ def _count(cuts: Iterable[Cut], limits: Limits, below: int | None, learn: Callab
     """Count the utterances within the limits and with a draw below `below`; call `learn` with their transcripts."""
     count = _Count()
     for entry in entries(cuts):
-        utterance_id, duration_s, text, rate_hz, language = entry
+        utterance_id, duration_s, text, rate_hz, language, _ = entry
         count.checksum = _checksum(count.checksum, entry)
         if below is not None and draw_of(utterance_id) >= below:
             continue

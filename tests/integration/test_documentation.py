@@ -137,6 +137,7 @@ def lay_out_mine(folder: Path, tones: Path) -> None:
 
 LAY_OUT = {
     "check": lay_out_mine,
+    "choosing_settings": lay_out_mine,
     "recurrent_networks": lay_out_an4,
 }
 

@@ -11,7 +11,16 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 
 from asr.corpus import manifest
-from asr.corpus.manifest import Entry, cut_text, entries, find_split, make_cut, read_manifest, write_manifest
+from asr.corpus.manifest import (
+    Entry,
+    cut_text,
+    entries,
+    find_split,
+    known_speakers,
+    make_cut,
+    read_manifest,
+    write_manifest,
+)
 from asr.errors import ManifestError
 
 
@@ -46,9 +55,16 @@ def is_cut(cut):
 def test_entries_say_what_lhotses_own_cuts_say(cuts, tmp_path, name):
     CutSet.from_cuts(cuts).to_file(tmp_path / name)
     expected = [
-        Entry(cut.id, cut.duration, cut_text(cut), cut.sampling_rate if cut.has_recording else 0)
+        Entry(
+            cut.id,
+            cut.duration,
+            cut_text(cut),
+            cut.sampling_rate if cut.has_recording else 0,
+            speaker=known_speakers([cut]).get(cut.id, ""),
+        )
         for cut in CutSet.from_file(tmp_path / name)
     ]
+    assert [entry.speaker for entry in expected[:5]] == ["s1", "s1", "s1", "", "s1"]
     assert [entry.text for entry in expected[:3]] == ['größe "quoted" \\', "part", "channels"]
     assert [entry.text for entry in expected[3:]] == ["", "", "first second", 'größe "quoted" \\ part', "part"]
     read = read_manifest(tmp_path / name)
