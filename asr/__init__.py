@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from asr.lm.estimate import NgramReport, estimate_ngram
     from asr.scoring.intervals import PairedComparison
     from asr.scoring.report import ScoreReport, compare, score
+    from asr.segmenting.segment import SegmentReport, SkippedStretch, segment
     from asr.settings_file import load_config
     from asr.stages import RecipeRun, run_recipe
     from asr.training.diagnostics import Diagnosis, diagnose
@@ -114,7 +115,9 @@ __all__ = [
     "RnnLmSettings",
     "ScoreReport",
     "ScoringError",
+    "SegmentReport",
     "ShapeError",
+    "SkippedStretch",
     "SplitRule",
     "StageError",
     "TokenError",
@@ -155,6 +158,7 @@ __all__ = [
     "prepare",
     "run_recipe",
     "score",
+    "segment",
     "train",
     "train_rnn_lm",
     "transcribe_files",
@@ -214,6 +218,7 @@ _HOMES = {
     "asr.lm.estimate": ("NgramReport", "estimate_ngram"),
     "asr.scoring.intervals": ("PairedComparison",),
     "asr.scoring.report": ("ScoreReport", "compare", "score"),
+    "asr.segmenting.segment": ("SegmentReport", "SkippedStretch", "segment"),
     "asr.settings_file": ("load_config",),
     "asr.stages": ("RecipeRun", "run_recipe"),
     "asr.training.diagnostics": ("Diagnosis", "diagnose"),

@@ -320,7 +320,7 @@ def _quietest(tape: _Tape, start: int, end: int, rate_hz: int) -> int:
 
 # Speech is found in two ways because there are two tasks: the detector tells speech from noise, which cutting needs,
 # but it is late; loudness tells to 0.01 s where the sound of an utterance begins and ends, which word times need.
-_LOUDNESS_STEP_S = 0.01
+LOUDNESS_STEP_S = 0.01
 _LOUD_SHARE = 0.25  # loud begins at this share of the way, in dB, from the quiet to the loud parts of an utterance
 _DEPTH_DB = 34  # the quiet parts count as at most this far below the loud ones, or digital silence makes noise loud
 _BURST_S, _APART_S = 0.05, 0.1  # a sound shorter than this, and this far from all others, is a click
@@ -339,27 +339,27 @@ class Extent(NamedTuple):
 def speech_extent(waveform: NDArray[np.floating], rate_hz: int) -> Extent:
     """Return where in an utterance's waveform `(sample,)` the speech starts and ends, by its loudness alone."""
     whole = Extent(0.0, len(waveform) / rate_hz)
-    _, loud = _loud_steps(waveform, rate_hz)
+    _, loud = loudness(waveform, rate_hz)
     if len(loud) == 0:
         return whole
-    runs = np.split(loud, np.flatnonzero(np.diff(loud) > _APART_S / _LOUDNESS_STEP_S) + 1)
-    runs = [run for run in runs if len(run) >= _BURST_S / _LOUDNESS_STEP_S] or runs
+    runs = np.split(loud, np.flatnonzero(np.diff(loud) > _APART_S / LOUDNESS_STEP_S) + 1)
+    runs = [run for run in runs if len(run) >= _BURST_S / LOUDNESS_STEP_S] or runs
     first, last = int(runs[0][0]), int(runs[-1][-1])
-    return Extent(max(first * _LOUDNESS_STEP_S - _FADE_IN_S, 0.0), min((last + 1) * _LOUDNESS_STEP_S, whole.end_s))
+    return Extent(max(first * LOUDNESS_STEP_S - _FADE_IN_S, 0.0), min((last + 1) * LOUDNESS_STEP_S, whole.end_s))
 
 
 def silence_s(waveform: NDArray[np.floating], rate_hz: int) -> float:
     """Return how many seconds of a waveform `(sample,)` are in silences of at least a second, by its loudness alone."""
-    steps, loud = _loud_steps(waveform, rate_hz)
+    steps, loud = loudness(waveform, rate_hz)
     if len(loud) == 0:
         return 0.0
     gaps = np.diff(np.concatenate([[-1], loud, [steps]])) - 1
-    return float(gaps[gaps * _LOUDNESS_STEP_S >= _SILENCE_S].sum() * _LOUDNESS_STEP_S)
+    return float(gaps[gaps * LOUDNESS_STEP_S >= _SILENCE_S].sum() * LOUDNESS_STEP_S)
 
 
-def _loud_steps(waveform: NDArray[np.floating], rate_hz: int) -> tuple[int, NDArray[np.intp]]:
-    """Return the number of steps of `_LOUDNESS_STEP_S` in a waveform, and which of them are loud."""
-    step = round(_LOUDNESS_STEP_S * rate_hz)
+def loudness(waveform: NDArray[np.floating], rate_hz: int) -> tuple[int, NDArray[np.intp]]:
+    """Return the number of steps of `LOUDNESS_STEP_S` in a waveform `(sample,)`, and which of them are loud."""
+    step = round(LOUDNESS_STEP_S * rate_hz)
     steps = len(waveform) // step
     if steps == 0:
         return 0, np.zeros(0, np.intp)

@@ -199,7 +199,7 @@ class Recognizer:
         """Return when each word of a given text was spoken, and how well it fits what is heard.
 
         Args:
-            audio: as for `transcribe`, but samples. It goes through the network as a whole: minutes, not hours.
+            audio: as for `transcribe`, but no samples. A file may have any length.
             text: what is said in it.
 
         Raises:

@@ -17,15 +17,18 @@ from torch import Tensor
 
 from asr.audio.blocks import audio_blocks
 from asr.audio.segment import speech_extent
-from asr.audio.sources import Source, source_name
+from asr.audio.sources import Source, is_read_once, source_name
 from asr.config import Config
 from asr.decoding.align import align, align_bytes
 from asr.errors import ShapeError, TokenError
 from asr.features.batch import Batch, collate
 from asr.inference.decoder import Decoder, waveforms
+from asr.inference.heard import hear
+from asr.inference.long_alignment import align_words
 from asr.machine import Accelerator, Progress, silent
 from asr.text.normalise import normalise
 from asr.text.tokens import BLANK, min_frames
+from asr.text.written import written_words
 from asr.transcript.words import TokenSpan, acoustic_value, by_word, word_extents
 
 if TYPE_CHECKING:
@@ -35,7 +38,8 @@ if TYPE_CHECKING:
 # exchanged for others.
 BAD_FIT = 0.1
 
-# The network takes a recording as a whole, and the alignment keeps its way through all of it.
+# The network takes a recording as a whole, and the alignment keeps its way through all of it. A file that needs more is
+# aligned in parts.
 MOST_BYTES = 2 << 30
 
 
@@ -141,17 +145,26 @@ def align_manifest(
 
 
 def align_audio(decoder: Decoder, audio: Source, text: str) -> AlignedText:
-    """Align a text with a recording of some minutes; the network takes it as a whole.
+    """Align a text with a recording of any length.
+
+    The network takes one of some minutes as a whole. A longer one is aligned in parts (`long_alignment.py`), and of its
+    words those that are not heard have a fit of 0.
 
     Raises:
         AudioError: the recording cannot be read.
         TokenError: the text holds characters that the model does not know; the first word with one is named.
-        ShapeError: the text has more tokens than the audio has frames for, or both are too long for `MOST_BYTES`.
+        ShapeError: the text has more tokens than the audio has frames for. Or both are too long for `MOST_BYTES`, and
+            the audio is no file, so it can be read only once.
     """
     name = source_name(audio) or "the recording"
     text = normalise(text, decoder.bundle.config.text)
     tokens = _encode(decoder, text)
-    waveform = torch.from_numpy(_load(decoder, audio, name, len(tokens)))
+    samples = _load(decoder, audio, len(tokens))
+    if isinstance(samples, str):
+        if not isinstance(audio, str | os.PathLike) or is_read_once(audio):
+            raise ShapeError(f"{name}: {samples}; a file may be longer")
+        return _align_long(decoder, audio, name, text)
+    waveform = torch.from_numpy(samples)
     log_posteriors, lengths = decoder.log_posteriors(collate([waveform], [[]], [""]))
     if int(lengths[0]) < min_frames(tokens):
         raise ShapeError(
@@ -159,6 +172,21 @@ def align_audio(decoder: Decoder, audio: Source, text: str) -> AlignedText:
             f"{len(tokens)} tokens; check that the text belongs to this file"
         )
     return _aligned(decoder, name, text, tokens, log_posteriors[0, : lengths[0]].cpu(), waveform)
+
+
+def _align_long(decoder: Decoder, audio: Source, name: str, text: str) -> AlignedText:
+    heard = hear(decoder, audio)
+    alignment = align_words(heard, written_words(text, decoder.bundle.config.text), decoder.bundle.tokens)
+    found = {word.index: word for word in alignment.found}
+    words, time_s = [], 0.0
+    for number, word in enumerate(alignment.words):
+        place = found.get(number)
+        time_s = time_s if place is None else place.end_s
+        start_s, fit = (time_s, 0.0) if place is None else (place.start_s, place.fit)
+        words.append(AlignedWord(word.spelled, start_s, time_s, fit))
+    lost = float(alignment.unexplained.sum(dtype=np.float64)) + sum(word.loss for word in alignment.found)
+    fit = math.exp(-lost / len(heard.tokens)) if found else 0.0
+    return AlignedText(name, text, tuple(words), fit, "" if words else "the transcript is empty")
 
 
 def _encode(decoder: Decoder, text: str) -> list[int]:
@@ -182,15 +210,14 @@ def _encode(decoder: Decoder, text: str) -> list[int]:
         raise error  # the space itself is unknown
 
 
-def _load(decoder: Decoder, audio: Source, name: str, tokens: int) -> NDArray[np.float32]:
-    """Return the samples of a recording; one that is too long is not read to its end."""
+def _load(decoder: Decoder, audio: Source, tokens: int) -> NDArray[np.float32] | str:
+    """Return the samples of a recording. One that is too long is not read to its end, and the reason is returned."""
     blocks, samples = [np.zeros(0, np.float32)], 0
     for block in audio_blocks(audio, decoder.sample_rate_hz):
         blocks.append(block)
         samples += len(block)
-        reason = _too_large(decoder, samples / decoder.sample_rate_hz, tokens)
-        if reason:
-            raise ShapeError(f"{name}: {reason}")
+        if reason := _too_large(decoder, samples / decoder.sample_rate_hz, tokens):
+            return reason
     return np.concatenate(blocks)
 
 
@@ -200,8 +227,7 @@ def _too_large(decoder: Decoder, duration_s: float, tokens: int) -> str | None:
         return None
     return (
         f"{duration_s:.0f} s of audio or more with a text of {tokens} tokens would take more than "
-        f"{MOST_BYTES >> 30} GiB of memory; cut the recording and its text into parts of some minutes, at pauses, and "
-        "align each"
+        f"{MOST_BYTES >> 30} GiB of memory; cut the recording and its text into parts, as `asr segment` does"
     )
 
 

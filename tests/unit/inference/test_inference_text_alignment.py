@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from tone_recognizer import ToneDecoder, draw_phrases, record
 
 import asr
 from asr.config import Config
@@ -94,18 +95,39 @@ def test_the_one_word_that_the_model_cannot_spell_is_named(recognizer: Any, audi
     assert len(str(caught.value)) < 250
 
 
-def test_what_would_not_fit_into_memory_is_refused_before_the_network_runs(
+def test_an_utterance_that_would_not_fit_into_memory_is_refused_before_the_network_runs(
     recognizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recognizer.decoder, "log_posteriors", lambda batch: pytest.fail("the network ran"))
     path = tmp_path / "hour.wav"
     soundfile.write(path, np.full(3600 * 8000, 0.1, np.float32), 8000)
-    with pytest.raises(ShapeError, match=r"hour\.wav: .* 2 GiB of memory; cut the recording and its text into parts"):
-        recognizer.align(path, "ab c" * 10_000)
     write_manifest([make_cut("hour", path, "ab c" * 10_000, "s")], tmp_path / "m.jsonl")
     (aligned,) = align_cuts(recognizer.decoder, read_manifest(tmp_path / "m.jsonl"))
     assert (aligned.words, aligned.fit) == ((), 0.0)
-    assert "cut the recording" in aligned.reason
+    assert "2 GiB of memory; cut the recording" in aligned.reason
+    with pytest.raises(ShapeError, match=r"the recording: .* 2 GiB of memory.*; a file may be longer"):
+        recognizer.align(path.read_bytes(), "ab c" * 10_000)
+
+
+def test_a_long_file_is_aligned_in_parts_and_a_word_that_was_not_said_moves_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loud_is_speech: None, rng: np.random.Generator
+) -> None:
+    phrases = draw_phrases(12, rng)
+    extents = record(tmp_path / "talk.wav", phrases, rng)
+    decoder: Any = ToneDecoder()
+    recognizer = Recognizer(decoder)
+    text = " ".join([*phrases[:4], "cacacaca", *phrases[4:]])
+    monkeypatch.setattr("asr.inference.text_alignment.MOST_BYTES", 1 << 20)
+    aligned = recognizer.align(tmp_path / "talk.wav", text)
+    assert aligned.text == text
+    assert [word.text for word in aligned.words if not word.fits_badly] == text.replace("cacacaca ", "").split()
+    (unsaid,) = [word for word in aligned.words if word.fits_badly]
+    assert (unsaid.text, unsaid.fit) == ("cacacaca", 0.0)
+    assert 0.9 < aligned.fit <= 1.0
+    said = iter(word for word in aligned.words if word is not unsaid)
+    for phrase, extent in zip(phrases, extents, strict=True):
+        words = [next(said) for _ in phrase.split()]
+        assert (words[0].start_s, words[-1].end_s) == pytest.approx(extent, abs=0.2)
 
 
 def test_a_quarter_of_an_hour_is_not_too_much() -> None:

@@ -1,0 +1,227 @@
+"""A recording of any length → all that a model hears in it, kept small: some 60 MB for three hours.
+
+The recording is read as a stream and cut by the rule that cuts files. Of each frame the most probable tokens are kept.
+The samples are forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from asr.audio.blocks import Heard, audio_blocks
+from asr.audio.segment import Extent, Segment, loudness, segments, speech_extent
+from asr.audio.sources import Source, source_name
+from asr.features.batch import collate, segment_batches
+from asr.inference.decoder import Decoder
+from asr.text.tokens import BLANK, SPACE
+
+MOST_TOKENS = 24  # of a frame that are kept; the others count as much as the least of these
+LEVEL_STEP_S = 0.1
+_LEAST_POWER = 1e-10
+
+
+@dataclass(frozen=True)
+class HeardSegment:
+    """A part of a recording in which somebody speaks. Times are seconds from the recording's start.
+
+    Attributes:
+        start_s: its start.
+        end_s: its end.
+        speech: where in it there is sound, by loudness.
+        first: its first frame, counted over all segments.
+        frames: their number.
+        loud: for each step of `asr.audio.segment.LOUDNESS_STEP_S`, whether there is sound.
+        skipped: whether the speech detector left something out before it.
+    """
+
+    start_s: float
+    end_s: float
+    speech: Extent
+    first: int
+    frames: int
+    loud: NDArray[np.bool_]
+    skipped: bool
+
+
+@dataclass(frozen=True)
+class HeardRecording:
+    """What a model hears in a recording.
+
+    Attributes:
+        name: of the recording, for messages.
+        duration_s: its length.
+        frame_shift_s: time between two frames of a segment.
+        segments: in order of time.
+        tokens: `(frame, kept)`, the most probable tokens, over all segments.
+        logs: `(frame, kept)` float16, their natural logs.
+        vocabulary: number of tokens.
+        silent: tokens that are no sound: blank, and the space.
+        text: what greedy search recognises.
+        text_frames: `(character,)`, the frame of each character of it.
+        levels_db: loudness of each `LEVEL_STEP_S`, in dB of full scale.
+    """
+
+    name: str
+    duration_s: float
+    frame_shift_s: float
+    segments: tuple[HeardSegment, ...]
+    tokens: NDArray[np.uint16]
+    logs: NDArray[np.float16]
+    vocabulary: int
+    silent: tuple[int, ...]
+    text: str
+    text_frames: NDArray[np.int64]
+    levels_db: NDArray[np.float32]
+
+    def log_posteriors(self, first: int, end: int) -> NDArray[np.float32]:
+        """Return `(frame, token)`, natural log, of the frames from `first` to `end`."""
+        logs = self.logs[first:end].astype(np.float32)
+        dense: NDArray[np.float32] = np.broadcast_to(
+            logs.min(axis=1, keepdims=True), (len(logs), self.vocabulary)
+        ).copy()
+        np.put_along_axis(dense, self.tokens[first:end].astype(np.int64), logs, axis=1)
+        return dense
+
+    def unexplained(self) -> NDArray[np.float32]:
+        """Return `(frame,)`: how many nats a frame loses if nothing was said there."""
+        silent = np.where(np.isin(self.tokens, self.silent), self.logs, np.float16(-np.inf)).max(axis=1)
+        lowest = np.maximum(silent, self.logs.min(axis=1))
+        lost: NDArray[np.float32] = self.logs.max(axis=1).astype(np.float32) - lowest.astype(np.float32)
+        return lost
+
+    def segment_of(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the number of the segment of each frame."""
+        firsts = np.array([segment.first for segment in self.segments])
+        places: NDArray[np.int64] = np.searchsorted(firsts, frames, "right") - 1
+        return places
+
+
+def hear(
+    decoder: Decoder,
+    audio: Source,
+    *,
+    channel: int | None = None,
+    on_progress: Callable[[float], object] | None = None,
+) -> HeardRecording:
+    """Return what a model hears in a recording; memory grows by some 20 MB an hour.
+
+    Args:
+        decoder: the model.
+        audio: the recording, see `asr.audio.blocks.open_audio`.
+        channel: the channel to hear, counted from 0; None mixes all down.
+        on_progress: is called each time some audio is done, with its seconds; they sum up to the duration.
+
+    Raises:
+        AudioError: the recording cannot be used.
+    """
+    rate_hz, report = decoder.sample_rate_hz, on_progress or (lambda _: None)
+    name = source_name(audio) or "the recording"
+    levels = _Levels(rate_hz)
+    recording = Heard(levels.of(audio_blocks(audio, rate_hz, channel=channel)))
+    found: list[_Piece] = []
+    done = 0
+    for group in segment_batches(segments(recording, rate_hz, name=name), rate_hz):
+        batch = collate([torch.from_numpy(piece.waveform) for piece in group], [[]] * len(group), [""] * len(group))
+        log_posteriors, lengths = decoder.log_posteriors(batch)
+        for piece, frames, length in zip(group, log_posteriors.cpu(), lengths.tolist(), strict=True):
+            found.append(_piece(piece, frames[:length], rate_hz))
+        covered = sum(piece.skipped + len(piece.waveform) for piece in group)
+        done += covered
+        report(covered / rate_hz)
+    report((recording.samples - done) / rate_hz)
+    recording.warn_if_quiet(name)
+    return _joined(sorted(found, key=lambda piece: piece.start_s), decoder, name, recording.samples / rate_hz, levels)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What was heard in one segment."""
+
+    start_s: float
+    end_s: float
+    speech: Extent
+    loud: NDArray[np.bool_]
+    skipped: bool
+    tokens: NDArray[np.uint16]
+    logs: NDArray[np.float16]
+    path: NDArray[np.int64]
+
+
+def _piece(segment: Segment, log_posteriors: Tensor, rate_hz: int) -> _Piece:
+    start_s = segment.start / rate_hz
+    speech = speech_extent(segment.waveform, rate_hz)
+    logs, tokens = log_posteriors.topk(min(MOST_TOKENS, log_posteriors.shape[1]), dim=1)
+    steps, loud = loudness(segment.waveform, rate_hz)
+    is_loud = np.zeros(steps, bool)
+    is_loud[loud] = True
+    return _Piece(
+        start_s,
+        start_s + len(segment.waveform) / rate_hz,
+        Extent(start_s + speech.start_s, start_s + speech.end_s),
+        is_loud,
+        segment.skipped > 0,
+        tokens.numpy().astype(np.uint16),
+        logs.clamp_min(-1e4).numpy().astype(np.float16),
+        log_posteriors.argmax(dim=1).numpy(),
+    )
+
+
+def _joined(pieces: list[_Piece], decoder: Decoder, name: str, duration_s: float, levels: _Levels) -> HeardRecording:
+    texts = decoder.bundle.tokens.texts
+    firsts = np.cumsum([0, *(len(piece.tokens) for piece in pieces)]).tolist()
+    kept = min(MOST_TOKENS, len(texts))
+    characters: list[str] = []
+    frames: list[int] = []
+    for piece, first in zip(pieces, firsts, strict=False):
+        starts = np.flatnonzero((piece.path != BLANK) & (np.diff(piece.path, prepend=-1) != 0))
+        for place, text in [(first, SPACE), *((first + int(at), texts[piece.path[at]]) for at in starts)]:
+            for character in text:
+                if character != SPACE or (characters and characters[-1] != SPACE):
+                    characters.append(character)
+                    frames.append(place)
+    return HeardRecording(
+        name,
+        duration_s,
+        decoder.model.frame_shift_s,
+        tuple(
+            HeardSegment(piece.start_s, piece.end_s, piece.speech, first, len(piece.tokens), piece.loud, piece.skipped)
+            for piece, first in zip(pieces, firsts, strict=False)
+        ),
+        np.concatenate([np.zeros((0, kept), np.uint16), *(piece.tokens for piece in pieces)]),
+        np.concatenate([np.zeros((0, kept), np.float16), *(piece.logs for piece in pieces)]),
+        len(texts),
+        tuple(place for place, text in enumerate(texts) if place == BLANK or text == SPACE),
+        "".join(characters),
+        np.array(frames, np.int64),
+        levels.levels_db,
+    )
+
+
+class _Levels:
+    """Notes how loud a recording is while its blocks pass."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self._step = round(LEVEL_STEP_S * rate_hz)
+        self._rest = np.zeros(0, np.float32)
+        self._found: list[NDArray[np.float32]] = []
+
+    def of(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        """Pass the blocks on."""
+        for block in blocks:
+            waveform = np.concatenate([self._rest, block])
+            steps = len(waveform) // self._step
+            power = waveform[: steps * self._step].reshape(steps, self._step).var(axis=1, dtype=np.float64)
+            self._found.append((10 * np.log10(power + _LEAST_POWER)).astype(np.float32))
+            self._rest = waveform[steps * self._step :]
+            yield block
+
+    @property
+    def levels_db(self) -> NDArray[np.float32]:
+        """`(step,)`, in dB of full scale."""
+        return np.concatenate([np.zeros(0, np.float32), *self._found])

@@ -1,0 +1,1 @@
+"""Long recordings with their texts → utterances."""
