@@ -163,9 +163,13 @@ def _need(needed_bytes: int, folder: Path, what: str) -> None:
 
 
 def _check_address(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise DownloadError(f"{url}: not an address that begins with http:// or https://")
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port that is no number, for example
+        is_address = False
+    if not is_address or not re.fullmatch(r"[!-~]+", url):
+        raise DownloadError(f"{url}: not an address that begins with http:// or https://, in ASCII without spaces")
 
 
 def _forget(part: Path) -> None:
@@ -232,6 +236,7 @@ class _Transfer:
         with response:
             first, total = self._first_and_total(response, start)
             self._check_total(total)
+            total = self.file.size_bytes if total is None else total
             if total is not None:
                 _need(total - first + (total if self.file.is_archive else 0), self.part.parent, self.file.name)
             self._receive(response, start, first, total)
@@ -289,7 +294,7 @@ class _Transfer:
                     advance(reached_mb - shown_mb)
                     shown_mb = reached_mb
             _writable(self.part, lambda: os.fsync(file.fileno()), goes_on=True)
-        if total is not None and received != total:
+        if total is not None and received < total:
             raise _PassingError(f"{self.url}: the connection ended after {received:,} of {total:,} bytes")
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:

@@ -68,7 +68,8 @@ class Corpus:
         Raises:
             ManifestError: there is none; the message says where to get the corpus.
         """
-        for place in (folder, *sorted(folder.glob("*/"))):
+        below = sorted(path for path in folder.glob("*/") if not path.name.startswith("."))
+        for place in (folder, *below):
             if (place / needed).exists():
                 return place
         raise ManifestError(f"no {self.title} corpus at {folder}; {self.where}")

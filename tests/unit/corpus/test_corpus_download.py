@@ -47,6 +47,13 @@ def test_a_download_that_breaks_off_goes_on_where_it_ended(site, tmp_path, versi
     assert ranges(site) == [None, "bytes=1000000-", "bytes=1500000-"]
 
 
+def test_a_server_that_says_no_length_is_held_to_the_published_size(site, tmp_path):
+    site.says_length = False
+    site.breaks_after = [1_000_000]
+    assert download(remote(site, size_bytes=len(CONTENT)), tmp_path).read_bytes() == CONTENT
+    assert ranges(site) == [None, "bytes=1000000-"]
+
+
 def test_without_checksum_and_version_a_download_starts_again(site, tmp_path):
     """Nothing would tell whether the second part is of the same file."""
     site.etag = ""

@@ -117,7 +117,10 @@ def test_a_redirect_from_https_to_http_is_refused():
     assert follow(request, None, 302, "Found", {}, "https://example.org/b.tar").full_url.endswith("b.tar")
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.org/a.tar", "data:,a.tar", "/etc/a.tar"])
+ODD = ["http://", "http://[::1/a.tar", "http://example.org:x/a.tar", "http://example.org/a b.tar", "http://ä.org/a.tar"]
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.org/a.tar", "data:,a.tar", "/etc/a.tar", *ODD])
 def test_only_http_is_downloaded_from(tmp_path, url):
     with pytest.raises(DownloadError, match="not an address that begins with http:// or https://"):
         download(RemoteFile(url, name="a.tar"), tmp_path)

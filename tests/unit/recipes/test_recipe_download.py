@@ -182,6 +182,9 @@ def test_a_corpus_is_found_in_its_folder_or_one_below(tmp_path):
     corpus = Corpus("two", "Two", "ask for it, unpack it")
     with pytest.raises(ManifestError, match=r"no Two corpus at .*; ask for it, unpack it and name that folder with"):
         corpus.find(tmp_path, "lists/train")
+    (tmp_path / ".Two-1.1.tar.unpacked" / "lists" / "train").mkdir(parents=True)  # of a process that was killed
+    with pytest.raises(ManifestError, match="no Two corpus"):
+        corpus.find(tmp_path, "lists/train")
     (tmp_path / "Two-1.1" / "lists").mkdir(parents=True)
     (tmp_path / "Two-1.1" / "lists" / "train").touch()
     assert corpus.find(tmp_path, "lists/train") == tmp_path / "Two-1.1"
