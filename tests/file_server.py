@@ -30,6 +30,7 @@ class FileServer:
     last_modified: str = ""
     statuses: list[int] = field(default_factory=list)  # answers of the next requests, in place of the file
     breaks_after: list[int] = field(default_factory=list)  # bytes that the next answers send before they break off
+    shifts_bytes: list[int] = field(default_factory=list)  # how far the next parts are from what was asked for
     stalls: bool = False  # an answer that breaks off keeps the connection, and sends nothing
     block_bytes: int = 1 << 16
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # path and range
@@ -72,7 +73,7 @@ def serving() -> Iterator[FileServer]:
             elif int(asked[1]) >= len(content):
                 self.answer(416, {**headers, "Content-Range": f"bytes */{len(content)}"}, b"")
             else:
-                start = int(asked[1])
+                start = int(asked[1]) + (site.shifts_bytes.pop(0) if site.shifts_bytes else 0)
                 place = f"bytes {start}-{len(content) - 1}/{len(content)}"
                 self.answer(206, {**headers, "Content-Range": place}, content[start:])
 
