@@ -23,11 +23,11 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from asr.errors import DownloadError
@@ -122,7 +122,8 @@ def download(file: RemoteFile, folder: Path, *, mirror: str | None = None, progr
         if fault := file.fault(target):
             raise DownloadError(f"{target}: {fault}; remove it, and the same command downloads the file")
         return target
-    _writable(folder, lambda: folder.mkdir(parents=True, exist_ok=True))
+    with _on_disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     while True:
         began_earlier = part.exists()
         _retry(lambda: _Transfer(file, url, part, progress).run(), part)
@@ -135,8 +136,9 @@ def download(file: RemoteFile, folder: Path, *, mirror: str | None = None, progr
                 f"{url}: {fault}; it was removed. The transfer was disturbed, or the server has another file: "
                 f"try again, name another --mirror, or put the published {file.name} into {folder} yourself"
             )
-    _writable(folder, lambda: os.replace(part, target))
-    _forget(part)
+    with _on_disk(folder):
+        os.replace(part, target)
+        _forget(part)
     return target
 
 
@@ -239,7 +241,7 @@ class _Transfer:
             total = self.file.size_bytes if total is None else total
             if total is not None:
                 _need(total - first + (total if self.file.is_archive else 0), self.part.parent, self.file.name)
-            self._receive(response, start, first, total)
+            self._receive(response, first, total)
 
     def _range_headers(self, start: int) -> dict[str, str]:
         """Return what asks for the rest of the version that the part is of; nothing if that cannot be told."""
@@ -271,29 +273,29 @@ class _Transfer:
                 f"--mirror, or put the published {self.file.name} into {self.part.parent} yourself"
             )
 
-    def _receive(self, response: http.client.HTTPResponse, start: int, first: int, total: int | None) -> None:
-        self._keep_mark(response.headers)
+    def _receive(self, response: http.client.HTTPResponse, first: int, total: int | None) -> None:
+        title = f"{self.file.name}, MB"
         if first:
-            title = f"{self.file.name}, MB after the first {first // _MB}"
-        else:
-            title = f"{self.file.name}, MB" + ", from the beginning: the server cannot go on" * bool(start)
-        received = first
-        shown_mb = 0
+            title += f" after the first {first // _MB}"
+        elif _size_bytes(self.part):
+            title += ", again from the beginning"
+        with _on_disk(self.part):
+            write_text(_mark_file(self.part), f"{self.url}\n{_version(response.headers)}")
+            file = self.part.open("r+b" if first else "wb", buffering=0)
+        received, shown_mb = first, 0
         expected_mb = math.ceil((total - first) / _MB) if total is not None else 0
-        with (
-            _writable(self.part, lambda: self.part.open("r+b" if self.part.exists() else "wb", buffering=0)) as file,
-            self.progress(title, expected_mb) as advance,
-        ):
-            _writable(self.part, lambda: file.truncate(first))
+        with file, self.progress(title, expected_mb) as advance:
             file.seek(first)
             while block := self._read(response):
-                _writable(self.part, lambda block=block: _write_all(file, block), goes_on=True)  # type: ignore[misc]
+                with _on_disk(self.part, goes_on=True):
+                    _write_all(file, block)
                 received += len(block)
                 reached_mb = (received - first) // _MB
                 if reached_mb > shown_mb:
                     advance(reached_mb - shown_mb)
                     shown_mb = reached_mb
-            _writable(self.part, lambda: os.fsync(file.fileno()), goes_on=True)
+            with _on_disk(self.part, goes_on=True):
+                os.fsync(file.fileno())
         if total is not None and received < total:
             raise _PassingError(f"{self.url}: the connection ended after {received:,} of {total:,} bytes")
 
@@ -303,10 +305,11 @@ class _Transfer:
         except (OSError, http.client.HTTPException) as error:
             raise _PassingError(f"{self.url}: the connection broke ({error or type(error).__name__})") from None
 
-    def _keep_mark(self, headers: http.client.HTTPMessage) -> None:
-        etag = headers.get("ETag", "")
-        version = headers.get("Last-Modified", "") if not etag or etag.startswith("W/") else etag
-        _writable(self.part, lambda: write_text(_mark_file(self.part), f"{self.url}\n{version}"))
+
+def _version(headers: http.client.HTTPMessage) -> str:
+    """Return the mark by which the server knows these very bytes; a weak ETag is none."""
+    etag: str = headers.get("ETag", "")
+    return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", "")
 
 
 def _write_all(file: IO[bytes], block: bytes) -> None:
@@ -315,10 +318,11 @@ def _write_all(file: IO[bytes], block: bytes) -> None:
         view = view[file.write(view) :]
 
 
-def _writable(path: Path, action: Callable[[], Any], *, goes_on: bool = False) -> Any:
-    """Do something to the disk; its errors name the path and the way out."""
+@contextmanager
+def _on_disk(path: Path, *, goes_on: bool = False) -> Iterator[None]:
+    """Let errors of the disk name the path and the way out."""
     try:
-        return action()
+        yield
     except OSError as error:
         kept = "; what came is kept, and the same command goes on from there" if goes_on else ""
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -393,8 +397,6 @@ def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
     if 300 <= error.code < 400:
         place = error.headers.get("Location", "")
         return DownloadError(f"{url}: the server redirects to {place}, which is not followed; name another --mirror")
-    if error.code in (401, 403, 407):
-        return DownloadError(f"{url}: the server refuses it ({status}); name another --mirror, or get it by hand")
-    if error.code in (404, 410):
-        return DownloadError(f"{url}: the server has no such file ({status}); name another --mirror, or get it by hand")
-    return DownloadError(f"{url}: the server answers {status}; name another --mirror, or get it by hand")
+    what = {401: "refuses it", 403: "refuses it", 404: "has no such file", 410: "has no such file"}
+    reason = what.get(error.code, "does not send it")
+    return DownloadError(f"{url}: the server {reason} ({status}); name another --mirror, or get it by hand")

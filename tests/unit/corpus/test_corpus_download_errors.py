@@ -61,7 +61,7 @@ def test_another_size_than_published_is_seen_before_anything_is_downloaded(site,
     [
         (404, r"the server has no such file \(404 Not Found\); name another --mirror, or get it by hand"),
         (403, r"the server refuses it \(403 Forbidden\); name another --mirror, or get it by hand"),
-        (418, r"the server answers 418"),
+        (418, r"the server does not send it"),
     ],
 )
 def test_a_refusal_is_final_and_says_what_to_do(site, tmp_path, status, message):
