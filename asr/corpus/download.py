@@ -366,10 +366,8 @@ def _open(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
         response: http.client.HTTPResponse = opener.open(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError:
         raise
-    except urllib.error.URLError as error:
-        raise _unreached(url, error.reason) from None
     except (OSError, http.client.HTTPException) as error:
-        raise _unreached(url, error) from None
+        raise _unreached(url, error.reason if isinstance(error, urllib.error.URLError) else error) from None
     return response
 
 
@@ -391,9 +389,8 @@ def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
     status = f"{error.code} {error.reason}".strip()
     if error.code in _MAY_PASS:
         wait = error.headers.get("Retry-After", "")
-        return _PassingError(
-            f"{url}: the server is not able to send it now ({status})", float(wait or 0) if wait.isdigit() else 0
-        )
+        wait_s = float(wait) if wait.isdecimal() else 0
+        return _PassingError(f"{url}: the server is not able to send it now ({status})", wait_s)
     if 300 <= error.code < 400:
         place = error.headers.get("Location", "")
         return DownloadError(f"{url}: the server redirects to {place}, which is not followed; name another --mirror")

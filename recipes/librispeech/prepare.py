@@ -45,6 +45,15 @@ CHECKSUMS = {
     "train-clean-5": "md5:5df7d4e78065366204ca6845bb08f490",
     "dev-clean-2": "md5:6d7ab67ac6a1d2c993d050e16d61080d",
 }
+SIZES_BYTES = {  # of TensorFlow Datasets, whose checksums are the same
+    "dev-clean": 337_926_286,
+    "dev-other": 314_305_928,
+    "test-clean": 346_663_984,
+    "test-other": 328_757_843,
+    "train-clean-100": 6_387_309_499,
+    "train-clean-360": 23_049_477_885,
+    "train-other-500": 30_593_501_606,
+}
 NGRAM = "3-gram.pruned.1e-7.arpa.gz"
 MINI_DEV_SHARE = 0.1  # of train-clean-5, as whole speakers
 
@@ -52,7 +61,8 @@ MINI_DEV_SHARE = 0.1  # of train-clean-5, as whole speakers
 def archive(name: str) -> RemoteFile:
     """Return the archive of a set."""
     resource = 31 if name in ("train-clean-5", "dev-clean-2") else 12
-    return RemoteFile(f"{OPENSLR}/{resource}/{name}.tar.gz", checksum=CHECKSUMS[name])
+    url = f"{OPENSLR}/{resource}/{name}.tar.gz"
+    return RemoteFile(url, size_bytes=SIZES_BYTES.get(name), checksum=CHECKSUMS[name])
 
 
 CORPUS = Corpus(
