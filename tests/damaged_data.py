@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 import torch
 from conftest import TINY, tone_speech
-from damaged_imports import IMPORT_KINDS, write_imports
+from damaged_imports import IMPORT_KINDS, reads, write_imports
 from damages import Chance, Kind, damaged_bytes, damaged_document, damaged_json, damaged_lines, json_bytes
 from safetensors.torch import load, save
 
@@ -147,7 +147,11 @@ def _write_sources(folder: Path, rows: Sequence[tuple[str, Path, str, str, str, 
     (folder / "table" / "lines.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     kaldi = folder / "kaldi"
     kaldi.mkdir()
-    (kaldi / "wav.scp").write_text("".join(f"r{n} {p}\n" for n, p, *_ in rows))
+    commands = ("{}", "cat '{}' |", "sox '{}' -r 16k -t wav - remix 1 |", "ffmpeg -i '{}' -f wav - |")
+    paths = [(n, commands[place % 4].format(p)) for place, (n, p, *_) in enumerate(rows)]
+    (kaldi / "wav.scp").write_text("".join(f"r{n} {command}\n" for n, command in paths))
+    (kaldi / "spk2gender").write_text("".join(f"{s} f\n" for s in {s for _, _, _, s, *_ in rows}))
+    (kaldi / "reco2dur").write_text("".join(f"r{n} {d:.3f}\n" for n, *_, d in rows))
     (kaldi / "segments").write_text("".join(f"{n} r{n} 0.01 {d - 0.02:.3f}\n" for n, _, _, _, _, d in rows))
     (kaldi / "text").write_text("".join(f"{n} {t}\n" for n, _, t, *_ in rows))
     (kaldi / "utt2spk").write_text("".join(f"{n} {s}\n" for n, _, _, s, *_ in rows))
@@ -206,17 +210,11 @@ KINDS = {
             _train_on_dev,
         ),
     ),
-    "csv": Kind(
-        "table/table.csv", damaged_bytes, (lambda folder, out: asr.import_csv(folder / "table/table.csv", out),)
-    ),
-    "jsonl": Kind(
-        "table/lines.jsonl", damaged_lines, (lambda folder, out: asr.import_jsonl(folder / "table/lines.jsonl", out),)
-    ),
+    "csv": Kind("table/table.csv", damaged_bytes, reads(asr.import_csv, "table/table.csv")),
+    "jsonl": Kind("table/lines.jsonl", damaged_lines, reads(asr.import_jsonl, "table/lines.jsonl")),
     **{
-        f"kaldi {name}": Kind(
-            f"kaldi/{name}", damaged_bytes, (lambda folder, out: asr.import_kaldi(folder / "kaldi", out),)
-        )
-        for name in ("wav.scp", "text", "segments", "utt2spk")
+        f"kaldi {name}": Kind(f"kaldi/{name}", damaged_bytes, reads(asr.import_kaldi, "kaldi"))
+        for name in ("wav.scp", "text", "segments", "utt2spk", "spk2gender", "reco2dur")
     },
     **IMPORT_KINDS,
     "checkpoint": Kind("run/checkpoints/last.safetensors", damaged_checkpoint, (_resume,)),

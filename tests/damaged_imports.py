@@ -51,9 +51,25 @@ def write_imports(folder: Path, rows: Sequence[Row]) -> None:
             {"id": "r", "from_name": "transcription", "type": "textarea", "value": {**value, "text": [text]}},
         ]
         tasks.append({"id": name, "annotations": [{"result": result}], "data": {"audio": f"/data/upload/1/{name}.wav"}})
+    _write_layouts(folder, rows)
     (folder / "labelstudio" / "export.json").write_text(json.dumps(tasks))
     _write_lhotse(folder / "lhotse", rows)
     _write_parquet(folder / "parquet" / "data.parquet", rows)
+
+
+def _write_layouts(folder: Path, rows: Sequence[Row]) -> None:
+    (folder / "stm").mkdir()
+    (folder / "ljspeech" / "wavs").mkdir(parents=True)
+    for name, audio, text, speaker, split, _ in rows:
+        beside, chapter = folder / "folder" / split / speaker, folder / "librispeech" / f"{split}-clean" / speaker / "1"
+        for place in (beside, chapter, folder / "ljspeech" / "wavs", folder / "stm"):
+            place.mkdir(parents=True, exist_ok=True)
+            (place / f"{name}.wav").symlink_to(audio)
+        (beside / f"{name}.txt").write_text(f"{text}\n")
+        (chapter / f"{speaker}-1.trans.txt").write_text(f"{name} {text}\n")
+    (folder / "ljspeech" / "metadata.csv").write_text("".join(f"{row[0]}|{row[2]}|{row[2]}\n" for row in rows))
+    lines = [f"{n} A {s} 0.01 {d - 0.01:.2f} <o,f0,male> {t}\n" for n, _, t, s, _, d in rows]
+    (folder / "stm" / "all.stm").write_text(";; made here\n" + "".join(lines))
 
 
 def _write_lhotse(folder: Path, rows: Sequence[Row]) -> None:
@@ -72,7 +88,7 @@ def _write_parquet(path: Path, rows: Sequence[Row]) -> None:
     pq.write_table(pa.table(table), path, row_group_size=3)
 
 
-def _reads(importer: Callable[..., asr.ImportReport], source: str) -> tuple[Callable[[Path, Path], object]]:
+def reads(importer: Callable[..., asr.ImportReport], source: str) -> tuple[Callable[[Path, Path], object]]:
     return (lambda folder, out: _refused(importer(folder / source, out, split=RULE)),)
 
 
@@ -84,21 +100,27 @@ def _refused(report: asr.ImportReport) -> None:
 
 IMPORT_KINDS = {
     **{
-        format: Kind(f"{format}/train0.{format}", damaged_bytes, _reads(asr.import_subtitles, format))
+        format: Kind(f"{format}/train0.{format}", damaged_bytes, reads(asr.import_subtitles, format))
         for format in ("srt", "vtt", "ass")
     },
-    "TextGrid": Kind("textgrid/train0.TextGrid", damaged_bytes, _reads(asr.import_textgrid, "textgrid")),
+    "folder": Kind("folder/train/s0/train0.txt", damaged_bytes, reads(asr.import_folder, "folder")),
+    "ljspeech": Kind("ljspeech/metadata.csv", damaged_bytes, reads(asr.import_ljspeech, "ljspeech")),
+    "librispeech": Kind(
+        "librispeech/train-clean/s0/1/s0-1.trans.txt", damaged_bytes, reads(asr.import_librispeech, "librispeech")
+    ),
+    "stm": Kind("stm/all.stm", damaged_bytes, reads(asr.import_stm, "stm")),
+    "TextGrid": Kind("textgrid/train0.TextGrid", damaged_bytes, reads(asr.import_textgrid, "textgrid")),
     "eaf": Kind(
         "elan/train0.eaf",
         damaged_bytes,
         (lambda folder, out: _refused(asr.import_elan(folder / "elan", out, tiers=["default", "words"], split=RULE)),),
     ),
     **{
-        f"lhotse {name}": Kind(f"lhotse/{name}.jsonl", damaged_lines, _reads(asr.import_lhotse, "lhotse"))
+        f"lhotse {name}": Kind(f"lhotse/{name}.jsonl", damaged_lines, reads(asr.import_lhotse, "lhotse"))
         for name in ("recordings", "supervisions")
     },
     "labelstudio": Kind(
-        "labelstudio/export.json", damaged_document, _reads(asr.import_labelstudio, "labelstudio/export.json")
+        "labelstudio/export.json", damaged_document, reads(asr.import_labelstudio, "labelstudio/export.json")
     ),
-    "parquet": Kind("parquet/data.parquet", damaged_bytes, _reads(asr.import_parquet, "parquet")),
+    "parquet": Kind("parquet/data.parquet", damaged_bytes, reads(asr.import_parquet, "parquet")),
 }
