@@ -230,8 +230,9 @@ def _with_seekable_audio(material: Material, folder: Path, progress: Progress) -
         return material
     utterances = [replace(one, audio_path=copies.get(one.audio_path, one.audio_path)) for one in material.utterances]
     size_mb = sum(path.stat().st_size for path in copies.values()) / 1e6
-    note = f"{len(copies)} recordings can only be decoded from their start; they were copied as FLAC into {folder}"
-    return replace(material, utterances=utterances, notes=[*material.notes, f"{note} ({size_mb:.0f} MB)"])
+    what = f"{len(copies)} recording{'s' * (len(copies) > 1)} that can only be decoded from the start"
+    note = f"{what}: copied to FLAC in {folder} ({size_mb:.0f} MB)"
+    return replace(material, utterances=utterances, notes=[*material.notes, note])
 
 
 def _cuts(material: Material, language: str | None, progress: Progress) -> tuple[dict[str, list[Cut]], list[LeftOut]]:

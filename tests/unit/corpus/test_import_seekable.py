@@ -36,7 +36,7 @@ def import_parts(path, parts):
     (path.parent / "m.jsonl").write_text("\n".join(map(json.dumps, lines)))
     report = asr.import_jsonl(path.parent / "m.jsonl", path.parent / "data", split=ALL_TEST)
     cuts = list(load_manifest(report.manifests["test"]))
-    return cuts, [note for note in report.notes if "decoded from their start" in note]
+    return cuts, [note for note in report.notes if "decoded from the start" in note]
 
 
 def test_parts_of_an_mp3_are_read_from_a_copy_and_are_the_same(sound, tmp_path):
@@ -44,7 +44,7 @@ def test_parts_of_an_mp3_are_read_from_a_copy_and_are_the_same(sound, tmp_path):
     cuts, notes = import_parts(path, [(0.5, 1.0), (3.0, 1.25)])
     (copy,) = (path.parent / "data/audio").iterdir()
     assert copy.name.startswith("talk_1_-")
-    note = "1 recordings can only be decoded from their start; they were copied as FLAC into"
+    note = "1 recording that can only be decoded from the start: copied to FLAC in"
     assert notes == [f"{note} {path.parent}/data/audio (0 MB)"]
     whole, _ = read_audio(path)
     for cut, (start_s, duration_s) in zip(cuts, [(0.5, 1.0), (3.0, 1.25)], strict=True):
