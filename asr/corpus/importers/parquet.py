@@ -2,7 +2,7 @@
 
 A row is an utterance. Its audio is the bytes of a sound file, which are written to a file below the output folder. The
 file's name is that of the Parquet file and the number of the row, so nothing in the data decides where it is written.
-Batches of rows are read, whatever the size of the file.
+One row group is in memory at a time, whatever the size of the file.
 
 Source: Hugging Face, "Create an audio dataset"; its feature Audio is stored as a struct of `bytes` and `path`.
 """
@@ -113,7 +113,7 @@ def _rows(path: Path, columns: Columns) -> Iterator[Any]:
     except ImportError:
         raise DependencyError(f"{path}: Parquet needs the package pyarrow; `pip install 'asr[import]'`") from None
     try:
-        with ParquetFile(path, buffer_size=_BUFFER_BYTES) as file:
+        with ParquetFile(path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
             found = find_columns(columns, file.schema_arrow.names, str(path))
             yield found
             names = list(dict.fromkeys(name for name in found if name is not None))

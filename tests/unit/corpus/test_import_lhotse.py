@@ -192,6 +192,13 @@ def test_a_channel_of_a_source_may_be_a_number(tmp_path):
     assert [u.channel for u in read_lhotse(path).utterances] == [0]
 
 
+def test_the_channel_of_a_cut_counts_also_where_its_supervision_says_none(corpus, tmp_path):
+    recordings, _ = corpus
+    supervision = SupervisionSegment("u", "b", 0, 1, text="x")
+    CutSet.from_cuts([MonoCut("c", 0, 1, 1, [supervision], recording=recordings["b"])]).to_file(tmp_path / "cuts.jsonl")
+    assert [u.channel for u in read_lhotse(tmp_path / "cuts.jsonl").utterances] == [1]
+
+
 def test_a_mixed_cut_and_one_without_speech_are_left_out(tmp_path, corpus):
     recordings, supervisions = corpus
     cuts = list(CutSet.from_manifests(recordings, supervisions))

@@ -82,6 +82,7 @@ def test_the_numbers_of_cues_are_no_text_and_a_number_that_is_said_is(read):
     [
         ("<i>Well</i> {\\an8}yes <b>3 < 4</b>", "Well yes 3 < 4", None),
         ("[door (slams)] Come in (sighs\nloudly) please", "Come in please", None),
+        ("well (sighs (deeply)) yes", "well yes", None),
         ("♪ la la la ♪ now", "now", None),
         ("over ♫ la", "over", None),
         ("- Hello\n- Hi", "Hello Hi", None),
