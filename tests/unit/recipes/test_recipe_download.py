@@ -109,6 +109,15 @@ def test_what_was_removed_is_downloaded_again(site, tmp_path):
     assert sorted(os.listdir(tmp_path / "c" / "C")) == ["README", "both"]
 
 
+def test_a_recipe_with_another_checksum_means_another_version(site, tmp_path):
+    url = f"{site.url}/both.tar.gz"
+    download_corpus([download.RemoteFile(url)], tmp_path / "c")
+    site.files["/both.tar.gz"] = newer = packed(C__both=b"newer")
+    checksum = f"sha256:{hashlib.sha256(newer).hexdigest()}"
+    download_corpus([download.RemoteFile(url, checksum=checksum)], tmp_path / "c")
+    assert (tmp_path / "c" / "C" / "both").read_bytes() == b"newer"
+
+
 @pytest.mark.parametrize("mark", ["", "{", "[]", "5", "{}", '{"checksum": null, "holds": 5}', '{"checksum": null}'])
 def test_a_damaged_note_of_a_download_counts_as_none(site, tmp_path, mark):
     file = download.RemoteFile(f"{site.url}/both.tar.gz")
