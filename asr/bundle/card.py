@@ -137,6 +137,7 @@ def model_card(folder: Path, exported: Exported | None = None) -> str:
                 "case": _CASES[config.text.case],
                 "spaced": config.text.space,
                 "removed": config.text.remove,
+                "numbers": config.text.numbers,
             }
         )
     except (AsrError, OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:

@@ -85,6 +85,12 @@ def test_scoring_a_decode_folder_inside_brings_its_rates_into_the_card(call, fol
     assert [cell.strip() for cell in row.strip("|").split("|")][1::4] == ["", ""]
 
 
+def test_the_card_says_that_numbers_come_in_words(tmp_path):
+    config, tokens = load_config(None, [*TINY, "text.numbers=de"]), TokenTable.from_texts(["abc "])
+    ModelBundle(config, tokens, AcousticModel(config, len(tokens))).save(tmp_path)
+    assert "in lower case, with numbers in words (`de`). Expect" in (tmp_path / "README.md").read_text(encoding="utf-8")
+
+
 def test_in_scripts_without_spaces_the_card_leads_with_the_character_error_rate(call, folder):
     replace(FACTS, dev_cer=0.031, main="cer").save(folder)
     scored(folder, "decode_test")
