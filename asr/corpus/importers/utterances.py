@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from asr.config import FeatureSettings
-from asr.corpus.importers.seekable import seekable_copies
+from asr.corpus.cut_audio import seekable_copies
 from asr.corpus.limits import low_rate_note
 from asr.corpus.line import require_name, require_text
 from asr.corpus.manifest import SPLITS, cut_speaker, make_cut, write_manifest

@@ -10,8 +10,7 @@ import soundfile
 
 import asr
 from asr.audio.sound_file import read_audio
-from asr.corpus.cut_audio import load_cut
-from asr.corpus.importers.seekable import seekable_copies
+from asr.corpus.cut_audio import load_cut, seekable_copies
 from asr.corpus.manifest import load_manifest
 
 ALL_TEST = asr.SplitRule(test_share=1)
