@@ -37,7 +37,7 @@ def check(
         ),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(metavar="MODEL", help="Model folder; finds transcripts that are probably wrong.")
+        Path | None, typer.Option(metavar="DIR", help="Model folder; finds transcripts that are probably wrong.")
     ] = None,
     config: ConfigFile = None,
     overrides: Annotated[
