@@ -24,6 +24,7 @@ from asr.text.tokens import BLANK, SPACE
 MOST_TOKENS = 24  # of a frame that are kept; the others count as much as the least of these
 LEVEL_STEP_S = 0.1
 _LEAST_POWER = 1e-10
+_CHUNK_FRAMES = 10_000
 
 
 @dataclass(frozen=True)
@@ -90,9 +91,12 @@ class HeardRecording:
 
     def unexplained(self) -> NDArray[np.float32]:
         """Return `(frame,)`: how many nats a frame loses if nothing was said there."""
-        silent = np.where(np.isin(self.tokens, self.silent), self.logs, np.float16(-np.inf)).max(axis=1)
-        lowest = np.maximum(silent, self.logs.min(axis=1))
-        lost: NDArray[np.float32] = self.logs.max(axis=1).astype(np.float32) - lowest.astype(np.float32)
+        lost = np.zeros(len(self.logs), np.float32)
+        for first in range(0, len(lost), _CHUNK_FRAMES):  # or what is computed on the way would need more than is kept
+            part = slice(first, first + _CHUNK_FRAMES)
+            logs = self.logs[part].astype(np.float32)
+            silent = np.where(np.isin(self.tokens[part], self.silent), logs, -np.inf).max(axis=1)
+            lost[part] = logs.max(axis=1) - np.maximum(silent, logs.min(axis=1))
         return lost
 
     def segment_of(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -211,7 +211,7 @@ class _Target:
 def _segment_once(
     model: Path, work: Sequence[LongRecording], target: _Target, accelerator: Accelerator
 ) -> SegmentReport:
-    decoder = Decoder.load(model, accelerator=accelerator)
+    decoder = Decoder.load(model, accelerator=accelerator, precision="fp32")  # small posteriors count
     utterances: list[Utterance] = []
     skipped: list[SkippedStretch] = []
     durations = [audio_info(one.audio).duration_s for one in work]
