@@ -311,3 +311,28 @@ def test_the_command_shows_a_table_of_80_columns_and_what_to_type_next(tmp_path,
     assert "conf/mine.yaml exists" in " ".join(err.replace("│", "").split())
     out = succeed("init", "mine", "--data", "data/mine", "--home", "else where")
     assert out.splitlines()[-1] == "next     asr run mine --home 'else where'"
+
+
+def test_packed_data_give_the_same_choices(tmp_path, tone_corpus):
+    asr.pack(tone_corpus, tmp_path / "packed")
+    reports = [asr.init("mine", data, home=tmp_path / data.name) for data in (tone_corpus, tmp_path / "packed")]
+    assert reports[0].choices == reports[1].choices
+    assert set(reports[0].characters) == set(" abcd")
+
+
+def test_an_installed_package_has_its_recipes_in_itself_and_the_user_s_in_the_home(tmp_path, monkeypatch):
+    for name in ("_recipes/an4/prepare.py", "_recipes/custom/README.md", "_conf/custom.yaml"):
+        path = tmp_path / "site" / "asr" / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+    monkeypatch.setattr("asr.corpus.recipes._PACKAGE", tmp_path / "site" / "asr")
+    before = sorted((tmp_path / "site").rglob("*"))
+    home = tmp_path / "home"
+    report = asr.init("mine", write_data(home / "data", ["one"]), home=home)
+    assert sorted((tmp_path / "site").rglob("*")) == before
+    found = find_recipe("mine", home, None)
+    assert (found.data, found.settings) == (home / "data", report.settings_file)
+    with pytest.raises(RecipeError, match="'an4' means something else"):
+        asr.init("an4", home / "data", home=home)
+    with pytest.raises(RecipeError, match="no recipe 'mine'; known: an4, custom"):
+        find_recipe("mine", tmp_path, None)
