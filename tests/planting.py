@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,10 @@ class Corpus:
         said = sound[self.rng.integers(len(sound))]
         self.touched.add(said.id)
         return said
+
+    def sound_texts(self) -> list[str]:
+        """Return the transcripts of the training utterances that are still sound."""
+        return [said.text for said in self.splits["train"] if said.id not in self.touched]
 
     def write(self, folder: Path) -> None:
         """Write audio and manifests, and then damage the files that are to be damaged."""
@@ -182,8 +187,7 @@ def _copy(of_split: str, split: str) -> Callable[..., Planted]:
 
 def _far_too_long(kind: str, corpus: Corpus) -> Planted:
     """Let an utterance have its own text and those of others, five times as much in all."""
-    said = corpus.pick()
-    others = [other.text for other in corpus.splits["train"]]
+    said, others = corpus.pick(), corpus.sound_texts()
     wanted = 5 * len(said.text) + 20
     while len(said.text) < wanted:
         said.text += " " + others[corpus.rng.integers(len(others))]
@@ -199,9 +203,10 @@ def _far_too_short(kind: str, corpus: Corpus) -> Planted:
 
 
 def _wrong(kind: str, corpus: Corpus) -> Planted:
-    """Let an utterance have the text of another one of similar length."""
+    """Let an utterance have the text of another one of similar length, with at most a quarter of its words."""
     said = corpus.pick(fits=lambda said: len(said.text.split()) >= 3)
-    others = {other.text for other in corpus.splits["train"]} - {said.text}
+    words = set(said.text.split())
+    others = [text for text in corpus.sound_texts() if len(words & set(text.split())) <= len(text.split()) / 4]
     said.text = min(sorted(others), key=lambda text: (abs(len(text) - len(said.text)), text))
     return Planted(kind, "train", said.id)
 
@@ -256,7 +261,8 @@ def _has_twin(said: Said) -> bool:
 def _rare(kind: str, corpus: Corpus) -> Planted:
     """Append a letter that nobody else has."""
     said, used = corpus.pick(), {letter for one in corpus.splits["train"] for letter in one.text.lower()}
-    said.text += " " + next(letter for letter in "ðłøħŋœ" if letter not in used)
+    letters = (chr(code) for code in range(0x100, 0x180) if chr(code).islower())
+    said.text += " " + next(one for one in letters if one not in used and "<" not in unicodedata.decomposition(one))
     return Planted(kind, "train", said.id)
 
 

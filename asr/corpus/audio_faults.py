@@ -42,6 +42,7 @@ _USUAL_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _TIMES, _BANDS = 20, 8
 _LOWEST_HZ, _HIGHEST_HZ = 150.0, 3600.0  # what a copy at 8 kHz has, too
 _DEPTH_DB = 25.0
+_HEARD_DB = 23.0  # below the loudest frames: what counts for where the sound is
 FINGERPRINT_CELLS = _TIMES * _BANDS
 
 
@@ -225,7 +226,7 @@ def _fingerprint(spectra: Samples, rate_hz: int) -> tuple[float, bytes]:
     energies = np.add.reduceat(spectra[:, : limits[-1]], limits[:-1], axis=1).astype(np.float64)
     levels_db = _decibels(energies.sum(axis=1))
     loud_db = np.sort(levels_db)[-max(1, len(levels_db) // 50)]
-    weights = np.clip(levels_db - (loud_db - _DEPTH_DB), 0, _DEPTH_DB)
+    weights = np.square(np.clip(levels_db - (loud_db - _HEARD_DB), 0, _HEARD_DB))
     weights /= weights.sum()
     times = np.arange(len(weights)) + 0.5
     middle = float(weights @ times)

@@ -17,6 +17,8 @@ from asr.text.normalise import normalise
 
 # Scripts with letters that look the same. Other mixtures, such as Latin names in Chinese, are how people write.
 _ALIKE = frozenset({"LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC"})
+# Letters that look the same in Latin, Cyrillic and Greek; each may be a word by itself.
+_TWINS = frozenset("aceiopsxyABCEHIKMOPTXYаеосхурісАВЕКМНОРСТХУІοικνυΑΒΕΖΗΙΚΜΝΟΡΤΥΧ")
 # Forms of letters that have a plain one. Not "compat", which some letters of Thai and Lao are.
 _STYLED = ("<font>", "<wide>", "<narrow>", "<initial>", "<medial>", "<final>", "<isolated>")
 _ANNOTATION = re.compile(r"\[[^\[\]]+\]|<[^<>]+>|\{[^{}]+\}|\([^()]+\)")
@@ -57,6 +59,7 @@ def examine_text(text: str, transcript: str, settings: TextSettings) -> Iterator
     yield from _invisible(text, transcript)
     for word in transcript.split():
         yield from _look_alikes(word)
+    yield from _lone_look_alikes(transcript)
 
 
 def _annotations(text: str, settings: TextSettings) -> Iterator[Fault]:
@@ -106,6 +109,18 @@ def _look_alikes(word: str) -> Iterator[Fault]:
     ]
     if styled:
         yield Fault("look-alike", f"{word!r} holds styled letters: {', '.join(map(_named, styled))}", len(styled))
+
+
+def _lone_look_alikes(transcript: str) -> Iterator[Fault]:
+    """Yield words of one letter that look like letters of the script that the rest is written in."""
+    scripts = Counter(script for script in map(_script, transcript) if script in _ALIKE)
+    if len(scripts) > 1:
+        common = scripts.most_common(1)[0][0]
+        lone = [word for word in dict.fromkeys(transcript.split()) if word in _TWINS and _script(word) != common]
+        if lone:
+            yield Fault(
+                "look-alike", f"alone among {common.lower()} letters: {', '.join(map(_named, lone))}", len(lone)
+            )
 
 
 def _named(character: str) -> str:

@@ -39,6 +39,8 @@ def test_what_people_write_is_not_accused(text):
         ("c\u0430t", "look-alike"),  # Cyrillic а
         ("\u039fne", "look-alike"),  # Greek Omicron
         ("мост\u0061", "look-alike"),  # Latin a
+        ("what \u0430 day", "look-alike"),  # Cyrillic а as a word
+        ("vitamin \u03b2", None),  # Greek β, which looks like no Latin letter
         ("o\ufb03ce", None),  # a ligature, which Unicode calls compatible
         ("zero\u200bwidth", "invisible-character"),
         ("soft\u00adhyphen", "invisible-character"),
