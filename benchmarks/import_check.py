@@ -42,8 +42,7 @@ class Row(NamedTuple):
 
 
 def write_audio(folder: Path, utterances: int) -> None:
-    """Write one second of another part of the same noise for each utterance."""
-    noise = np.random.default_rng(0).normal(0, 3000, utterances + RATE_HZ).astype("<i2")
+    """Write one second of noise for each utterance: no two have a part in common, or they would be copies."""
     for number in range(utterances):
         path = folder / _path(number)
         if number % FILES_A_FOLDER == 0:
@@ -51,7 +50,8 @@ def write_audio(folder: Path, utterances: int) -> None:
         if not path.exists():
             with wave.open(str(path), "wb") as file:
                 file.setparams((1, 2, RATE_HZ, RATE_HZ, "NONE", ""))
-                file.writeframes(noise[number : number + RATE_HZ].tobytes())
+                noise = np.random.default_rng(number).normal(0, 3000, RATE_HZ)
+                file.writeframes(noise.astype("<i2").tobytes())
 
 
 def _path(number: int) -> str:
