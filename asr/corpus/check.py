@@ -294,6 +294,10 @@ class _Comparison:
         for (split, _), one in zip(self._at, self._all, strict=True):
             for speaker in one.speakers:
                 found.setdefault(speaker, {})[split] = None
+        if len(found) == 1 and len(splits := next(iter(found.values()))) > 1:
+            reason = "all splits have the same speaker: the error rates are those of a known voice"
+            yield Finding("one-speaker", next(iter(splits)), "", reason)
+            return
         for speaker in sorted(found):
             first, *others = sorted(found[speaker], key=self._splits.index)
             if others:

@@ -55,6 +55,7 @@ KINDS: dict[str, Kind] = {
     "unseen-character": Kind("warning", "normalise the texts, or add utterances with it to train"),
     "no-spaces": Kind("warning", "go by the CER, not the WER"),
     "low-rate": Kind("warning", "train at the rate of the recordings"),
+    "one-speaker": Kind("note", "nothing, if only this voice matters; else add speakers to test"),
     "raised-rate": Kind("note", "use the original recordings, or train at the lower rate"),
     "dc-offset": Kind("note", "nothing: the network hears audio without it; the recorder has a fault"),
     "dead-channel": Kind("note", "import the other channel alone; the average of both is quieter"),

@@ -117,6 +117,15 @@ def test_ids_and_speakers_in_two_splits_are_named(cut):
     ]
 
 
+def test_a_corpus_of_one_voice_is_no_fault(cut):
+    manifests = {split: [cut(f"{split}-{n}", speaker="anna") for n in range(2)] for split in ("train", "dev", "test")}
+    assert faults(manifests) == []
+    (found,) = (finding for finding in check(manifests).findings if finding.kind == "one-speaker")
+    assert "a known voice" in found.reason
+    assert faults({"train": manifests["train"]}) == []
+    assert not any(finding.kind == "one-speaker" for finding in check({"train": manifests["train"]}).findings)
+
+
 def test_characters_that_train_lacks_are_a_warning_with_their_share(cut):
     test = [cut("u3", "abyx"), cut("u4", "abc"), cut("u5", "x a"), cut("u6", "a")]
     manifests = {"train": [cut("u1", "a bc")], "dev": [cut("u2", "cab")], "test": test}

@@ -69,7 +69,7 @@ def test_no_sound_utterance_is_accused(checked):
 def test_every_kind_that_is_planted_is_known_and_most_known_kinds_are_planted():
     assert PLANTS.keys() <= KINDS.keys()
     # The others are about whole corpora, and tested in test_corpus_check.py.
-    assert KINDS.keys() - PLANTS.keys() == {"no-spaces", "low-rate", "duplicate-text"}
+    assert KINDS.keys() - PLANTS.keys() == {"no-spaces", "low-rate", "duplicate-text", "one-speaker"}
 
 
 def test_the_manifests_that_are_written_hold_no_error_or_warning_but_what_test_keeps(checked):
