@@ -16,7 +16,7 @@ from conftest import TINY
 import asr
 
 pytest.importorskip("espeakng_loader", reason="the speech engine is not installed: pip install '.[quickstart]'")
-sys.path.insert(0, str(Path(asr.__file__).parents[1] / "benchmarks"))
+sys.path.append(str(Path(asr.__file__).parents[1] / "benchmarks"))  # last: names of tests come first
 corpora = importlib.import_module("init_corpora")
 
 
