@@ -129,38 +129,70 @@ def hear(
     levels = _Levels(rate_hz)
     recording = Heard(levels.of(audio_blocks(audio, rate_hz, channel=channel)))
     found: list[_Piece] = []
+    kept = _Kept(min(MOST_TOKENS, len(decoder.bundle.tokens)))
     done = 0
     for group in segment_batches(segments(recording, rate_hz, name=name), rate_hz):
         batch = collate([torch.from_numpy(piece.waveform) for piece in group], [[]] * len(group), [""] * len(group))
         log_posteriors, lengths = decoder.log_posteriors(batch)
         for piece, frames, length in zip(group, log_posteriors.cpu(), lengths.tolist(), strict=True):
-            found.append(_piece(piece, frames[:length], rate_hz))
+            found.append(_piece(piece, kept.add(frames[:length]), length, rate_hz))
         covered = sum(piece.skipped + len(piece.waveform) for piece in group)
         done += covered
         report(covered / rate_hz)
     report((recording.samples - done) / rate_hz)
     recording.warn_if_quiet(name)
-    return _joined(sorted(found, key=lambda piece: piece.start_s), decoder, name, recording.samples / rate_hz, levels)
+    found.sort(key=lambda piece: piece.start_s)
+    return _joined(found, kept, decoder, name, recording.samples / rate_hz, levels)
+
+
+class _Kept:
+    """What is kept of the frames of all segments, in the order in which they are heard.
+
+    It is in a few buffers that grow. Many small arrays among the large ones that come and go would keep the memory of
+    these from being used again: 300 MB in three hours.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._tokens, self._logs, self._path = bytearray(), bytearray(), bytearray()
+
+    def add(self, log_posteriors: Tensor) -> int:
+        """Keep the most probable tokens of `(frame, token)`; return the number of the first frame."""
+        first = len(self._path) // 2
+        logs, tokens = log_posteriors.topk(self._width, dim=1)
+        self._tokens += tokens.numpy().astype(np.uint16).tobytes()
+        self._logs += logs.clamp_min(-1e4).numpy().astype(np.float16).tobytes()
+        self._path += log_posteriors.argmax(dim=1).numpy().astype(np.uint16).tobytes()
+        return first
+
+    def in_order(self, pieces: list[_Piece]) -> tuple[NDArray[np.uint16], NDArray[np.float16]]:
+        """Return the tokens and logs of the pieces, one after the other."""
+        tokens = np.frombuffer(self._tokens, np.uint16).reshape(-1, self._width)
+        logs = np.frombuffer(self._logs, np.float16).reshape(-1, self._width)
+        order = np.concatenate([np.zeros(0, np.int64), *(np.arange(one.kept, one.kept + one.frames) for one in pieces)])
+        return tokens[order], logs[order]
+
+    def path(self, piece: _Piece) -> NDArray[np.uint16]:
+        """Return `(frame,)`, the most probable token of each frame of a piece."""
+        return np.frombuffer(self._path, np.uint16)[piece.kept : piece.kept + piece.frames]
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """What was heard in one segment."""
+    """What was heard in one segment; `kept` is the number of its first frame in `_Kept`."""
 
     start_s: float
     end_s: float
     speech: Extent
     loud: NDArray[np.bool_]
     skipped: bool
-    tokens: NDArray[np.uint16]
-    logs: NDArray[np.float16]
-    path: NDArray[np.int64]
+    kept: int
+    frames: int
 
 
-def _piece(segment: Segment, log_posteriors: Tensor, rate_hz: int) -> _Piece:
+def _piece(segment: Segment, kept: int, frames: int, rate_hz: int) -> _Piece:
     start_s = segment.start / rate_hz
     speech = speech_extent(segment.waveform, rate_hz)
-    logs, tokens = log_posteriors.topk(min(MOST_TOKENS, log_posteriors.shape[1]), dim=1)
     steps, loud = loudness(segment.waveform, rate_hz)
     is_loud = np.zeros(steps, bool)
     is_loud[loud] = True
@@ -170,35 +202,37 @@ def _piece(segment: Segment, log_posteriors: Tensor, rate_hz: int) -> _Piece:
         Extent(start_s + speech.start_s, start_s + speech.end_s),
         is_loud,
         segment.skipped > 0,
-        tokens.numpy().astype(np.uint16),
-        logs.clamp_min(-1e4).numpy().astype(np.float16),
-        log_posteriors.argmax(dim=1).numpy(),
+        kept,
+        frames,
     )
 
 
-def _joined(pieces: list[_Piece], decoder: Decoder, name: str, duration_s: float, levels: _Levels) -> HeardRecording:
+def _joined(
+    pieces: list[_Piece], kept: _Kept, decoder: Decoder, name: str, duration_s: float, levels: _Levels
+) -> HeardRecording:
     texts = decoder.bundle.tokens.texts
-    firsts = np.cumsum([0, *(len(piece.tokens) for piece in pieces)]).tolist()
-    kept = min(MOST_TOKENS, len(texts))
+    firsts = np.cumsum([0, *(piece.frames for piece in pieces)]).tolist()
     characters: list[str] = []
     frames: list[int] = []
     for piece, first in zip(pieces, firsts, strict=False):
-        starts = np.flatnonzero((piece.path != BLANK) & (np.diff(piece.path, prepend=-1) != 0))
-        for place, text in [(first, SPACE), *((first + int(at), texts[piece.path[at]]) for at in starts)]:
+        path = kept.path(piece).astype(np.int64)
+        starts = np.flatnonzero((path != BLANK) & (np.diff(path, prepend=-1) != 0))
+        for place, text in [(first, SPACE), *((first + int(at), texts[path[at]]) for at in starts)]:
             for character in text:
                 if character != SPACE or (characters and characters[-1] != SPACE):
                     characters.append(character)
                     frames.append(place)
+    tokens, logs = kept.in_order(pieces)
     return HeardRecording(
         name,
         duration_s,
         decoder.model.frame_shift_s,
         tuple(
-            HeardSegment(piece.start_s, piece.end_s, piece.speech, first, len(piece.tokens), piece.loud, piece.skipped)
+            HeardSegment(piece.start_s, piece.end_s, piece.speech, first, piece.frames, piece.loud, piece.skipped)
             for piece, first in zip(pieces, firsts, strict=False)
         ),
-        np.concatenate([np.zeros((0, kept), np.uint16), *(piece.tokens for piece in pieces)]),
-        np.concatenate([np.zeros((0, kept), np.float16), *(piece.logs for piece in pieces)]),
+        tokens,
+        logs,
         len(texts),
         tuple(place for place, text in enumerate(texts) if place == BLANK or text == SPACE),
         "".join(characters),
@@ -213,7 +247,7 @@ class _Levels:
     def __init__(self, rate_hz: int) -> None:
         self._step = round(LEVEL_STEP_S * rate_hz)
         self._rest = np.zeros(0, np.float32)
-        self._found: list[NDArray[np.float32]] = []
+        self._found = bytearray()
 
     def of(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         """Pass the blocks on."""
@@ -221,11 +255,11 @@ class _Levels:
             waveform = np.concatenate([self._rest, block])
             steps = len(waveform) // self._step
             power = waveform[: steps * self._step].reshape(steps, self._step).var(axis=1, dtype=np.float64)
-            self._found.append((10 * np.log10(power + _LEAST_POWER)).astype(np.float32))
+            self._found += (10 * np.log10(power + _LEAST_POWER)).astype(np.float32).tobytes()
             self._rest = waveform[steps * self._step :]
             yield block
 
     @property
     def levels_db(self) -> NDArray[np.float32]:
         """`(step,)`, in dB of full scale."""
-        return np.concatenate([np.zeros(0, np.float32), *self._found])
+        return np.frombuffer(self._found, np.float32)
