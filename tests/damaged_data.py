@@ -36,7 +36,7 @@ def damaged_checkpoint(data: bytes, chance: Chance) -> bytes:
         return damaged_bytes(data, chance)
     run = json.loads(header["__metadata__"]["run"])
     if chance.random() < 0.7:  # as in checkpoints from before it existed, or the checks behind it would not be reached
-        del run["checksum"]
+        run.pop("crc32", None)
         header["__metadata__"]["run"] = json.dumps(run)
     if way < 0.6:  # what we say in the header
         header["__metadata__"]["run"] = json_bytes(damaged_json(run, chance)).decode()
