@@ -27,7 +27,9 @@ def segment(
     ],
     out: Annotated[
         Path,
-        typer.Option(metavar="DIR", help="Folder for {train,dev,test}.jsonl.gz and skipped.jsonl, e.g. data/mine."),
+        typer.Option(
+            metavar="DIR", help="Folder for {train,dev,test}.jsonl.gz and skipped_stretches.jsonl, e.g. data/mine."
+        ),
     ],
     data: Annotated[
         Path | None,
@@ -63,7 +65,7 @@ def segment(
     """Cut long recordings into utterances by their texts.
 
     Manifests are written. The text may have faults: wrong, missing and added words, parts in another order and pages
-    that were not read are skipped. skipped.jsonl lists them with the reason. Utterances have 1 to 20 s and begin and
+    that were not read are skipped. skipped_stretches.jsonl lists them with the reason. Utterances have 1 to 20 s and begin and
     end in pauses.
     """
     import asr

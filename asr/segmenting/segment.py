@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 
-SKIPPED = "skipped.jsonl"
+SKIPPED = "skipped_stretches.jsonl"
 ROUNDS = "rounds"
 _TEXT_SUFFIX = ".txt"
 
@@ -62,7 +62,7 @@ class SegmentReport:
         utterances_s: audio of all utterances.
         words: words of all texts.
         utterance_words: words of all utterances.
-        skipped: what became no utterance, as in the file `skipped.jsonl`.
+        skipped: what became no utterance, as in the file `skipped_stretches.jsonl`.
         model: the model that was used last; the last round's, if there were rounds.
     """
 
@@ -102,7 +102,7 @@ def segment(
         model: a model folder; None: train the first model on `data`.
         recordings: pairs of an audio file and a text file, or a table with a row for each recording. Its text column
             holds the text, or the name of a .txt file beside the table.
-        out: the folder for train.jsonl.gz, dev.jsonl.gz, test.jsonl.gz and skipped.jsonl.
+        out: the folder for train.jsonl.gz, dev.jsonl.gz, test.jsonl.gz and skipped_stretches.jsonl.
         data: a data folder of utterances with times. Rounds train on them as well. Its dev set chooses the best
             weights, if it has one.
         rounds: how many models are trained. None: none with a model, one without.

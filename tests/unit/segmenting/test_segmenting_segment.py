@@ -252,7 +252,7 @@ def test_the_command_says_what_was_found_and_why_the_rest_was_not(
     )
     assert "said but not written" in shown
     assert (tmp_path / "o" / "train.jsonl.gz").is_file()
-    assert "skipped.jsonl" in "".join(shown.split())
+    assert "skipped_stretches.jsonl" in "".join(shown.split())
 
 
 def test_the_command_wants_a_model_an_audio_file_and_a_text(
