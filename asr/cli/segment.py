@@ -65,8 +65,8 @@ def segment(
     """Cut long recordings into utterances by their texts.
 
     Manifests are written. The text may have faults: wrong, missing and added words, parts in another order and pages
-    that were not read are skipped. skipped_stretches.jsonl lists them with the reason. Utterances have 1 to 20 s and begin and
-    end in pauses.
+    that were not read are skipped. skipped_stretches.jsonl lists them with the reason. Utterances have 1 to 20 s and
+    begin and end in pauses.
     """
     import asr
     from asr.cli.console import progress
