@@ -6,6 +6,7 @@ import ast
 import itertools
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -27,6 +28,7 @@ from asr.corpus.manifest import cut_speaker, cut_text, read_manifest
 
 REPOSITORY = Path(asr.__file__).parents[1]
 DOCS = REPOSITORY / "docs"
+text_of = runpy.run_path(str(DOCS / "hooks.py"))["text_of"]
 PAGES = sorted(DOCS.glob("*.md"))
 READMES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("recipes/*/README.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -76,15 +78,9 @@ def test_every_public_name_is_in_the_reference() -> None:
 
 def messages() -> list[str]:
     """Return all texts of the package; `…` stands for a value in them."""
-
-    def text(node: ast.expr) -> str:
-        if isinstance(node, ast.JoinedStr):
-            return re.sub("…+", "…", "".join(map(text, node.values)))
-        return str(node.value) if isinstance(node, ast.Constant) else "…"
-
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(Path(asr.__file__).parent.rglob("*.py"))]
     strings = [node for tree in trees for node in ast.walk(tree) if isinstance(node, (ast.JoinedStr, ast.Constant))]
-    return [text(node) for node in strings]
+    return [text_of(node) for node in strings]
 
 
 def test_each_message_that_is_explained_exists() -> None:
