@@ -313,7 +313,7 @@ def _show(report: ImportReport) -> None:
         rates = "–".join(str(rate) for rate in sorted({size.sample_rates_hz[0], size.sample_rates_hz[-1]}))
         console.print(
             f"{split:<6}{count:>9} utterances {size.audio_s / 3600:>8.3f} h {100 * size.share:>4.0f} % "
-            f"{size.speakers:>6} speakers  {rates} Hz  {report.manifests[split]}"
+            f"{size.speakers:>6} speaker{' ' if size.speakers == 1 else 's'}  {rates} Hz  {report.manifests[split]}"
         )
     for note in report.notes:
         console.print(f"note: {printable(note)}")
