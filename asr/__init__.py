@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from asr.bulk.run import TranscribeReport, transcribe_files
-    from asr.config import Config, DecodeSettings, RnnLmSettings
+    from asr.config import Config
     from asr.corpus.check import DataReport
     from asr.corpus.findings import Finding
     from asr.corpus.importers.elan import import_elan
@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from asr.lm.estimate import NgramReport, estimate_ngram
     from asr.scoring.intervals import PairedComparison
     from asr.scoring.report import ScoreReport, compare, score
+    from asr.search_config import DecodeSettings, RnnLmSettings
     from asr.segmenting.segment import SegmentReport, SkippedStretch, segment
     from asr.settings_file import load_config
     from asr.stages import RecipeRun, run_recipe
@@ -167,7 +168,8 @@ __all__ = [
 
 _HOMES = {
     "asr.bulk.run": ("TranscribeReport", "transcribe_files"),
-    "asr.config": ("Config", "DecodeSettings", "RnnLmSettings"),
+    "asr.config": ("Config",),
+    "asr.search_config": ("DecodeSettings", "RnnLmSettings"),
     "asr.corpus.check": ("DataReport",),
     "asr.corpus.findings": ("Finding",),
     "asr.corpus.importers.elan": ("import_elan",),

@@ -16,11 +16,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from asr.config import Config, RnnLmSettings
+from asr.config import Config
 from asr.errors import ConfigError
 from asr.files import write_text
 from asr.reading import parse_yaml, read_lines, read_yaml, shown
 from asr.records import Settings, in_words
+from asr.search_config import RnnLmSettings
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 

@@ -31,7 +31,7 @@ from asr.features.batch import Batch, collate, frame_count
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.text.tokens import load_tokens
-from asr.training.run import make_fabric
+from asr.training.engine import make_fabric
 from asr.training.step import batch_loss, gradient_norms, parameter_groups
 
 LETTERS = 28  # a-z, the space and the blank, where no folder tells

@@ -50,9 +50,10 @@ from asr.machine import choose_accelerator, processor_name
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
+from asr.training.engine import loading_processes, make_fabric
 from asr.training.loop import Requests
 from asr.training.reports import EpochReport
-from asr.training.run import choose_computation, loading_processes, make_fabric, start_run
+from asr.training.run import choose_computation, start_run
 from asr.training.step import batch_loss
 from asr.training.trainer import AcousticTraining, training_reports
 

@@ -40,7 +40,6 @@ from machine import describe
 
 import asr
 from asr.bundle.files import CONFIG, DECODER, LANGUAGE_MODEL, TOKENS, WEIGHTS, WORD_LANGUAGE_MODEL
-from asr.config import DecodeSettings
 from asr.corpus.manifest import read_manifest, transcripts
 from asr.decoding.hotwords import DENSE_BYTES, HotwordScorer
 from asr.inference.decoder import Search
@@ -49,6 +48,7 @@ from asr.lm.arpa import write_arpa
 from asr.lm.estimate import token_ngram
 from asr.lm.kneser_ney import kneser_ney
 from asr.scoring.error_counts import align_words
+from asr.search_config import DecodeSettings
 from asr.text.tokens import TokenTable
 from asr.tuning.dev_search import DevBatch, Task, run_network, utterance_figures
 from asr.tuning.weights import DevSet, Measured, choose_settings

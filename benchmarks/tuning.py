@@ -27,11 +27,11 @@ from machine import describe
 from numpy.typing import NDArray
 
 from asr.cli.console import progress
-from asr.config import DecodeSettings
 from asr.corpus.manifest import known_speakers, read_manifest
 from asr.inference.decoder import Decoder
 from asr.scoring.error_counts import main_unit
 from asr.scoring.intervals import difference_margin
+from asr.search_config import DecodeSettings
 from asr.text.units import words_of
 from asr.tuning.dev_search import DevSearch, run_network
 from asr.tuning.weights import CHANCE, INSERTION_BONUS_STEP, LM_WEIGHT_STEP, USUAL, DevSet, Measured, choose_settings

@@ -33,10 +33,10 @@ import asr.runtime
 from asr.bundle.bundle import ModelBundle
 from asr.bundle.card import TrainingFacts, model_card
 from asr.bundle.settings import save_calibration
-from asr.config import DecodeSettings
 from asr.exporting.export import export_onnx, export_torch
 from asr.lm.rnnlm import LmUnits, RnnLm
 from asr.model.acoustic import AcousticModel
+from asr.search_config import DecodeSettings
 from asr.settings_file import load_config, parse_rnnlm_settings
 from asr.text.tokens import TokenTable, train_pieces
 from asr.transcript.confidence import Calibration

@@ -30,11 +30,12 @@ from torch.overrides import TorchFunctionMode
 
 from asr.bundle.files import CONFIG, DECODER, LANGUAGE_MODEL, ONNX_NETWORK, SCALE, TOKENS, TRAINING, WEIGHTS
 from asr.bundle.settings import load_calibration, load_settings, save_settings
-from asr.config import Config, DecodeSettings
+from asr.config import Config
 from asr.errors import AsrError, ModelError
 from asr.files import atomic_path
 from asr.model.acoustic import AcousticModel
 from asr.reading import TensorForm, first_line, read_json, read_tensor_forms, shown
+from asr.search_config import DecodeSettings
 from asr.settings_file import parse_settings
 from asr.text.tokens import TokenTable, load_tokens
 from asr.transcript.confidence import Calibration

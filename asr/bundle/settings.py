@@ -18,11 +18,12 @@ from typing import Annotated
 from pydantic import Field
 
 from asr.bundle.files import CALIBRATION, CONFIG, DECODER
-from asr.config import Config, DecodeSettings
+from asr.config import Config
 from asr.errors import ConfigError, ModelError
 from asr.files import write_text
 from asr.reading import read_json, read_yaml
 from asr.records import Record, checked
+from asr.search_config import DecodeSettings
 from asr.settings_file import parse_config, parse_settings, read_settings, save_config
 from asr.transcript.confidence import Calibration
 

@@ -85,7 +85,7 @@ def decode_settings(overrides: Sequence[str] | None) -> dict[str, Any]:
     Raises:
         ConfigError: an override is malformed.
     """
-    from asr.config import DecodeSettings
+    from asr.search_config import DecodeSettings
     from asr.settings_file import apply_overrides
 
     settings: dict[str, Any] = {}

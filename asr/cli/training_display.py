@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from asr.config import Config
     from asr.model.computation import Computation
     from asr.training.loop import TrainingResult
-    from asr.training.run import Transfer
+    from asr.training.transfer import Transfer
 
 LINE_EVERY_S = 30.0
 

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from asr.audio.segment import speech_extent
 from asr.bundle.bundle import ModelBundle
-from asr.config import DecodeSettings
 from asr.decoding.align import align
 from asr.decoding.beam import BeamOptions, beam_search, merge_texts
 from asr.decoding.greedy import greedy_search
@@ -28,6 +27,7 @@ from asr.inference.language_models import LanguageModels
 from asr.inference.precision import WantedPrecision, settled_precision
 from asr.machine import Accelerator, choose_accelerator, one_thread_after_forks
 from asr.model.computation import Precision, ThreadChoice, thread_counts, threads
+from asr.search_config import DecodeSettings
 from asr.transcript.words import Decoded, Hypothesis, Word
 
 Method = Literal["greedy", "beam"]

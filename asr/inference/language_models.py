@@ -20,7 +20,6 @@ import torch
 
 from asr.bundle.bundle import ModelBundle
 from asr.bundle.files import RNN_LM, WORD_LANGUAGE_MODEL
-from asr.config import DecodeSettings
 from asr.decoding.hotwords import HotwordScorer
 from asr.decoding.ngram_scorer import TokenNgramScorer
 from asr.decoding.rnn_scorer import RnnScorer, rescore
@@ -29,6 +28,7 @@ from asr.decoding.word_scorer import WordNgramScorer
 from asr.errors import LanguageModelError, ModelError, TokenError
 from asr.lm.arpa import read_arpa
 from asr.lm.rnnlm import RnnLm
+from asr.search_config import DecodeSettings
 from asr.text.normalise import normalise
 from asr.transcript.words import Hypothesis
 

@@ -28,12 +28,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.bundle.bundle import load_network, save_weights
-from asr.config import RnnLmSettings
 from asr.errors import ConfigError, LanguageModelError
 from asr.lm.ngram import SENTENCE_END, UNKNOWN, Perplexity
 from asr.model.rnn import Dropout, RecurrentLayer
 from asr.reading import parse_json, read_tensor_forms, shown
 from asr.records import Record, Text, checked
+from asr.search_config import RnnLmSettings
 from asr.settings_file import parse_settings
 from asr.text.tokens import TokenTable
 

@@ -22,12 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from asr.bundle.files import CHECKPOINTS, RNN_LM_FOLDER, RNN_LM_WEIGHTS
-from asr.config import RnnLmSettings, TrainingSettings
+from asr.config import TrainingSettings
 from asr.errors import ConfigError, TrainingError
 from asr.features.augment import Draw
 from asr.lm.rnnlm import BOUNDARY, LmState, RnnLm
 from asr.machine import choose_accelerator
 from asr.model.computation import Comparison, Computation, compare, given_threads, thread_counts, threads
+from asr.search_config import RnnLmSettings
 from asr.training.checkpoint import load_checkpoint, require_same, save_checkpoint
 from asr.training.lm_text import LmSentences, LmText, read_sentences
 from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_run_in, run_to_end, training_loop

@@ -26,8 +26,8 @@ from asr.lm.ngram import Perplexity
 from asr.model.computation import Computation
 from asr.reading import parse_json
 from asr.training.dev_score import DevScore
-from asr.training.run import Transfer
 from asr.training.survey import Survey
+from asr.training.transfer import Transfer
 
 
 class SomeStep(Protocol):

@@ -1,9 +1,6 @@
-"""How an acoustic run begins: where it runs; with fresh weights, another model's where they fit, or a checkpoint's.
+"""How an acoustic run begins: with fresh weights or a checkpoint's, and in the quickest way to compute.
 
 A `Run` is what training changes, in memory and on disk: the model, its average, the optimiser, the position.
-
-It runs in one process, unless torchrun or Slurm started several. Then each takes one device, and gradients are averaged
-over them (DistributedDataParallel).
 
 A new run times a step of its own network in each way in which it could compute, and keeps the way in its checkpoints. A
 resumed run computes as before, so it is the same run, bit for bit.
@@ -11,35 +8,21 @@ resumed run computes as before, so it is the same run, bit for bit.
 
 from __future__ import annotations
 
-import atexit
 import copy
-import logging
-import multiprocessing
-import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning_fabric.plugins.precision import Precision as PrecisionPlugin
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from asr.bundle.bundle import ModelBundle
-from asr.bundle.files import CONFIG
-from asr.config import Config, FeatureSettings, TrainingSettings
-from asr.errors import ModelError, TrainingError
+from asr.config import Config, TrainingSettings
+from asr.errors import TrainingError
 from asr.features.augment import Draw, draw_perturbation
 from asr.features.batch import Batch, collate, frame_count
-from asr.machine import choose_accelerator, cores
 from asr.model.acoustic import AcousticModel
 from asr.model.computation import (
     Comparison,
@@ -52,6 +35,7 @@ from asr.model.computation import (
 )
 from asr.text.tokens import TokenTable
 from asr.training.checkpoint import load_checkpoint, require_same, save_checkpoint
+from asr.training.engine import NumberFormat
 from asr.training.run_state import RunState
 from asr.training.step import WeightAverage, batch_loss, gradient_norms, parameter_groups
 
@@ -138,153 +122,6 @@ def start_run(
             "share"
         )
     return Run(fabric, model, wrapped, average, optimizer, state, facts, checkpoints)
-
-
-@dataclass(frozen=True)
-class Transfer:
-    """What a new model took from the one in `source`: the names of tensors, and the reason for each that was left.
-
-    `shared_tokens` of the new model's `tokens` are known to the old one, the blank included: their rows of the output
-    layer were taken.
-    """
-
-    source: Path
-    taken: tuple[str, ...]
-    left: dict[str, str]
-    shared_tokens: int
-    tokens: int
-
-
-@torch.no_grad()
-def transfer_weights(source: Path, model: AcousticModel, tokens: TokenTable, features: FeatureSettings) -> Transfer:
-    """Copy the weights of the model folder `source` into `model` where they fit.
-
-    A tensor fits if name and shape agree. The output layer is copied row by row, by token, because another language or
-    another training text has another token table; the rows of new tokens keep their random start. Mean and deviation of
-    the features are copied if the features are the same; otherwise those of the new training set stay.
-
-    Raises:
-        ModelError: `source` is no model folder, or nothing of it fits.
-    """
-    bundle = ModelBundle.load(source)
-    old, new = bundle.model.state_dict(), model.state_dict()
-    taken: list[str] = []
-    left = dict.fromkeys(sorted(old.keys() - new.keys()), "the new model has no such tensor")
-    row_of = {symbol: row for row, symbol in enumerate(bundle.tokens.symbols)}
-    shared = {row: row_of[symbol] for row, symbol in enumerate(tokens.symbols) if symbol in row_of}
-    for name, tensor in new.items():
-        if name not in old:
-            left[name] = f"{source} has no such tensor"
-        elif name.startswith("output."):
-            reason = _copy_rows(tensor, old[name], shared)
-            if reason:
-                left[name] = reason
-            else:
-                taken.append(name)
-        elif name.startswith("cmvn.") and features != bundle.config.features:
-            left[name] = f"{source} has other features"
-        elif tensor.shape != old[name].shape:
-            left[name] = f"its shape is {tuple(tensor.shape)}, that of {source} {tuple(old[name].shape)}"
-        else:
-            tensor.copy_(old[name])
-            taken.append(name)
-    if not taken:
-        raise ModelError(f"{source}: no weight fits a model of these settings; see its {CONFIG}")
-    return Transfer(source, tuple(taken), left, len(shared), len(tokens))
-
-
-def _copy_rows(new: Tensor, old: Tensor, shared: Mapping[int, int]) -> str:
-    """Copy the rows of `shared` tokens (new row → old row); return the reason if they do not fit."""
-    if new.shape[1:] != old.shape[1:]:
-        return f"a row is {tuple(new.shape[1:])} wide, there {tuple(old.shape[1:])}"
-    new[list(shared)] = old[list(shared.values())]
-    return ""
-
-
-class NumberFormat(PrecisionPlugin):
-    """In which numbers the network computes: the engine asks it whenever it runs the network.
-
-    Only what autocast rounds is bfloat16. The engine's own plugin for it rounds the network's inputs too, so the
-    network would hear recordings of 8 bits in training, and others when it is used.
-
-    Attributes:
-        chosen: it may change until the first step.
-    """
-
-    def __init__(self, device: str) -> None:
-        """Begin with float32; `device` is `cpu` or `cuda`."""
-        self.chosen: Precision = "fp32"
-        self._device = device
-
-    def forward_context(self) -> AbstractContextManager[Any]:
-        """Return the context in which the network runs."""
-        return torch.autocast(self._device, torch.bfloat16, enabled=self.chosen == "bf16")
-
-
-def make_fabric(settings: TrainingSettings) -> Fabric:
-    """Return the engine, which computes in float32 at first; `auto` takes a GPU if there is one.
-
-    Raises:
-        DeviceError: `cuda` is asked for and there is none.
-        TrainingError: the launcher's processes and devices do not fit together.
-    """
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # the start report says what it would say
-    accelerator = choose_accelerator(settings.accelerator)
-    launcher, devices, nodes = launched_processes(os.environ)
-    try:
-        fabric = Fabric(
-            accelerator=accelerator,
-            devices=devices,
-            num_nodes=nodes,
-            # Fabric's own guess takes any Slurm allocation for several processes, or none.
-            plugins=[launcher(), NumberFormat(accelerator)],
-        )
-        fabric.launch()
-    except (RuntimeError, ValueError, MisconfigurationException) as error:
-        raise TrainingError(
-            f"training cannot start with {devices} processes on each of {nodes} machines: {error} (Slurm wants "
-            "--ntasks-per-node and --gpus-per-node, so that each process sees all GPUs of its machine)"
-        ) from error
-    atexit.register(_leave_the_other_processes)
-    return fabric
-
-
-def _leave_the_other_processes() -> None:
-    """End the communication while Python still runs.
-
-    Its threads hold tensors. If they let go of one when Python has ended, they abort the process.
-    """
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-
-
-def launched_processes(environment: Mapping[str, str]) -> tuple[type[ClusterEnvironment], int, int]:
-    """Return how to speak with the launcher, the processes per machine, and the machines.
-
-    torchrun and `srun` say so in the environment.
-    """
-    if "TORCHELASTIC_RUN_ID" in environment:
-        processes, per_machine = int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"])
-        return TorchElasticEnvironment, per_machine, processes // per_machine
-    if "SLURM_STEP_ID" in environment and int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        processes, nodes = int(environment["SLURM_STEP_NUM_TASKS"]), int(environment.get("SLURM_STEP_NUM_NODES", "1"))
-        return SLURMEnvironment, processes // nodes, nodes
-    return LightningEnvironment, 1, 1  # neither of them started this process
-
-
-def loading_processes(wished: int | None, device: str) -> int:
-    """Return how many processes load audio for this one; 0 where the system does not fork.
-
-    Args:
-        wished: by the settings; None takes this process's share of the cores but one for a GPU, and none for a CPU.
-        device: cuda or cpu.
-    """
-    if "fork" not in multiprocessing.get_all_start_methods():
-        return 0
-    if wished is not None or device != "cuda":
-        return wished or 0
-    _, processes, _ = launched_processes(os.environ)
-    return max(1, min(16, cores() // processes - 1))
 
 
 def choose_computation(run: Run, config: Config, mean_s: float) -> list[Comparison[Computation]]:

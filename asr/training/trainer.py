@@ -39,17 +39,10 @@ from asr.model.acoustic import AcousticModel
 from asr.model.computation import Comparison, Computation, given_threads, threads
 from asr.settings_file import load_config
 from asr.training.dev_score import DevScore, score_dev
+from asr.training.engine import loading_processes, make_fabric
 from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_run_in, run_to_end, training_loop
 from asr.training.reports import EpochReport, Report, RunStart, StepReport, StepSkipped
-from asr.training.run import (
-    Run,
-    Transfer,
-    choose_computation,
-    loading_processes,
-    make_fabric,
-    start_run,
-    transfer_weights,
-)
+from asr.training.run import Run, choose_computation, start_run
 from asr.training.run_state import RunState
 from asr.training.step import (
     StepGradient,
@@ -60,6 +53,7 @@ from asr.training.step import (
     write_failed_step,
 )
 from asr.training.survey import TrainingData, feature_moments, read_training_data
+from asr.training.transfer import Transfer, transfer_weights
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 

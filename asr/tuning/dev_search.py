@@ -27,7 +27,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from asr.config import DecodeSettings
 from asr.corpus.manifest import transcripts
 from asr.decoding.align import align
 from asr.errors import AsrError
@@ -35,6 +34,7 @@ from asr.features.batching import evaluation_batches
 from asr.inference.decoder import Decoder, Search
 from asr.machine import cores, end_with_the_first
 from asr.scoring.error_counts import Unit, count_errors, words_right
+from asr.search_config import DecodeSettings
 from asr.text.normalise import normalised_hypothesis
 from asr.transcript.confidence import Evidence
 from asr.transcript.words import evidence_of

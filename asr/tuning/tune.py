@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from asr.bundle.files import TUNE_PLOT, TUNE_TRIALS
 from asr.bundle.settings import save_calibration, save_decode_settings
-from asr.config import DecodeSettings
 from asr.corpus.manifest import known_speakers, load_manifest
 from asr.errors import ConfigError, ModelError, ScoringError
 from asr.files import to_json, write_text
@@ -23,6 +22,7 @@ from asr.plotting import RED, save_figure, styled_figure
 from asr.scoring.calibration import CalibrationScore, score_calibration
 from asr.scoring.error_counts import main_unit
 from asr.scoring.intervals import speakers_of
+from asr.search_config import DecodeSettings
 from asr.text.units import words_of
 from asr.transcript.confidence import Calibration, Evidence, evidence_features
 from asr.tuning.dev_search import (

@@ -44,9 +44,9 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.config import DecodeSettings
 from asr.scoring.error_counts import RATE_NAMES, Unit
 from asr.scoring.intervals import difference_margin
+from asr.search_config import DecodeSettings
 
 # First a coarse grid that covers the best weights of most models; it grows where the best is on its edge. Then a finer
 # grid around the best. Word n-grams need more weight than token n-grams.

@@ -5,9 +5,9 @@ import yaml
 
 from asr.bundle.bundle import ModelBundle
 from asr.bundle.settings import load_calibration, load_settings, save_calibration, save_decode_settings, save_settings
-from asr.config import DecodeSettings
 from asr.errors import ConfigError, ModelError
 from asr.model.acoustic import AcousticModel
+from asr.search_config import DecodeSettings
 from asr.settings_file import load_config, save_config
 from asr.text.normalise import normalise
 from asr.text.tokens import TokenTable

@@ -14,7 +14,6 @@ from enumeration import LETTERS, agrees, enumerate_sequences, random_posteriors
 from pretend_gpu import on_gpu, pretend_gpu
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from asr.config import RnnLmSettings
 from asr.decoding.beam import BeamOptions, beam_search
 from asr.decoding.greedy import greedy_search
 from asr.decoding.hotwords import HotwordScorer
@@ -25,6 +24,7 @@ from asr.decoding.word_scorer import WordNgramScorer
 from asr.lm.estimate import token_ngram
 from asr.lm.kneser_ney import kneser_ney
 from asr.lm.rnnlm import LmUnits, RnnLm
+from asr.search_config import RnnLmSettings
 
 SCORERS = [
     WeightedScorer(TokenNgramScorer(token_ngram(["ab a", "b", "ba ab"], LETTERS, 3), LETTERS), 0.5),

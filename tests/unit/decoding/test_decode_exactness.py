@@ -27,7 +27,6 @@ from enumeration import (
     word_score,
 )
 
-from asr.config import RnnLmSettings
 from asr.decoding.beam import BeamOptions, beam_search
 from asr.decoding.hotwords import DENSE_BYTES, HotwordScorer
 from asr.decoding.ngram_scorer import TokenNgramScorer
@@ -36,6 +35,7 @@ from asr.decoding.scorers import WeightedScorer
 from asr.decoding.word_scorer import WordNgramScorer
 from asr.lm.estimate import token_ngram
 from asr.lm.rnnlm import LmUnits, RnnLm
+from asr.search_config import RnnLmSettings
 from asr.text.tokens import TokenTable
 
 CASES, MODELS = 1000, 20  # a model is used for CASES / MODELS utterances, searched as one batch

@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from asr.config import RnnLmSettings
 from asr.decoding.rnn_scorer import RnnScorer, RnnScorerState, rescore
 from asr.errors import LanguageModelError
 from asr.lm.rnnlm import LmUnits, RnnLm
+from asr.search_config import RnnLmSettings
 from asr.text.tokens import TokenTable
 from asr.transcript.words import Hypothesis
 

@@ -17,7 +17,6 @@ import asr
 from asr.bundle.bundle import ModelBundle
 from asr.bundle.files import RNN_LM
 from asr.bundle.settings import load_decode_settings
-from asr.config import RnnLmSettings
 from asr.errors import ConfigError, LanguageModelError, ModelError, TokenError
 from asr.features.batch import collate
 from asr.inference.decoder import Search
@@ -26,6 +25,7 @@ from asr.lm.estimate import token_ngram
 from asr.lm.kneser_ney import kneser_ney
 from asr.lm.rnnlm import LmUnits, RnnLm
 from asr.model.acoustic import AcousticModel
+from asr.search_config import RnnLmSettings
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from asr.config import RnnLmSettings
 from asr.errors import ConfigError, LanguageModelError
 from asr.lm.ngram import NgramEntry, NgramLm
 from asr.lm.rnnlm import LmUnits, RnnLm
+from asr.search_config import RnnLmSettings
 from asr.settings_file import parse_rnnlm_settings
 from asr.text.tokens import TokenTable
 

@@ -20,8 +20,9 @@ from asr.model.computation import Comparison, Computation
 from asr.model.logmel import LogMel
 from asr.settings_file import load_config
 from asr.training import run as training_run
+from asr.training.engine import NumberFormat
 from asr.training.reports import RunStart, StepReport
-from asr.training.run import NumberFormat, choose_computation, noise_batch, possible_ways, time_steps
+from asr.training.run import choose_computation, noise_batch, possible_ways, time_steps
 from asr.training.run_state import RunState, state_from_json, state_to_json
 from asr.training.trainer import training_reports
 

@@ -17,12 +17,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from asr.config import RnnLmSettings
 from asr.errors import ConfigError, LanguageModelError, TrainingError
 from asr.features.augment import Draw
 from asr.lm.kneser_ney import kneser_ney
 from asr.lm.rnnlm import LmUnits, RnnLm
 from asr.model.computation import Comparison, Computation
+from asr.search_config import RnnLmSettings
 from asr.training import lm_trainer
 from asr.training.lm_text import LmSentences, LmText
 from asr.training.lm_trainer import CarriedLmState, LmRun, _step, lm_training_reports

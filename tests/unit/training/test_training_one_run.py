@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
-from asr.config import RnnLmSettings
 from asr.errors import ManifestError, TrainingError
 from asr.lm.rnnlm import LmUnits
+from asr.search_config import RnnLmSettings
 from asr.settings_file import load_config
 from asr.training.lm_text import LmSentences
 from asr.training.lm_trainer import lm_training_reports
@@ -36,7 +36,7 @@ sys.stdin.read()
 LANGUAGE_MODEL = """
 import itertools, sys
 from pathlib import Path
-from asr.config import RnnLmSettings
+from asr.search_config import RnnLmSettings
 from asr.lm.rnnlm import LmUnits
 from asr.training.lm_text import LmSentences
 from asr.training.lm_trainer import lm_training_reports

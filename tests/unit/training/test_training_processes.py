@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from asr.errors import TrainingError
 from asr.settings_file import load_config
-from asr.training.run import launched_processes, make_fabric
+from asr.training.engine import launched_processes, make_fabric
 from asr.training.trainer import training_reports
 
 # Without dropout: its draws depend on how the batch is shared out.
@@ -79,7 +79,7 @@ def test_the_communication_of_processes_ends_before_python_does(tmp_path: Path) 
         "import atexit, os, sys, torch\n"
         f"sys.path[:0] = {sys.path!r}\n"
         "from asr.settings_file import load_config\n"
-        "from asr.training.run import make_fabric\n"
+        "from asr.training.engine import make_fabric\n"
         "def say(*words): os.write(1, (' '.join(map(str, words)) + '\\n').encode())\n"  # a line stays whole
         "atexit.register(lambda: say('alive at the end:', torch.distributed.is_initialized()))\n"  # runs last
         "fabric = make_fabric(load_config(None, ['training.accelerator=cpu']).training)\n"
@@ -134,7 +134,7 @@ def test_within_an_interactive_allocation_a_process_of_srun_is_one_of_several(mo
 
         def launch(self) -> None: ...
 
-    monkeypatch.setattr("asr.training.run.Fabric", Engine)
+    monkeypatch.setattr("asr.training.engine.Fabric", Engine)
     for name, value in (SRUN | {"SLURM_JOB_NAME": "interactive", "SLURM_PROCID": "5"}).items():
         monkeypatch.setenv(name, value)
     make_fabric(load_config(None, ["training.accelerator=cpu"]).training)

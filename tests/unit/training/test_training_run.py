@@ -14,8 +14,8 @@ from asr.corpus.manifest import read_manifest, write_manifest
 from asr.errors import ConfigError, DeviceError, ModelError, TrainingError
 from asr.settings_file import load_config
 from asr.training.checkpoint import read_facts
+from asr.training.engine import loading_processes
 from asr.training.reports import EpochReport, RunStart, StepReport, StepSkipped
-from asr.training.run import loading_processes
 from asr.training.survey import is_usable, survey_training_cuts
 from asr.training.trainer import training_reports
 
@@ -136,13 +136,13 @@ def test_a_truncated_checkpoint_is_named(tone_corpus: Path, tmp_path: Path) -> N
 
 def test_a_gpu_gets_the_cores_but_one_to_load_audio_and_a_cpu_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores, found in ((1, 1), (2, 1), (8, 7), (16, 15), (64, 16)):
-        monkeypatch.setattr("asr.training.run.cores", lambda cores=cores: cores)
+        monkeypatch.setattr("asr.training.engine.cores", lambda cores=cores: cores)
         assert [loading_processes(None, device) for device in ("cuda", "cpu")] == [found, 0]
     assert [loading_processes(wished, device) for wished in (0, 3) for device in ("cuda", "cpu")] == [0, 0, 3, 3]
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
     monkeypatch.setenv("WORLD_SIZE", "8")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    monkeypatch.setattr("asr.training.run.cores", lambda: 16)
+    monkeypatch.setattr("asr.training.engine.cores", lambda: 16)
     assert loading_processes(None, "cuda") == 3
     monkeypatch.setattr("multiprocessing.get_all_start_methods", lambda: ["spawn"])
     assert [loading_processes(wished, "cuda") for wished in (None, 3)] == [0, 0]

@@ -17,9 +17,9 @@ from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
 from asr.training.reports import EpochReport, RunStart
-from asr.training.run import transfer_weights
 from asr.training.step import part_of
 from asr.training.trainer import training_reports
+from asr.training.transfer import transfer_weights
 
 OLD, NEW = TokenTable.from_texts([" abc"]), TokenTable.from_texts([" bcz"])
 

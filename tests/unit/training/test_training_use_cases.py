@@ -9,9 +9,9 @@ import pytest
 from conftest import TINY
 
 import asr
-from asr.config import RnnLmSettings
 from asr.corpus.manifest import cut_text, read_manifest
 from asr.lm.rnnlm import LmUnits, RnnLm
+from asr.search_config import RnnLmSettings
 from asr.settings_file import parse_config, save_config
 from asr.text.tokens import TokenTable
 from asr.training.lm_text import read_sentences

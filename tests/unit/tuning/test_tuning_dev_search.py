@@ -12,7 +12,6 @@ from conftest import TINY
 import asr
 from asr.bundle.bundle import ModelBundle
 from asr.bundle.files import LANGUAGE_MODEL
-from asr.config import DecodeSettings
 from asr.decoding.beam import BeamOptions, beam_search
 from asr.decoding.ngram_scorer import TokenNgramScorer
 from asr.decoding.scorers import WeightedScorer
@@ -22,6 +21,7 @@ from asr.inference.recognizer import Recognizer
 from asr.lm.arpa import read_arpa, write_arpa
 from asr.lm.estimate import token_ngram
 from asr.model.acoustic import AcousticModel
+from asr.search_config import DecodeSettings
 from asr.settings_file import load_config
 from asr.text.normalise import normalise
 from asr.text.tokens import TokenTable

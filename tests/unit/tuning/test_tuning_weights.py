@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asr.config import DecodeSettings
+from asr.search_config import DecodeSettings
 from asr.tuning.weights import BEAM_SIZES, Choice, DevSet, Measured, choose_settings
 
 SETTINGS = DecodeSettings(beam_size=7, lm_order=4, lm_weight=9.0, insertion_bonus=9.0)
