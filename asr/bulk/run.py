@@ -17,11 +17,11 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
+from asr.audio.audio_files import AudioFile, find_audio, output_paths
 from asr.audio.blocks import open_audio
 from asr.audio.segment import Segmentation
 from asr.audio.sources import STDIN, is_read_once
 from asr.bulk import journal
-from asr.bulk.audio_files import AudioFile, find_audio, output_paths
 from asr.bulk.workers import Result, Transcribe, in_order, one_by_one
 from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import AsrError, AudioError, ConfigError

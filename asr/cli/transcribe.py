@@ -114,7 +114,7 @@ def transcribe(
 
     A file that cannot be read is skipped and named on stderr. The exit status is then 2.
     """
-    from asr.bulk.audio_files import is_one_file
+    from asr.audio.audio_files import is_one_file
     from asr.bulk.run import contradictions, transcribe_files
     from asr.cli.options import decode_settings, hotword_bonuses
     from asr.machine import silent

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from name_sayer import touch
 
-from asr.bulk.audio_files import AudioFile, find_audio, output_paths
+from asr.audio.audio_files import AudioFile, find_audio, output_paths
 from asr.errors import AsrError
 
 POSIX_ONLY = pytest.mark.skipif(os.name != "posix", reason="links and pipes of POSIX")
