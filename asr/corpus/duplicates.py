@@ -60,35 +60,61 @@ def similar_recordings(fingerprints: Sequence[bytes], spreads_s: Sequence[float]
         fingerprints: of `asr.corpus.audio_faults`; an empty one is compared with none.
         spreads_s: of the same utterances, in the same order.
     """
-    return _similar(fingerprints, np.asarray(spreads_s, np.float64))[:_MOST_COMPARED]
-
-
-def _similar(fingerprints: Sequence[bytes], spreads_s: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """Return pairs of places with similar fingerprints, the most similar first, the earlier place first in each."""
+    spread_s = np.asarray(spreads_s, np.float64)
     places = np.array([place for place, fingerprint in enumerate(fingerprints) if fingerprint], np.int64)
     if len(places) < 2:
         return []
-    places = places[np.argsort(spreads_s[places], kind="stable")]  # so that similar spreads are neighbours
+    places = places[np.argsort(spread_s[places], kind="stable")]  # so that similar spreads are neighbours
     joined = b"".join(fingerprints[place] for place in places.tolist())
     vectors = np.frombuffer(joined, np.int8).reshape(len(places), -1).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    sorted_s = spreads_s[places]
+    sorted_s = spread_s[places]
     ends = np.searchsorted(sorted_s, sorted_s * _SPREAD_RATIO + _SPREAD_S, side="right")
-    found: list[tuple[float, int, int]] = []
-    least = _SIMILAR
+    best = _MostSimilar()
     for start in range(0, len(places), _ROWS):
         stop = min(start + _ROWS, len(places))
         for column in range(start, int(ends[stop - 1]), 8 * _ROWS):
             block = vectors[start:stop] @ vectors[column : min(column + 8 * _ROWS, int(ends[stop - 1]))].T
-            rows, columns = np.nonzero(block >= least)
+            rows, columns = np.nonzero(block >= best.least)
             later = columns + column > rows + start
-            for row, other in zip(rows[later].tolist(), columns[later].tolist(), strict=True):
-                first, second = sorted((int(places[start + row]), int(places[column + other])))
-                found.append((-float(block[row, other]), first, second))
-        if len(found) > 50 * _MOST_COMPARED:
-            found = sorted(found)[:_MOST_COMPARED]
-            least = -found[-1][0]
-    return [(first, second) for _, first, second in sorted(found)]
+            rows, columns = rows[later], columns[later]
+            best.add(block[rows, columns], places[rows + start], places[columns + column])
+    return best.pairs()
+
+
+class _MostSimilar:
+    """The most similar pairs of those that were added, and only these: noise can be similar to all other noise."""
+
+    def __init__(self) -> None:
+        self.least = np.float32(_SIMILAR)  # what a pair needs, to be kept
+        self._similarities = np.zeros(0, np.float32)
+        self._places = np.zeros((0, 2), np.int64)
+
+    def add(self, similarities: Samples, first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
+        """Add pairs: their similarities and the places of each."""
+        if not len(similarities):
+            return
+        self._similarities = np.concatenate([self._similarities, similarities])
+        pairs = np.stack([np.minimum(first, second), np.maximum(first, second)], axis=1)
+        self._places = np.concatenate([self._places, pairs])
+        if len(self._similarities) > 4 * _MOST_COMPARED:
+            self._keep_most_similar()
+            self.least = self._similarities[-1]
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Return the pairs, the most similar first, the earlier place first in each."""
+        self._keep_most_similar()
+        return [(first, second) for first, second in self._places.tolist()]
+
+    def _keep_most_similar(self) -> None:
+        enough = np.flatnonzero(self._similarities >= _kth_largest(self._similarities, _MOST_COMPARED))
+        order = np.lexsort((*self._places[enough].T[::-1], -self._similarities[enough]))[:_MOST_COMPARED]
+        self._similarities, self._places = self._similarities[enough[order]], self._places[enough[order]]
+
+
+def _kth_largest(values: Samples, count: int) -> float:
+    """Return the value that `count` values reach, or the smallest of fewer."""
+    return float(np.partition(values, -min(count, len(values)))[-min(count, len(values))]) if len(values) else 0.0
 
 
 def _reduced(samples: Samples, rate_hz: int) -> Samples:

@@ -1,5 +1,7 @@
 """What is said of an utterance's samples, in cases worked by hand."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.signal
@@ -119,3 +121,22 @@ def test_the_highest_correlation_is_that_of_all_shifts(rng):
     found = highest_correlation(first, second)
     assert found >= shifts.max() / norms - 1e-9
     assert highest_correlation(first, -3 * first) == pytest.approx(1, abs=0.02)
+
+
+def test_of_many_recordings_that_are_all_alike_only_the_most_similar_are_kept():
+    generator = np.random.default_rng(3)
+    alike = generator.normal(0, 40, 160) + generator.normal(0, 5, (3000, 160))  # every pair is similar: 4.5 million
+    alike[700] = alike[2200] = alike[31]
+    fingerprints = np.clip(np.round(alike), -127, 127).astype(np.int8)
+    tracemalloc.start()
+    found = similar_recordings([one.tobytes() for one in fingerprints], [0.3] * 3000)
+    peak_mb = tracemalloc.get_traced_memory()[1] / 1e6
+    tracemalloc.stop()
+
+    vectors = (fingerprints / np.linalg.norm(fingerprints, axis=1, keepdims=True)).astype(np.float32)
+    similarities = vectors @ vectors.T
+    largest = np.sort(similarities[np.triu_indices(3000, 1)])[::-1][: len(found)]
+    assert len(set(found)) == len(found) == 3000
+    assert set(found[:3]) == {(31, 700), (31, 2200), (700, 2200)}
+    assert similarities[tuple(np.transpose(found))] == pytest.approx(largest, abs=1e-6)
+    assert peak_mb < 250  # a list of all pairs takes 700 MB
