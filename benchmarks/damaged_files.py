@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from damaged_audio import damaged_files
 
 from asr.audio.sound_file import audio_files
-from asr.bulk.run import Options, load_transcriber
+from asr.bulk.transcriber import Options, load_transcriber
 from asr.bulk.workers import Load
 from asr.errors import AudioError
 from asr.inference.decoder import Search

@@ -31,7 +31,7 @@ def install(monkeypatch):
         calls.append((folder, wishes, NameSayer()))
         return calls[-1][-1]
 
-    monkeypatch.setattr("asr.bulk.run.load", load)
+    monkeypatch.setattr("asr.bulk.transcriber.load", load)
     return calls
 
 

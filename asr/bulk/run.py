@@ -6,58 +6,34 @@ An interrupted run resumes: finished transcripts are kept (`asr/bulk/journal.py`
 from __future__ import annotations
 
 import os
-import traceback
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
-
-import torch
 
 from asr.audio.audio_files import AudioFile, find_audio, output_paths
 from asr.audio.blocks import open_audio
 from asr.audio.segment import Segmentation
 from asr.audio.sources import STDIN, is_read_once
 from asr.bulk import journal
-from asr.bulk.workers import Result, Transcribe, in_order, one_by_one
+from asr.bulk.transcriber import Channels, OnProgress, Options, load_transcriber
+from asr.bulk.workers import Result, in_order, one_by_one
 from asr.decoding.hotwords import hotword_bonuses
-from asr.errors import AsrError, AudioError, ConfigError
+from asr.errors import AudioError, ConfigError
 from asr.inference.decoder import Method, Search
 from asr.inference.precision import WantedPrecision, settled_precision
-from asr.inference.recognizer import Recognizer, load
 from asr.machine import Progress, cores, silent
-from asr.model.computation import Precision
 from asr.transcript.transcript import FORMATS, Transcript, format_names
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 Accelerator: TypeAlias = Literal["auto", "cpu", "cuda"]
-Channels: TypeAlias = Literal["mix", "separate"]
-OnProgress: TypeAlias = Callable[[float], object]
 OnResult: TypeAlias = Callable[[Path, Result], object]
 _Put: TypeAlias = Callable[[Path, Sequence[Transcript]], object]
 
 _MOST_NAMED = 5  # suffixes or folders in one line
-
-
-@dataclass(frozen=True)
-class Options:
-    """How files are transcribed: all that changes a transcript, apart from the model.
-
-    Attributes:
-        search: method and hotwords.
-        segment: as for `Recognizer.transcribe`.
-        channels: mixed down to one transcript, or one transcript of each.
-        precision, decode: as for `asr.load`.
-    """
-
-    search: Search
-    segment: Segmentation = "vad"
-    channels: Channels = "mix"
-    precision: Precision = "fp32"
-    decode: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -250,64 +226,6 @@ class _Work:
 
             return in_processes(partial(load, threads=max(1, cores() // self.jobs)), paths, self.jobs)
         return one_by_one(partial(load, on_progress=on_progress), paths)
-
-
-def load_transcriber(
-    model: Path,
-    accelerator: Accelerator,
-    options: Options,
-    threads: int | None = None,
-    on_progress: OnProgress | None = None,
-) -> Transcribe:
-    """Load a model folder and return the function that transcribes a file with it.
-
-    Args:
-        model: the model folder.
-        accelerator: as for `asr.load`.
-        options: how to transcribe.
-        threads: processor threads for the network; None leaves the number to torch.
-        on_progress: is called with the seconds of audio that were finished since the last call, as far as known.
-
-    Raises:
-        AsrError: the model cannot be used. The returned function raises it too, if that shows only with a file.
-    """
-    if threads is not None:
-        torch.set_num_threads(threads)
-    recognizer = load(model, accelerator=accelerator, precision=options.precision, decode=options.decode)
-
-    def transcribe(path: Path) -> Result:
-        try:
-            return _transcribed(recognizer, path, options, on_progress)
-        except AudioError as error:
-            return error
-        except AsrError:  # the model's or an option's fault, so that every file has it
-            raise
-        except Exception as error:  # a defect that one file in ten thousand shows must not stop the others
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{Path(place.filename).name}, line {place.lineno}"
-            return AudioError(f"{path}: cannot be transcribed ({type(error).__name__} in {where}: {error})")
-
-    return transcribe
-
-
-def _transcribed(
-    recognizer: Recognizer, path: Path, options: Options, on_progress: OnProgress | None
-) -> tuple[Transcript, ...]:
-    channels: list[int] | list[None] = [None]  # all, mixed down
-    if options.channels == "separate":
-        with open_audio(path) as recording:
-            channels = list(range(recording.channels))
-    return tuple(
-        recognizer.transcribe(
-            path,
-            method=options.search.method,
-            hotwords=options.search.hotwords,
-            segment=options.segment,
-            channel=channel,
-            on_progress=None if on_progress is None else lambda more_s: on_progress(more_s / len(channels)),
-        )
-        for channel in channels
-    )
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.bulk.journal import hold
-from asr.bulk.run import Options, load_transcriber
+from asr.bulk.transcriber import Options, load_transcriber
 from asr.bulk.workers import (
     ATTEMPTS,
     FAILED_STARTS,

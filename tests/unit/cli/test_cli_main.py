@@ -23,7 +23,7 @@ def failing(monkeypatch):
         def load(*arguments, **options):
             raise error
 
-        monkeypatch.setattr("asr.bulk.run.load", load)
+        monkeypatch.setattr("asr.bulk.transcriber.load", load)
 
     return failing
 
