@@ -25,6 +25,7 @@ RNN_LM = f"{RNN_LM_FOLDER}/{RNN_LM_WEIGHTS}"
 
 # Written by `asr tune`.
 CALIBRATION = "calibration.json"  # how evidence becomes confidence
+EXPECTED_ERRORS = "expected_errors.json"  # how an utterance's signs of errors become expected errors
 TUNE_TRIALS = "tune.json"  # what was tried
 TUNE_PLOT = "tune.png"  # the same as a picture
 

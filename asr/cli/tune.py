@@ -32,11 +32,12 @@ def tune(
     with lm=words, oov_penalty is chosen too, if --set or the model folder's decoder.yaml gives one. Other beam sizes
     are only tried: a narrower beam is faster and misses more.
 
-    Then the words' confidences are calibrated on the same data. decoder.yaml in the model folder gets the chosen
+    Then the words' confidences are calibrated on the same data, and the errors that asr label and asr choose expect of
+    an utterance. decoder.yaml in the model folder gets the chosen
     settings and those of --set; tune.json and tune.png show what was tried.
     """
     import asr
-    from asr.bundle.files import CALIBRATION, DECODER, TUNE_PLOT, TUNE_TRIALS
+    from asr.bundle.files import CALIBRATION, DECODER, EXPECTED_ERRORS, TUNE_PLOT, TUNE_TRIALS
     from asr.cli.console import progress
     from asr.cli.options import decode_settings
     from asr.scoring.error_counts import RATE_NAMES
@@ -58,4 +59,4 @@ def tune(
     if report.confidences is not None:
         auc = "" if report.confidences.auc is None else f", AUC {report.confidences.auc:.3f}"
         typer.echo(f"confidence  ECE {report.confidences.ece:.3f}{auc} on dev")
-    typer.echo(f"written to  {model}: {DECODER}, {CALIBRATION}, {TUNE_TRIALS}, {TUNE_PLOT}")
+    typer.echo(f"written to  {model}: {DECODER}, {CALIBRATION}, {EXPECTED_ERRORS}, {TUNE_TRIALS}, {TUNE_PLOT}")

@@ -34,10 +34,11 @@ from asr.features.batching import evaluation_batches
 from asr.inference.decoder import Decoder, Search
 from asr.machine import cores, end_with_the_first
 from asr.scoring.error_counts import Unit, count_errors, words_right
+from asr.scoring.expected_errors import DevUtterance, Signs, rivalry
 from asr.search_config import DecodeSettings
 from asr.text.normalise import normalised_hypothesis
-from asr.transcript.confidence import Evidence
-from asr.transcript.words import evidence_of
+from asr.transcript.confidence import Calibration, Evidence
+from asr.transcript.words import Hypothesis, evidence_of
 from asr.tuning.weights import MOST_NATS, NATS_OF_ERROR
 
 if TYPE_CHECKING:
@@ -133,24 +134,62 @@ def _errors(reference: str, text: str, unit: Unit) -> int:
     return count_errors(reference, text, unit=unit).errors
 
 
-def word_evidence(decoder: Decoder, batch: DevBatch, task: Task) -> tuple[list[Evidence], list[bool]]:
-    """Return the evidence for each word that a beam search finds, and whether the word is right.
+class UtteranceEvidence(NamedTuple):
+    """What a search found in an utterance, compared with the reference.
 
-    Utterances are left out in which `text.replace` changes the number of words.
+    Attributes:
+        evidence: for each recognised word; empty where `text.replace` changes the number of words.
+        right: whether each of these words is right.
+        words: number of recognised words.
+        rivalry: see `asr.scoring.expected_errors`.
+        errors: word errors.
+        reference_words: number of words of the reference.
+        duration_s: of the audio that the network heard.
     """
-    tokens, text = decoder.bundle.tokens, decoder.bundle.config.text
-    evidence: list[Evidence] = []
-    right: list[bool] = []
+
+    evidence: list[Evidence]
+    right: list[bool]
+    words: int
+    rivalry: float
+    errors: int
+    reference_words: int
+    duration_s: float
+
+    def seen_by(self, calibration: Calibration) -> DevUtterance:
+        """Return its signs of errors, under a calibration of the confidences, and its errors."""
+        doubt = sum(1 - calibration.confidence(item) for item in self.evidence)
+        signs = Signs(self.words, doubt, self.rivalry)
+        return DevUtterance(signs, self.errors, self.reference_words, self.duration_s)
+
+
+def utterance_evidence(decoder: Decoder, batch: DevBatch, task: Task) -> list[UtteranceEvidence]:
+    """Return what a beam search finds in each utterance, compared with the reference."""
     searched = decoder.search(batch.log_posteriors, batch.lengths, Search("beam", settings=task.settings))
-    for hypotheses, reference, frames, length in zip(
-        searched, batch.references, batch.log_posteriors.cpu(), batch.lengths.tolist(), strict=True
-    ):
-        found = evidence_of(hypotheses, align(frames[:length], hypotheses[0].tokens), tokens)
-        is_right = words_right(reference, normalised_hypothesis(tokens.decode(hypotheses[0].tokens), text))
-        if len(found) == len(is_right):  # else `text.replace` made other words of them
-            evidence += found
-            right += is_right
-    return evidence, right
+    utterances = zip(searched, batch.references, batch.log_posteriors.cpu(), batch.lengths.tolist(), strict=True)
+    return [
+        _evidence(decoder, hypotheses, reference, frames[:length])
+        for hypotheses, reference, frames, length in utterances
+    ]
+
+
+def _evidence(
+    decoder: Decoder, hypotheses: Sequence[Hypothesis], reference: str, log_posteriors: Tensor
+) -> UtteranceEvidence:
+    tokens, text = decoder.bundle.tokens, decoder.bundle.config.text
+    found = evidence_of(hypotheses, align(log_posteriors, hypotheses[0].tokens), tokens)
+    texts = [normalised_hypothesis(tokens.decode(hypothesis.tokens), text) for hypothesis in hypotheses]
+    right = words_right(reference, texts[0])
+    counts = count_errors(reference, texts[0], unit="word")
+    same = len(found) == len(right)  # else `text.replace` made other words of them
+    return UtteranceEvidence(
+        found if same else [],
+        right if same else [],
+        len(right),
+        rivalry(texts, [hypothesis.score for hypothesis in hypotheses]),
+        counts.errors,
+        counts.reference_length,
+        len(log_posteriors) * decoder.model.frame_shift_s,
+    )
 
 
 class DevSearch:
@@ -197,18 +236,13 @@ class DevSearch:
             advance(1)
         return found
 
-    def evidence(self, settings: DecodeSettings) -> tuple[list[Evidence], list[bool]]:
-        """Return the evidence for each word that the search finds, and whether the word is right.
+    def evidence(self, settings: DecodeSettings) -> list[UtteranceEvidence]:
+        """Return what the search finds in each utterance, compared with the reference.
 
         Raises:
             AsrError: as `figures`.
         """
-        evidence: list[Evidence] = []
-        right: list[bool] = []
-        for _, found in self._run(word_evidence, [Task(settings)]):
-            evidence += found[0]
-            right += found[1]
-        return evidence, right
+        return [one for _, found in self._run(utterance_evidence, [Task(settings)]) for one in found]
 
     def _run(
         self, function: Callable[[Decoder, DevBatch, Task], Result], tasks: Sequence[Task]

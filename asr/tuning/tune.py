@@ -21,6 +21,7 @@ from asr.machine import Accelerator, Progress, silent
 from asr.plotting import RED, save_figure, styled_figure
 from asr.scoring.calibration import CalibrationScore, score_calibration
 from asr.scoring.error_counts import main_unit
+from asr.scoring.expected_errors import ExpectedErrors, fit_expected_errors
 from asr.scoring.intervals import speakers_of
 from asr.search_config import DecodeSettings
 from asr.text.units import words_of
@@ -58,12 +59,14 @@ class TuneReport:
         choice: the settings, and all that was tried.
         calibration: of the confidences.
         confidences: how well they agree with the facts on dev; None if no word was recognised.
+        expected_errors: how `asr.label` and `asr.choose` guess the errors of an utterance; None likewise.
     """
 
     folder: Path
     choice: Choice
     calibration: Calibration
     confidences: CalibrationScore | None
+    expected_errors: ExpectedErrors | None
 
     @property
     def rate(self) -> float:
@@ -134,10 +137,13 @@ def tune(
             return [_measured(figures, group_of) for figures in found]
 
         choice = choose_settings(measure, settings, measured_on)
-        evidence, right = dev.evidence(choice.best)
+        heard = dev.evidence(choice.best)
+    evidence, right = [item for one in heard for item in one.evidence], [item for one in heard for item in one.right]
     calibration = fit_calibration(evidence, right)
     confidences = [calibration.confidence(item) for item in evidence]
-    report = TuneReport(folder, choice, calibration, score_calibration(confidences, right) if confidences else None)
+    score = score_calibration(confidences, right) if confidences else None
+    expected = fit_expected_errors([one.seen_by(calibration) for one in heard]) if confidences else None
+    report = TuneReport(folder, choice, calibration, score, expected)
     _write(report)
     return report
 
@@ -163,6 +169,8 @@ def _measured(figures: Sequence[UtteranceFigures], group_of: NDArray[np.int64]) 
 def _write(report: TuneReport) -> None:
     save_decode_settings(report.choice.best, report.folder)
     save_calibration(report.calibration, report.folder)
+    if report.expected_errors is not None:
+        report.expected_errors.save(report.folder)
     trials = to_json(report.choice.to_json(), indent=2)
     write_text(report.folder / TUNE_TRIALS, f"{trials}\n")
     draw_tuning(report.choice, report.folder / TUNE_PLOT)

@@ -25,6 +25,7 @@ from asr.search_config import DecodeSettings
 from asr.settings_file import load_config
 from asr.text.normalise import normalise
 from asr.text.tokens import TokenTable
+from asr.transcript.confidence import Calibration
 from asr.tuning.dev_search import (
     DevBatch,
     DevSearch,
@@ -138,13 +139,48 @@ def test_in_characters_a_wrong_letter_is_one_error_of_many(recognizer: Recognize
 def test_two_processes_find_what_one_does(recognizer: Recognizer, batches: list[DevBatch]) -> None:
     with DevSearch(recognizer.decoder, batches, 1) as alone, DevSearch(recognizer.decoder, batches, 2) as together:
         assert together.figures(SETTINGS, "word", int) == alone.figures(SETTINGS, "word", int)
-        evidence, right = together.evidence(SETTINGS[1])
-        assert (evidence, right) == alone.evidence(SETTINGS[1])
+        heard = together.evidence(SETTINGS[1])
+        assert heard == alone.evidence(SETTINGS[1])
+        evidence, right = (
+            [item for one in heard for item in one.evidence],
+            [item for one in heard for item in one.right],
+        )
         assert len(evidence) == len(right) > 10
         assert 0 < sum(right) < len(right)
         # A complaint about the model folder comes from the process as it would come from here.
         with pytest.raises(ModelError, match="lm is words"):
             together.figures([SETTINGS[1].model_copy(update={"lm": "words"})], "word", int)
+
+
+def test_the_signs_of_an_utterance_are_counted_in_its_words(recognizer: Recognizer, batches: list[DevBatch]) -> None:
+    decoder, settings = recognizer.decoder, SETTINGS[1]
+    with DevSearch(decoder, batches, 1) as dev:
+        found = dev.evidence(settings)
+    searched = [
+        (hypotheses, reference, frames)
+        for batch in batches
+        for hypotheses, reference, frames in zip(
+            decoder.search(batch.log_posteriors, batch.lengths, Search("beam", settings=settings)),
+            batch.references,
+            batch.lengths.tolist(),
+            strict=True,
+        )
+    ]
+    calibration = Calibration(0.1, 0.9, 0.8)
+    for one, (hypotheses, reference, frames) in zip(found, searched, strict=True):
+        texts = [decoder.bundle.tokens.decode(hypothesis.tokens).split() for hypothesis in hypotheses]
+        total = sum(math.exp(hypothesis.score) for hypothesis in hypotheses)
+        away = sum(
+            math.exp(hypothesis.score) / total * distance(text, texts[0])
+            for hypothesis, text in zip(hypotheses, texts, strict=True)
+        )
+        signs, errors, reference_words, duration_s = one.seen_by(calibration)
+        assert signs.words == len(texts[0])
+        assert signs.doubt == pytest.approx(sum(1 - calibration.confidence(item) for item in one.evidence))
+        assert signs.rivalry == pytest.approx(away)
+        assert errors == distance(reference.split(), texts[0])
+        assert reference_words == len(reference.split())
+        assert duration_s == pytest.approx(frames * decoder.model.frame_shift_s)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from asr.bundle.settings import load_calibration, load_decode_settings
 from asr.lm.arpa import write_arpa
 from asr.lm.estimate import token_ngram
 from asr.model.acoustic import AcousticModel
+from asr.scoring.expected_errors import ExpectedErrors
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
 from asr.tuning.dev_search import DevBatch, UtteranceFigures
@@ -49,6 +50,10 @@ def test_what_is_chosen_is_written_into_the_folder_and_reported(model: Path, ton
     assert report.choice.best.lm_order == 3
     assert load_calibration(model) == report.calibration
     assert asr.load(model).decoder.bundle.calibration == report.calibration
+    assert ExpectedErrors.load(model) == report.expected_errors
+    assert report.expected_errors is not None
+    assert report.expected_errors.dev_words == 5
+    assert report.expected_errors.dev_errors == round(5 * report.rate)
     trials = json.loads((model / "tune.json").read_text())["trials"]
     assert report.rate in [trial["wer"] for trial in trials]
     without = [trial for trial in trials if (trial["lm_weight"], trial["insertion_bonus"]) == (0, 0)]
