@@ -82,10 +82,10 @@ class FeatureSettings(Settings):
     mel_bins: int = Field(
         80, ge=8, le=256, description="Number of mel bands in a spectrum; more keep finer detail of the frequencies."
     )
-    cmvn: Literal["utterance", "global"] = Field(
+    cmvn: Literal["utterance", "speaker", "global"] = Field(
         "utterance",
-        description="Normalise by mean and variance of each utterance, or of all training data (global), which a model "
-        "needs to read a stream once.",
+        description="Normalise by mean and variance of each utterance, of all that its speaker says in the manifest or "
+        "recording (speaker), or of all training data (global), which a model needs to read a stream once.",
     )
 
 

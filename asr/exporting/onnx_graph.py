@@ -49,8 +49,12 @@ def acoustic_graph(model: AcousticModel, *, int8: bool) -> onnx.ModelProto:
             and rounding the input of the output layer would double the error of the whole.
 
     Raises:
-        ModelError: the model has layers that are not recurrent.
+        ModelError: the model has layers that are not recurrent, or normalises by the speaker.
     """
+    if model.cmvn.mode == "speaker":
+        raise ModelError(
+            "an ONNX network hears a segment at a time, so it cannot have features.cmvn=speaker; see `--format torch`"
+        )
     graph = _Graph(int8)
     features = _cmvn(graph, model.cmvn, _logmel(graph, model.logmel))
     x = _subsampling(graph, model.subsampling, features)

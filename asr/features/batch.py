@@ -39,6 +39,7 @@ class Batch:
     token_lengths: Tensor  # (batch,)
     ids: list[str]
     perturbation: Perturbation | None = None  # of the features; training batches have one
+    moments: Tensor | None = None  # (batch, 2, mel) mean and deviation of each speaker; with features.cmvn=speaker
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`."""
@@ -60,6 +61,7 @@ class Batch:
             self.token_lengths[row : row + 1],
             [self.ids[row]],
             self.perturbation and self.perturbation.only(row),
+            None if self.moments is None else self.moments[row : row + 1],
         )
 
     def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:
@@ -69,6 +71,7 @@ class Batch:
             lengths=change(self.lengths),
             tokens=change(self.tokens),
             perturbation=self.perturbation and self.perturbation.with_tensors(change),
+            moments=None if self.moments is None else change(self.moments),
         )
 
 
@@ -77,8 +80,9 @@ def collate(
     tokens: Sequence[Sequence[int]],
     ids: Sequence[str],
     perturbation: Perturbation | None = None,
+    moments: Sequence[Tensor] | None = None,
 ) -> Batch:
-    """Return 1-D waveforms and token lists, padded, as a batch."""
+    """Return 1-D waveforms and token lists, padded, as a batch; `moments` are those of each speaker, `(2, mel)`."""
     return Batch(
         waveforms=torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True),
         lengths=torch.tensor([len(waveform) for waveform in waveforms]),
@@ -88,7 +92,15 @@ def collate(
         token_lengths=torch.tensor([len(sequence) for sequence in tokens]),
         ids=list(ids),
         perturbation=perturbation,
+        moments=None if moments is None else torch.stack(list(moments)),
     )
+
+
+def collate_segments(segments: Sequence[Segment], moments: Tensor | None = None) -> Batch:
+    """Return segments of a recording, padded, as a batch; `moments` are those of its speaker, `(2, mel)`."""
+    count = len(segments)
+    waveforms = [torch.from_numpy(segment.waveform) for segment in segments]
+    return collate(waveforms, [[]] * count, [""] * count, moments=None if moments is None else [moments] * count)
 
 
 def hop_samples(settings: FeatureSettings) -> int:

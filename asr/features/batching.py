@@ -20,10 +20,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count, islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from asr.config import Config
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
     from lhotse.cut import Cut
 
 Item = TypeVar("Item")
-
+# Mean and deviation of each mel band, (2, mel), over all that an utterance's speaker says, played at a speed.
+Moments: TypeAlias = "Callable[[Cut, float], Tensor]"
 
 POOL_UTTERANCES = 20_000
 # Each utterance is moved by up to this many places in the order of length. More makes batches more varied and adds
@@ -80,6 +82,7 @@ def training_batches(
     process: int = 0,
     processes: int = 1,
     loaders: int = 0,
+    moments: Moments | None = None,
 ) -> Iterator[StepBatch]:
     """Yield one epoch's steps, in an order and with perturbations fixed by (seed, epoch, utterance).
 
@@ -94,6 +97,7 @@ def training_batches(
         process: number of this process, from 0.
         processes: number of processes that share a step.
         loaders: processes that load audio ahead; 0 loads each step here, when it is asked for. The steps are the same.
+        moments: of the speakers at each speed; for models that normalise by the speaker.
 
     Raises:
         AudioError: a recording cannot be read; also one of noise or of a room.
@@ -108,7 +112,7 @@ def training_batches(
     steps = shuffled_batches(cuts, _duration_s, config.training.batch_s, draw)
 
     def load(batch: Sequence[tuple[Cut, list[int]]]) -> Batch:
-        waveforms, tempos = [], []
+        waveforms, tempos, speeds = [], [], []
         for cut, transcript in batch:
             waveform = load_cut(cut, config.features.sample_rate_hz)
             fastest = limits.fastest_pace(cut.duration, transcript)
@@ -116,10 +120,12 @@ def training_batches(
             faster = perturb_speed(waveform, speed)
             waveforms.append(torch.from_numpy(perturb_conditions(faster, conditions, draw.of(cut.id))))
             tempos.append(tempo)
+            speeds.append(speed)
         ids = [cut.id for cut, _ in batch]
         frames = [frame_count(len(waveform), config.features) for waveform in waveforms]
         perturbation = draw_perturbation(ids, frames, tempos, config, draw)
-        return collate(waveforms, [transcript for _, transcript in batch], ids, perturbation)
+        spoken = None if moments is None else [moments(*one) for one in zip([c for c, _ in batch], speeds, strict=True)]
+        return collate(waveforms, [transcript for _, transcript in batch], ids, perturbation, spoken)
 
     def share(step: list[Cut]) -> StepBatch:
         transcripts = [tokens.encode(normalise(cut_text(cut), config.text)) for cut in step]
@@ -195,13 +201,24 @@ def _duration_s(cut: Cut) -> float:
     return float(cut.duration)
 
 
-def evaluation_batches(cuts: Iterable[Cut], config: Config, *, batch_s: float = 60.0) -> Iterator[Batch]:
-    """Yield batches as they are, without tokens, in the cuts' order, of at most `batch_s` padded seconds."""
+def evaluation_batches(
+    cuts: Iterable[Cut], config: Config, moments: Moments | None = None, *, batch_s: float = 60.0
+) -> Iterator[Batch]:
+    """Yield batches as they are, without tokens, in the cuts' order, of at most `batch_s` padded seconds.
+
+    Args:
+        cuts: the utterances.
+        config: feature settings.
+        moments: of the speakers, `asr.model.speaker_moments.speaker_moments` of all utterances; for models that
+            normalise by the speaker.
+        batch_s: see above.
+    """
     rate_hz = config.features.sample_rate_hz
 
     def load(batch: list[Cut]) -> Batch:
         waveforms = [torch.from_numpy(load_cut(cut, rate_hz)) for cut in batch]
-        return collate(waveforms, [[]] * len(batch), [cut.id for cut in batch])
+        spoken = None if moments is None else [moments(cut, 1.0) for cut in batch]
+        return collate(waveforms, [[]] * len(batch), [cut.id for cut in batch], moments=spoken)
 
     return (load(batch) for batch in group_by_padded_size(cuts, _duration_s, batch_s))
 

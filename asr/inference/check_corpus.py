@@ -22,6 +22,7 @@ from asr.errors import ConfigError, ManifestError, TokenError
 from asr.features.batching import evaluation_batches
 from asr.inference.decoder import Decoder
 from asr.machine import Accelerator, Progress, cores, silent
+from asr.model.speaker_moments import speaker_moments
 from asr.text.normalise import normalise
 from asr.text.report import text_report
 from asr.text.tokens import BLANK, min_frames
@@ -151,7 +152,8 @@ def _distances(
                 texts[cut.id] = normalise(cut_text(cut), config.text)
                 yield cut
 
-    for batch in evaluation_batches(heard_cuts(), config):
+    can_be_heard = (cut for place, cut in enumerate(cuts) if place not in unheard)
+    for batch in evaluation_batches(heard_cuts(), config, speaker_moments(can_be_heard, config)):
         log_posteriors, lengths = decoder.log_posteriors(batch)
         for name, frames, length in zip(batch.ids, log_posteriors.float().cpu(), lengths.tolist(), strict=True):
             text = texts.pop(name)

@@ -17,6 +17,7 @@ from asr.files import to_json, write_text
 from asr.inference.decoder import Decoder, Method, Search
 from asr.machine import Accelerator, Progress, silent
 from asr.model.computation import Precision
+from asr.model.speaker_moments import speaker_moments
 from asr.scoring.score import check_ids, write_trn
 from asr.text.normalise import normalised_hypothesis
 from asr.transcript.words import Decoded
@@ -120,7 +121,7 @@ def decode_cuts(decoder: Decoder, cuts: Iterable[Cut], search: Search) -> Iterat
     config = decoder.bundle.config
     references = transcripts(cuts, config.text)
     speakers = known_speakers(cuts)
-    for batch in evaluation_batches(cuts, config):
+    for batch in evaluation_batches(cuts, config, speaker_moments(cuts, config)):
         for utterance_id, decoded in zip(batch.ids, decoder.decode(batch, search), strict=True):
             yield DecodedUtterance(utterance_id, speakers.get(utterance_id), references[utterance_id], decoded)
 

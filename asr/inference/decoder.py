@@ -6,7 +6,7 @@ The recogniser, streams, `asr.decode`, `asr.align_manifest` and `asr.tune` all u
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asr.audio.segment import speech_extent
+from asr.audio.segment import Segment, speech_extent
 from asr.bundle.bundle import ModelBundle
 from asr.decoding.align import align
 from asr.decoding.beam import BeamOptions, beam_search, merge_texts
@@ -27,6 +27,7 @@ from asr.inference.language_models import LanguageModels
 from asr.inference.precision import WantedPrecision, settled_precision
 from asr.machine import Accelerator, choose_accelerator, one_thread_after_forks
 from asr.model.computation import Precision, ThreadChoice, thread_counts, threads
+from asr.model.logmel import moments_of
 from asr.search_config import DecodeSettings
 from asr.transcript.words import Decoded, Hypothesis, Word
 
@@ -135,16 +136,28 @@ class Decoder:
         if os.getpid() != self._process:
             self._come_through_a_fork()
         batch = batch.to(self.device)
-        waveforms, lengths = batch.waveforms, batch.lengths
+        waveforms, lengths, moments = batch.waveforms, batch.lengths, batch.moments
 
         def network(share: float) -> tuple[Tensor, Tensor]:
             most = max(self.model.frame_samples, round(share * waveforms.shape[1]))
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                log_posteriors, frames = self.model(waveforms[:, :most], lengths.clamp_max(most))
+                log_posteriors, frames = self.model(waveforms[:, :most], lengths.clamp_max(most), moments=moments)
             return log_posteriors, frames
 
         log_posteriors, frames = self._threads.do(network)
         return self.sound(log_posteriors), frames
+
+    def of_one_speaker(self, segments: Iterable[Segment]) -> tuple[Iterable[Segment], Tensor | None]:
+        """Return the segments of a recording, and the moments `(2, mel)` of its speaker if the model takes them.
+
+        A model with `features.cmvn=speaker` takes the recording for all that its speaker says. Its segments are then in
+        memory together, 230 MB for an hour of speech at 16 kHz.
+        """
+        if self.model.cmvn.mode != "speaker":
+            return segments, None
+        held = list(segments)
+        waveforms = (torch.from_numpy(segment.waveform) for segment in held)
+        return held, moments_of(self.model.logmel, waveforms).cpu() if held else None
 
     def _come_through_a_fork(self) -> None:
         if self.device.type == "cuda":

@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.audio.blocks import Heard, audio_blocks
 from asr.audio.segment import Extent, Segment, loudness, segments, speech_extent
 from asr.audio.sources import Source, source_name
-from asr.features.batch import collate, segment_batches
+from asr.features.batch import collate_segments, segment_batches
 from asr.inference.decoder import Decoder
 from asr.text.tokens import BLANK, SPACE
 
@@ -113,7 +112,7 @@ def hear(
     channel: int | None = None,
     on_progress: Callable[[float], object] | None = None,
 ) -> HeardRecording:
-    """Return what a model hears in a recording; memory grows by some 20 MB an hour.
+    """Return what a model hears in a recording; memory grows by some 20 MB an hour, see also `of_one_speaker`.
 
     Args:
         decoder: the model.
@@ -131,9 +130,9 @@ def hear(
     found: list[_Piece] = []
     kept = _Kept(min(MOST_TOKENS, len(decoder.bundle.tokens)))
     done = 0
-    for group in segment_batches(segments(recording, rate_hz, name=name), rate_hz):
-        batch = collate([torch.from_numpy(piece.waveform) for piece in group], [[]] * len(group), [""] * len(group))
-        log_posteriors, lengths = decoder.log_posteriors(batch)
+    spoken, moments = decoder.of_one_speaker(segments(recording, rate_hz, name=name))
+    for group in segment_batches(spoken, rate_hz):
+        log_posteriors, lengths = decoder.log_posteriors(collate_segments(group, moments))
         for piece, frames, length in zip(group, log_posteriors.cpu(), lengths.tolist(), strict=True):
             found.append(_piece(piece, kept.add(frames[:length]), length, rate_hz))
         covered = sum(piece.skipped + len(piece.waveform) for piece in group)

@@ -164,16 +164,14 @@ def _part(audio: Source, name: str, rate_hz: int, start_s: float, duration_s: fl
 
 def _hear(decoder: Decoder, recording: _Recording) -> _Heard:
     """Recognise the recording in segments, as `Recognizer.transcribe` does."""
-    import torch
-
-    from asr.features.batch import collate
+    from asr.features.batch import collate_segments
 
     rate_hz = recording.rate_hz
     posteriors, words = [], []
-    for segment in segments([recording.samples], rate_hz):
+    spoken, moments = decoder.of_one_speaker(segments([recording.samples], rate_hz))
+    for segment in spoken:
         start_s = recording.start_s + segment.start / rate_hz
-        batch = collate([torch.from_numpy(segment.waveform)], [[]], [""])
-        log_posteriors, lengths = decoder.log_posteriors(batch)
+        log_posteriors, lengths = decoder.log_posteriors(collate_segments([segment], moments))
         (decoded,) = decoder.understand(log_posteriors, lengths, [segment.waveform])
         words += decoder.words(decoded, start_s)
         posteriors.append((start_s, log_posteriors[0, : int(lengths[0])].exp().cpu().numpy()))

@@ -22,7 +22,7 @@ from asr.audio.segment import STREAM_RULE, Segment, Segmentation, segments
 from asr.audio.sources import Source, is_source, source_name
 from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import AudioError
-from asr.features.batch import collate, segment_batches
+from asr.features.batch import collate_segments, segment_batches
 from asr.inference.decoder import Decoder, Method, Search
 from asr.inference.precision import WantedPrecision
 from asr.inference.stream import Partial, stream_results
@@ -92,6 +92,8 @@ class Recognizer:
     ) -> Transcript:
         """Transcribe a recording of any length; memory does not grow with it unless `segment` is `none`.
 
+        It also grows with `features.cmvn=speaker`, which needs all that is said before anything is recognised.
+
         Args:
             audio: the path of an audio or video file, `-` for standard input, an open binary file or the bytes of one,
                 or samples in [-1, 1]: `(sample,)` or `(channel, sample)`.
@@ -130,9 +132,9 @@ class Recognizer:
         rate_hz = self.sample_rate_hz
         found: list[tuple[int, list[Word]]] = []
         done = 0
+        segments, moments = self.decoder.of_one_speaker(segments)
         for group in segment_batches(segments, rate_hz):
-            tensors = [torch.from_numpy(piece.waveform) for piece in group]
-            batch = collate(tensors, [[]] * len(group), [""] * len(group))
+            batch = collate_segments(group, moments)
             for piece, decoded in zip(group, self.decoder.decode(batch, search), strict=True):
                 found.append((piece.start, self.decoder.words(decoded, piece.start / rate_hz)))
             covered = sum(piece.skipped + len(piece.waveform) for piece in group)

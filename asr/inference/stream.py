@@ -34,6 +34,7 @@ from torch import Tensor
 from asr.audio.blocks import Heard, equal_blocks, resampled
 from asr.audio.segment import EndRule, Segment, Segmenter
 from asr.decoding.greedy import greedy_search
+from asr.errors import ModelError
 from asr.features.batch import collate
 from asr.inference.decoder import Decoder, Search
 from asr.model.computation import thread_counts, threads
@@ -139,7 +140,16 @@ class Hearing(Protocol):
 
 
 def hearing_of(decoder: Decoder) -> Hearing:
-    """Return what hears segments with this model."""
+    """Return what hears segments with this model.
+
+    Raises:
+        ModelError: the model normalises by all that the speaker says, which is not known while he speaks.
+    """
+    if decoder.model.cmvn.mode == "speaker":
+        raise ModelError(
+            f"{decoder.bundle.folder or 'the model'}: features.cmvn=speaker needs all that the speaker says, so it "
+            "hears no stream; transcribe a file, or train with features.cmvn=utterance or global"
+        )
     return CarriedState(decoder) if decoder.model.streams else HeardAgain(decoder)
 
 

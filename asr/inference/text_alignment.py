@@ -255,15 +255,17 @@ def align_cuts(decoder: Decoder, cuts: Iterable[Cut]) -> Iterator[AlignedText]:
     """
     from asr.corpus.manifest import transcripts
     from asr.features.batching import evaluation_batches
+    from asr.model.speaker_moments import speaker_moments
 
     config = decoder.bundle.config
     texts = transcripts(cuts, config.text)
+    moments = speaker_moments(cuts, config)
     # A token spells a character or more, so there are no more tokens than characters.
     for reason, some in groupby(cuts, lambda cut: _too_large(decoder, cut.duration, len(texts[cut.id]) + 1)):
         if reason is not None:
             yield from (AlignedText(cut.id, texts[cut.id], (), 0.0, reason) for cut in some)
         else:
-            yield from _align_batches(decoder, evaluation_batches(some, config), texts)
+            yield from _align_batches(decoder, evaluation_batches(some, config, moments), texts)
 
 
 def _align_batches(decoder: Decoder, batches: Iterable[Batch], texts: Mapping[str, str]) -> Iterator[AlignedText]:

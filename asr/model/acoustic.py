@@ -79,6 +79,7 @@ class AcousticModel(nn.Module):
         lengths: Tensor,
         augment: Augment | None = None,
         *,
+        moments: Tensor | None = None,
         known_frames: Sequence[int] | None = None,
         bptt_frames: int | None = None,
         intermediate: bool = False,
@@ -89,6 +90,7 @@ class AcousticModel(nn.Module):
             waveforms: `(batch, sample)` float32 in [-1, 1] at `sample_rate_hz`, padded at the end.
             lengths: `(batch,)` int64 samples.
             augment: perturbs the normalised features (training only).
+            moments: of the speakers, see `Cmvn.forward`.
             known_frames: see `encode`.
             bptt_frames: see `encode`.
             intermediate: see `encode`.
@@ -103,17 +105,17 @@ class AcousticModel(nn.Module):
         if waveforms.ndim != 2 or lengths.shape != waveforms.shape[:1]:
             raise ShapeError(f"waveforms {tuple(waveforms.shape)} and lengths {tuple(lengths.shape)} do not fit")
         with torch.autocast(waveforms.device.type, enabled=False):  # spectra need float32's range
-            features, frames = self.features(waveforms, lengths)
+            features, frames = self.features(waveforms, lengths, moments)
         if augment is not None:
             features, frames = augment(features, frames)
         return self.encode(
             features, frames, known_frames=known_frames, bptt_frames=bptt_frames, intermediate=intermediate
         )
 
-    def features(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Return normalised log-mel features `(batch, frame, mel)` and `(batch,)` frames."""
+    def features(self, waveforms: Tensor, lengths: Tensor, moments: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return normalised log-mel features `(batch, frame, mel)` and `(batch,)` frames; arguments as in `forward`."""
         features, frames = self.logmel(waveforms, lengths)
-        return self.cmvn(features, frames), frames
+        return self.cmvn(features, frames, moments), frames
 
     def encode(
         self,

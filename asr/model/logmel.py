@@ -5,6 +5,7 @@ Both live inside the network, so training, inference and export cannot disagree 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,8 +51,8 @@ class LogMel(nn.Module):
     Frame `i` is centred on sample `i · hop`. Beyond both ends the signal stays as its first or last sample.
 
     Neither an offset nor the level of the waveform matters. Each frame's mean, weighted by the window, is subtracted
-    in the spectrum. Energies are divided by the level: with `features.cmvn=utterance` the mean over the utterance's
-    frames, with `global` a running level, which needs nothing that follows (see `running_level`).
+    in the spectrum. Energies are divided by the level: with `features.cmvn=utterance` and `speaker` the mean over the
+    utterance's frames, with `global` a running level, which needs nothing that follows (see `running_level`).
 
     Source: Davis & Mermelstein 1980 (mel bands); Slaney 1998, Auditory Toolbox (scale and normalisation).
     """
@@ -222,17 +223,38 @@ def falls(fall_db: float) -> list[tuple[int, float]]:
     return [(shift, 10 ** (-shift * fall_db / 10)) for shift in shifts]
 
 
+@torch.no_grad()
+def moments_of(logmel: LogMel, waveforms: Iterable[Tensor]) -> Tensor:
+    """Return mean and deviation of each mel band over all frames of several waveforms, `(2, mel)` float32.
+
+    Each waveform goes through `logmel` alone, so the result depends on no padding.
+
+    Args:
+        logmel: computes the features.
+        waveforms: `(sample,)` float32 each; at least one.
+    """
+    device = logmel.filters.device
+    count, total, squares = 0, torch.zeros((), device=device), torch.zeros((), device=device)
+    for waveform in waveforms:
+        features, _ = logmel(waveform[None].to(device), torch.tensor([len(waveform)], device=device))
+        frames = features[0].double()
+        count, total, squares = count + len(frames), total + frames.sum(0), squares + frames.square().sum(0)
+    mean = total / count
+    return torch.stack([mean, (squares / count - mean.square()).clamp_min(0).sqrt()]).float()
+
+
 class Cmvn(nn.Module):
     """Cepstral-style mean and variance normalisation of each mel band; frames beyond the length become 0.
 
     `utterance` takes the moments of the utterance itself, which removes the channel and needs the whole recording;
+    `speaker` takes given moments of all that the speaker says, which keeps what differs between his utterances;
     `global` takes those of the training set (`set_moments`), which also works while audio is still arriving.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mel_bins: int, mode: Literal["utterance", "global"]) -> None:
+    def __init__(self, mel_bins: int, mode: Literal["utterance", "speaker", "global"]) -> None:
         """Start with mean 0 and deviation 1."""
         super().__init__()
         self.mode = mode
@@ -244,10 +266,20 @@ class Cmvn(nn.Module):
         self.mean.copy_(mean)
         self.std.copy_(std.clamp_min(1e-3))
 
-    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Normalise `(batch, frame, mel)`; `lengths` are `(batch,)` frames."""
+    def forward(self, features: Tensor, lengths: Tensor, moments: Tensor | None = None) -> Tensor:
+        """Normalise features.
+
+        Args:
+            features: `(batch, frame, mel)`.
+            lengths: `(batch,)` frames.
+            moments: of each utterance's speaker, `(batch, 2, mel)` as `moments_of` returns them. Only the mode
+                `speaker` takes them. Without them, the utterance is all that is known of its speaker.
+        """
         valid = valid_frames(lengths, features.shape[1])[..., None]
-        if self.mode == "utterance":
+        if self.mode == "speaker" and moments is not None:
+            mean, std = moments[:, :1], moments[:, 1:]
+            return ((features - mean) / std.clamp_min(1e-3)).where(valid, 0.0)
+        if self.mode != "global":
             # float64: the order of a float32 sum depends on the padding, and its last digits would reach the result.
             count = lengths[:, None, None]
             mean = features.double().where(valid, 0.0).sum(1, keepdim=True) / count

@@ -32,7 +32,7 @@ from asr.config import Config
 from asr.corpus.manifest import known_speakers, transcripts
 from asr.decoding.greedy import greedy_search
 from asr.errors import TokenError, TrainingError
-from asr.features.batching import evaluation_batches
+from asr.features.batching import Moments, evaluation_batches
 from asr.model.acoustic import AcousticModel
 from asr.scoring.error_counts import ErrorCounts, count_errors, main_unit
 from asr.scoring.intervals import difference_margin, speakers_of
@@ -128,15 +128,21 @@ def best_epoch(before: BestEpoch | None, new: DevScore) -> BestEpoch:
 
 @torch.inference_mode()
 def score_dev(
-    model: AcousticModel, cuts: Sequence[Cut], tokens: TokenTable, config: Config, fabric: Fabric
+    model: AcousticModel,
+    cuts: Sequence[Cut],
+    tokens: TokenTable,
+    config: Config,
+    fabric: Fabric,
+    moments: Moments | None = None,
 ) -> DevScore:
     """Return the score of all cuts; processes share the work, and all get the result."""
     references = transcripts(cuts, config.text)
     places = {name: place for place, name in enumerate(references)}
     figures = torch.zeros(len(places), _FIGURES, dtype=torch.float64)
-    for batch in evaluation_batches(cuts[fabric.global_rank :: fabric.world_size], config):
+    for cpu_batch in evaluation_batches(cuts[fabric.global_rank :: fabric.world_size], config, moments):
+        batch = cpu_batch.to(fabric.device)
         with fabric.autocast():
-            log_posteriors, lengths = model(batch.waveforms.to(fabric.device), batch.lengths.to(fabric.device))
+            log_posteriors, lengths = model(batch.waveforms, batch.lengths, moments=batch.moments)
         texts = [references[name] for name in batch.ids]
         targets = [_target(text, frames, tokens) for text, frames in zip(texts, lengths.tolist(), strict=True)]
         losses = _losses(log_posteriors, lengths, targets)

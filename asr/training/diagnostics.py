@@ -39,6 +39,7 @@ from asr.model.cells import hidden_states
 from asr.model.ctc import ctc_loss
 from asr.model.logmel import valid_frames
 from asr.model.rnn import RecurrentLayer, reversal_index, reverse
+from asr.model.speaker_moments import speaker_moments
 from asr.plotting import RED, save_figure, styled_figure
 from asr.text.normalise import normalise
 from asr.text.tokens import TokenTable
@@ -179,10 +180,12 @@ def diagnostic_batch(cuts: Sequence[Cut], tokens: TokenTable, config: Config) ->
     if not cuts:
         raise TrainingError("the manifest holds no utterance")
     chosen = sorted(cuts, key=lambda cut: abs(cut.duration - UTTERANCE_S))[:UTTERANCES]
+    moments = speaker_moments(cuts, config)
     return collate(
         [torch.from_numpy(load_cut(cut, config.features.sample_rate_hz)) for cut in chosen],
         [tokens.encode(normalise(cut_text(cut), config.text)) for cut in chosen],
         [cut.id for cut in chosen],
+        moments=None if moments is None else [moments(cut, 1.0) for cut in chosen],
     )
 
 
@@ -206,7 +209,7 @@ def state_gradients(model: AcousticModel, batch: Batch) -> tuple[StateGradients,
     """
     model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     with torch.no_grad():
-        features, frames = model.features(batch.waveforms, batch.lengths)
+        features, frames = model.features(batch.waveforms, batch.lengths, batch.moments)
     # float64: what has vanished after a hundred frames would be 0 in float32.
     log_posteriors, lengths, states = encode_with_states(model.double(), features.double(), frames)
     loss = ctc_loss(log_posteriors, lengths, batch.tokens, batch.token_lengths).total

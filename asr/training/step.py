@@ -112,6 +112,7 @@ def batch_loss(model: nn.Module, batch: Batch, config: Config, *, token_count: i
         batch.waveforms,
         batch.lengths,
         perturbation.apply,
+        moments=batch.moments,
         known_frames=perturbation.view_frames,
         bptt_frames=settings.bptt_frames,
         intermediate=intermediate,

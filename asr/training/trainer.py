@@ -33,10 +33,11 @@ from asr.bundle.files import (
 from asr.config import Config
 from asr.errors import AudioError, ConfigError, TrainingError, UtteranceAudioError
 from asr.features.augment import Draw
-from asr.features.batching import StepBatch, evaluation_batches, prefetch, training_batches
+from asr.features.batching import Moments, StepBatch, evaluation_batches, prefetch, training_batches
 from asr.machine import processor_name
 from asr.model.acoustic import AcousticModel
 from asr.model.computation import Comparison, Computation, given_threads, threads
+from asr.model.speaker_moments import speaker_moments
 from asr.settings_file import load_config
 from asr.training.dev_score import DevScore, score_dev
 from asr.training.engine import loading_processes, make_fabric
@@ -176,7 +177,8 @@ def _start(
     run = start_run(fabric, config, data.survey.tokens, data.facts(config), model, out / CHECKPOINTS, checkpoint)
     if transfer:
         run.state.init_from = str(transfer.source)
-    return AcousticTraining(run, config, data, out), transfer
+    moments = speaker_moments(data.usable, config, config.augment.speeds), speaker_moments(data.dev, config)
+    return AcousticTraining(run, config, data, out, *moments), transfer
 
 
 def _start_report(
@@ -211,6 +213,8 @@ class AcousticTraining:
     config: Config
     data: TrainingData
     out: Path
+    moments: Moments | None = None  # of the training set's speakers, with features.cmvn=speaker
+    dev_moments: Moments | None = None
 
     @property
     def epochs(self) -> int:
@@ -244,6 +248,7 @@ class AcousticTraining:
             process=fabric.global_rank,
             processes=fabric.world_size,
             loaders=loading_processes(self.config.training.loading_processes, fabric.device.type),
+            moments=self.moments,
         )
         return prefetch(batch.pinned() for batch in batches) if fabric.device.type == "cuda" else batches
 
@@ -337,7 +342,8 @@ class AcousticTraining:
         """
         began, state, sums = time.perf_counter(), self.state, self.state.sums
         model, tokens = self.run.average.model, self.data.survey.tokens
-        dev = score_dev(model, self.data.dev, tokens, self.config, self.run.fabric) if self.data.dev else None
+        fabric, cuts = self.run.fabric, self.data.dev
+        dev = score_dev(model, cuts, tokens, self.config, fabric, self.dev_moments) if cuts else None
         best = state.take_dev_score(dev)
         if best and self.first:
             self._facts(dev).save(self.out)

@@ -33,6 +33,7 @@ from asr.errors import AsrError
 from asr.features.batching import evaluation_batches
 from asr.inference.decoder import Decoder, Search
 from asr.machine import cores, end_with_the_first
+from asr.model.speaker_moments import speaker_moments
 from asr.scoring.error_counts import Unit, count_errors, words_right
 from asr.scoring.expected_errors import DevUtterance, Signs, rivalry
 from asr.search_config import DecodeSettings
@@ -87,7 +88,8 @@ def run_network(decoder: Decoder, cuts: Iterable[Cut]) -> Iterator[DevBatch]:
     config = decoder.bundle.config
     references = transcripts(cuts, config.text)
     # Utterances of similar length need little padding. What takes longest comes first, so no core is idle at the end.
-    for batch in evaluation_batches(sorted(cuts, key=lambda cut: -cut.duration), config, batch_s=DEV_BATCH_S):
+    in_order = sorted(cuts, key=lambda cut: -cut.duration)
+    for batch in evaluation_batches(in_order, config, speaker_moments(cuts, config), batch_s=DEV_BATCH_S):
         yield DevBatch(batch.ids, [references[name] for name in batch.ids], *decoder.log_posteriors(batch))
 
 

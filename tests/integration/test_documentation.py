@@ -160,6 +160,7 @@ LAY_OUT = {
     "first_hour": lay_out_a_phone_s_recordings,
     "interview": lay_out_an_interview,
     "recurrent_networks": lay_out_an4,
+    "speakers": lay_out_an4,
 }
 
 
