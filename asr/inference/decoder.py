@@ -25,7 +25,7 @@ from asr.errors import ConfigError, DeviceError, ModelError
 from asr.features.batch import Batch
 from asr.inference.language_models import LanguageModels
 from asr.inference.precision import WantedPrecision, settled_precision
-from asr.machine import Accelerator, choose_accelerator, one_thread_after_forks
+from asr.machine import Accelerator, choose_accelerator, large_blocks_returned, one_thread_after_forks
 from asr.model.computation import Precision, ThreadChoice, thread_counts, threads
 from asr.model.logmel import moments_of
 from asr.search_config import DecodeSettings
@@ -144,7 +144,8 @@ class Decoder:
                 log_posteriors, frames = self.model(waveforms[:, :most], lengths.clamp_max(most), moments=moments)
             return log_posteriors, frames
 
-        log_posteriors, frames = self._threads.do(network)
+        with large_blocks_returned():
+            log_posteriors, frames = self._threads.do(network)
         return self.sound(log_posteriors), frames
 
     def of_one_speaker(self, segments: Iterable[Segment]) -> tuple[Iterable[Segment], Tensor | None]:
