@@ -32,10 +32,15 @@ def all_messages() -> str:
         for kind in sorted(found)
         for line in (
             f"## {kind}\n",
-            *(f"- <code>{html.escape(message).replace('`', '&#96;')}</code>" for message in sorted(found[kind])),
+            *(f"- <code>{_as_text(message)}</code>" for message in sorted(found[kind])),
             "",
         )
     )
+
+
+def _as_text(message: str) -> str:
+    """Return HTML that shows a message as it is: what Markdown would take for a sign is an entity."""
+    return re.sub(r"[`*_\[\]\\]", lambda sign: f"&#{ord(sign[0])};", html.escape(message))
 
 
 def messages() -> Iterator[tuple[str, str]]:
