@@ -63,7 +63,7 @@ def test_the_table_is_the_same_in_the_code_and_wherever_it_is_shown(source):
 
 def test_the_documents_state_parameters_and_steps():
     text = (DOCS / "choosing_settings.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (?:[\d.]+|more) \| .*? \| ([\d.]+) \| .* \| ([\d,]+) \| [^|]* \|$", text, re.MULTILINE)
+    rows = re.findall(r"^\| (?:[\d.]+|more) \| .*? \| ([\d.]+) M \| .* \| ([\d,]+) \| [^|]* \|$", text, re.MULTILINE)
     assert rows == [(str(s.million_parameters), f"{steps_of(min(s.up_to_h, 1000)):,}") for s in SIZES]
 
 
