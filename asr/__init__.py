@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from asr.inference.recognizer import Recognizer, load
     from asr.inference.stream import Partial
     from asr.inference.text_alignment import AlignedText, AlignedWord, align_manifest
+    from asr.labelling.label import LabelReport, label
     from asr.lm.estimate import NgramReport, estimate_ngram
     from asr.scoring.intervals import PairedComparison
     from asr.scoring.report import ScoreReport, compare, score
@@ -101,6 +102,7 @@ __all__ = [
     "Finding",
     "ImportReport",
     "InitReport",
+    "LabelReport",
     "LanguageModelError",
     "ManifestError",
     "ModelError",
@@ -152,6 +154,7 @@ __all__ = [
     "import_subtitles",
     "import_textgrid",
     "init",
+    "label",
     "load",
     "load_config",
     "pack",
@@ -217,6 +220,7 @@ _HOMES = {
     "asr.inference.recognizer": ("Recognizer", "load"),
     "asr.inference.stream": ("Partial",),
     "asr.inference.text_alignment": ("AlignedText", "AlignedWord", "align_manifest"),
+    "asr.labelling.label": ("LabelReport", "label"),
     "asr.lm.estimate": ("NgramReport", "estimate_ngram"),
     "asr.scoring.intervals": ("PairedComparison",),
     "asr.scoring.report": ("ScoreReport", "compare", "score"),

@@ -11,6 +11,7 @@ numbers of words:
 The expected errors are a sum of the three, with weights that are not negative. Sums over utterances are therefore
 expected errors of the whole. The weights are those under which the errors on dev are most probable, if each utterance
 has a Poisson number of them. That likelihood is concave. The multiplications that maximise it keep weights positive.
+A little is believed before dev is seen, so no weight is 0, and a weight of which dev says nothing is 1.
 
 Sources: Lucy 1974, "An iterative technique for the rectification of observed distributions", and Shepp & Vardi 1982,
 "Maximum likelihood reconstruction for emission tomography" (the fit); Mangu et al. 2000, arXiv:cs/0010012 (word errors
@@ -38,6 +39,7 @@ from asr.scoring.error_counts import count_errors
 _STEPS = 1000
 _LEAST_ERRORS = 1e-9  # expected in an utterance without any sign; the logarithm of 0 is not finite
 _PRIOR_ERRORS = 0.5  # Jeffreys' prior of a rate: dev without an error does not prove that there are none
+_PRIOR_SIGNS = np.array([0.0, 1.0, 1.0]) * _PRIOR_ERRORS / 3  # words of each sign in which these errors were seen
 WAY_OUT = "run `asr tune` again, or give --dev"
 
 
@@ -156,11 +158,11 @@ def fit_expected_errors(dev: Sequence[DevUtterance]) -> ExpectedErrors:
     signs = np.array([utterance.signs for utterance in heard], np.float64)
     errors = np.array([utterance.errors for utterance in heard], np.float64)
     totals = signs.sum(axis=0)
-    weights = np.full(signs.shape[1], max(errors.sum(), _PRIOR_ERRORS) / totals.sum())
-    for _ in range(_STEPS if errors.any() else 0):
+    weights = np.full(signs.shape[1], (errors.sum() + _PRIOR_ERRORS) / totals.sum())
+    for _ in range(_STEPS):
         expected = np.maximum(signs @ weights, _LEAST_ERRORS)
-        weights *= (errors / expected) @ signs / np.maximum(totals, _LEAST_ERRORS)
-    weights *= (errors.sum() + _PRIOR_ERRORS) / (signs @ weights).sum()
+        seen = weights * ((errors / expected) @ signs) + _PRIOR_ERRORS / 3
+        weights = seen / (totals + _PRIOR_SIGNS)
     reference_words = sum(utterance.reference_words for utterance in dev)
     of_words, of_doubt, of_rivalry = weights.tolist()
     return ExpectedErrors(

@@ -28,7 +28,7 @@ SOURCES = sorted(
 BASE = ["errors", "files", "reading", "machine", "plotting", "records", "search_config", "config", "settings_file"]
 FLOW = [
     *("audio", "text", "corpus", "features", "model", "transcript", "bundle", "scoring", "lm", "decoding"),
-    *("training", "inference", "tuning", "segmenting", "bulk", "runtime", "exporting", "stages", "cli"),
+    *("training", "inference", "tuning", "segmenting", "labelling", "bulk", "runtime", "exporting", "stages", "cli"),
 ]
 ORDER = [*BASE, *FLOW]
 MAY_IMPORT = {room: {room, *ORDER[:place]} for place, room in enumerate(ORDER)} | {
