@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     from asr.training.lm_trainer import train_rnn_lm
     from asr.training.loop import TrainingResult
     from asr.training.trainer import train
-    from asr.transcript.transcript import Transcript
+    from asr.transcript.transcript import Alternative, Transcript
     from asr.transcript.words import Word
     from asr.tuning.tune import TuneReport, tune
 
@@ -85,6 +85,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AlignedText",
     "AlignedWord",
+    "Alternative",
     "AsrError",
     "AudioError",
     "AudioWarning",
@@ -231,7 +232,7 @@ _HOMES = {
     "asr.training.lm_trainer": ("train_rnn_lm",),
     "asr.training.loop": ("TrainingResult",),
     "asr.training.trainer": ("train",),
-    "asr.transcript.transcript": ("Transcript",),
+    "asr.transcript.transcript": ("Alternative", "Transcript"),
     "asr.transcript.words": ("Word",),
     "asr.tuning.tune": ("TuneReport", "tune"),
 }

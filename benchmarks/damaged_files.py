@@ -70,7 +70,7 @@ def main() -> None:
     every = list(audio_files(given.folder, lambda error: sys.exit(str(error))))
     chosen = random.Random(given.seed).sample(sorted(every), RECORDINGS)
     recordings = [soundfile.read(path, dtype="float32") for path in chosen]
-    load = partial(load_transcriber, given.model, "cpu", Options(Search()), threads=1)
+    load = partial(load_transcriber, [given.model], "cpu", Options(Search()), threads=1)
 
     context = multiprocessing.get_context("spawn")
     process = None

@@ -18,7 +18,7 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,16 +180,15 @@ def finish(task: Task, outputs: Mapping[Path, str]) -> None:
         ) from error
 
 
-def fingerprint(model: Path, made_with: Mapping[str, Any]) -> str:
+def fingerprint(models: Sequence[Path], made_with: Mapping[str, Any]) -> str:
     """Return hexadecimal digits that change if the model does, or what it is used with: a SHA-256 over both.
 
     Args:
-        model: the model folder.
+        models: the model folder, or several that work as one.
         made_with: options and the version of this package; what JSON does not know counts as its `str`.
     """
     digest = hashlib.sha256(json.dumps(made_with, sort_keys=True, default=str).encode())
-    for name in READ_BY_TRANSCRIBING:
-        file = model / name
+    for file in (model / name for model in models for name in READ_BY_TRANSCRIBING):
         if file.is_file():
             digest.update(file.name.encode())
             with file.open("rb") as content:

@@ -24,7 +24,8 @@ from asr.bulk.workers import Result, in_order, one_by_one
 from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import AudioError, ConfigError
 from asr.inference.decoder import Method, Search
-from asr.inference.precision import WantedPrecision, settled_precision
+from asr.inference.ensemble import Models, common_precision, model_folders
+from asr.inference.precision import WantedPrecision
 from asr.machine import Progress, cores, silent
 from asr.transcript.transcript import FORMATS, Transcript, format_names
 
@@ -75,7 +76,7 @@ class TranscribeReport:
 
 
 def transcribe_files(
-    model: PathLike,
+    model: Models,
     files: PathLike | Iterable[PathLike],
     *,
     out: PathLike | None = None,
@@ -87,6 +88,7 @@ def transcribe_files(
     channels: Channels = "mix",
     method: Method | None = None,
     hotwords: Mapping[str, float] | Iterable[str] = (),
+    n_best: int = 0,
     decode: Mapping[str, Any] | None = None,
     precision: WantedPrecision = "auto",
     accelerator: Accelerator = "auto",
@@ -102,7 +104,7 @@ def transcribe_files(
     `on_result`, or in the report if there is none. A file that cannot be read is skipped.
 
     Args:
-        model: the model folder.
+        model: the model folder, or several that work as one, as for `asr.load`.
         files: audio and video files, folders to search for them, patterns such as `calls/**/*.wav`, and `-` for
             standard input.
         out: the folder to write to; each transcript goes to `<name>.<format>`, below the sub-folders of the folder or
@@ -116,7 +118,7 @@ def transcribe_files(
         ray: transcribe on a ray cluster: `HOST:PORT`, `auto` for the one of this machine, or `local` to start one here.
         segment: as for `Recognizer.transcribe`.
         channels: `mix` mixes them down; `separate` gives each its own transcript, in `<name>.ch0.<format>` and so on.
-        method, hotwords: as for `Recognizer.transcribe`.
+        method, hotwords, n_best: as for `Recognizer.transcribe`; only `json` and `jsonl` hold an n-best list.
         decode, precision, accelerator: as for `asr.load`; on a ray cluster, whose machines may differ, `auto` is fp32.
         overwrite: transcribe all files anew and replace whatever is in the way.
         on_start: is called once before the first file, with what is known by then.
@@ -143,9 +145,10 @@ def transcribe_files(
     # One format for all workers and for a run that resumes this one.
     if ray is not None and precision == "auto":
         precision = "fp32"
-    settled = settled_precision(Path(model), accelerator, precision)
-    options = Options(search, segment, channels, settled, dict(decode or {}))
-    work = _Work(Path(model), accelerator, options, jobs, ray)
+    models = model_folders(model)
+    settled = common_precision(models, accelerator, precision)
+    options = Options(search, segment, channels, settled, dict(decode or {}), n_best)
+    work = _Work(models, accelerator, options, jobs, ray)
     formats, to_files = format_names(format), beside or out is not None
     found = find_audio(map(Path, names))
     skipped, transcripts, done = list(found.problems), list[Transcript](), 0
@@ -208,7 +211,7 @@ def contradictions(
 class _Work:
     """Who transcribes, and how: this process, several, or a cluster."""
 
-    model: Path
+    models: Sequence[Path]
     accelerator: Accelerator
     options: Options
     jobs: int | None
@@ -216,7 +219,7 @@ class _Work:
 
     def results(self, paths: Sequence[Path], on_progress: OnProgress) -> Iterator[tuple[Path, Result]]:
         """Yield each file with its result, as soon as it is done."""
-        load = partial(load_transcriber, self.model, self.accelerator, self.options)
+        load = partial(load_transcriber, self.models, self.accelerator, self.options)
         if self.ray is not None:
             from asr.bulk.cluster import on_ray
 
@@ -241,7 +244,7 @@ def _written(
     outputs = {name: output_paths(found, out, f".{name}") for name in formats}
     folders = [file.root for file in found] if out is None else [out]
     with journal.hold(folders, [path for targets in outputs.values() for path in targets.values()]):
-        made_by = journal.fingerprint(work.model, {"asr": __version__, **asdict(work.options)})
+        made_by = journal.fingerprint(work.models, {"asr": __version__, **asdict(work.options)})
         separate = work.options.channels == "separate"
         tasks = [task for targets in outputs.values() for task in journal.tasks_of(targets, made_by, separate=separate)]
         left: dict[Path, list[journal.Task]] = defaultdict(list)

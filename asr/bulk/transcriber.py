@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -33,6 +33,7 @@ class Options:
         segment: as for `Recognizer.transcribe`.
         channels: mixed down to one transcript, or one transcript of each.
         precision, decode: as for `asr.load`.
+        n_best: as for `Recognizer.transcribe`.
     """
 
     search: Search
@@ -40,19 +41,20 @@ class Options:
     channels: Channels = "mix"
     precision: Precision = "fp32"
     decode: Mapping[str, Any] = field(default_factory=dict)
+    n_best: int = 0
 
 
 def load_transcriber(
-    model: Path,
+    models: Sequence[Path],
     accelerator: Accelerator,
     options: Options,
     threads: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Transcribe:
-    """Load a model folder and return the function that transcribes a file with it.
+    """Load the model and return the function that transcribes a file with it.
 
     Args:
-        model: the model folder.
+        models: the model folder, or several that work as one.
         accelerator: as for `asr.load`.
         options: how to transcribe.
         threads: processor threads for the network; None leaves the number to torch.
@@ -63,7 +65,7 @@ def load_transcriber(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    recognizer = load(model, accelerator=accelerator, precision=options.precision, decode=options.decode)
+    recognizer = load(models, accelerator=accelerator, precision=options.precision, decode=options.decode)
 
     def transcribe(path: Path) -> Result:
         try:
@@ -94,6 +96,7 @@ def _transcribed(
             hotwords=options.search.hotwords,
             segment=options.segment,
             channel=channel,
+            n_best=options.n_best,
             on_progress=None if on_progress is None else lambda more_s: on_progress(more_s / len(channels)),
         )
         for channel in channels

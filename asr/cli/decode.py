@@ -11,7 +11,10 @@ from asr.cli.options import Accelerator, DecodeSet, Hotword, Method
 
 
 def decode(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, e.g. exp/an4.")],
+    models: Annotated[
+        list[Path],
+        typer.Argument(metavar="MODEL...", help="A model folder, or several that work as one."),
+    ],
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A manifest, e.g. data/an4/test.jsonl.gz.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The decode folder to write, e.g. exp/an4/decode_test.")],
     method: Method = None,
@@ -23,6 +26,9 @@ def decode(
 
     asr score then counts the errors.
 
+    Of several models each searches by itself. Their n-best lists are joined, and the text with the fewest expected word
+    errors is taken.
+
     --set lm=words searches with a word n-gram, whose words are the lexicon. --set rescore_weight=0.3 lets a recurrent
     language model rank the hypotheses. asr lm writes both models into the model folder.
     """
@@ -31,7 +37,7 @@ def decode(
     from asr.cli.options import decode_settings, hotword_bonuses
 
     report = asr.decode(
-        model,
+        models,
         manifest,
         out,
         method=method,

@@ -48,6 +48,10 @@ def transcribe(
             help="Audio or video files, folders to search for audio, patterns in quotes, or - for stdin.",
         ),
     ],
+    others: Annotated[
+        list[Path] | None,
+        typer.Option("--with", metavar="DIR", help="A further model; they work as one, see asr decode. Repeatable."),
+    ] = None,
     out: Annotated[
         str | None, typer.Option(metavar="DIR", help="Write a file for each recording here, not to stdout.")
     ] = None,
@@ -97,6 +101,9 @@ def transcribe(
         Literal["auto", "fp32", "bf16"],
         typer.Option(help="Number format. auto: bf16 if the model was trained in it and it proves faster here."),
     ] = "auto",
+    n_best: Annotated[
+        int, typer.Option(metavar="N", min=0, help="In json and jsonl: the N best texts, with scores. Default: none.")
+    ] = 0,
     method: Method = None,
     hotword: Hotword = None,
     overrides: DecodeSet = None,
@@ -129,8 +136,9 @@ def transcribe(
     if rate is not None and not stream:
         raise typer.BadParameter("it belongs to --stream", param_hint="--rate")
     if stream:
-        if output != _Output("txt", False, separate=False, in_files=False) or jobs or ray or segment != "vad":
-            reason = "it prints the text of one file and cuts at pauses; omit --out, --format, --jobs and the like"
+        other_output = output != _Output("txt", False, separate=False, in_files=False) or n_best
+        if other_output or others or jobs or ray or segment != "vad":
+            reason = "one model prints the text of one file, cut at pauses; omit --out, --format, --jobs and the like"
             raise typer.BadParameter(reason, param_hint="--stream")
         import asr
 
@@ -138,7 +146,7 @@ def transcribe(
         print_stream(recognizer, Path(files[0]), rate, method=method, hotwords=hotwords)
         return
     report = transcribe_files(
-        model,
+        [model, *(others or ())],
         files,
         out=out,
         beside=beside,
@@ -149,6 +157,7 @@ def transcribe(
         channels=channels,
         method=method,
         hotwords=hotwords,
+        n_best=n_best,
         decode=settings,
         precision=precision,
         accelerator=accelerator,

@@ -15,6 +15,7 @@ from asr.decoding.hotwords import hotword_bonuses
 from asr.features.batching import evaluation_batches
 from asr.files import to_json, write_text
 from asr.inference.decoder import Decoder, Method, Search
+from asr.inference.ensemble import Ensemble, Models, load_decoder
 from asr.machine import Accelerator, Progress, silent
 from asr.model.computation import Precision
 from asr.model.speaker_moments import speaker_moments
@@ -53,7 +54,7 @@ class DecodeReport:
 
 
 def decode(
-    model: str | os.PathLike[str],
+    model: Models,
     manifest: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
@@ -66,7 +67,7 @@ def decode(
     """Recognise the utterances of a manifest and write a decode folder, which `asr.score` reads.
 
     Args:
-        model: a model folder.
+        model: a model folder, or several that work as one, as for `asr.load`.
         manifest: the utterances.
         out: the decode folder. It gets `ref.trn`, `hyp.trn`, `hyp.jsonl` and `run.json`.
         method: greedy or beam search; by default beam if the model has a language model, or with hotwords.
@@ -87,7 +88,7 @@ def decode(
     cuts = load_manifest(Path(manifest))
     check_ids([cut.id for cut in cuts], folder)
     folder.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost if it failed
-    decoder = Decoder.load(model, accelerator=accelerator, decode=decode)
+    decoder = load_decoder(model, accelerator=accelerator, decode=decode)
     search = Search(method, hotword_bonuses(hotwords))
     began, utterances = time.perf_counter(), []
     with progress("decode", len(cuts)) as advance:
@@ -112,7 +113,7 @@ class DecodedUtterance:
     decoded: Decoded
 
 
-def decode_cuts(decoder: Decoder, cuts: Iterable[Cut], search: Search) -> Iterator[DecodedUtterance]:
+def decode_cuts(decoder: Decoder | Ensemble, cuts: Iterable[Cut], search: Search) -> Iterator[DecodedUtterance]:
     """Yield the utterances of a manifest in its order.
 
     Raises:
@@ -126,33 +127,31 @@ def decode_cuts(decoder: Decoder, cuts: Iterable[Cut], search: Search) -> Iterat
             yield DecodedUtterance(utterance_id, speakers.get(utterance_id), references[utterance_id], decoded)
 
 
-def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], decoder: Decoder) -> None:
+def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], decoder: Decoder | Ensemble) -> None:
     """Write `ref.trn`, `hyp.trn` and `hyp.jsonl` (speaker, words with times, n-best hypotheses with scores).
 
     With `text.replace`, `hyp.trn` has the texts after the replacements, as they are compared with references, and
     `hyp.jsonl` as they were recognised. The reports that `asr score` wrote there about earlier hypotheses are removed.
     """
-    tokens = decoder.bundle.tokens
     references, hypotheses, records = {}, {}, []
     for utterance in utterances:
-        best, *_ = nbest = utterance.decoded.hypotheses
-        text = tokens.decode(best.tokens)
+        nbest, texts = utterance.decoded.hypotheses, decoder.texts(utterance.decoded)
         references[utterance.id] = utterance.reference
-        hypotheses[utterance.id] = normalised_hypothesis(text, decoder.bundle.config.text)
+        hypotheses[utterance.id] = normalised_hypothesis(texts[0], decoder.bundle.config.text)
         record = {
             "id": utterance.id,
             "speaker": utterance.speaker,
-            "text": text,
-            "score": best.score,
+            "text": texts[0],
+            "score": nbest[0].score,
             "words": [word.to_json() for word in decoder.words(utterance.decoded)],
             "nbest": [
                 {
-                    "text": tokens.decode(hypothesis.tokens),
+                    "text": text,
                     "score": hypothesis.score,
                     "acoustic_score": hypothesis.acoustic_score,
                     "lm_score": hypothesis.lm_score,
                 }
-                for hypothesis in nbest
+                for text, hypothesis in zip(texts, nbest, strict=True)
             ],
         }
         records.append(to_json(record))

@@ -237,6 +237,10 @@ class Decoder:
             for hypotheses, frames, length, waveform in utterances
         ]
 
+    def texts(self, decoded: Decoded) -> list[str]:
+        """Return the text of each hypothesis, in their order."""
+        return [self.bundle.tokens.decode(hypothesis.tokens) for hypothesis in decoded.hypotheses]
+
     def words(self, decoded: Decoded, offset_s: float = 0.0) -> list[Word]:
         """Return the words of the best hypothesis; the utterance starts at `offset_s` in its recording."""
         return decoded.words(self.bundle.tokens, self.model.frame_shift_s, offset_s, self.bundle.calibration)

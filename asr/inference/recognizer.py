@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,28 +21,32 @@ from asr.audio.blocks import Heard, audio_blocks, checked_rate_hz, checked_wavef
 from asr.audio.segment import STREAM_RULE, Segment, Segmentation, segments
 from asr.audio.sources import Source, is_source, source_name
 from asr.decoding.hotwords import hotword_bonuses
-from asr.errors import AudioError
+from asr.errors import AudioError, ConfigError
 from asr.features.batch import collate_segments, segment_batches
 from asr.inference.decoder import Decoder, Method, Search
+from asr.inference.ensemble import Ensemble, Models, load_decoder
 from asr.inference.precision import WantedPrecision
 from asr.inference.stream import Partial, stream_results
 from asr.inference.text_alignment import AlignedText, align_audio
 from asr.machine import Accelerator
-from asr.transcript.transcript import Transcript
-from asr.transcript.words import Word
+from asr.transcript.transcript import Alternative, Transcript, best_alternatives
+from asr.transcript.words import Decoded, Word
 
 
 def load(
-    folder: str | os.PathLike[str],
+    folder: Models,
     *,
     accelerator: Accelerator = "auto",
     precision: WantedPrecision = "auto",
     decode: Mapping[str, Any] | None = None,
 ) -> Recognizer:
-    """Load a model folder as written by `asr train`.
+    """Load a model folder as written by `asr train`, or several of them that work as one.
+
+    Each of several models searches by itself, with its own language model. Their n-best lists are joined, and of these
+    texts the one with the fewest expected word errors is taken. That takes as long as all models one after the other.
 
     Args:
-        folder: the model folder.
+        folder: the model folder, or a list of them, e.g. of the same training with several seeds.
         accelerator: auto takes a GPU if there is one.
         precision: `auto` is bf16 if the model was trained in it and it proves quicker on this machine, which is tried
             once and kept in the user's cache (`asr.inference.precision`); otherwise fp32. Features are computed in
@@ -53,23 +57,33 @@ def load(
     Raises:
         ConfigError: `decode` has an unknown key or a value out of range; there is no such `precision`.
         DeviceError: `cuda` is asked for and there is none.
-        ModelError: the folder is missing, incomplete or damaged.
+        ModelError: the folder is missing, incomplete or damaged; several models differ in sample rate, or in how
+            transcripts are written.
     """
-    return Recognizer(Decoder.load(folder, accelerator=accelerator, precision=precision, decode=decode))
+    return Recognizer(load_decoder(folder, accelerator=accelerator, precision=precision, decode=decode))
+
+
+class _HeardSegment(NamedTuple):
+    """The words of a segment, the beginning of its n-best list, and its first sample in the recording."""
+
+    start: int
+    words: list[Word]
+    alternatives: list[Alternative]
 
 
 class Recognizer:
-    """A loaded model folder, ready to transcribe."""
+    """A loaded model folder, or several that work as one, ready to transcribe."""
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder | Ensemble) -> None:
         """Work with the network and search of `decoder`; `asr.load` makes both of a model folder."""
         self.decoder = decoder
 
     def __repr__(self) -> str:
         """Say which model it is, where it runs and how it searches."""
         bundle, decoder = self.decoder.bundle, self.decoder
+        others = f" and {len(decoder.decoders) - 1} more" if isinstance(decoder, Ensemble) else ""
         return (
-            f"<asr.Recognizer of {bundle.folder or 'a model in memory'}: {bundle.config.model.network}, "
+            f"<asr.Recognizer of {bundle.folder or 'a model in memory'}{others}: {bundle.config.model.network}, "
             f"{len(bundle.tokens)} tokens, {self.sample_rate_hz} Hz, {decoder.method_of(Search())} search, "
             f"{decoder.precision} on {decoder.device}>"
         )
@@ -88,6 +102,7 @@ class Recognizer:
         hotwords: Mapping[str, float] | Iterable[str] = (),
         segment: Segmentation = "vad",
         channel: int | None = None,
+        n_best: int = 0,
         on_progress: Callable[[float], object] | None = None,
     ) -> Transcript:
         """Transcribe a recording of any length; memory does not grow with it unless `segment` is `none`.
@@ -105,6 +120,8 @@ class Recognizer:
                 place every 15 to 30 s, `none` not at all. `fixed` and `none` keep silence, in which models often hear
                 words; an `AudioWarning` says how much it is.
             channel: the channel to transcribe, counted from 0; None mixes all down.
+            n_best: number of texts, at most, in `Transcript.n_best`. The beam search finds up to `beam_size` for each
+                segment, greedy search finds one. 0: none.
             on_progress: is called each time some audio is done, with its seconds; they sum up to the duration.
 
         Raises:
@@ -112,6 +129,8 @@ class Recognizer:
             ConfigError: an argument has a value that it cannot have.
             TokenError: a hotword holds a character that is in none of the model's tokens.
         """
+        if n_best < 0:
+            raise ConfigError(f"n_best={n_best}: a number of texts, from 0 on")
         search = Search(method, hotword_bonuses(hotwords))
         rate_hz = self.sample_rate_hz
         name: str | None = None
@@ -122,26 +141,46 @@ class Recognizer:
             blocks = waveform_blocks(checked_waveform(_array(audio)), from_hz, rate_hz, channel=channel)
         recording = Heard(blocks)
         found = segments(recording, rate_hz, segment, name=name)
-        words = self._words(recording, found, search, on_progress or (lambda _: None))
+        heard = self._heard(recording, found, search, n_best, on_progress or (lambda _: None))
         recording.warn_if_quiet(name or "the recording")
-        return Transcript.of(words, recording.samples / rate_hz, name, channel)
+        return Transcript.of(
+            [word for segment in heard for word in segment.words],
+            recording.samples / rate_hz,
+            name,
+            channel,
+            best_alternatives([segment.alternatives for segment in heard], n_best) if n_best else (),
+        )
 
-    def _words(
-        self, recording: Heard, segments: Iterable[Segment], search: Search, on_progress: Callable[[float], object]
-    ) -> list[Word]:
+    def _heard(
+        self,
+        recording: Heard,
+        segments: Iterable[Segment],
+        search: Search,
+        n_best: int,
+        on_progress: Callable[[float], object],
+    ) -> list[_HeardSegment]:
+        """Return what was heard in each segment, in their order."""
         rate_hz = self.sample_rate_hz
-        found: list[tuple[int, list[Word]]] = []
+        found: list[_HeardSegment] = []
         done = 0
         segments, moments = self.decoder.of_one_speaker(segments)
         for group in segment_batches(segments, rate_hz):
             batch = collate_segments(group, moments)
             for piece, decoded in zip(group, self.decoder.decode(batch, search), strict=True):
-                found.append((piece.start, self.decoder.words(decoded, piece.start / rate_hz)))
+                words = self.decoder.words(decoded, piece.start / rate_hz)
+                found.append(_HeardSegment(piece.start, words, self._alternatives(decoded, n_best)))
             covered = sum(piece.skipped + len(piece.waveform) for piece in group)
             done += covered
             on_progress(covered / rate_hz)
         on_progress((recording.samples - done) / rate_hz)
-        return [word for _, words in sorted(found, key=lambda item: item[0]) for word in words]
+        return sorted(found, key=lambda segment: segment.start)
+
+    def _alternatives(self, decoded: Decoded, count: int) -> list[Alternative]:
+        hypotheses = decoded.hypotheses[:count]
+        return [
+            Alternative(text, hypothesis.score)
+            for text, hypothesis in zip(self.decoder.texts(decoded), hypotheses, strict=False)
+        ]
 
     def batch(
         self, files: Iterable[str | os.PathLike[str]], *, hotwords: Mapping[str, float] | Iterable[str] = ()
@@ -190,12 +229,14 @@ class Recognizer:
 
         Raises:
             AudioError: a block cannot be used, or the sample rate is none.
-            ConfigError, TokenError: as `transcribe`.
+            ConfigError: as `transcribe`; several models work as one.
+            TokenError: as `transcribe`.
         """
+        decoder = self._one("a stream")
         from_hz = checked_rate_hz(sample_rate_hz)
         search = Search(method, hotword_bonuses(hotwords))
         rule = replace(STREAM_RULE, pause_s=end_silence_s, longest_s=longest_s)
-        return stream_results(self.decoder, mono_blocks(map(_array, blocks)), from_hz, search, rule)
+        return stream_results(decoder, mono_blocks(map(_array, blocks)), from_hz, search, rule)
 
     def align(self, audio: Source, text: str) -> AlignedText:
         """Return when each word of a given text was spoken, and how well it fits what is heard.
@@ -206,10 +247,16 @@ class Recognizer:
 
         Raises:
             AudioError: the audio cannot be used.
+            ConfigError: several models work as one.
             TokenError: the text holds characters that the model does not know.
             ShapeError: the text has more tokens than the audio has frames for.
         """
-        return align_audio(self.decoder, audio, text)
+        return align_audio(self._one("an alignment"), audio, text)
+
+    def _one(self, what: str) -> Decoder:
+        if isinstance(self.decoder, Ensemble):
+            raise ConfigError(f"{what} takes one model, not {len(self.decoder.decoders)}; load one of them")
+        return self.decoder
 
 
 def _array(samples: NDArray[np.floating] | Tensor) -> NDArray[np.floating]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product, starmap
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,41 @@ if TYPE_CHECKING:
 
 _TIME_DIGITS = 3  # milliseconds: finer than any frame
 _CONFIDENCE_DIGITS = 4
+_SCORE_DIGITS = 4
 _SHOWN_CHARACTERS = 40
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One text that may have been said, and its score: the natural log that ranks it in the search."""
+
+    text: str
+    score: float
+
+
+def best_alternatives(segments: Iterable[Sequence[Alternative]], count: int) -> tuple[Alternative, ...]:
+    """Return the best texts of a whole recording, from those of each of its segments.
+
+    A text of the whole is one text of each segment, and its score is the sum of theirs. The first text is that of the
+    first ones. The others follow by score. No two are the same.
+
+    Args:
+        segments: in their order; each has the alternatives of a segment, at least one, the chosen one first.
+        count: the most that are returned, at least 1.
+    """
+    first, ranked = Alternative("", 0.0), [Alternative("", 0.0)]
+    for alternatives in segments:
+        first = _after(first, alternatives[0])
+        pairs = starmap(_after, product(ranked, alternatives))
+        texts: dict[str, Alternative] = {}
+        for pair in sorted(pairs, key=lambda pair: -pair.score):
+            texts.setdefault(pair.text, pair)
+        ranked = list(texts.values())[:count]
+    return (first, *(item for item in ranked if item.text != first.text))[:count]
+
+
+def _after(before: Alternative, after: Alternative) -> Alternative:
+    return Alternative(f"{before.text} {after.text}".strip(), before.score + after.score)
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,6 +65,7 @@ class Transcript:
         confidence: of the whole, 0 (a guess) to 1 (certain).
         path: the audio file; None if the audio came as a waveform.
         channel: the one that was transcribed, counted from 0; None if all were mixed down.
+        n_best: the best texts of the whole with their scores, the transcript's own first; empty unless asked for.
     """
 
     text: str
@@ -38,14 +74,20 @@ class Transcript:
     confidence: float
     path: str | None = None
     channel: int | None = None
+    n_best: tuple[Alternative, ...] = ()
 
     @classmethod
     def of(
-        cls, words: Sequence[Word], duration_s: float, path: str | None = None, channel: int | None = None
+        cls,
+        words: Sequence[Word],
+        duration_s: float,
+        path: str | None = None,
+        channel: int | None = None,
+        n_best: tuple[Alternative, ...] = (),
     ) -> Transcript:
         """Return the transcript of these words; its confidence is the mean of theirs, 0 without any."""
         confidence = sum(word.confidence for word in words) / len(words) if words else 0.0
-        return cls(joined(words), tuple(words), duration_s, confidence, path, channel)
+        return cls(joined(words), tuple(words), duration_s, confidence, path, channel, n_best)
 
     def __str__(self) -> str:
         """Return the text."""
@@ -69,7 +111,8 @@ class Transcript:
 
         Keys: `path`, `channel` (null if all were mixed down), `duration_s`, `text`, `confidence`, and `words`, each
         with `text`, `start_s`, `end_s`, `confidence`, and `space_before: false` where no space is between it and the
-        word before. Times are rounded to milliseconds, confidences to four digits.
+        word before. If alternatives were asked for, `n_best` has the `text` and the `score` of each. Times are rounded
+        to milliseconds, confidences and scores to four digits.
         """
         return self._dumped(indent=2)
 
@@ -189,7 +232,7 @@ class Transcript:
             }
             for word in self.words
         ]
-        content = {
+        content: dict[str, object] = {
             "path": self.path,
             "channel": self.channel,
             "duration_s": round(self.duration_s, _TIME_DIGITS),
@@ -197,6 +240,8 @@ class Transcript:
             "confidence": round(self.confidence, _CONFIDENCE_DIGITS),
             "words": words,
         }
+        if self.n_best:
+            content["n_best"] = [{"text": item.text, "score": round(item.score, _SCORE_DIGITS)} for item in self.n_best]
         return _writable(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent) + "\n")
 
 

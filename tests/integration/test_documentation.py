@@ -154,6 +154,12 @@ def lay_out_mine(folder: Path, tones: Path) -> None:
     shutil.copytree(tones, folder / "data" / "mine")
 
 
+def lay_out_mine_and_a_recording(folder: Path, tones: Path) -> None:
+    """Write the tone corpus as `data/mine`, and `new.wav`."""
+    lay_out_mine(folder, tones)
+    shutil.copy(next(iter(read_manifest(tones / "test.jsonl.gz"))).recording.sources[0].source, folder / "new.wav")
+
+
 LAY_OUT = {
     "check": lay_out_mine,
     "choosing_settings": lay_out_mine,
@@ -161,6 +167,7 @@ LAY_OUT = {
     "interview": lay_out_an_interview,
     "recurrent_networks": lay_out_an4,
     "speakers": lay_out_an4,
+    "several_models": lay_out_mine_and_a_recording,
 }
 
 

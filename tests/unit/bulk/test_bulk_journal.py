@@ -189,16 +189,16 @@ def test_a_fingerprint_is_that_of_the_model_the_options_and_this_package_alone(t
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("before")
     made_with = {"asr": "1.2", "hotwords": {"a": 1.0, "b": 2.0}, "method": None}
-    first = fingerprint(tmp_path, made_with)
+    first = fingerprint([tmp_path], made_with)
     (tmp_path / "log.jsonl").write_text("{}")
-    assert fingerprint(tmp_path, {"method": None, "hotwords": {"b": 2.0, "a": 1.0}, "asr": "1.2"}) == first
+    assert fingerprint([tmp_path], {"method": None, "hotwords": {"b": 2.0, "a": 1.0}, "asr": "1.2"}) == first
     others = [
-        fingerprint(tmp_path, made_with | changed)
+        fingerprint([tmp_path], made_with | changed)
         for changed in ({"method": "beam"}, {"asr": "1.3"}, {"hotwords": {"a": 1.0}}, {"decode": {"beam_size": 3}})
     ]
     for name in names:
         (tmp_path / name).write_text("after")
-        others.append(fingerprint(tmp_path, made_with))
+        others.append(fingerprint([tmp_path], made_with))
     assert len({first, *others}) == 1 + len(others)
 
 

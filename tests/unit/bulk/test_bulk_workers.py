@@ -154,7 +154,7 @@ def test_a_process_that_loads_a_model_returns_what_this_one_transcribes(rng, tmp
         speech = tone_speech("ab cd", rng)
         soundfile.write(path, np.stack([speech, -speech[::-1]], axis=1), 16000)
     paths[3].write_bytes(b"no audio")
-    load = partial(load_transcriber, tmp_path / "model", "cpu", Options(Search(), channels="separate"), threads=1)
+    load = partial(load_transcriber, [tmp_path / "model"], "cpu", Options(Search(), channels="separate"), threads=1)
     alone = dict(one_by_one(load, paths))
     shared = dict(in_processes(load, paths, 1))
     assert [str(shared[path]) for path in paths] == [str(alone[path]) for path in paths]

@@ -168,11 +168,13 @@ def test_an_unknown_format_is_refused_with_those_that_exist(transcribe, loads):
 
 def test_options_reach_the_recogniser(transcribe, loads):
     given = "--method beam --accelerator cpu --hotword Rosa=4.5 --hotword Emma --set beam_size=3"
-    given += " --segment fixed --precision bf16"
+    given += " --segment fixed --precision bf16 --n-best 7 --with other"
     assert transcribe("a.wav", *given.split())[0] == 0
     assert transcribe("a.wav")[0] == 0
-    (folder, wishes, fake), (_, defaults, other) = loads
-    assert (folder, wishes) == (Path("model"), {"accelerator": "cpu", "precision": "bf16", "decode": {"beam_size": 3}})
+    (folder, wishes, fake), (alone, defaults, other) = loads
+    assert alone == (Path("model"),)
+    assert folder == (Path("model"), Path("other"))
+    assert wishes == {"accelerator": "cpu", "precision": "bf16", "decode": {"beam_size": 3}}
     ((path, asked),) = fake.asked
     assert path == Path("a.wav")
     assert asked | {"on_progress": None} == {
@@ -180,6 +182,7 @@ def test_options_reach_the_recogniser(transcribe, loads):
         "hotwords": {"Rosa": 4.5, "Emma": DEFAULT_BONUS},
         "segment": "fixed",
         "channel": None,
+        "n_best": 7,
         "on_progress": None,
     }
     assert defaults == {"accelerator": "auto", "precision": "fp32", "decode": {}}
@@ -233,6 +236,8 @@ def test_stream_hands_one_file_or_stdin_over(transcribe, monkeypatch):
         "a.wav b.wav --stream",
         "a.wav --stream --out out",
         "a.wav --stream --jobs 2",
+        "a.wav --stream --n-best 2",
+        "a.wav --stream --with other",
         "a.wav --stream --format srt",
         "a.wav --stream --segment none",
         "a.wav --stream --channels separate",

@@ -2,12 +2,13 @@
 
 import io
 import json
+from itertools import product
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.transcript.transcript import FORMATS, Transcript
+from asr.transcript.transcript import FORMATS, Alternative, Transcript, best_alternatives
 from asr.transcript.words import Word
 
 TRANSCRIPT = Transcript(
@@ -136,3 +137,30 @@ def test_a_transcript_prints_its_text_and_shows_itself_in_one_short_line(capsys)
     assert len(repr(long)) < 120
     assert "word word" in repr(long)
     assert repr(long).endswith("channel=1>")
+
+
+scores = st.integers(-40, 0).map(float)  # their sums are exact
+segment_lists = st.lists(
+    st.lists(st.builds(Alternative, st.sampled_from(["", "a", "b", "a b"]), scores), min_size=1, max_size=4), max_size=4
+)
+
+
+@given(segment_lists, st.integers(1, 6))
+def test_the_best_texts_of_a_recording_are_those_of_all_combinations_of_its_segments(segments, count):
+    scores_of = {}
+    for combination in product(*segments):
+        text = " ".join(part.text for part in combination if part.text)
+        scores_of.setdefault(text, []).append(sum(part.score for part in combination))
+    first, *others = best_alternatives(segments, count)
+    assert first.text == " ".join(parts[0].text for parts in segments if parts[0].text)
+    assert first.score == sum(parts[0].score for parts in segments)
+    best = {text: max(found) for text, found in scores_of.items() if text != first.text}
+    assert [item.score for item in others] == sorted(best.values(), reverse=True)[: count - 1]
+    assert all(best[item.text] == item.score for item in others)
+    assert len({item.text for item in others}) == len(others)
+
+
+def test_json_has_the_n_best_list_only_if_it_was_asked_for():
+    with_list = Transcript("a", (), 1.0, 0.0, n_best=(Alternative("a", -1.000049), Alternative("b", -2.5)))
+    assert json.loads(with_list.to_json())["n_best"] == [{"text": "a", "score": -1.0}, {"text": "b", "score": -2.5}]
+    assert "n_best" not in json.loads(TRANSCRIPT.to_json())
