@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asr.bulk.features import FeaturesReport, compute_features
     from asr.bulk.run import TranscribeReport, transcribe_files
     from asr.config import Config
     from asr.corpus.check import DataReport
@@ -100,6 +101,7 @@ __all__ = [
     "Diagnosis",
     "DownloadError",
     "ExportReport",
+    "FeaturesReport",
     "Finding",
     "ImportReport",
     "InitReport",
@@ -137,6 +139,7 @@ __all__ = [
     "align_manifest",
     "check",
     "compare",
+    "compute_features",
     "decode",
     "diagnose",
     "estimate_ngram",
@@ -171,6 +174,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "asr.bulk.features": ("FeaturesReport", "compute_features"),
     "asr.bulk.run": ("TranscribeReport", "transcribe_files"),
     "asr.config": ("Config",),
     "asr.search_config": ("DecodeSettings", "RnnLmSettings"),

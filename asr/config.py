@@ -82,11 +82,28 @@ class FeatureSettings(Settings):
     mel_bins: int = Field(
         80, ge=8, le=256, description="Number of mel bands in a spectrum; more keep finer detail of the frequencies."
     )
+    encoder: str = Field(
+        "",
+        description="Pretrained encoder in place of log-mel: a folder, or a name on the Hugging Face hub, as "
+        "facebook/wav2vec2-base. Empty: log-mel.",
+    )
+    unfreeze_layers: int = Field(
+        0,
+        ge=0,
+        le=200,
+        description="Number of the encoder's last layers that are trained too, which needs a GPU; 0: the encoder stays "
+        "as it is.",
+    )
     cmvn: Literal["utterance", "speaker", "global"] = Field(
         "utterance",
         description="Normalise by mean and variance of each utterance, of all that its speaker says in the manifest or "
         "recording (speaker), or of all training data (global), which a model needs to read a stream once.",
     )
+
+    @property
+    def frame_ms(self) -> float:
+        """Milliseconds from one frame of the features to the next. An encoder's have the time of two of log-mel."""
+        return 2 * self.hop_ms if self.encoder else self.hop_ms
 
 
 class AugmentSettings(Settings):
@@ -167,7 +184,7 @@ class ModelSettings(Settings):
     subsampling: Literal[2, 4, 8] = Field(
         4,
         description="Number of log-mel frames per output frame; more is faster, but fast speech needs more output "
-        "frames.",
+        "frames. A frame of an encoder counts as two.",
     )
     subsampling_channels: int = Field(
         32, ge=4, le=1024, description="Channels of the subsampling convolutions; more take longer."
@@ -228,6 +245,9 @@ class TrainingSettings(Settings):
     )
     learning_rate: float = Field(
         2e-3, gt=0, description="Highest learning rate of the run; lower it if the loss jumps or is not finite."
+    )
+    encoder_learning_rate: float = Field(
+        3e-5, gt=0, description="The same for the encoder's layers that features.unfreeze_layers trains."
     )
     schedule: Literal["one-cycle", "plateau"] = Field(
         "one-cycle",
@@ -296,6 +316,27 @@ class Config(Settings):
     training: TrainingSettings = TrainingSettings()
     decode: DecodeSettings = DecodeSettings()
     rnnlm: RnnLmSettings = RnnLmSettings()
+
+    @property
+    def frames_joined(self) -> int:
+        """Frames of the features that become one output frame: an encoder's frames have the time of two of log-mel."""
+        return self.model.subsampling // 2 if self.features.encoder else self.model.subsampling
+
+    @model_validator(mode="after")
+    def _an_encoder_has_features_of_its_own(self) -> Config:
+        """Refuse other times than those of the encoder's frames, which all that counts frames goes by."""
+        features = self.features
+        if features.unfreeze_layers and not features.encoder:
+            raise ValueError("features.unfreeze_layers is for a pretrained encoder: set features.encoder, or 0")
+        if not features.encoder:
+            return self
+        for key, needed in (("sample_rate_hz", 16000), ("hop_ms", 10.0), ("cmvn", "utterance")):
+            if getattr(features, key) != needed:
+                raise ValueError(
+                    f"features.{key}={getattr(features, key)} is for log-mel features; with features.encoder it is "
+                    f"{needed}: delete it"
+                )
+        return self
 
     @model_validator(mode="after")
     def _some_settings_need_one_direction(self) -> Config:

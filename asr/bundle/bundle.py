@@ -14,7 +14,6 @@ of a batch sets the step of that rounding.
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,12 +23,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from asr.bundle.encoder_folder import load_encoder, load_identity, require_same_encoder, save_identity
 from asr.bundle.files import CONFIG, DECODER, LANGUAGE_MODEL, ONNX_NETWORK, SCALE, TOKENS, TRAINING, WEIGHTS
 from asr.bundle.settings import load_calibration, load_settings, save_settings
+from asr.bundle.tensors import read_tensors, tensors_checksum, without_memory
 from asr.config import Config
 from asr.errors import AsrError, ModelError
 from asr.files import atomic_path
@@ -81,6 +81,8 @@ class ModelBundle:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.model.state_dict().items()}
         save_weights(tensors, folder / WEIGHTS)
         self.tokens.save(folder / TOKENS)
+        if self.model.encoder_identity is not None:
+            save_identity(self.model.encoder_identity, folder)
         save_settings(self.config, folder)
         write_card(folder)
 
@@ -94,7 +96,8 @@ class ModelBundle:
 
         Raises:
             ConfigError: `decode` has an unknown key or a value out of range.
-            ModelError: a file is missing, damaged, or does not fit the others.
+            ModelError: a file is missing, damaged, or does not fit the others; the model's encoder is missing or
+                another one.
         """
         root = Path(folder)
         _require_model_folder(root)
@@ -106,9 +109,14 @@ class ModelBundle:
             source = f"{root / DECODER} with {dict(decode)}"
             settings = parse_settings(DecodeSettings, config.decode.model_dump() | dict(decode), source)
             config = config.model_copy(update={"decode": settings})
+        wanted = load_identity(root) if config.features.encoder else None
         model = load_network(
-            root / WEIGHTS, lambda: AcousticModel(config, len(tokens)), ModelError, f"{CONFIG} and {TOKENS}"
+            root / WEIGHTS, lambda: AcousticModel(config, len(tokens), wanted), ModelError, f"{CONFIG} and {TOKENS}"
         )
+        if wanted is not None:
+            encoder, found = load_encoder(config.features.encoder)
+            require_same_encoder(wanted, found, root)
+            model.attach(encoder)
         return cls(config, tokens, model, folder=root, calibration=calibration)
 
 
@@ -147,14 +155,6 @@ def save_weights(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
         raise ModelError(f"{path}: cannot write the weights ({error}); make room or permission") from None
 
 
-def tensors_checksum(tensors: Mapping[str, Tensor]) -> str:
-    """Return the CRC-32 of the bytes of tensors on the CPU, in the order of their names; safetensors has none."""
-    value = 0
-    for name in sorted(tensors):
-        value = zlib.crc32(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data, value)
-    return f"{value:08x}"
-
-
 def load_network(path: Path, build: Callable[[], AnyNetwork], error: type[AsrError], beside: str) -> AnyNetwork:
     """Return a network with the weights of a file, in evaluation mode on the CPU.
 
@@ -173,7 +173,7 @@ def load_network(path: Path, build: Callable[[], AnyNetwork], error: type[AsrErr
     """
     stored, metadata = read_tensor_forms(path, error, "the weights")
     try:
-        with torch.device("meta"), _Undrawn():
+        with without_memory():
             network = build()
     except AsrError as reason:
         raise error(f"{path}: does not fit {beside} ({reason})") from None
@@ -181,7 +181,7 @@ def load_network(path: Path, build: Callable[[], AnyNetwork], error: type[AsrErr
     misfit = _misfit(stored, needed)
     if misfit:
         raise error(f"{path}: does not fit {beside} ({misfit}); take all files from one model")
-    tensors = _read_tensors(path, error)
+    tensors = read_tensors(path, error)
     if _CHECKSUM in metadata and metadata[_CHECKSUM] != tensors_checksum(tensors):
         raise error(f"{path}: damaged (the checksum of the weights is another); copy the file again")
     weights = to_float32(tensors)
@@ -190,23 +190,6 @@ def load_network(path: Path, build: Callable[[], AnyNetwork], error: type[AsrErr
             raise error(f"{path}: {name} holds numbers that are not finite; train or export the model again")
     network.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
     return network.eval()
-
-
-class _Undrawn(TorchFunctionMode):
-    """Leaves weights as they are where they would be drawn: without memory there are none.
-
-    torch would do the same, but load its compiler for that, which takes seconds.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is nn.init.normal_:
-            return kwargs["tensor"]
-        if func is torch.eye and "out" in kwargs:
-            return kwargs["out"]
-        return func(*args, **kwargs)
 
 
 def _misfit(stored: Mapping[str, TensorForm], needed: Mapping[str, tuple[int, ...]]) -> str | None:
@@ -233,14 +216,6 @@ def _in_8_bits(form: TensorForm) -> bool:
 
 def _product(shape: tuple[int, ...]) -> str:
     return first_line(" × ".join(map(str, shape))) or "one number"
-
-
-def _read_tensors(path: Path, error: type[AsrError]) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file; they are pages of the file."""
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError, LookupError, RuntimeError, TypeError) as reason:
-        raise error(f"{path}: damaged ({first_line(str(reason))})") from None
 
 
 def quantised(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -196,6 +196,7 @@ class _Network:
     tokens: int
     token_kind: str
     frame_shift_ms: float
+    encoder: str
 
 
 def _network(folder: Path, config: Config, exported: Exported | None) -> _Network:
@@ -211,6 +212,7 @@ def _network(folder: Path, config: Config, exported: Exported | None) -> _Networ
         tokens=len(table["symbols"]) - 1,
         token_kind=config.text.tokens + " pieces" * (config.text.tokens in ("bpe", "unigram")),
         frame_shift_ms=config.model.subsampling * config.features.hop_ms,
+        encoder=config.features.encoder,
     )
 
 

@@ -8,6 +8,7 @@ CONFIG = "config.yaml"  # the settings, except those of the search
 DECODER = "decoder.yaml"  # the settings of the search; `asr tune` writes them anew
 TOKENS = "tokens.json"  # the token table; with sub-word pieces also their sentencepiece model, in base64
 WEIGHTS = "model.safetensors"  # the weights, in float32 or int8, and the means and variances for normalisation
+ENCODER = "encoder.json"  # form and checksum of the pretrained encoder, if the model has one in front
 TRAINING = "training.json"  # what the model was trained on, for the card
 CARD = "README.md"  # the model card
 CHECKPOINTS = "checkpoints"  # a folder: the state of the training run
@@ -35,9 +36,12 @@ DIAGNOSIS_PLOT = "diagnosis.png"  # the same as a picture
 
 # All that a transcript depends on. A file that is missing counts too: it may be added later.
 READ_BY_TRANSCRIBING = (
-    *(CONFIG, TOKENS, WEIGHTS, DECODER, CALIBRATION),
+    *(CONFIG, TOKENS, WEIGHTS, DECODER, CALIBRATION, ENCODER),
     *(LANGUAGE_MODEL, WORD_LANGUAGE_MODEL, RNN_LM),
 )
+
+# Written by `asr features`, in a data folder.
+FEATURES = "features.json"  # of which encoder the features beside it are
 
 # Written by `asr export --format onnx`, beside a card.
 ONNX_NETWORK = "model.onnx"  # recording → log-posteriors

@@ -49,11 +49,17 @@ def acoustic_graph(model: AcousticModel, *, int8: bool) -> onnx.ModelProto:
             and rounding the input of the output layer would double the error of the whole.
 
     Raises:
-        ModelError: the model has layers that are not recurrent, or normalises by the speaker.
+        ModelError: the model has layers that are not recurrent, normalises by the speaker, or has a pretrained encoder
+            in front.
     """
     if model.cmvn.mode == "speaker":
         raise ModelError(
             "an ONNX network hears a segment at a time, so it cannot have features.cmvn=speaker; see `--format torch`"
+        )
+    if model.encoder_identity is not None:
+        raise ModelError(
+            f"a model with the encoder {model.encoder_identity} in front does not become ONNX, only one with log-mel; "
+            "see `--format torch`, and take the encoder's folder along"
         )
     graph = _Graph(int8)
     features = _cmvn(graph, model.cmvn, _logmel(graph, model.logmel))

@@ -108,12 +108,14 @@ def perturb_tempo(features: Tensor, lengths: Tensor, tempos: Tensor, most_frames
 class SpecMasks:
     """Bands to blank, as (start, width) pairs: `times` in frames, `bands` in bins, each `(view·batch, mask, 2)`.
 
-    Rows run view by view: the first `batch` rows are the first view of all utterances.
+    Rows run view by view: the first `batch` rows are the first view of all utterances. There are `bins` bins, and
+    the values of a frame, which may be more, are shared out among them; None: as many as a frame has values.
     """
 
     times: Tensor
     bands: Tensor
     views: int
+    bins: int | None = None
 
 
 def draw_masks(
@@ -142,6 +144,7 @@ def draw_masks(
         torch.from_numpy(times.reshape(views * len(ids), settings.time_masks, 2)),
         torch.from_numpy(bands.reshape(views * len(ids), settings.frequency_masks, 2)),
         views,
+        mel_bins,
     )
 
 
@@ -164,7 +167,10 @@ def apply_masks(features: Tensor, lengths: Tensor, masks: SpecMasks) -> tuple[Te
     """
     device = features.device
     hidden_times = _covered(masks.times.to(device), features.shape[1])
-    hidden_bands = _covered(masks.bands.to(device), features.shape[2])
+    values = features.shape[2]
+    bins = values if masks.bins is None else masks.bins
+    bin_of_value = torch.arange(values, device=device) * bins // values
+    hidden_bands = _covered(masks.bands.to(device), bins)[:, bin_of_value]
     hidden = hidden_times[:, :, None] | hidden_bands[:, None, :]
     return features.repeat(masks.views, 1, 1).masked_fill(hidden, 0.0), lengths.repeat(masks.views)
 
@@ -209,7 +215,7 @@ class Perturbation:
         rows = slice(row, None, len(self.frames))
         return Perturbation(
             self.tempos[row : row + 1],
-            SpecMasks(masks.times[rows], masks.bands[rows], masks.views),
+            replace(masks, times=masks.times[rows], bands=masks.bands[rows]),
             self.frames[row : row + 1],
             self.plays,
         )
@@ -238,7 +244,7 @@ def draw_perturbation(
         played,
         config.features.mel_bins,
         config.augment,
-        hop_ms=config.features.hop_ms,
+        hop_ms=config.features.frame_ms,
         views=2 if config.training.consistency_weight > 0 else 1,
         draw=draw,
     )

@@ -30,6 +30,9 @@ SEGMENT_POOL_S = 240.0
 class Batch:
     """Padded utterances. Waveforms are float32 at the model's rate, tokens exclude the blank; padding is 0.
 
+    Features that are computed already take the place of waveforms as `(batch, frame, state, width)`, and their frames
+    that of samples; see `AcousticModel.forward`.
+
     `token_lengths` stays on the CPU, where the criterion needs it.
     """
 
@@ -105,11 +108,11 @@ def collate_segments(segments: Sequence[Segment], moments: Tensor | None = None)
 
 def hop_samples(settings: FeatureSettings) -> int:
     """Return the samples from one frame's centre to the next."""
-    return round(settings.hop_ms * settings.sample_rate_hz / 1000)
+    return round(settings.frame_ms * settings.sample_rate_hz / 1000)
 
 
 def frame_count(samples: Count, settings: FeatureSettings) -> Count:
-    """Return the log-mel frames of waveforms of `samples` samples."""
+    """Return the frames of the features of waveforms of `samples` samples: log-mel, or those of an encoder."""
     return samples // hop_samples(settings) + 1
 
 

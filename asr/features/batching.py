@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 # Mean and deviation of each mel band, (2, mel), over all that an utterance's speaker says, played at a speed.
 Moments: TypeAlias = "Callable[[Cut, float], Tensor]"
+# The features of an utterance at a speed, (frame, state, width) of an encoder, computed already.
+Stored: TypeAlias = "Callable[[Cut, float], Tensor]"
 
 POOL_UTTERANCES = 20_000
 # Each utterance is moved by up to this many places in the order of length. More makes batches more varied and adds
@@ -83,6 +85,7 @@ def training_batches(
     processes: int = 1,
     loaders: int = 0,
     moments: Moments | None = None,
+    stored: Stored | None = None,
 ) -> Iterator[StepBatch]:
     """Yield one epoch's steps, in an order and with perturbations fixed by (seed, epoch, utterance).
 
@@ -98,6 +101,7 @@ def training_batches(
         processes: number of processes that share a step.
         loaders: processes that load audio ahead; 0 loads each step here, when it is asked for. The steps are the same.
         moments: of the speakers at each speed; for models that normalise by the speaker.
+        stored: returns the features of an utterance at a speed, if they are computed already and no audio is read.
 
     Raises:
         AudioError: a recording cannot be read; also one of noise or of a room.
@@ -114,15 +118,18 @@ def training_batches(
     def load(batch: Sequence[tuple[Cut, list[int]]]) -> Batch:
         waveforms, tempos, speeds = [], [], []
         for cut, transcript in batch:
-            waveform = load_cut(cut, config.features.sample_rate_hz)
             fastest = limits.fastest_pace(cut.duration, transcript)
             speed, tempo = draw_pace(config.augment, fastest, draw.of(cut.id))
-            faster = perturb_speed(waveform, speed)
-            waveforms.append(torch.from_numpy(perturb_conditions(faster, conditions, draw.of(cut.id))))
+            if stored is None:
+                faster = perturb_speed(load_cut(cut, config.features.sample_rate_hz), speed)
+                waveforms.append(torch.from_numpy(perturb_conditions(faster, conditions, draw.of(cut.id))))
+            else:
+                waveforms.append(stored(cut, speed))
             tempos.append(tempo)
             speeds.append(speed)
         ids = [cut.id for cut, _ in batch]
-        frames = [frame_count(len(waveform), config.features) for waveform in waveforms]
+        lengths = map(len, waveforms)
+        frames = list(lengths) if stored else [frame_count(length, config.features) for length in lengths]
         perturbation = draw_perturbation(ids, frames, tempos, config, draw)
         spoken = None if moments is None else [moments(*one) for one in zip([c for c, _ in batch], speeds, strict=True)]
         return collate(waveforms, [transcript for _, transcript in batch], ids, perturbation, spoken)
@@ -202,7 +209,12 @@ def _duration_s(cut: Cut) -> float:
 
 
 def evaluation_batches(
-    cuts: Iterable[Cut], config: Config, moments: Moments | None = None, *, batch_s: float = 60.0
+    cuts: Iterable[Cut],
+    config: Config,
+    moments: Moments | None = None,
+    *,
+    batch_s: float = 60.0,
+    stored: Stored | None = None,
 ) -> Iterator[Batch]:
     """Yield batches as they are, without tokens, in the cuts' order, of at most `batch_s` padded seconds.
 
@@ -212,11 +224,15 @@ def evaluation_batches(
         moments: of the speakers, `asr.model.speaker_moments.speaker_moments` of all utterances; for models that
             normalise by the speaker.
         batch_s: see above.
+        stored: as in `training_batches`.
     """
     rate_hz = config.features.sample_rate_hz
 
     def load(batch: list[Cut]) -> Batch:
-        waveforms = [torch.from_numpy(load_cut(cut, rate_hz)) for cut in batch]
+        if stored is None:
+            waveforms = [torch.from_numpy(load_cut(cut, rate_hz)) for cut in batch]
+        else:
+            waveforms = [stored(cut, 1.0) for cut in batch]
         spoken = None if moments is None else [moments(cut, 1.0) for cut in batch]
         return collate(waveforms, [[]] * len(batch), [cut.id for cut in batch], moments=spoken)
 

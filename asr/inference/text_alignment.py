@@ -240,7 +240,11 @@ def bytes_needed(config: Config, duration_s: float, tokens: int) -> int:
     spectra = mel_frames * (4 * features.mel_bins + features.window_ms * features.sample_rate_hz / 500)
     convolved = mel_frames / 2 * features.mel_bins / 2 * model.subsampling_channels
     layers = 8 * frames * 2 * model.hidden_size
-    attention = 8 * frames**2 if model.encoder == "conformer" else 0
+    attention = 8.0 * frames**2 if model.encoder == "conformer" else 0.0
+    if features.encoder:  # of the largest kind: 48 layers of 1280, 16 heads, and 512 channels of the convolutions
+        encoded = mel_frames / 2
+        convolved = 2 * duration_s * features.sample_rate_hz / 5 * 512 + 3 * encoded * 49 * 1280
+        attention += 3 * 16 * encoded**2
     return int(4 * (waveform + spectra + convolved + layers + attention)) + align_bytes(frames, tokens)
 
 

@@ -1,5 +1,8 @@
 """The acoustic model: waveform → log-mel → subsampling → recurrent (or Conformer) layers → log-posteriors of tokens.
 
+A pretrained encoder may take the place of log-mel (`encoder.py`): a mix of its hidden states is normalised over the
+utterance, as log-mel is.
+
 A network with one direction also reads a recording block by block. Each part of it waits for a little of what follows:
 the spectrum for a full window of samples, the subsampling for log-mel frames, the look-ahead for output frames. The
 state keeps what has arrived but cannot be used yet, so its size does not grow. The hidden states sum up everything
@@ -23,6 +26,7 @@ from asr.config import Config, ModelSettings
 from asr.errors import ModelError, ShapeError
 from asr.model.bptt import in_windows
 from asr.model.conformer import ConformerLayer
+from asr.model.encoder import Encoder, EncoderIdentity, FrozenEncoder, LayerMix, transformer_layers
 from asr.model.logmel import Cmvn, LogMel, LogMelState
 from asr.model.rnn import Dropout, LookAhead, RecurrentLayer, State, layout_of
 from asr.model.subsampling import Subsampling, output_frames
@@ -51,15 +55,37 @@ class StreamState:
 class AcousticModel(nn.Module):
     """Waveforms → log-posteriors of the CTC tokens. Features and normalisation are layers of the network."""
 
-    def __init__(self, config: Config, token_count: int) -> None:
-        """Build the network; `token_count` includes the blank."""
+    def __init__(self, config: Config, token_count: int, encoder: EncoderIdentity | None = None) -> None:
+        """Build the network.
+
+        Args:
+            config: feature and model settings.
+            token_count: number of tokens, the blank included.
+            encoder: which encoder the features are of, if `config.features` names one; `attach` brings the encoder.
+
+        Raises:
+            ModelError: the encoder is not said, or none is named, or more of its layers are to be trained than it has.
+        """
         super().__init__()
         settings = config.model
         width = encoder_width(settings)
-        self.logmel = LogMel(config.features)
-        self.cmvn = Cmvn(config.features.mel_bins, config.features.cmvn)
+        if bool(config.features.encoder) != (encoder is not None):
+            raise ModelError(f"features.encoder={config.features.encoder!r} does not fit the encoder of the model")
+        self.logmel = LogMel(config.features)  # with an encoder it counts frames and no more
+        self.encoder_identity = encoder
+        self.encoder: FrozenEncoder | None = None
+        bins = config.features.mel_bins
+        if encoder is not None:
+            bins = encoder.form.hidden_size
+            self.mix = LayerMix(encoder.form.states)
+            self.encoder_layers = transformer_layers(encoder.form, config.features.unfreeze_layers)
+        self.cmvn = Cmvn(bins, config.features.cmvn)
         self.subsampling = Subsampling(
-            config.features.mel_bins, settings.subsampling, settings.subsampling_channels, width
+            bins,
+            config.frames_joined,
+            settings.subsampling_channels if encoder is None else width,
+            width,
+            over_frequency=encoder is None,
         )
         self.dropout = Dropout(settings.dropout)
         self.layers = nn.ModuleList(make_layer(settings, width) for _ in range(settings.layers))
@@ -70,8 +96,28 @@ class AcousticModel(nn.Module):
         self._sees_whole_utterance = settings.sees_whole_utterance
         self._both_directions = settings.encoder == "recurrent" and settings.bidirectional
         self.sample_rate_hz = config.features.sample_rate_hz
-        self.frame_samples = settings.subsampling * self.logmel.hop_samples
+        self.frame_samples = self.subsampling.factor * self.logmel.hop_samples
         self.frame_shift_s = self.frame_samples / self.sample_rate_hz
+
+    def attach(self, encoder: Encoder, *, fresh: bool = False) -> None:
+        """Put a pretrained encoder in front.
+
+        Args:
+            encoder: of the form that the network was built for. Layers that are trained are taken out of it.
+            fresh: whether training begins: the layers that are trained start as the encoder's.
+
+        Raises:
+            ModelError: the encoder is of another form.
+        """
+        if self.encoder_identity is None or encoder.form != self.encoder_identity.form:
+            raise ModelError(f"the model needs the encoder {self.encoder_identity}, not one of the form {encoder.form}")
+        trained = len(self.encoder_layers)
+        if trained:
+            layers = encoder.encoder.layers
+            if fresh:
+                self.encoder_layers.load_state_dict(layers[len(layers) - trained :].state_dict())
+            encoder.encoder.layers = layers[: len(layers) - trained]
+        self.encoder = FrozenEncoder(encoder)
 
     def forward(
         self,
@@ -87,8 +133,9 @@ class AcousticModel(nn.Module):
         """Return log-posteriors and their lengths.
 
         Args:
-            waveforms: `(batch, sample)` float32 in [-1, 1] at `sample_rate_hz`, padded at the end.
-            lengths: `(batch,)` int64 samples.
+            waveforms: `(batch, sample)` float32 in [-1, 1] at `sample_rate_hz`, padded at the end. Or the hidden states
+                that an encoder has of them, `(batch, frame, state, width)`.
+            lengths: `(batch,)` int64 samples, or frames of the hidden states.
             augment: perturbs the normalised features (training only).
             moments: of the speakers, see `Cmvn.forward`.
             known_frames: see `encode`.
@@ -102,10 +149,9 @@ class AcousticModel(nn.Module):
         Raises:
             ShapeError: lengths do not fit the waveforms.
         """
-        if waveforms.ndim != 2 or lengths.shape != waveforms.shape[:1]:
+        if waveforms.ndim not in (2, 4) or lengths.shape != waveforms.shape[:1]:
             raise ShapeError(f"waveforms {tuple(waveforms.shape)} and lengths {tuple(lengths.shape)} do not fit")
-        with torch.autocast(waveforms.device.type, enabled=False):  # spectra need float32's range
-            features, frames = self.features(waveforms, lengths, moments)
+        features, frames = self.features(waveforms, lengths, moments)
         if augment is not None:
             features, frames = augment(features, frames)
         return self.encode(
@@ -113,9 +159,27 @@ class AcousticModel(nn.Module):
         )
 
     def features(self, waveforms: Tensor, lengths: Tensor, moments: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return normalised log-mel features `(batch, frame, mel)` and `(batch,)` frames; arguments as in `forward`."""
-        features, frames = self.logmel(waveforms, lengths)
-        return self.cmvn(features, frames, moments), frames
+        """Return normalised features `(batch, frame, mel)` and `(batch,)` frames.
+
+        Args:
+            waveforms: see `forward`.
+            lengths: see `forward`.
+            moments: see `forward`.
+
+        Raises:
+            ModelError: the model has no encoder in front, and this is audio.
+        """
+        if self.encoder_identity is None:
+            with torch.autocast(waveforms.device.type, enabled=False):  # spectra need float32's range
+                features, frames = self.logmel(waveforms, lengths)
+                return self.cmvn(features, frames, moments), frames
+        states, frames = waveforms, lengths
+        if waveforms.ndim == 2:
+            if self.encoder is None:
+                raise ModelError("the model's encoder is missing: it was trained from stored features; load it anew")
+            states, frames = self.encoder.on(waveforms.device)(waveforms, lengths, self.encoder_layers)
+        with torch.autocast(waveforms.device.type, enabled=False):
+            return self.cmvn(self.mix(states.float()), frames), frames
 
     def encode(
         self,
@@ -221,8 +285,8 @@ class AcousticModel(nn.Module):
         if not self.streams:
             raise ModelError(
                 "this model needs whole utterances; one that reads audio as it arrives is trained with "
-                "model.encoder=recurrent model.bidirectional=false features.cmvn=global, and is more exact with "
-                "model.lookahead_frames=8 or so"
+                "model.encoder=recurrent model.bidirectional=false features.cmvn=global and without features.encoder, "
+                "and is more exact with model.lookahead_frames=8 or so"
             )
         zeros = self.output.weight.new_zeros
         mel_bins = self.logmel.filters.shape[1]

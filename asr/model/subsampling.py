@@ -1,4 +1,4 @@
-"""Strided convolutions that turn 2, 4 or 8 log-mel frames into one frame of the recurrent layers."""
+"""Strided convolutions that turn 1, 2, 4 or 8 frames of features into one frame of the recurrent layers."""
 
 from __future__ import annotations
 
@@ -17,26 +17,30 @@ Size = TypeVar("Size", int, Tensor)
 class Subsampling(nn.Module):
     """3×3 convolutions of stride 2 over time and frequency, then a projection to the recurrent layers' width.
 
+    The values of an encoder's frame have no order as those of frequencies have. For them the convolutions are of time
+    alone, and each value of the frame is a channel.
+
     Frames beyond an utterance's length are set to 0 after every convolution: the next one must not see what padding
     left there, or an utterance's result would depend on its neighbours.
     """
 
-    def __init__(self, mel_bins: int, factor: int, channels: int, width: int) -> None:
+    def __init__(self, mel_bins: int, factor: int, channels: int, width: int, *, over_frequency: bool = True) -> None:
         """Build `log2(factor)` convolutions."""
         super().__init__()
         self.factor = factor
+        self._over_frequency = over_frequency
         stages = _stages(factor)
-        self.convolutions = nn.ModuleList(
-            nn.Conv2d(1 if stage == 0 else channels, channels, 3, stride=2, padding=1) for stage in range(stages)
-        )
-        bins = mel_bins
+        planes, bins, breadth = (1, mel_bins, 3) if over_frequency else (mel_bins, 1, 1)
+        stride = (2, 2) if over_frequency else (2, 1)
+        self.convolutions = nn.ModuleList()
         for _ in range(stages):
-            bins = _halved(bins)
-        self.projection = nn.Linear(channels * bins, width)
+            self.convolutions.append(nn.Conv2d(planes, channels, (3, breadth), stride, padding=(1, breadth // 2)))
+            planes, bins = channels, _halved(bins)
+        self.projection = nn.Linear(planes * bins, width)
 
     @property
     def receptive_frames(self) -> int:
-        """Log-mel frames that one output frame sees."""
+        """Frames of the features that one output frame sees."""
         return 2 * (self.factor - 1) + 1
 
     def frame_count(self, lengths: Size) -> Size:
@@ -45,7 +49,7 @@ class Subsampling(nn.Module):
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """`(batch, frame, mel)`, `(batch,)` → `(batch, frame / factor, width)`, `(batch,)`."""
-        x = features[:, None]
+        x = self._in_planes(features)
         for convolution in self.convolutions:
             x = _convolved(x, cast(nn.Conv2d, convolution), frame_padding=1)
             lengths = _halved(lengths)
@@ -68,7 +72,7 @@ class Subsampling(nn.Module):
         """
         first, last = self.input_span(start, stop)
         before, beyond = max(-first, 0), max(last - features.shape[1], 0)
-        x = F.pad(features[:, max(first, 0) : last], (0, 0, before, beyond))[:, None]
+        x = self._in_planes(F.pad(features[:, max(first, 0) : last], (0, 0, before, beyond)))
         for convolution in self.convolutions:
             # Every frame's neighbours are there, so time needs no padding but the zeros beyond the utterance's ends.
             x = _convolved(x, cast(nn.Conv2d, convolution), frame_padding=0)
@@ -99,6 +103,10 @@ class Subsampling(nn.Module):
         x, _ = self.window(features, torch.full((1,), frames, device=features.device), start, stop)
         return x, features[:, (stop - 1) * self.factor :]
 
+    def _in_planes(self, features: Tensor) -> Tensor:
+        """`(batch, frame, mel)` → what the convolutions take, `(batch, channel, frame, bin)`."""
+        return features[:, None] if self._over_frequency else features.transpose(1, 2)[..., None]
+
     def input_span(self, start: int, stop: int) -> tuple[int, int]:
         """Return the log-mel frames (first, one past the last) that output frames `start` to `stop` see.
 
@@ -114,11 +122,12 @@ def _convolved(x: Tensor, convolution: nn.Conv2d, *, frame_padding: int) -> Tens
     # On a processor the convolution is a third faster with the channels last in memory. `clone`, because `contiguous`
     # takes a single channel to be last already, while the kernel goes by the strides.
     weight = convolution.weight.clone(memory_format=torch.channels_last)
-    return F.relu(F.conv2d(x, weight, convolution.bias, stride=2, padding=(frame_padding, 1)))
+    padding = (frame_padding, int(convolution.padding[1]))
+    return F.relu(F.conv2d(x, weight, convolution.bias, stride=convolution.stride, padding=padding))
 
 
 def output_frames(frames: Size, factor: int) -> Size:
-    """Return output frames of inputs of `frames` log-mel frames, with `model.subsampling` = `factor`."""
+    """Return output frames of inputs of `frames` frames, of which `factor` become one."""
     for _ in range(_stages(factor)):
         frames = _halved(frames)
     return frames

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from asr.bundle.bundle import tensors_checksum
+from asr.bundle.tensors import tensors_checksum
 from asr.errors import ConfigError, ModelError, TrainingError
 from asr.files import atomic_path
 from asr.reading import first_line, parse_json, shown

@@ -32,7 +32,7 @@ from asr.config import Config
 from asr.corpus.manifest import known_speakers, transcripts
 from asr.decoding.greedy import greedy_search
 from asr.errors import TokenError, TrainingError
-from asr.features.batching import Moments, evaluation_batches
+from asr.features.batching import Moments, Stored, evaluation_batches
 from asr.model.acoustic import AcousticModel
 from asr.scoring.error_counts import ErrorCounts, count_errors, main_unit
 from asr.scoring.intervals import difference_margin, speakers_of
@@ -134,12 +134,14 @@ def score_dev(
     config: Config,
     fabric: Fabric,
     moments: Moments | None = None,
+    stored: Stored | None = None,
 ) -> DevScore:
-    """Return the score of all cuts; processes share the work, and all get the result."""
+    """Return the score of all cuts; processes share the work, and all get the result. `stored` has their features."""
     references = transcripts(cuts, config.text)
     places = {name: place for place, name in enumerate(references)}
     figures = torch.zeros(len(places), _FIGURES, dtype=torch.float64)
-    for cpu_batch in evaluation_batches(cuts[fabric.global_rank :: fabric.world_size], config, moments):
+    shared = cuts[fabric.global_rank :: fabric.world_size]
+    for cpu_batch in evaluation_batches(shared, config, moments, stored=stored):
         batch = cpu_batch.to(fabric.device)
         with fabric.autocast():
             log_posteriors, lengths = model(batch.waveforms, batch.lengths, moments=batch.moments)

@@ -158,7 +158,8 @@ def compare_with_fresh(bundle: ModelBundle, batch: Batch) -> Diagnosis:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(bundle.config.training.seed)
-        fresh = AcousticModel(bundle.config, len(bundle.tokens))
+        fresh = AcousticModel(bundle.config, len(bundle.tokens), bundle.model.encoder_identity)
+    fresh.encoder = bundle.model.encoder
     fresh.cmvn.load_state_dict(bundle.model.cmvn.state_dict())
     return Diagnosis(
         trained=state_gradients(bundle.model, batch),

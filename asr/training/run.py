@@ -19,6 +19,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from asr.bundle.encoder_folder import load_encoder
+from asr.bundle.stored_features import StoredFeatures
 from asr.config import Config, TrainingSettings
 from asr.errors import TrainingError
 from asr.features.augment import Draw, draw_perturbation
@@ -77,6 +79,23 @@ class Run:
         self.fabric.barrier()
 
 
+def first_model(config: Config, token_count: int, stored: StoredFeatures | None) -> AcousticModel:
+    """Return a model with random weights, and its pretrained encoder in front unless its features are stored.
+
+    Raises:
+        ModelError: the encoder cannot be used.
+        DependencyError: it is to come from the hub, and huggingface_hub is missing.
+    """
+    if stored is not None:
+        return AcousticModel(config, token_count, stored.encoder)
+    if not config.features.encoder:
+        return AcousticModel(config, token_count)
+    encoder, identity = load_encoder(config.features.encoder)
+    model = AcousticModel(config, token_count, identity)
+    model.attach(encoder, fresh=True)
+    return model
+
+
 def start_run(
     fabric: Fabric,
     config: Config,
@@ -104,7 +123,8 @@ def start_run(
     """
     settings = config.training
     average = WeightAverage(model, settings.ema_decay)
-    optimizer = torch.optim.AdamW(parameter_groups(model, settings.weight_decay), lr=0.0, betas=(0.9, 0.98), fused=True)
+    groups = parameter_groups(model, settings.weight_decay, settings.encoder_learning_rate / settings.learning_rate)
+    optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=True)
     wrapped, optimizer = fabric.setup(model, optimizer)
     average.model.to(fabric.device)
     settings_of_run = config.model_dump(mode="json", exclude=WITHOUT_INFLUENCE)
@@ -214,7 +234,11 @@ def noise_batch(model: AcousticModel, config: Config, mean_s: float, share: floa
     rows = max(1, round(audio_s / duration_s))
     samples = round(duration_s * model.sample_rate_hz)
     tokens = 1 + torch.arange(max(1, samples // model.frame_samples // 4)) % (model.output.out_features - 1)
-    noise = 0.1 * torch.randn(rows, samples)
+    size: tuple[int, ...] = (samples,)
+    if model.encoder_identity is not None and model.encoder is None:  # features that are computed already
+        form = model.encoder_identity.form
+        size = (frame_count(samples, config.features), form.states, form.hidden_size)
+    noise = 0.1 * torch.randn(rows, *size)
     ids = [f"noise {row}" for row in range(rows)]
     frames = [frame_count(samples, config.features)] * rows
     perturbation = draw_perturbation(ids, frames, [1.0] * rows, config, Draw(settings.seed, 0))

@@ -124,7 +124,7 @@ def batch_loss(model: nn.Module, batch: Batch, config: Config, *, token_count: i
         batch.tokens,
         batch.token_lengths,
         token_count=token_count,
-        known_lengths=[output_frames(frames, config.model.subsampling) for frames in perturbation.view_frames],
+        known_lengths=[output_frames(frames, config.frames_joined) for frames in perturbation.view_frames],
         views=perturbation.masks.views,
         consistency_weight=settings.consistency_weight,
         intermediate=middle[0] if middle else None,
@@ -190,7 +190,8 @@ def memory_errors_explained(step: StepBatch, sample_rate_hz: int) -> Iterator[No
     try:
         yield
     except torch.OutOfMemoryError as error:
-        largest_s = max(piece.waveforms.numel() for piece in step.pieces) / sample_rate_hz
+        sizes = (piece.waveforms.shape for piece in step.pieces)  # of features that are computed already: (…, 2 more)
+        largest_s = max(size[0] * size[1] * (1 if len(size) == 2 else 320) for size in sizes) / sample_rate_hz
         raise TrainingError(
             f"the GPU's memory does not suffice for {largest_s:.0f} s of audio in one pass, padding included; set "
             "training.micro_batch_s to less (the result stays the same), or training.max_utterance_s if a single "
@@ -242,11 +243,27 @@ def _number(value: torch.Tensor) -> float | str:
     return number if torch.isfinite(value) else repr(number)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Split parameters into matrices, which decay, and biases and gains, which do not."""
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+def parameter_groups(model: nn.Module, weight_decay: float, encoder_share: float = 1.0) -> list[dict[str, object]]:
+    """Split parameters into matrices, which decay, and biases and gains, which do not.
+
+    Those of a pretrained encoder's layers are in groups of their own.
+
+    Args:
+        model: whose parameters they are.
+        weight_decay: of the matrices.
+        encoder_share: learning rate of the encoder's layers, as a share of that of all others.
+    """
+    groups: list[dict[str, object]] = []
+    for of_encoder, share in ((False, 1.0), (True, encoder_share)):
+        named = model.named_parameters()
+        parameters = [parameter for name, parameter in named if name.startswith("encoder_layers.") is of_encoder]
+        if of_encoder and not parameters:
+            break
+        matrices = [parameter for parameter in parameters if parameter.ndim >= 2]
+        vectors = [parameter for parameter in parameters if parameter.ndim < 2]
+        groups.append({"params": matrices, "weight_decay": weight_decay, "share_of_rate": share})
+        groups.append({"params": vectors, "weight_decay": 0.0, "share_of_rate": share})
+    return groups
 
 
 class WeightAverage:

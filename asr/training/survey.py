@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from asr.audio.sound_file import audio_info
+from asr.bundle.stored_features import StoredFeatures
 from asr.config import Config
 from asr.corpus.limits import Limits, training_limits
 from asr.corpus.manifest import (
@@ -36,6 +37,7 @@ from asr.corpus.manifest import (
 from asr.errors import AudioError, TrainingError
 from asr.features.augment import Draw
 from asr.features.batch import Batch
+from asr.features.batching import Stored
 from asr.features.conditions import conditions_checksum
 from asr.model.acoustic import AcousticModel
 from asr.text.normalise import normalise
@@ -75,13 +77,20 @@ class Survey:
 class TrainingData:
     """What a run reads: the cuts to train on, as lazily as the manifest allows, and those of dev.
 
-    With `with_dev`, dev is part of the training cuts and `dev` is empty.
+    With `with_dev`, dev is part of the training cuts and `dev` is empty. `stored` are their features, if those are
+    computed already.
     """
 
     cuts: CutSet
     dev: list[Cut]
     survey: Survey
     with_dev: bool
+    stored: StoredFeatures | None = None
+
+    @property
+    def load_stored(self) -> Stored | None:
+        """What loads stored features, if there are some."""
+        return None if self.stored is None else self.stored.of
 
     @property
     def usable(self) -> CutSet:
@@ -106,8 +115,16 @@ class TrainingData:
         }
 
 
-def read_training_data(config: Config, folder: Path, *, with_dev: bool) -> TrainingData:
+def read_training_data(
+    config: Config, folder: Path, *, with_dev: bool, stored: StoredFeatures | None = None
+) -> TrainingData:
     """Find the splits `train` and `dev` of a data folder and survey what is to be trained on.
+
+    Args:
+        config: all settings.
+        folder: the data folder.
+        with_dev: train on dev as well.
+        stored: the features in the folder, if there are some; then no audio is needed.
 
     Raises:
         ManifestError: a split is missing or malformed.
@@ -118,17 +135,19 @@ def read_training_data(config: Config, folder: Path, *, with_dev: bool) -> Train
     cuts = read_manifest(*(splits if with_dev else splits[:1]))
     dev = [] if with_dev else list(load_manifest(splits[1]))
     if not with_dev:
-        _require_usable_dev(dev, splits[1], config)
-    return TrainingData(cuts, dev, survey_training_cuts(cuts, config), with_dev)
+        _require_usable_dev(dev, splits[1], config, audio=stored is None)
+    return TrainingData(cuts, dev, survey_training_cuts(cuts, config), with_dev, stored)
 
 
-def _require_usable_dev(dev: list[Cut], where: Path, config: Config) -> None:
-    """Refuse a dev set that could choose no model, before the first epoch is spent."""
+def _require_usable_dev(dev: list[Cut], where: Path, config: Config, *, audio: bool) -> None:
+    """Refuse a dev set that could choose no model, before the first epoch is spent; `audio` says whether it is read."""
     if not any(normalise(cut_text(cut), config.text) for cut in dev):
         raise TrainingError(
             f"{where}: no transcript holds a word, so there is no dev WER to choose the model by; "
             "give dev transcripts, or train --with-dev"
         )
+    if not audio:
+        return
     missing = [cut.id for cut in dev if not all(map(os.path.exists, _files_of(cut)))]
     if missing:
         raise TrainingError(

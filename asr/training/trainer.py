@@ -30,12 +30,12 @@ from asr.bundle.files import (
     TRAINING_LOG,
     WEIGHTS,
 )
+from asr.bundle.stored_features import with_stored_features
 from asr.config import Config
 from asr.errors import AudioError, ConfigError, TrainingError, UtteranceAudioError
 from asr.features.augment import Draw
 from asr.features.batching import Moments, StepBatch, evaluation_batches, prefetch, training_batches
 from asr.machine import processor_name
-from asr.model.acoustic import AcousticModel
 from asr.model.computation import Comparison, Computation, given_threads, threads
 from asr.model.speaker_moments import speaker_moments
 from asr.settings_file import load_config
@@ -43,7 +43,7 @@ from asr.training.dev_score import DevScore, score_dev
 from asr.training.engine import loading_processes, make_fabric
 from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_run_in, run_to_end, training_loop
 from asr.training.reports import EpochReport, Report, RunStart, StepReport, StepSkipped
-from asr.training.run import Run, choose_computation, start_run
+from asr.training.run import Run, choose_computation, first_model, start_run
 from asr.training.run_state import RunState
 from asr.training.step import (
     StepGradient,
@@ -125,11 +125,12 @@ def training_reports(
         _refuse_foreign_files(out)
     if with_dev and config.training.schedule == "plateau":
         raise ConfigError("training.schedule=plateau goes by the dev WER, and --with-dev leaves none; take one-cycle")
+    config, stored = with_stored_features(config, data)
     with Requests(config.training.checkpoint_every_s) as requests:
         fabric = make_fabric(config.training)
         with _only_run_in(out, fabric):
             checkpoint, damage = find_run(out, resume=resume)
-            cuts = read_training_data(config, data, with_dev=with_dev)
+            cuts = read_training_data(config, data, with_dev=with_dev, stored=stored)
             with threads(given_threads() or 1):  # the last digits of the first weights depend on their number
                 training, transfer = _start(fabric, config, cuts, out, checkpoint, init_from)
             timed = choose_computation(training.run, config, cuts.survey.audio_s / cuts.survey.utterances)
@@ -167,14 +168,17 @@ def _start(
 ) -> tuple[AcousticTraining, Transfer | None]:
     """Make the model, or load it from the checkpoint; return also what came from the model `init_from`."""
     torch.manual_seed(config.training.seed)
-    model = AcousticModel(config, len(data.survey.tokens))
+    model = first_model(config, len(data.survey.tokens), data.stored)
     transfer = None
     if checkpoint is None:  # it has the moments and the weights
         if config.features.cmvn == "global":
             model.cmvn.set_moments(*feature_moments(model, evaluation_batches(data.usable, config)))
         if init_from:
             transfer = transfer_weights(init_from, model, data.survey.tokens, config.features)
-    run = start_run(fabric, config, data.survey.tokens, data.facts(config), model, out / CHECKPOINTS, checkpoint)
+    facts = data.facts(config)
+    if model.encoder_identity is not None:
+        facts |= {"encoder_checksum": model.encoder_identity.checksum, "stored_features": data.stored is not None}
+    run = start_run(fabric, config, data.survey.tokens, facts, model, out / CHECKPOINTS, checkpoint)
     if transfer:
         run.state.init_from = str(transfer.source)
     moments = speaker_moments(data.usable, config, config.augment.speeds), speaker_moments(data.dev, config)
@@ -249,6 +253,7 @@ class AcousticTraining:
             processes=fabric.world_size,
             loaders=loading_processes(self.config.training.loading_processes, fabric.device.type),
             moments=self.moments,
+            stored=self.data.load_stored,
         )
         return prefetch(batch.pinned() for batch in batches) if fabric.device.type == "cuda" else batches
 
@@ -288,7 +293,7 @@ class AcousticTraining:
             torch.nn.utils.clip_grads_with_norm_(run.model.parameters(), settings.clip_norm, norm)
         rate = learning_rate(settings, progress, state.improved)
         for group in run.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share_of_rate"]
         run.optimizer.step()
         run.average.update(run.model, state.step + 1)
 
@@ -342,8 +347,8 @@ class AcousticTraining:
         """
         began, state, sums = time.perf_counter(), self.state, self.state.sums
         model, tokens = self.run.average.model, self.data.survey.tokens
-        fabric, cuts = self.run.fabric, self.data.dev
-        dev = score_dev(model, cuts, tokens, self.config, fabric, self.dev_moments) if cuts else None
+        fabric, cuts, stored = self.run.fabric, self.data.dev, self.data.load_stored
+        dev = score_dev(model, cuts, tokens, self.config, fabric, self.dev_moments, stored) if cuts else None
         best = state.take_dev_score(dev)
         if best and self.first:
             self._facts(dev).save(self.out)

@@ -1,0 +1,111 @@
+"""Hidden states of pretrained encoders against transformers, and their independence of neighbours."""
+
+import json
+
+import pytest
+import torch
+from small_encoder import BASE, LARGE, SHAPE, write_encoder
+
+from asr.bundle.encoder_folder import load_encoder
+
+KINDS = {
+    "wav2vec2-base": ("Wav2Vec2", BASE),
+    "wav2vec2-large": ("Wav2Vec2", LARGE),
+    "hubert-base": ("Hubert", BASE),
+    "hubert-large": ("Hubert", LARGE),
+    "wavlm-base": ("WavLM", BASE),
+    "wavlm-large": ("WavLM", LARGE),
+}
+LENGTHS = (16000, 7321, 400, 11111)
+
+
+def published(kind, folder):
+    """Write a random model of transformers as it would be published, and return it."""
+    transformers = pytest.importorskip("transformers", reason="the oracle of pretrained encoders")
+    name, shape = KINDS[kind]
+    settings = SHAPE | shape
+    if name == "WavLM":
+        settings |= {"num_buckets": 32, "max_bucket_distance": 40}
+    torch.manual_seed(3)
+    model = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**settings)).eval()
+    with torch.no_grad():  # as training would: no weight is 0 or 1 any more
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": True, "sampling_rate": 16000}))
+    return model
+
+
+def padded(lengths=LENGTHS):
+    waveforms = [0.3 * torch.randn(length) + 0.05 for length in lengths]
+    return waveforms, torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True), torch.tensor(lengths)
+
+
+@torch.no_grad()
+def hidden_states_of_transformers(model, samples, **mask):
+    """Return all hidden states; the last is what the model returns, behind the norm that large models have there."""
+    outputs = model(samples, output_hidden_states=True, **mask)
+    return (*outputs.hidden_states[:-1], outputs.last_hidden_state)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hidden_states_are_those_of_transformers_alone_and_padded_in_a_batch(kind, tmp_path):
+    model = published(kind, tmp_path)
+    encoder, _ = load_encoder(str(tmp_path))
+    waveforms, batch, lengths = padded()
+    states, frames = encoder.hidden_states(batch, lengths)
+    for row, waveform in enumerate(waveforms):
+        wanted = hidden_states_of_transformers(model, waveform[None])
+        alone, _ = encoder.hidden_states(waveform[None], lengths[row : row + 1])
+        assert len(states) == len(alone) == len(wanted) == SHAPE["num_hidden_layers"] + 1
+        for layer, state in enumerate(wanted):
+            assert frames[row] == state.shape[1]
+            torch.testing.assert_close(alone[layer], state, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(states[layer][row : row + 1, : frames[row]], state, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["wav2vec2-large", "hubert-large", "wavlm-large"])
+def test_with_an_attention_mask_transformers_agrees_on_a_batch_as_a_whole(kind, tmp_path):
+    model = published(kind, tmp_path)
+    encoder, _ = load_encoder(str(tmp_path))
+    _, batch, lengths = padded()
+    mask = torch.arange(batch.shape[1]) < lengths[:, None]
+    wanted = hidden_states_of_transformers(model, batch, attention_mask=mask.long())
+    states, frames = encoder.hidden_states(batch, lengths)
+    valid = torch.arange(states[0].shape[1]) < frames[:, None]
+    for state, expected in zip(states, wanted, strict=True):
+        torch.testing.assert_close(state[valid], expected[valid], atol=1e-5, rtol=1e-5)
+
+
+def test_the_waveform_is_normalised_as_transformers_does_over_its_own_samples(tmp_path):
+    transformers = pytest.importorskip("transformers", reason="the oracle of pretrained encoders")
+    encoder, _ = load_encoder(str(write_encoder(tmp_path / "encoder")))
+    waveforms, batch, lengths = padded()
+    extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=True, sampling_rate=16000)
+    wanted = extractor([waveform.numpy() for waveform in waveforms], sampling_rate=16000)["input_values"]
+    normalised = encoder._normalised(batch, lengths)
+    for row, samples in enumerate(wanted):
+        torch.testing.assert_close(normalised[row, : lengths[row]], torch.tensor(samples), atol=1e-5, rtol=1e-5)
+        assert not normalised[row, lengths[row] :].any()
+
+
+@pytest.mark.parametrize("changed", [BASE, LARGE, {"model_type": "wavlm"}], ids=["base", "large", "wavlm"])
+@pytest.mark.parametrize("do_normalize", [True, False])
+def test_one_utterance_alone_is_as_in_any_batch(changed, do_normalize, tmp_path):
+    encoder, _ = load_encoder(str(write_encoder(tmp_path / "encoder", do_normalize=do_normalize, **changed)))
+    waveforms, batch, lengths = padded((12000, 5000, 1, 0, 9999))
+    states, frames = encoder(batch + 3.0 * (torch.arange(batch.shape[1]) >= lengths[:, None]), lengths)
+    assert frames.tolist() == [length // 320 + 1 for length in (12000, 5000, 1, 0, 9999)]
+    for row, waveform in enumerate(waveforms):
+        alone, _ = encoder(waveform[None], lengths[row : row + 1])
+        torch.testing.assert_close(states[row, : frames[row]], alone[0], atol=1e-5, rtol=1e-4)
+
+
+def test_a_frame_is_centred_on_a_multiple_of_320_samples(tmp_path):
+    """Where the convolutions' input matters: 200 samples on either side of the centre and no others."""
+    encoder, _ = load_encoder(str(write_encoder(tmp_path / "encoder", do_normalize=False, **LARGE)))
+    samples = torch.nn.functional.pad(torch.randn(1, 3200), (200, 200)).requires_grad_()
+    convolved, _ = encoder._convolved(samples, torch.tensor([3600]))
+    convolved[0, 5].square().sum().backward()
+    seen = samples.grad[0].nonzero() - 200
+    assert (seen.min(), seen.max()) == (5 * 320 - 200, 5 * 320 + 199)
