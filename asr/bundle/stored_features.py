@@ -14,6 +14,7 @@ safetensors file gives any of its tensors without reading the others.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -128,13 +129,15 @@ def shards(cuts: Iterator[Cut], speeds: int) -> Iterator[list[Cut]]:
 def with_stored_features(config: Config, data: Path) -> tuple[Config, StoredFeatures | None]:
     """Return the settings of a training on a data folder, and the folder's features if it has some.
 
+    The encoder's folder has an absolute name in them, so that a model that was trained finds it from anywhere.
+
     Raises:
         ConfigError: a setting does not go with features that are computed already.
         ManifestError: what the folder says of its features is damaged.
     """
     stored = StoredFeatures.load(data)
     if stored is None:
-        return config, None
+        return _with_encoder(config, config.features.encoder), None
     augment, missing = config.augment, sorted(set(config.augment.speeds) - set(stored.speeds))
     if missing:
         held = ", ".join(f"{speed:g}" for speed in stored.speeds)
@@ -151,7 +154,13 @@ def with_stored_features(config: Config, data: Path) -> tuple[Config, StoredFeat
             f"features.unfreeze_layers={config.features.unfreeze_layers}: {data} holds what the frozen encoder "
             "computes; train on the data that it was computed from"
         )
-    if config.features.encoder:
-        return config, stored
-    named = config.features.model_dump() | {"encoder": stored.encoder.name}
-    return parse_config(config.model_dump() | {"features": named}, f"the settings, with the encoder of {data}"), stored
+    return _with_encoder(config, config.features.encoder or stored.encoder.name), stored
+
+
+def _with_encoder(config: Config, name: str) -> Config:
+    """Return the settings with this encoder in front; a folder gets its absolute name."""
+    name = os.path.abspath(name) if name and Path(name).is_dir() else name
+    if name == config.features.encoder:
+        return config
+    features = config.features.model_dump() | {"encoder": name}
+    return parse_config(config.model_dump() | {"features": features}, f"the settings, with the encoder {name}")

@@ -1,12 +1,15 @@
 """Hidden states of pretrained encoders against transformers, and their independence of neighbours."""
 
 import json
+import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from small_encoder import BASE, LARGE, SHAPE, write_encoder
 
 from asr.bundle.encoder_folder import load_encoder
+from asr.errors import DependencyError, ModelError
 
 KINDS = {
     "wav2vec2-base": ("Wav2Vec2", BASE),
@@ -62,6 +65,60 @@ def test_hidden_states_are_those_of_transformers_alone_and_padded_in_a_batch(kin
             assert frames[row] == state.shape[1]
             torch.testing.assert_close(alone[layer], state, atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(states[layer][row : row + 1, : frames[row]], state, atol=1e-5, rtol=1e-5)
+
+
+def test_the_encoder_of_a_fine_tuned_model_is_read_under_old_names_in_half_precision_and_several_files(tmp_path):
+    """What is behind the encoder is left out; position weights had other names until transformers 4.36."""
+    transformers = pytest.importorskip("transformers", reason="the oracle of pretrained encoders")
+    torch.manual_seed(3)
+    model = transformers.Wav2Vec2ForCTC(transformers.Wav2Vec2Config(**SHAPE, **BASE, vocab_size=9)).eval().half()
+    model.save_pretrained(tmp_path)
+    old = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+    tensors = load_file(tmp_path / "model.safetensors")
+    assert any(key.startswith("lm_head") for key in tensors)
+    for new, name in old.items():
+        position = f"wav2vec2.encoder.pos_conv_embed.conv.{new}"
+        tensors[position.replace(new, name)] = tensors.pop(position)
+    (tmp_path / "model.safetensors").unlink()
+    keys = sorted(tensors)
+    for part, some in enumerate((keys[::2], keys[1::2])):
+        save_file({key: tensors[key] for key in some}, tmp_path / f"model-0000{part + 1}-of-00002.safetensors")
+    encoder, _ = load_encoder(str(tmp_path))
+    waveform = torch.randn(1, 5000)
+    wanted = hidden_states_of_transformers(model.float().wav2vec2, waveform)
+    states, _ = encoder.hidden_states(waveform, torch.tensor([5000]))
+    torch.testing.assert_close(states, list(wanted), atol=1e-5, rtol=1e-5)
+
+
+def test_a_name_on_the_hub_is_downloaded_without_pickles(tmp_path, monkeypatch):
+    hub = pytest.importorskip("huggingface_hub", reason="the hub's client")
+    folder, asked = write_encoder(tmp_path / "encoder"), []
+
+    def snapshot_download(name, *, allow_patterns):
+        asked.append((name, allow_patterns))
+        return str(folder)
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    _, identity = load_encoder("somebody/an-encoder")
+    assert identity.name == "somebody/an-encoder"
+    assert identity.checksum == load_encoder(str(folder))[1].checksum
+    ((name, patterns),) = asked
+    assert name == "somebody/an-encoder"
+    assert all(pattern.endswith((".json", ".safetensors")) for pattern in patterns)
+
+
+def test_a_hub_that_gives_nothing_is_an_error_and_so_is_its_missing_client(monkeypatch):
+    hub = pytest.importorskip("huggingface_hub", reason="the hub's client")
+
+    def snapshot_download(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
+    with pytest.raises(ModelError, match=r"somebody/an-encoder: no such folder, and the .* hub .*\(no network\)"):
+        load_encoder("somebody/an-encoder")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(DependencyError, match=r"pip install 'asr\[hub\]'"):
+        load_encoder("somebody/an-encoder")
 
 
 @pytest.mark.parametrize("kind", ["wav2vec2-large", "hubert-large", "wavlm-large"])

@@ -186,6 +186,32 @@ def test_another_encoder_in_its_place_is_refused_and_both_are_named(encoder, tra
         ModelBundle.load(folder)
 
 
+@pytest.mark.parametrize(
+    "content", [None, b"", b"{}", b"[1]", b'{"name": "x", "form": {"model_type": "wav2vec2"}, "checksum": "0"}']
+)
+def test_a_damaged_file_that_names_the_encoder_is_an_error_that_names_the_file(trained, tmp_path, content):
+    for name in ("config.yaml", "tokens.json", "model.safetensors", "decoder.yaml"):
+        (tmp_path / name).write_bytes((trained / name).read_bytes())
+    if content is not None:
+        (tmp_path / "encoder.json").write_bytes(content)
+    with pytest.raises(ModelError, match=r"encoder\.json"):
+        ModelBundle.load(tmp_path)
+
+
+def test_its_gradients_are_diagnosed_and_the_encoder_stays_as_it_is(trained):
+    diagnosis = asr.diagnose(trained)
+    assert all(gradients.whole > 0 for gradients in diagnosis.trained)
+    bundle = ModelBundle.load(trained)
+    assert bundle.model.encoder.on(torch.device("cpu")).feature_projection.projection.weight.dtype == torch.float32
+
+
+def test_a_folder_is_named_so_that_it_is_found_from_elsewhere(encoder, tone_corpus, tmp_path, monkeypatch):
+    monkeypatch.chdir(encoder.parent)
+    asr.train(config_with(Path("base"), "training.epochs=1"), tone_corpus, tmp_path / "whole")
+    monkeypatch.chdir(tmp_path)
+    assert ModelBundle.load(tmp_path / "whole").config.features.encoder == str(encoder)
+
+
 def test_an_encoder_that_is_gone_is_an_error_that_names_it(tone_corpus, tmp_path):
     gone = tmp_path / "gone"
     with pytest.raises(ModelError, match=f"{gone}: no such folder"):
