@@ -79,6 +79,8 @@ if TYPE_CHECKING:
     from asr.training.trainer import train
     from asr.transcript.transcript import Alternative, Transcript
     from asr.transcript.words import Word
+    from asr.tuning.search import search
+    from asr.tuning.search_report import SearchReport
     from asr.tuning.tune import TuneReport, tune
 
 __version__ = "0.1.0"
@@ -121,6 +123,7 @@ __all__ = [
     "RnnLmSettings",
     "ScoreReport",
     "ScoringError",
+    "SearchReport",
     "SegmentReport",
     "ShapeError",
     "SkippedStretch",
@@ -166,6 +169,7 @@ __all__ = [
     "prepare",
     "run_recipe",
     "score",
+    "search",
     "segment",
     "train",
     "train_rnn_lm",
@@ -238,6 +242,8 @@ _HOMES = {
     "asr.training.trainer": ("train",),
     "asr.transcript.transcript": ("Alternative", "Transcript"),
     "asr.transcript.words": ("Word",),
+    "asr.tuning.search": ("search",),
+    "asr.tuning.search_report": ("SearchReport",),
     "asr.tuning.tune": ("TuneReport", "tune"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -379,6 +379,14 @@ def shown(value: object) -> str:
     return first_line(_repr.repr(value))
 
 
+def counted(number: int, thing: str) -> str:
+    """Return a number and its thing in the singular or plural: "1 utterance", "12 utterances", "2 rows of dev"."""
+    noun, of, rest = thing.partition(" of ")
+    if number != 1:
+        noun = f"{noun[:-1]}ies" if re.search("[^aeiou]y$", noun) else f"{noun}s"
+    return f"{number} {noun}{of}{rest}"
+
+
 def first_line(text: str) -> str:
     """Return the first line of a text, such as another package's message, shortened to at most 80 characters."""
     line = text.partition("\n")[0]

@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from asr.errors import AsrError
-from asr.reading import shown
+from asr.reading import counted, shown
 
 
 class Record(BaseModel):
@@ -137,9 +137,9 @@ def _reason(item: ErrorDetails) -> str:
     if kind == "literal_error":
         return f"{value} is not {context['expected']}"
     if kind == "too_short":
-        return f"{value} needs at least {context['min_length']} value{'s' if context['min_length'] > 1 else ''}"
+        return f"{value} needs at least {counted(context['min_length'], 'value')}"
     if kind == "too_long":
-        return f"{value} has more than {context['max_length']} value{'s' if context['max_length'] > 1 else ''}"
+        return f"{value} has more than {counted(context['max_length'], 'value')}"
     if kind in _NEEDED:
         return f"{value} is not {_NEEDED[kind]}"
     message = item["msg"]

@@ -13,6 +13,7 @@ import typer
 from asr.cli.options import Accelerator, ConfigFile
 from asr.errors import ExitStatus
 from asr.files import printable
+from asr.reading import counted
 
 if TYPE_CHECKING:
     from asr.corpus.check import DataReport
@@ -110,7 +111,7 @@ def render(report: DataReport, shown: int | None = None) -> str:
             f"{split:<{width}}{summary.utterances:>11}{summary.audio_s / 3600:>9.3f}{summary.speakers:>10}"
             f"{summary.words:>10}{summary.shortest_s:>9.2f} s{summary.longest_s:>8.2f} s"
         )
-    lines += ["", f"{len(report.characters)} characters (with their counts)"]
+    lines += ["", f"{counted(len(report.characters), 'character')} (with their counts)"]
     counts = [f"{character_name(c)} {n}" for c, n in sorted(report.characters.items())]
     lines += _columns(counts)
     changes = [] if report.texts is None else list(report.texts.lines())
@@ -129,7 +130,7 @@ def render(report: DataReport, shown: int | None = None) -> str:
     for severity, heading in (("error", "problem"), ("warning", "warning"), ("note", "note")):
         found = [finding for finding in report.findings if finding.severity == severity and finding.name]
         if found:
-            lines += ["", f"{len(found)} {heading}{'s' if len(found) > 1 else ''}", *_by_kind(found, shown)]
+            lines += ["", counted(len(found), heading), *_by_kind(found, shown)]
         elif severity == "error":
             lines += ["", "No problems found."]
     return "\n".join(lines)
@@ -184,7 +185,7 @@ def pack(
         console.print(f"{split:<6}{packed.utterances:>9} utterances   {packed.folder}")
     skipped = [(split, *item) for split, packed in report.splits.items() for item in packed.skipped.items()]
     if skipped:
-        err.print(f"{len(skipped)} utterances were left out:")
+        err.print(f"left out {counted(len(skipped), 'utterance')}:")
         for split, name, reason in skipped:
             err.print(f"  {split}  {printable(name)}: {printable(reason)}")
         raise typer.Exit(ExitStatus.FAILED)

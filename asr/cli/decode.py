@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from asr.cli.options import Accelerator, DecodeSet, Hotword, Method
+from asr.reading import counted
 
 
 def decode(
@@ -47,7 +48,7 @@ def decode(
         progress=progress,
     )
     typer.echo(
-        f"{out}: {report.utterances} utterances, {report.audio_s / 60:.1f} min of audio, "
+        f"{out}: {counted(report.utterances, 'utterance')}, {report.audio_s / 60:.1f} min of audio, "
         f"{report.method} search, {report.seconds:.1f} s, RTF {report.rtf:.4f}"
     )
 

@@ -28,6 +28,7 @@ from asr.cli.import_options import (
 )
 from asr.errors import ExitStatus
 from asr.files import printable
+from asr.reading import counted
 
 if TYPE_CHECKING:
     from asr.corpus.importers.utterances import ImportReport
@@ -323,7 +324,7 @@ def _show(report: ImportReport) -> None:
         console.print(f"  {printable(', '.join(places[:_MOST_PLACES]))}{more}")
     if report.skipped:
         total = sum(report.utterances.values()) + len(report.skipped)
-        err.print(f"{len(report.skipped)} of {total} utterances were left out:")
+        err.print(f"left out {len(report.skipped)} of {counted(total, 'utterance')}:")
         for line in report.skipped:
             err.print(f"  {printable(line)}")
         raise typer.Exit(ExitStatus.FAILED)

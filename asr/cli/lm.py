@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from asr.files import printable
+from asr.reading import counted
 
 app = typer.Typer(help="Estimate language models from text.", no_args_is_help=True)
 
@@ -84,7 +85,7 @@ def ngram(
     )
     if report.left_out:
         why = printable(report.left_out_reason)
-        console.print(f"left out {report.left_out} sentence{'s' * (report.left_out > 1)}; {why}")
+        console.print(f"left out {counted(report.left_out, 'sentence')}; {why}")
     for length, count in enumerate(report.counts, start=1):
         console.print(f"{length}-grams  {count}")
     console.print(f"written  {report.path}")

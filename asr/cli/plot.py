@@ -30,9 +30,10 @@ def plot(
     """
     import asr
     from asr.files import printable
+    from asr.reading import counted
 
     plotted = asr.plot(audio, out, model=model, start_s=start, duration_s=duration)
-    words = "" if plotted.words is None else f", {len(plotted.words)} words"
+    words = "" if plotted.words is None else f", {counted(len(plotted.words), 'word')}"
     typer.echo(
         f"{printable(plotted.path)}: {plotted.start_s:.2f} to {plotted.end_s:.2f} s of {printable(audio)}{words}"
     )

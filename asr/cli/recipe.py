@@ -100,6 +100,7 @@ def run(
       NO_COLOR       no colour
     """
     import asr
+    from asr.bundle.files import WEIGHTS
     from asr.cli.console import out as console
     from asr.errors import ExitStatus, RecipeError
     from asr.machine import duration
@@ -130,7 +131,7 @@ def run(
         console.print(f"stage {done.stopped} was stopped; the same command continues it")
         raise typer.Exit(ExitStatus.STOPPED)
     _print(console, f"all: {duration(done.seconds)}", "bold", end="")
-    console.print(f"   model: {done.model}")
+    console.print(f"   model: {done.model}" if (done.model / WEIGHTS).exists() else "")
 
 
 def _recipe_and_settings(arguments: list[str]) -> tuple[str, list[str]]:

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from asr.bundle.files import CONFIG
 from asr.cli.console import clock, progress
 from asr.corpus.limits import low_rate_note
+from asr.reading import counted
 from asr.training.reports import (
     EpochReport,
     LmEpoch,
@@ -115,7 +116,8 @@ class TrainingDisplay:
             context += f" and {model.lookahead_frames} frames ahead"
         field_ms = round(1000 * start.receptive_field_s)
         line(f"sees      {field_ms} ms in a frame; through the {model.encoder} layers {context}")
-        line(f"data      {survey.utterances} utterances, {survey.audio_s / 3600:.2f} h, {len(survey.tokens)} tokens")
+        utterances, tokens = counted(survey.utterances, "utterance"), counted(len(survey.tokens), "token")
+        line(f"data      {utterances}, {survey.audio_s / 3600:.2f} h, {tokens}")
         low_rate = low_rate_note(survey.sample_rates_hz, self._config.features.sample_rate_hz)
         if low_rate:
             line(f"note      {low_rate}")
@@ -253,7 +255,7 @@ class LmTrainingDisplay:
         self._start = start
         line = self._console.print
         if start.left_out:
-            line(f"left out  {start.left_out} sentence{'s' * (start.left_out > 1)}; {start.left_out_reason}")
+            line(f"left out  {counted(start.left_out, 'sentence')}; {start.left_out_reason}")
         line(f"network   {start.network}, {start.parameter_count:,} parameters")
         line(f"data      {start.sentences} sentences, {start.units} units, {start.unit_count} different {start.kind}")
         line(f"device    {start.device}, {start.computation}")

@@ -388,12 +388,13 @@ def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
     """Return the error of a server that answered with a status that is no success."""
     status = f"{error.code} {error.reason}".strip()
     if error.code in _MAY_PASS:
-        wait = error.headers.get("Retry-After", "")
-        wait_s = float(wait) if wait.isdecimal() else 0
-        return _PassingError(f"{url}: the server is not able to send it now ({status})", wait_s)
+        wait, message = error.headers.get("Retry-After", ""), f"{url}: the server cannot send it now ({status})"
+        return _PassingError(message, float(wait) if wait.isdecimal() else 0)
     if 300 <= error.code < 400:
         place = error.headers.get("Location", "")
-        return DownloadError(f"{url}: the server redirects to {place}, which is not followed; name another --mirror")
-    what = {401: "refuses it", 403: "refuses it", 404: "has no such file", 410: "has no such file"}
-    reason = what.get(error.code, "does not send it")
-    return DownloadError(f"{url}: the server {reason} ({status}); name another --mirror, or get it by hand")
+        less = url.startswith("https:") and place.startswith("http:")
+        reason = f", because http is not safe; if you trust it, --mirror {place.rpartition('/')[0]}" if less else ""
+        return DownloadError(f"{url}: the server redirects to {place}, which is not followed{reason}; name a --mirror")
+    known = {401: "refuses it", 403: "refuses it", 404: "has no such file", 410: "has no such file"}
+    what = known.get(error.code, "does not send it")
+    return DownloadError(f"{url}: the server {what} ({status}); name another --mirror, or get it by hand")

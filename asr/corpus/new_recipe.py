@@ -34,6 +34,7 @@ from asr.corpus.manifest import SPLITS, find_splits
 from asr.corpus.recipes import CUSTOM, recipe_names, recipes_folder
 from asr.errors import ManifestError, RecipeError
 from asr.files import complete_folder, printable, write_text
+from asr.reading import counted
 from asr.settings_file import with_reasons
 from asr.text.report import character_name
 
@@ -222,8 +223,8 @@ def _notes(facts: CorpusFacts, config: Config) -> Iterator[str]:
     yield from _speaker_notes(facts)
     if facts.audio.unfit:
         yield (
-            f"{facts.audio.unfit:,} utterances of train are without text or too short for it, and are left out; "
-            "`asr check` names them"
+            f"left out, without text or too short for it: {counted(facts.audio.unfit, 'utterance of train')}; "
+            "`asr check` names which"
         )
     if facts.texts.with_digits:
         yield (
@@ -253,7 +254,7 @@ def _speaker_notes(facts: CorpusFacts) -> Iterator[str]:
         shared = sorted(train & facts.splits[split].speakers)
         if shared:
             yield (
-                f"{len(shared):,} speakers of {split} are in train too, for example {printable(shared[0])}: "
+                f"{counted(len(shared), f'speaker of {split}')} also in train, for example {printable(shared[0])}: "
                 "error rates are those of known voices"
             )
 

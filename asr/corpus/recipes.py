@@ -23,9 +23,10 @@ from asr.corpus.download import RemoteFile, check_space, download, file_digest
 from asr.errors import DownloadError, ManifestError, RecipeError
 from asr.files import write_text
 from asr.machine import Progress, silent
+from asr.reading import counted
 
 if TYPE_CHECKING:
-    from asr.corpus.importers.utterances import Material
+    from asr.corpus.importers.utterances import ImportReport, Material
     from asr.corpus.splits import SplitRule
 
 CUSTOM = "custom"  # the recipe of one's own data: settings and stages, but no corpus to prepare
@@ -195,7 +196,9 @@ def prepare(
 def write_published(
     material: Material, request: CorpusRequest, corpus: Corpus, language: str, rule: SplitRule | None = None
 ) -> list[str]:
-    """Write the manifests of a published corpus, of which nothing may be missing, and return a line for each split.
+    """Write the manifests of a published corpus, of which nothing may be missing.
+
+    Return a line for each split and each note, and for what the corpus itself marks as no utterance.
 
     Args:
         material: all of the corpus.
@@ -215,13 +218,25 @@ def write_published(
     if report.skipped:
         count = len(report.skipped)
         raise ManifestError(
-            f"{count} utterance{'s' * (count > 1)} cannot be used, so the corpus is incomplete or damaged; "
+            f"{counted(count, 'utterance')} cannot be used, so the corpus is incomplete or damaged; "
             f"{'the first: ' * (count > 1)}{report.skipped[0]}; {corpus.where}"
         )
+    return [*split_lines(report), *note_lines(report)]
+
+
+def split_lines(report: ImportReport) -> list[str]:
+    """Return a line for each split that was written."""
     return [
-        f"{split:<6}{report.utterances[split]} utterances, {size.speakers} speakers, {size.audio_s / 3600:.2f} h"
+        f"{split:<6}{counted(report.utterances[split], 'utterance')}, {counted(size.speakers, 'speaker')}, "
+        f"{size.audio_s / 3600:.2f} h"
         for split, size in report.sizes.items()
     ]
+
+
+def note_lines(report: ImportReport) -> list[str]:
+    """Return a line for each note, and for each reason for which the corpus itself passes utterances over."""
+    passed_over = [f"note: {len(places)} passed over, {reason}" for reason, places in report.passed_over.items()]
+    return [*(f"note: {note}" for note in report.notes), *passed_over]
 
 
 def download_corpus(
@@ -247,6 +262,7 @@ def download_corpus(
                 notes.append(
                     f"{file.name}: {path.stat().st_size:,} bytes, sha256 {file_digest(path)}; "
                     "no checksum of it is published to compare this with"
+                    + (", and http does not protect it on its way" if file.address(mirror).startswith("http:") else "")
                 )
             if file.is_archive:
                 holds = unpack(path, folder, progress=progress)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from asr.corpus.manifest import SPLITS, cut_speaker
 from asr.errors import ManifestError
+from asr.reading import counted
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -55,7 +56,7 @@ def divide(cuts: Iterable[Cut], rule: SplitRule) -> dict[str, list[Cut]]:
         groups.setdefault(cut_speaker(cut) if rule.by == "speaker" else str(cut.id), []).append(cut)
     if len(groups) < len(shares) + 1:
         raise ManifestError(
-            f"{len(groups)} {rule.by}(s) cannot be divided into {' and '.join(['train', *shares])} without "
+            f"{counted(len(groups), rule.by)} cannot be divided into {' and '.join(['train', *shares])} without "
             f"sharing one; name the splits in the data, add {rule.by}s"
             + (", or use --split-by utterance" if rule.by == "speaker" else "")
         )

@@ -38,6 +38,7 @@ from asr.errors import ModelError
 from asr.features.batch import collate
 from asr.inference.decoder import Decoder, Search
 from asr.model.computation import thread_counts, threads
+from asr.reading import counted
 from asr.transcript.subtitles import joined
 from asr.transcript.transcript import shortened
 from asr.transcript.words import Word
@@ -62,7 +63,7 @@ class Partial:
 
     def __repr__(self) -> str:
         """Return the beginning of the text, and whether it is final."""
-        state = f"final, {len(self.words)} words" if self.is_final else "may change"
+        state = f"final, {counted(len(self.words), 'word')}" if self.is_final else "may change"
         return f"<asr.Partial {shortened(self.text)!r}: {state}>"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from asr.config import TextSettings
 from asr.errors import LanguageModelError, TokenError
-from asr.reading import read_lines
+from asr.reading import counted, read_lines
 from asr.text.normalise import normalise
 from asr.text.tokens import BLANK, WORD_START, TokenTable
 
@@ -74,7 +74,7 @@ class LeftOut:
 
     def __str__(self) -> str:
         """Say how many there are and what is wrong with the first one."""
-        return f"left out {self.count} {'sentence' if self.count == 1 else 'sentences'}; {self.reason}"
+        return f"left out {counted(self.count, 'sentence')}; {self.reason}"
 
     def add(self, error: TokenError) -> None:
         """Count one more."""

@@ -19,6 +19,8 @@ from typing import Generic, Literal, TypeVar
 
 import torch
 
+from asr.reading import counted
+
 Precision = Literal["fp32", "bf16"]
 
 # The plainest way is taken if it is at most this much slower than the quickest; two timings differ by about as much.
@@ -49,7 +51,7 @@ class Computation:
     def __str__(self) -> str:
         """Say it in words."""
         name = {"fp32": "float32", "bf16": "bfloat16"}[self.precision]
-        return f"{name}, {self.threads} thread{'s' * (self.threads > 1)}"
+        return f"{name}, {counted(self.threads, 'thread')}"
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.errors import ScoringError
+from asr.reading import counted
 from asr.scoring.error_counts import RATE_NAMES, ErrorCounts, Unit
 
 # With fewer, Student's t makes the interval so wide that it says nothing, and utterances are the lesser evil.
@@ -128,7 +129,7 @@ def rate_interval(
         return Interval(0.0, highest, level, units, unit)
     # Where one unit has all errors, half an error remains without it: the logarithm of 0 is not finite.
     rates = np.maximum(errors.sum() - errors, 0.5) / np.maximum(lengths.sum() - lengths, 1)
-    half = _students_t(level, units - 1) * _jackknife_error(np.log(rates))
+    half = students_t(level, units - 1) * _jackknife_error(np.log(rates))
     return Interval(rate * math.exp(-half), min(highest, rate * math.exp(min(half, 700.0))), level, units, unit)
 
 
@@ -179,7 +180,7 @@ def difference_margin(gains: NDArray[Any], lengths: NDArray[np.int64], level: fl
     if len(gains) < 2:
         return math.inf
     differences = (gains.sum() - gains) / np.maximum(lengths.sum() - lengths, 1)
-    return _students_t(level, len(gains) - 1) * _jackknife_error(differences)
+    return students_t(level, len(gains) - 1) * _jackknife_error(differences)
 
 
 def _units(
@@ -187,7 +188,8 @@ def _units(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the errors and reference lengths of each unit, `(unit,)`; units without either are left out."""
     if speakers is not None and len(speakers) != len(counts):
-        raise ScoringError(f"{len(speakers)} speakers for {len(counts)} utterances: give each utterance its speaker")
+        given = f"{counted(len(speakers), 'speaker')} for {counted(len(counts), 'utterance')}"
+        raise ScoringError(f"{given}: give each utterance its speaker")
     if not 0 < level < 1:
         raise ScoringError(f"level {level} of an interval: must be between 0 and 1, e.g. 0.95")
     pairs = np.array([(c.errors, c.reference_length) for c in counts], dtype=np.int64).reshape(-1, 2)
@@ -207,7 +209,7 @@ def _jackknife_error(without: NDArray[np.float64]) -> float:
     return math.sqrt((units - 1) / units * float(np.square(without - without.mean()).sum()))
 
 
-def _students_t(level: float, degrees: int) -> float:
+def students_t(level: float, degrees: float) -> float:
     """Return the quantile of Student's t that bounds the middle `level` of the distribution."""
     from scipy.special import stdtrit  # takes a third of a second to load
 

@@ -19,6 +19,7 @@ from rich.cells import cell_len, set_cell_size
 from asr.bundle.card import is_model_folder, write_card
 from asr.bundle.files import SCORES, SCORES_PAGE, SCORES_TEXT
 from asr.files import printable, write_text
+from asr.reading import counted
 from asr.scoring.calibration import reliability_svg, render_calibration
 from asr.scoring.error_counts import RATE_NAMES, Confusions, ErrorCounts, WordPair
 from asr.scoring.intervals import Interval, PairedComparison
@@ -183,7 +184,7 @@ def summary(score: CorpusScore) -> str:
     lines = [
         _columns(_rates(score)),
         *([] if score.unit == "word" else [NO_SPACES]),
-        f"{len(score.words)} utterances, {len(score.wrong)} with errors ({100 * share:.1f} %); "
+        f"{counted(len(score.words), 'utterance')}, {len(score.wrong)} with errors ({100 * share:.1f} %); "
         f"intervals over {score.word_interval.sample}",
     ]
     if score.calibration is not None:
@@ -275,7 +276,7 @@ def _render_list(errors: _FrequentErrors) -> str:
     lines = [f"{errors.name.upper()}: {errors.total}"]
     lines += [f"{count:6d}  {printable(' → '.join(words))}" for words, count in errors.listed]
     if errors.others:
-        lines.append(f"{errors.others_total:6d}  in {errors.others} other{'s' if errors.others > 1 else ''}")
+        lines.append(f"{errors.others_total:6d}  in {counted(errors.others, 'other')}")
     return "\n".join(lines)
 
 

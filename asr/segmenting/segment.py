@@ -19,7 +19,7 @@ from asr.inference.decoder import Decoder
 from asr.inference.heard import hear
 from asr.inference.long_alignment import align_words
 from asr.machine import Accelerator, Progress, silent
-from asr.reading import read_text
+from asr.reading import counted, read_text
 from asr.segmenting.utterances import Reason, cut_utterances
 from asr.text.written import WrittenWord, written, written_words
 
@@ -243,7 +243,7 @@ def _possible(rule: SplitRule, utterances: Sequence[Utterance]) -> tuple[SplitRu
     splits = 1 + sum(0 < share < 1 for share in (rule.dev_share, rule.test_share))
     if rule.by == "utterance" or speakers >= splits:
         return rule, []
-    voices = "1 speaker" if speakers == 1 else f"{speakers} speakers"
+    voices = counted(speakers, "speaker")
     note = f"{voices}, so the splits are drawn by utterance, and error rates are those of known voices"
     return replace(rule, by="utterance"), [note]
 

@@ -104,10 +104,7 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: tor
         ModelError: the file is missing, damaged, or of another network.
     """
     tensors, run = _read(path, with_tensors=True)
-    try:
-        state = state_from_json(run.state)
-    except ValueError as error:
-        raise ModelError(f"{path}: not a readable checkpoint (state: {error})") from None
+    state = _state(path, run)
     moments = _moments(path, optimizer, _below(tensors, "optimizer"))
     _require_fit(
         path,
@@ -118,6 +115,22 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizer: tor
         module.load_state_dict(_below(tensors, prefix))
     optimizer.load_state_dict(optimizer.state_dict() | {"state": moments})
     return state
+
+
+def read_state(path: Path) -> RunState:
+    """Return how far the run of a checkpoint has come; its tensors are not read.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+    """
+    return _state(path, _read(path)[1])
+
+
+def _state(path: Path, run: _Header) -> RunState:
+    try:
+        return state_from_json(run.state)
+    except ValueError as error:
+        raise ModelError(f"{path}: not a readable checkpoint (state: {error})") from None
 
 
 def _tensors_of(modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from asr.errors import ConfigError
+from asr.reading import counted
 from asr.transcript.subtitles import break_into_cues, joined
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Transcript:
         where = f", path={self.path!r}" if self.path is not None else ""
         where += f", channel={self.channel}" if self.channel is not None else ""
         return (
-            f"<asr.Transcript {shortened(self.text)!r}: {len(self.words)} words, {self.duration_s:.2f} s, "
+            f"<asr.Transcript {shortened(self.text)!r}: {counted(len(self.words), 'word')}, {self.duration_s:.2f} s, "
             f"confidence {self.confidence:.2f}{where}>"
         )
 

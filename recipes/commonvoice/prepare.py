@@ -7,7 +7,7 @@ from pathlib import Path
 
 from asr.corpus.importers.table import Columns, read_table
 from asr.corpus.importers.utterances import Material, write_splits
-from asr.corpus.recipes import Corpus, CorpusRequest
+from asr.corpus.recipes import Corpus, CorpusRequest, note_lines, split_lines
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
 
@@ -44,12 +44,8 @@ def prepare(request: CorpusRequest) -> list[str]:
     for split in sorted({"dev", "test"} - set(report.sizes)):
         reasons = [line for line in report.skipped if line.startswith(str(folder / split))]
         raise ManifestError(f"{folder}: no usable utterance in {split}; {reasons[0]}; {CORPUS.where}")
-    sizes = [
-        f"{split:<6}{report.utterances[split]} utterances, {size.speakers} speakers, {size.audio_s / 3600:.2f} h"
-        for split, size in report.sizes.items()
-    ]
     left_out = [f"left out {len(report.skipped)}, the first: {report.skipped[0]}"] if report.skipped else []
-    return [*sizes, *left_out, *report.notes]
+    return [*split_lines(report), *left_out, *note_lines(report)]
 
 
 def find_language(folder: Path, language: str) -> Path:

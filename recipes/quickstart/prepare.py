@@ -19,6 +19,7 @@ from asr.audio.resample import resample
 from asr.corpus.manifest import SPLITS, make_cut, write_manifest
 from asr.corpus.recipes import CorpusRequest
 from asr.files import atomic_path, write_text
+from asr.reading import counted
 
 # A recipe is loaded by its path, not as part of a package: its own folder must be named to find its siblings.
 FOLDER = Path(__file__).resolve().parent
@@ -112,8 +113,8 @@ def _summary(split: str, cuts: Sequence[Cut], voice_count: int, wanted: int) -> 
     hours = sum(cut.duration for cut in cuts) / 3600
     left_out = f", {wanted - len(cuts)} left out: word times not known" if len(cuts) < wanted else ""
     return (
-        f"{split:<6}{len(cuts)} utterances, {hours:.2f} h of synthetic speech, "
-        f"drawn from {voice_count} voices{left_out}"
+        f"{split:<6}{counted(len(cuts), 'utterance')}, {hours:.2f} h of synthetic speech, "
+        f"drawn from {counted(voice_count, 'voice')}{left_out}"
     )
 
 

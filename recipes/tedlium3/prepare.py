@@ -46,8 +46,7 @@ def prepare(request: CorpusRequest) -> list[str]:
     said = [replace(one, text=spoken(one.text)) for one in material.utterances]
     silent = [LeftOut(one.where, "holds no word", is_fault=False) for one in said if not one.text]
     material = replace(material, utterances=[one for one in said if one.text], left_out=[*material.left_out, *silent])
-    lines = write_published(material, request, CORPUS, "en")
-    return [*lines, *([f"left out {len(silent)} segments that hold no word"] if silent else [])]
+    return write_published(material, request, CORPUS, "en")
 
 
 def spoken(text: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from asr.corpus.importers.utterances import Material, Utterance
 from asr.corpus.recipes import Corpus, CorpusRequest, write_published
 from asr.errors import ManifestError
-from asr.reading import read_lines
+from asr.reading import counted, read_lines
 
 CORPUS = Corpus(
     recipe="timit",
@@ -74,7 +74,7 @@ def prepare(request: CorpusRequest) -> list[str]:
         found = read_set(corpus_dir, folder, material, speakers)
         if speakers and (missing := speakers - found):
             raise ManifestError(
-                f"{corpus_dir}: TEST lacks the speaker{'s' * (len(missing) > 1)} {', '.join(sorted(missing))}, so the "
+                f"{corpus_dir}: TEST lacks {counted(len(missing), 'speaker')}: {', '.join(sorted(missing))}, so the "
                 f"corpus is incomplete; {CORPUS.where}"
             )
     return write_published(material, request, CORPUS, "en")

@@ -16,7 +16,7 @@ CORPUS = Corpus(
     source="get waves_yesno.tar.gz from OpenSLR, resource 1 (openslr.org/1), unpack it",
     files=(
         RemoteFile(
-            "http://www.openslr.org/resources/1/waves_yesno.tar.gz",
+            "https://www.openslr.org/resources/1/waves_yesno.tar.gz",
             checksum="sha256:c3f49e0cca421f96b75b41640749167b52118f232498667ca7a5f9416aef8e73",  # torchaudio's
         ),
     ),

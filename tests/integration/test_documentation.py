@@ -26,6 +26,7 @@ from tone_recognizer import ToneDecoder, draw_phrases, record
 import asr
 from asr.cli.main import app
 from asr.corpus.manifest import cut_speaker, cut_text, read_manifest
+from asr.tuning.trials import Outcome
 
 REPOSITORY = Path(asr.__file__).parents[1]
 DOCS = REPOSITORY / "docs"
@@ -167,6 +168,19 @@ def lay_out_an_encoder(folder: Path, tones: Path) -> None:
     write_encoder(folder / "encoders" / "base")
 
 
+def lay_out_a_search(folder: Path, tones: Path) -> None:
+    """Write the tone corpus as `data/mine`, and settings for it beside those that the package has."""
+    lay_out_mine(folder, tones)
+    shutil.copytree(REPOSITORY / "conf", folder / "conf")
+    (folder / "conf" / "mine.yaml").write_text("training:\n  epochs: 9\n", encoding="utf-8")
+
+
+def trained_in_no_time(config: asr.Config, data: Path, folder: Path) -> Outcome:
+    """Return what a training gives, without one: fewer errors with more units."""
+    errors = 100 - config.model.hidden_size // 8
+    return Outcome(errors / 500, errors / 1000, 1.0, False, [errors // 5] * 5, [100] * 5, 12, 1.0)
+
+
 LAY_OUT = {
     "check": lay_out_mine,
     "choosing_settings": lay_out_mine,
@@ -176,6 +190,7 @@ LAY_OUT = {
     "recurrent_networks": lay_out_an4,
     "speakers": lay_out_an4,
     "several_models": lay_out_mine_and_a_recording,
+    "searching_settings": lay_out_a_search,
 }
 
 
@@ -188,6 +203,7 @@ def test_the_blocks_of_a_page_run_one_after_another(
     # Two epochs teach too little to find a text by. What `asr segment` hears with, hears perfectly.
     monkeypatch.setattr("asr.segmenting.segment.Decoder", SimpleNamespace(load=lambda folder, **_: ToneDecoder()))
     monkeypatch.setattr("asr.segmenting.rounds.with_enough_epochs", lambda config, _: config)
+    monkeypatch.setattr("asr.tuning.search.train_candidate", trained_in_no_time)  # a search trains dozens of models
     runnable = [(language, text) for language, text in blocks(page) if language in ("sh", "python")]
     if runnable:
         LAY_OUT[page.stem](tmp_path, tone_corpus)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from asr import reading
 from asr.errors import ManifestError
-from asr.reading import parse_json, parse_yaml, read_json, read_lines, read_text, read_yaml, shown
+from asr.reading import counted, parse_json, parse_yaml, read_json, read_lines, read_text, read_yaml, shown
 
 REPOSITORY = Path(__file__).parents[2]
 plain = st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False)
@@ -193,3 +193,19 @@ def test_a_huge_value_is_shown_shortly() -> None:
     for value in ("x" * 10**8, [list(range(10**6))] * 10, {str(n): n for n in range(10**5)}, "9" * 5000):
         assert len(shown(value)) <= 80
     assert re.fullmatch(r"'x+\.\.\.x+'", shown("x" * 10**8))
+
+
+@pytest.mark.parametrize(
+    ("number", "thing", "text"),
+    [
+        (1, "utterance", "1 utterance"),
+        (0, "utterance", "0 utterances"),
+        (2, "speaker", "2 speakers"),
+        (2, "entry", "2 entries"),
+        (2, "key", "2 keys"),
+        (1, "word of dev", "1 word of dev"),
+        (3, "word of dev", "3 words of dev"),
+    ],
+)
+def test_things_are_counted_in_the_singular_and_the_plural(number: int, thing: str, text: str) -> None:
+    assert counted(number, thing) == text

@@ -14,7 +14,9 @@ from asr.corpus.line import MOST_S, refuse_half_characters
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
 from asr.machine import Progress, silent
-from asr.reading import read_lines
+from asr.reading import parse_json, read_lines
+
+_WAY_OUT = "each line is an object of its own"
 
 
 def import_jsonl(
@@ -81,21 +83,14 @@ def _utterance(record: dict[str, Any], found: Found, folder: Path, where: str) -
 
 
 def _object(line: str, where: str) -> dict[str, Any]:
+    value = parse_json(line, ManifestError, where, way_out=_WAY_OUT)
     try:
-        value = json.loads(line, parse_constant=_refuse)
         refuse_half_characters(value)
-    except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{where}: not JSON ({error}); each line is an object of its own") from None
     except ManifestError as error:
         raise ManifestError(f"{where}: {error}") from None
     if not isinstance(value, dict):
-        raise ManifestError(f"{where}: a JSON {type(value).__name__}; each line is an object of its own")
+        raise ManifestError(f"{where}: a JSON {type(value).__name__}; {_WAY_OUT}")
     return value
-
-
-def _refuse(constant: str) -> None:
-    """Refuse NaN and Infinity, which Python writes for missing or broken numbers and JSON does not have."""
-    raise ValueError(f"{constant} is no JSON value")
 
 
 def _text(record: dict[str, Any], key: str, where: str) -> str:

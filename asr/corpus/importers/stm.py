@@ -1,6 +1,10 @@
 """NIST's segment time marks (.stm), which references for scoring are in → manifests.
 
-A line is `recording channel speaker start end <labels> text`. Lines that begin with `;;` are comments.
+A line is `recording channel speaker start end <labels> text`. Lines that begin with `;;` are comments. Labels are names
+with commas between them, such as `<o,f0,male>`, or one of those that corpora have, such as `<F0_M>` and `<NA>`.
+
+Where a text has alternatives for scoring, `{ um / uh / @ }`, the first one is taken, and a note says how often. `@` is
+nothing. Alternatives may be in others.
 
 Source: NIST, SCTK 2.4, doc/infmts.htm.
 """
@@ -20,7 +24,7 @@ from asr.corpus.importers.utterances import ImportReport, LeftOut, Material, Utt
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
 from asr.machine import Progress, silent
-from asr.reading import read_lines
+from asr.reading import counted, read_lines
 
 _SUFFIXES = frozenset({".stm"})
 _NEIGHBOURS = ("sph", "wav", "flac")  # of the folder stm/; TED-LIUM has its recordings in sph/
@@ -29,7 +33,9 @@ _NO_SPEAKERS = ("inter_segment_gap", "excluded_region")
 _LINE = re.compile(
     r"(?P<name>\S+)\s+(?P<channel>\S+)\s+(?P<speaker>\S+)\s+(?P<start>\S+)\s+(?P<end>\S+)(\s+(?P<text>.*))?"
 )
-_LABELS = re.compile(r"<[^<>\s]*,[^<>\s]*>\s*")  # e.g. <o,f0,male>; <unk> is a word
+# <o,f0,male>, <F0_M>, <NA>; <unk> and <NOISE> are words.
+_LABELS = re.compile(r"<([^<>\s]*,[^<>\s]*|[A-Z]+\d*_[MF]|F[0-9X]|NA|O)>(\s+|$)")
+_GENDERS = {"male": "male", "female": "female", "m": "male", "f": "female"}
 
 
 class _Line(NamedTuple):
@@ -41,6 +47,7 @@ class _Line(NamedTuple):
     end_s: float
     gender: str | None
     text: str
+    has_alternatives: bool
 
 
 def import_stm(
@@ -77,14 +84,18 @@ def read_stm(source: Path, audio_dir: Path | None = None) -> Material:
     An utterance's id is the name of its recording, its channel if that is not the first, and its times in milliseconds.
     Channels are letters from A, or numbers from 1; if a file has a channel 0, its numbers are from 0.
     """
-    material, recordings = Material(), Recordings(source, audio_dir)
+    material, recordings, alternatives = Material(), Recordings(source, audio_dir), 0
     for path in find_files(source, _SUFFIXES, "stm", material):
         split = top_folder_split(path, source)
         lines = list(_lines(path, material))
         first = "0" if any(line.channel == "0" for line in lines) else "1"
+        alternatives += sum(line.has_alternatives for line in lines)
         for line in lines:
             with material.at(line.where):
                 material.utterances.append(_utterance(line, path, recordings, first, split))
+    if alternatives:
+        what = counted(alternatives, "utterance")
+        material.notes.append(f"{what} with alternatives such as {{ a / b }}: the first one was taken")
     return material.or_refuse(f"{source}: no utterances; each line is: recording channel speaker start end text")
 
 
@@ -112,7 +123,9 @@ def _line(text: str, where: str) -> _Line:
     require_times(start_s, end_s)
     said = match["text"] or ""
     labels = _LABELS.match(said)
-    genders = set(re.split(r"[<,>\s]+", labels[0].lower())) & {"male", "female"} if labels else set()
+    words = (said[labels.end() :] if labels else said).split()
+    named = re.split(r"[,_]", labels[1].lower()) if labels else []
+    genders = {_GENDERS[name] for name in named if name in _GENDERS}
     return _Line(
         where,
         match["name"],
@@ -121,8 +134,27 @@ def _line(text: str, where: str) -> _Line:
         start_s,
         end_s,
         genders.pop() if len(genders) == 1 else None,
-        said[labels.end() :].strip() if labels else said.strip(),
+        _first_alternatives(words),
+        "{" in words,
     )
+
+
+def _first_alternatives(words: list[str]) -> str:
+    """Return a text with the first of the alternatives in each `{ a / b }`."""
+    kept: list[str] = []
+    places: list[int] = []  # of the alternatives that are open: in which of them the word is, from 0
+    for word in words:
+        if word == "{":
+            places.append(0)
+        elif word == "}" and places:
+            places.pop()
+        elif word == "/" and places:
+            places[-1] += 1
+        elif not any(places) and not (places and word == "@"):
+            kept.append(word)
+    if places:
+        raise ManifestError(f"{' '.join(words)!r:.80}: a '{{' has no '}}'")
+    return " ".join(kept)
 
 
 def _utterance(line: _Line, path: Path, recordings: Recordings, first: str, split: str | None) -> Utterance:

@@ -19,6 +19,7 @@ from asr.corpus.importers.names import id_from_path, id_of_part, name_in_id
 from asr.corpus.importers.utterances import LeftOut, Material, Utterance
 from asr.corpus.line import MOST_S
 from asr.errors import ManifestError
+from asr.reading import counted
 
 # Texts of one file that overlap by no more are neighbours whose times are rounded, some to a picture of a video.
 OVERLAP_S = 0.05
@@ -249,7 +250,7 @@ def read_tiers(
     material.or_refuse(f"{source}: the tiers hold no text")
     material.note_speakers(f"{source}: {_described(names)}")
     if during:
-        material.notes.append(f"{during} utterances are said while another one is")
+        material.notes.append(f"{counted(during, 'utterance')} said while another one is")
     return material
 
 
@@ -263,7 +264,7 @@ def _texts(tiers: Sequence[Tier], *, several: bool) -> Iterator[TimedText]:
 def _described(names: Sequence[str]) -> str:
     if not names:
         return "the only tier"
-    return f"tier{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"
+    return f"{'tier' if len(names) == 1 else 'tiers'} {', '.join(map(repr, names))}"
 
 
 def _chosen(path: Path, tiers: Sequence[Tier], names: Sequence[str]) -> list[Tier]:

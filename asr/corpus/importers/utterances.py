@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from asr.corpus.manifest import SPLITS, cut_speaker, make_cut, write_manifest
 from asr.corpus.splits import SplitRule, divide
 from asr.errors import AudioError, ManifestError
 from asr.machine import Progress, silent
+from asr.reading import counted
 from asr.text.normalise import is_utterance_id
 
 if TYPE_CHECKING:
@@ -25,11 +27,6 @@ if TYPE_CHECKING:
 
 _SAME_LENGTH_S = 0.1  # tables round, and codecs pad
 _MOST_LISTED = 20  # reasons in the error of an import that failed
-
-_UNKNOWN_SPEAKERS = (
-    "utterances name no speaker; each counts as a speaker of its own. So one person may be in two splits, and the "
-    "error rate is then that of known voices"
-)
 
 
 class DeclaredLength(NamedTuple):
@@ -96,9 +93,8 @@ class Material:
         """
         named = sum(utterance.speaker is not None for utterance in self.utterances)
         if named < (of_all := len(self.utterances)):
-            self.notes.append(
-                f"{holder} holds no speaker" + (f" in {of_all - named} of {of_all} utterances" if named else "")
-            )
+            some = f" in {of_all - named} of {counted(of_all, 'utterance')}" if named else ""
+            self.notes.append(f"{holder} holds no speaker{some}")
 
     def or_refuse(self, empty: str) -> Material:
         """Return the material.
@@ -230,13 +226,13 @@ def _with_seekable_audio(material: Material, folder: Path, progress: Progress) -
         return material
     utterances = [replace(one, audio_path=copies.get(one.audio_path, one.audio_path)) for one in material.utterances]
     size_mb = sum(path.stat().st_size for path in copies.values()) / 1e6
-    what = f"{len(copies)} recording{'s' * (len(copies) > 1)} that can only be decoded from the start"
+    what = f"{counted(len(copies), 'recording')} that can only be decoded from the start"
     note = f"{what}: copied to FLAC in {folder} ({size_mb:.0f} MB)"
     return replace(material, utterances=utterances, notes=[*material.notes, note])
 
 
 def _cuts(material: Material, language: str | None, progress: Progress) -> tuple[dict[str, list[Cut]], list[LeftOut]]:
-    """Return the cuts of each split and the faults, those of the source first."""
+    """Return the cuts of each split and the faults, file by file and line by line."""
     given: dict[str, list[Cut]] = {split: [] for split in SPLITS}
     where_of: dict[str, str] = {}
     faults = [fault for fault in material.left_out if fault.is_fault]
@@ -248,12 +244,33 @@ def _cuts(material: Material, language: str | None, progress: Progress) -> tuple
             except (AudioError, ManifestError) as error:
                 faults.append(LeftOut(utterance.where, f"{error}{_start_of_path(utterance)}"))
             advance(1)
-    return given, faults
+    return given, _in_file_order(faults, material)
+
+
+def _in_file_order(faults: Sequence[LeftOut], material: Material) -> list[LeftOut]:
+    """Return faults file by file, first files without utterances, and line by line."""
+    places = [_file_and_line(fault.where) for fault in faults]
+    described = dict.fromkeys(_file_and_line(one.where)[0] for one in material.utterances)
+    files = list(dict.fromkeys([*(file for file, _ in places if file not in described), *described]))
+    order = sorted(range(len(faults)), key=lambda number: (files.index(places[number][0]), places[number][1]))
+    return [faults[number] for number in order]
+
+
+def _file_and_line(where: str) -> tuple[str, int]:
+    """Return the file and the line of a place such as `talk.stm:7`; the line is 0 where there is none."""
+    file, _, line = where.rpartition(":")
+    number = re.fullmatch(r"\D{0,10}(\d{1,18})", line)  # `: row 7` too
+    return (file, int(number[1])) if file and number else (where, 0)
 
 
 def _unknown_speakers(material: Material, used: Mapping[str, Cut]) -> list[str]:
     unknown = {utterance.id for utterance in material.utterances if utterance.speaker is None} & used.keys()
-    return [f"{len(unknown)} {_UNKNOWN_SPEAKERS}"] if unknown else []
+    if not unknown:
+        return []
+    return [
+        f"no speaker is named for {counted(len(unknown), 'utterance')}; each counts as a speaker of its own. So one "
+        "person may be in two splits, and the error rate is then that of known voices"
+    ]
 
 
 def _other_lengths(material: Material, used: Mapping[str, Cut]) -> list[str]:
@@ -268,7 +285,8 @@ def _other_lengths(material: Material, used: Mapping[str, Cut]) -> list[str]:
                 )
     shown = ", ".join(list(found.values())[:_MOST_LISTED])
     more = f" and {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
-    return [f"{len(found)} recordings are longer or shorter than the source says: {shown}{more}"] if found else []
+    what = f"{counted(len(found), 'recording')} longer or shorter than the source says"
+    return [f"{what}: {shown}{more}"] if found else []
 
 
 def _passed_over(material: Material) -> dict[str, tuple[str, ...]]:
@@ -351,6 +369,9 @@ def _complete(given: dict[str, list[Cut]], rule: SplitRule) -> tuple[dict[str, l
     """Draw the splits that the source does not give from its training utterances; return all splits, and notes."""
     if not given["train"]:
         return given, []
+    whole = next((split for split, share in (("test", rule.test_share), ("dev", rule.dev_share)) if share == 1), None)
+    if whole is not None and not given["dev"] and not given["test"]:
+        return divide(given["train"], rule), [f"all utterances are of {whole}, because its share is 1"]
     shares = {"dev": rule.dev_share, "test": rule.test_share}
     missing = [split for split, share in shares.items() if not given[split] and share > 0]
     if not missing:
@@ -373,8 +394,7 @@ def _other_shares(drawn: dict[str, list[Cut]], shares: dict[str, float], rule: S
         became = seconds[split] / sum(seconds.values())
         if share < 1 and abs(became - share) > 0.25 * share:
             groups = {cut_speaker(cut) if rule.by == "speaker" else cut.id for cut in drawn[split]}
-            unit = rule.by + "s" * (len(groups) > 1)
             yield (
                 f"{split} became {100 * became:.0f} % of the audio in place of {100 * share:.0f} %: "
-                f"{seconds[split] / 3600:.2f} h of {len(groups)} {unit}; each is in one split only"
+                f"{seconds[split] / 3600:.2f} h of {counted(len(groups), rule.by)}; each is in one split only"
             )

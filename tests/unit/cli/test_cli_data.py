@@ -55,7 +55,7 @@ def test_faults_are_listed_and_the_status_says_so(call, table, tmp_path):
     table.write_text(table.read_text() + "\ngone.wav,hello,s1")
     status, out, err = call("import", "csv", table, "--out", tmp_path / "data")
     assert status == 1
-    assert "1 of 21 utterances were left out" in err
+    assert "left out 1 of 21 utterances" in err
     assert "mine.csv:22: " in err
     assert (tmp_path / "data" / "train.jsonl.gz").exists()
     (tmp_path / "3.wav").unlink()
@@ -190,7 +190,7 @@ def test_a_kaldi_folder_is_imported(call, table, tmp_path):
         ["dev", "4"],
         ["test", "2"],
     ]
-    assert "note: 20 utterances name no speaker" in out
+    assert "note: no speaker is named for 20 utterances" in out
 
 
 def test_errors_name_file_line_and_reason(call, table, tmp_path):

@@ -4,8 +4,10 @@ import errno
 import os
 import shutil
 import time
+import urllib.error
 import urllib.request
 from collections import namedtuple
+from email.message import Message
 
 import pytest
 
@@ -74,7 +76,7 @@ def test_a_refusal_is_final_and_says_what_to_do(site, tmp_path, status, message)
 def test_a_server_that_is_busy_for_good_is_given_up(site, tmp_path, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda _: None)
     site.statuses = [503] * 3
-    with pytest.raises(DownloadError, match=r"not able to send it now \(503 .*the same command goes on from there"):
+    with pytest.raises(DownloadError, match=r"cannot send it now \(503 .*the same command goes on from there"):
         download(remote(site), tmp_path)
     assert len(site.requests) == 3
 
@@ -115,6 +117,15 @@ def test_a_redirect_from_https_to_http_is_refused():
     follow = module._SameScheme().redirect_request
     assert follow(request, None, 302, "Found", {}, "http://example.org/b.tar") is None
     assert follow(request, None, 302, "Found", {}, "https://example.org/b.tar").full_url.endswith("b.tar")
+
+
+def test_the_error_of_a_redirect_to_http_says_why_it_is_not_followed_and_what_to_do():
+    headers = Message()
+    headers["Location"] = "http://mirror.example.org/5/a.tar"
+    error = urllib.error.HTTPError("https://example.org/a.tar", 302, "Found", headers, None)
+    message = str(module._refusal("https://example.org/a.tar", error))
+    assert "redirects to http://mirror.example.org/5/a.tar, which is not followed, because http is not safe" in message
+    assert "--mirror http://mirror.example.org/5;" in message
 
 
 ODD = ["http://", "http://[::1/a.tar", "http://example.org:x/a.tar", "http://example.org/a b.tar", "http://ä.org/a.tar"]

@@ -53,7 +53,7 @@ def test_a_share_of_zero_gives_an_empty_split():
 
 
 def test_too_few_speakers_are_an_error_that_says_what_to_do():
-    with pytest.raises(ManifestError, match=r"2 speaker\(s\) cannot be divided .* --split-by utterance"):
+    with pytest.raises(ManifestError, match=r"2 speakers cannot be divided .* --split-by utterance"):
         divide(corpus([50, 50]), SplitRule(dev_share=0.1, test_share=0.1, seed=0))
 
 

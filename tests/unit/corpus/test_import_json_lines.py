@@ -61,7 +61,10 @@ def test_keys_can_be_named_and_audio_may_lie_elsewhere(tmp_path):
         ("", r"m\.jsonl: no utterances"),
         ('\n{"audio"', r"m\.jsonl:2: not JSON \("),
         (b'{"audio": "a.wav", "text": "\xe9"}', r"m\.jsonl:1: not UTF-8 \(byte 0xe9\); save the manifest as UTF-8"),
-        ('{"audio": "a.wav", "text": NaN}', r"m\.jsonl:1: not JSON \(NaN is no JSON value\)"),
+        (
+            '{"audio": "a.wav", "text": NaN}',
+            r"m\.jsonl:1: not JSON \(NaN is not a JSON value\); each",
+        ),
         ('{"audio": "a.wav", "text": "a", "offset": -Infinity}', r"m\.jsonl:1: not JSON \(-Infinity is"),
         ('["a.wav", "a"]', r"m\.jsonl:1: a JSON list; each line is an object of its own"),
         ('{"audio": "a.wav"}', r"m\.jsonl:1: no column for the text .*there are: audio; .*--text-column"),
@@ -77,11 +80,19 @@ def test_keys_can_be_named_and_audio_may_lie_elsewhere(tmp_path):
         ),
         (
             '{"audio": "a.wav", "text": "a", "offset": 1e999}',
-            r"m\.jsonl:1: 'offset' is Infinity, but a number of seconds",
+            r"m\.jsonl:1: not JSON \(1e999 is too large a number\)",
         ),
-        ('{"audio": "a.wav", "text": "a", "duration": 1' + "0" * 400 + "}", r"m\.jsonl:1: 'duration' is 1000"),
+        (
+            '{"audio": "a.wav", "text": "a", "duration": 1' + "0" * 400 + "}",
+            r"m\.jsonl:1: not JSON \(a number of 401 digits",
+        ),
         ('{"audio": "a.wav", "text": "\\ud800"}', r"m\.jsonl:1: \\ud800 is half a surrogate pair"),
         ("[" * 100_000, r"m\.jsonl:1: not JSON"),
+        ('{"audio": "a.wav", "text": "a", "text": "b"}', r"m\.jsonl:1: not JSON \(the key 'text' twice\)"),
+        (
+            '{"audio": "a.wav", "text": "a", "duration": 1e10}',
+            r"m\.jsonl:1: 'duration' is 1.*, but a number of",
+        ),
         ('{"audio": "a.wav", "text": "a", "split": "x"}', r"m\.jsonl:1: 'x' is not a split"),
     ],
 )

@@ -185,8 +185,5 @@ def test_genders_channels_of_segments_and_lengths_are_kept(tmp_path, stereo):
     assert [first.gender, second.gender, third.gender, fourth.gender] == ["f", "m", "f", None]
     assert [first.channel, second.channel, third.channel] == [0, 1, None]
     report, _ = imported(tmp_path, tmp_path / "out")
-    assert (
-        f"1 recordings are longer or shorter than the source says: 1 s ({tmp_path}/reco2dur:2 says 4.5 s)"
-        in report.notes
-    )
+    assert f"1 recording longer or shorter than the source says: 1 s ({tmp_path}/reco2dur:2 says 4.5 s)" in report.notes
     assert report.skipped == (f"{tmp_path}/reco2dur:3: 'soon' is not a number of seconds",)

@@ -232,10 +232,10 @@ def test_lines_of_librispeech_that_cannot_be_used_are_left_out(lay, tmp_path):
     assert {(id, text) for id, text, *_ in imported(tmp_path / "out")} == {("1-2-0", "GOOD"), ("1-2-4", "|")}
     where = f"{source}/1/2/1-2.trans.txt"
     assert report.skipped == (
-        f"{where}:6: '../x' is no utterance id; each line is an id and its text",
         f"{where}:3: utterance 1-2-1: its transcript is empty",
         f"{where}:4: the utterance id '1-2-0' occurs already at {where}:1",
         f"{where}:5: {source}/1/2/1-2-3.flac: no such file",
+        f"{where}:6: '../x' is no utterance id; each line is an id and its text",
     )
 
 

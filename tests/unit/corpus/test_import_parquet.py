@@ -200,7 +200,7 @@ def test_parquet_files_become_manifests(call, tmp_path):
     status, out, err = call("import", "parquet", tmp_path / "in", "--out", tmp_path / "data")
     assert status == 1
     assert "validation-00000-of-00001.parquet: row 1: " in err
-    assert "1 of 6 utterances were left out" in err
+    assert "left out 1 of 6 utterances" in err
     assert "speakers" in out
     for split, count in (("train", 3), ("dev", 1), ("test", 1)):
         cuts = load_manifest(tmp_path / f"data/{split}.jsonl.gz")

@@ -313,7 +313,7 @@ def test_a_cue_past_the_end_of_the_recording_is_left_out(call, tmp_path):
     arguments = ("--dev-share", 0, "--test-share", 0)
     status, _, err = call("import", "subtitles", tmp_path / "show.srt", "--out", tmp_path / "data", *arguments)
     assert status == 1
-    assert "1 of 3 utterances were left out" in err
+    assert "left out 1 of 3 utterances" in err
     assert "show.srt:10: utterance show-0004000-0005000: 4 s to 5 s is not a part of" in err
     report = asr.import_subtitles(tmp_path / "show.srt", tmp_path / "d2", split=asr.SplitRule(test_share=1))
     assert report.utterances == {"test": 2}

@@ -72,7 +72,7 @@ def test_several_tiers_are_several_speakers(tmp_path):
     material = read_textgrids(tmp_path, ["Anna", "Ben"])
     assert found(material) == [*((*entry, "Anna") for entry in ANNA), *((*entry, "Ben") for entry in BEN)]
     assert material.utterances[2].id == "a-talk-Ben-0001400-0002000"
-    assert material.notes == ["2 utterances are said while another one is"]
+    assert material.notes == ["2 utterances said while another one is"]
     assert found(read_textgrids(path, ["Ben"])) == [(*entry, None) for entry in BEN]
 
 
@@ -316,7 +316,7 @@ def test_textgrids_and_elan_files_become_manifests(call, tmp_path):
         status, out, err = call("import", kind, tmp_path, *arguments)
         assert status == 1
         assert "4 s to 4.5 s is not a part of" in err
-        assert "note: 2 utterances are said while another one is" in out
+        assert "note: 2 utterances said while another one is" in out
         cuts = load_manifest(tmp_path / kind / "train.jsonl.gz")
         assert sorted((c.start, c.end, cut_text(c), cut_speaker(c)) for c in cuts) == sorted(
             [*((*entry, "Anna") for entry in ANNA), (*BEN[0], "Ben")]

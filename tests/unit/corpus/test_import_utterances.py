@@ -65,12 +65,43 @@ def test_without_speakers_each_utterance_is_its_own_and_the_user_is_told(audio, 
     utterances = [Utterance(f"u{i}", audio, "text", f"t.csv:{i}") for i in range(10)]
     report = write_splits(utterances, tmp_path / "out", SplitRule())
     assert report.utterances == {"train": 8, "dev": 1, "test": 1}
-    assert report.notes[0].startswith("10 utterances name no speaker; each counts as a speaker of its own")
+    assert report.notes[0].startswith("no speaker is named for 10 utterances; each counts as a speaker of its own")
+
+
+@pytest.mark.parametrize(("split", "rule"), [("test", SplitRule(test_share=1)), ("dev", SplitRule(dev_share=1))])
+def test_if_all_utterances_are_of_one_split_no_other_share_is_spoken_of(audio, tmp_path, split, rule):
+    utterances = [Utterance(f"u{i}", audio, "text", f"t.csv:{i}", speaker=f"s{i}") for i in range(10)]
+    report = write_splits(utterances, tmp_path / "out", rule)
+    assert report.utterances == {split: 10}
+    assert report.notes == (
+        f"all utterances are of {split}, because its share is 1",
+        "no training set: these utterances are for `asr decode` and `asr score`",
+    )
+
+
+def test_what_is_left_out_is_listed_file_by_file_and_line_by_line(audio, tmp_path):
+    def line(place, text="text"):
+        return Utterance(f"u{place}", audio, text, place, speaker="me")
+
+    utterances = [line("b.csv:2"), line("b.csv:10", ""), line("b.csv:9", ""), line("a.csv:3", ""), line("a.csv:4")]
+    places = [
+        *("b.csv:12", "b.csv:1", "a.csv:20", "a.csv:2"),
+        "d.parquet: row 7",
+        "c.csv:3",
+        "d.parquet: row 2",
+        "e.wav",
+    ]
+    left_out = [LeftOut(place, "wrong") for place in places]
+    report = write_splits(utterances, tmp_path / "out", SplitRule(dev_share=0, test_share=0), left_out)
+    listed = [entry.partition(": wrong")[0].partition(": utterance")[0] for entry in report.skipped]
+    assert listed[:4] == ["d.parquet: row 2", "d.parquet: row 7", "c.csv:3", "e.wav"]  # no utterance is of these
+    assert listed[4:8] == ["b.csv:1", "b.csv:9", "b.csv:10", "b.csv:12"]
+    assert listed[8:] == ["a.csv:2", "a.csv:3", "a.csv:20"]
 
 
 def test_one_speaker_is_refused_unless_splits_are_by_utterance(audio, tmp_path):
     utterances = [Utterance(f"u{i}", audio, "text", f"t.csv:{i}", speaker="me") for i in range(10)]
-    with pytest.raises(ManifestError, match=r"1 speaker\(s\) cannot be divided .* --split-by utterance"):
+    with pytest.raises(ManifestError, match=r"1 speaker cannot be divided .* --split-by utterance"):
         write_splits(utterances, tmp_path / "out", SplitRule())
     assert not (tmp_path / "out").exists()
     report = write_splits(utterances, tmp_path / "out", SplitRule(by="utterance"))
@@ -188,7 +219,7 @@ def test_a_split_with_a_share_of_nothing_is_not_written_and_an_older_one_goes(ut
     assert report.notes == ("dev drawn from the training utterances, by speaker, seed 0",)
 
 
-def test_what_the_reader_left_out_is_listed_first_and_what_the_source_excludes_is_no_fault(utterances, tmp_path):
+def test_what_the_reader_left_out_is_listed_and_what_the_source_excludes_is_no_fault(utterances, tmp_path):
     left_out = [
         LeftOut("a.stm:3", "marked so", False),
         LeftOut("a.stm:4", "no"),
@@ -196,7 +227,7 @@ def test_what_the_reader_left_out_is_listed_first_and_what_the_source_excludes_i
     ]
     gone = Utterance("gone", tmp_path / "gone.wav", "text", "a.stm:1", speaker="s0")
     report = write_splits([*utterances, gone], tmp_path / "out", SplitRule(), left_out, ["heed this"])
-    assert report.skipped == ("a.stm:4: no", f"a.stm:1: {tmp_path}/gone.wav: no such file")
+    assert report.skipped == (f"a.stm:1: {tmp_path}/gone.wav: no such file", "a.stm:4: no")
     assert report.passed_over == {"marked so": ("a.stm:3", "a.stm:5")}
     assert report.notes[0] == "heed this"
 

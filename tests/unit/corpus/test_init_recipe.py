@@ -175,8 +175,8 @@ def test_the_notes_say_what_is_wrong_with_the_texts(tmp_path):
     assert "%: left out, although people say them" in notes
     assert "occur fewer than 5 times in train and are hardly learnt: 1 2 f m " in notes
     assert "dev has characters that train does not have, each of which is an error: b è" in notes
-    assert "1 utterances of train are without text" in notes
-    assert "1 speakers of dev are in train too, for example anna" in notes
+    assert "left out, without text or too short for it: 1 utterance of train" in notes
+    assert "1 speaker of dev also in train, for example anna" in notes
 
 
 def test_data_with_one_speaker_or_with_none_give_a_recipe_and_a_note(tmp_path):
@@ -185,7 +185,7 @@ def test_data_with_one_speaker_or_with_none_give_a_recipe_and_a_note(tmp_path):
         for split in ("dev", "test"):
             write_split(data, split, [cut_line(split, "hello", speaker=speaker)])
         report = asr.init(name, data, home=tmp_path)
-        wanted = "speakers of test are in train too" if speaker else "the manifests name no speakers"
+        wanted = "of test also in train" if speaker else "the manifests name no speakers"
         assert any(wanted in note for note in report.notes)
 
 

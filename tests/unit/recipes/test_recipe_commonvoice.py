@@ -54,7 +54,7 @@ def test_the_published_splits_of_the_language_are_taken_with_their_speakers(tmp_
     assert {cut_text(cut) for of in cuts.values() for cut in of} == {SENTENCE}
     assert {cut.supervisions[0].language for of in cuts.values() for cut in of} == {"de"}
     assert cuts["train"][0].duration == pytest.approx(1.0, abs=0.08)  # mp3 pads
-    assert notes[:2] == ["train 2 utterances, 1 speakers, 0.00 h", "dev   3 utterances, 1 speakers, 0.00 h"]
+    assert notes[:2] == ["train 2 utterances, 1 speaker, 0.00 h", "dev   3 utterances, 1 speaker, 0.00 h"]
 
 
 def test_an_earlier_releases_table_has_fewer_columns(tmp_path):

@@ -6,11 +6,14 @@ import os
 import tarfile
 import threading
 
+import numpy as np
 import pytest
+import soundfile
 
 import asr
 from asr.corpus import download, recipes
-from asr.corpus.recipes import Corpus, Recipe, download_corpus, load_recipe, recipe_names, recipes_folder
+from asr.corpus.importers.utterances import LeftOut, Material, Utterance
+from asr.corpus.recipes import Corpus, CorpusRequest, Recipe, download_corpus, load_recipe, recipe_names, recipes_folder
 from asr.errors import DownloadError, ManifestError, RecipeError
 from tests.file_server import serving
 
@@ -232,3 +235,38 @@ def test_a_recipe_and_its_corpus_have_one_name_and_a_readme_that_has_all_there_i
     for part in recipe.corpus.parts:
         assert f"--part {part}" in readme
         assert recipe.files(part)
+
+
+def addresses():
+    """Yield each file that a recipe of this package downloads."""
+    folder = recipes_folder()
+    for name in recipe_names(folder):
+        corpus = load_recipe(name, folder).corpus
+        if corpus is not None:
+            yield from (file for files in (corpus.files, *corpus.parts.values()) for file in files)
+
+
+def test_what_comes_over_http_has_a_checksum_and_openslr_s_files_come_over_https():
+    files = list(addresses())
+    unprotected = {file.name for file in files if not file.url.startswith("https://") and file.checksum is None}
+    assert unprotected == {"an4_sphere.tar.gz"}, "its publisher has neither; the note of its download says so"
+    of_openslr = [file.url for file in files if "openslr.org" in file.url]
+    assert len(of_openslr) > 5
+    assert [url for url in of_openslr if not url.startswith("https://www.openslr.org/resources/")] == []
+
+
+def test_a_file_without_a_checksum_that_came_over_http_is_noted(site, tmp_path):
+    (note,) = download_corpus([download.RemoteFile(f"{site.url}/large.txt", is_archive=False)], tmp_path / "c")
+    assert note.endswith("to compare this with, and http does not protect it on its way")
+
+
+def test_notes_of_a_reader_and_what_the_corpus_passes_over_are_reported(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.full(8000, 0.1), 8000)
+    material = Material([Utterance("a", tmp_path / "a.wav", "one", "list:1", split="train")], notes=["the list is old"])
+    material.left_out.append(LeftOut("list:2", "marked as noise", is_fault=False))
+    request = CorpusRequest(tmp_path, tmp_path / "out")
+    corpus = Corpus(recipe="one", title="The One", source="ask for it")
+    lines = recipes.write_published(material, request, corpus, "en")
+    assert lines[0] == "train 1 utterance, 1 speaker, 0.00 h"
+    assert "note: the list is old" in lines
+    assert lines[-1] == "note: 1 passed over, marked as noise"

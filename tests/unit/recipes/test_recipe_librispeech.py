@@ -50,7 +50,7 @@ def test_a_part_has_the_published_sets_and_a_second_test_set_in_a_folder_of_its_
     other = read(tmp_path / "out" / "test-other", ["test"])["test"]
     assert {cut_text(cut).split()[0] for cut in other} == {"TEST-OTHER"}
     assert len(other) == 2
-    assert "test-other: test  2 utterances, 1 speakers, 0.00 h" in notes
+    assert "test-other: test  2 utterances, 1 speaker, 0.00 h" in notes
     assert notes[-1].startswith("word n-gram: that of the training text, because ")
 
 

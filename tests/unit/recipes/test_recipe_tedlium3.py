@@ -53,7 +53,8 @@ def test_each_segment_of_a_talk_that_holds_words_is_an_utterance(tmp_path, below
         assert len(cuts[split]) == 4
     assert notes == [
         *(f"{split:<6}4 utterances, 2 speakers, 0.00 h" for split in SPLITS),
-        "left out 6 segments that hold no word",
+        "note: 6 passed over, marked ignore_time_segment_in_scoring",
+        "note: 6 passed over, holds no word",
     ]
 
 

@@ -89,5 +89,5 @@ def test_faults_of_the_corpus_are_named(tmp_path):
         prepare(CorpusRequest(corpus, tmp_path / "out"))
     speaker = next(corpus.glob("TEST/*/MWEW0"))
     speaker.rename(speaker.with_name("MXXX0"))
-    with pytest.raises(ManifestError, match="TEST lacks the speaker mwew0, so the corpus is incomplete"):
+    with pytest.raises(ManifestError, match="TEST lacks 1 speaker: mwew0, so the corpus is incomplete"):
         prepare(CorpusRequest(corpus, tmp_path / "out"))

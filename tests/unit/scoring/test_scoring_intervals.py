@@ -161,7 +161,7 @@ def test_speakers_are_the_unit_from_five_on_and_unknown_ones_are_their_own():
     [
         ([], {}, "no reference"),
         ([ErrorCounts(insertions=1)], {}, "no reference"),
-        ([ErrorCounts(0, 0, 0, 1)], {"speakers": ["a", "b"]}, "2 speakers for 1 utterances"),
+        ([ErrorCounts(0, 0, 0, 1)], {"speakers": ["a", "b"]}, "2 speakers for 1 utterance"),
         ([ErrorCounts(0, 0, 0, 1)], {"level": 95.0}, "level 95.0"),
     ],
 )

@@ -128,7 +128,7 @@ def test_frequent_errors_come_first_and_rare_ones_are_summed_up():
 
 def test_a_corpus_without_errors_has_a_report_without_lists():
     report = to_text(score_texts({"a": "one two"}, {"a": "one two"}))
-    assert report.splitlines()[-1] == "1 utterances, 0 with errors (0.0 %); intervals over 1 utterance"
+    assert report.splitlines()[-1] == "1 utterance, 0 with errors (0.0 %); intervals over 1 utterance"
 
 
 def test_files_that_do_not_belong_together_are_an_error_that_names_the_folder(folder):

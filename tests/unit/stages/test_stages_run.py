@@ -113,6 +113,12 @@ def test_without_arguments_the_quickstart_runs_end_to_end(project):
     assert lines[-1].endswith(" s   model: exp/quickstart")
 
 
+def test_a_run_that_trains_nothing_names_no_model(project):
+    last = project.run("--stop-stage", "1")[0].splitlines()[-1]
+    assert last.startswith("all: ")
+    assert last.endswith(" s")
+
+
 def test_only_the_quickstart_calls_its_figures_synthetic(project):
     assert "This is synthetic speech" in project.run()[0]
     assert "synthetic" not in project.run("an4")[0]
