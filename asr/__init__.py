@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         UtteranceAudioError,
     )
     from asr.exporting.export import ExportReport, export
+    from asr.inference.adapt import AdaptReport, adapt
     from asr.inference.check_corpus import check
     from asr.inference.decode_corpus import DecodeReport, decode
     from asr.inference.plot import PlotReport, plot
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptReport",
     "AlignedText",
     "AlignedWord",
     "Alternative",
@@ -139,6 +141,7 @@ __all__ = [
     "UtteranceAudioError",
     "Word",
     "__version__",
+    "adapt",
     "align_manifest",
     "check",
     "compare",
@@ -179,6 +182,7 @@ __all__ = [
 
 _HOMES = {
     "asr.bulk.features": ("FeaturesReport", "compute_features"),
+    "asr.inference.adapt": ("AdaptReport", "adapt"),
     "asr.bulk.run": ("TranscribeReport", "transcribe_files"),
     "asr.config": ("Config",),
     "asr.search_config": ("DecodeSettings", "RnnLmSettings"),

@@ -180,15 +180,16 @@ def finish(task: Task, outputs: Mapping[Path, str]) -> None:
         ) from error
 
 
-def fingerprint(models: Sequence[Path], made_with: Mapping[str, Any]) -> str:
+def fingerprint(models: Sequence[Path], made_with: Mapping[str, Any], also: Sequence[Path] = ()) -> str:
     """Return hexadecimal digits that change if the model does, or what it is used with: a SHA-256 over both.
 
     Args:
         models: the model folder, or several that work as one.
         made_with: options and the version of this package; what JSON does not know counts as its `str`.
+        also: further files that a transcript depends on.
     """
     digest = hashlib.sha256(json.dumps(made_with, sort_keys=True, default=str).encode())
-    for file in (model / name for model in models for name in READ_BY_TRANSCRIBING):
+    for file in (*(model / name for model in models for name in READ_BY_TRANSCRIBING), *also):
         if file.is_file():
             digest.update(file.name.encode())
             with file.open("rb") as content:

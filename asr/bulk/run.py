@@ -21,9 +21,10 @@ from asr.audio.sources import STDIN, is_read_once
 from asr.bulk import journal
 from asr.bulk.transcriber import Channels, OnProgress, Options, load_transcriber
 from asr.bulk.workers import Result, in_order, one_by_one
+from asr.bundle.speakers import speaker_path
 from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import AudioError, ConfigError
-from asr.inference.decoder import Method, Search
+from asr.inference.decoder import Adaptation, Method, Search
 from asr.inference.ensemble import Models, common_precision, model_folders
 from asr.inference.precision import WantedPrecision
 from asr.machine import Progress, cores, silent
@@ -91,6 +92,8 @@ def transcribe_files(
     n_best: int = 0,
     decode: Mapping[str, Any] | None = None,
     precision: WantedPrecision = "auto",
+    speaker: str | None = None,
+    adapt: Adaptation | None = None,
     accelerator: Accelerator = "auto",
     overwrite: bool = False,
     on_start: Callable[[TranscribeReport], object] = lambda _: None,
@@ -120,6 +123,8 @@ def transcribe_files(
         channels: `mix` mixes them down; `separate` gives each its own transcript, in `<name>.ch0.<format>` and so on.
         method, hotwords, n_best: as for `Recognizer.transcribe`; only `json` and `jsonl` hold an n-best list.
         decode, precision, accelerator: as for `asr.load`; on a ray cluster, whose machines may differ, `auto` is fp32.
+        speaker: as for `asr.load`.
+        adapt: `recording` fits the network to each recording first, see `Recognizer.transcribe`.
         overwrite: transcribe all files anew and replace whatever is in the way.
         on_start: is called once before the first file, with what is known by then.
         on_result: is called for each file that is not done already, with its path and its transcripts (one, or one of
@@ -147,7 +152,7 @@ def transcribe_files(
         precision = "fp32"
     models = model_folders(model)
     settled = common_precision(models, accelerator, precision)
-    options = Options(search, segment, channels, settled, dict(decode or {}), n_best)
+    options = Options(search, segment, channels, settled, dict(decode or {}), n_best, speaker, adapt)
     work = _Work(models, accelerator, options, jobs, ray)
     formats, to_files = format_names(format), beside or out is not None
     found = find_audio(map(Path, names))
@@ -244,7 +249,9 @@ def _written(
     outputs = {name: output_paths(found, out, f".{name}") for name in formats}
     folders = [file.root for file in found] if out is None else [out]
     with journal.hold(folders, [path for targets in outputs.values() for path in targets.values()]):
-        made_by = journal.fingerprint(work.models, {"asr": __version__, **asdict(work.options)})
+        speaker = work.options.speaker
+        files = [] if speaker is None else [speaker_path(model, speaker) for model in work.models]
+        made_by = journal.fingerprint(work.models, {"asr": __version__, **asdict(work.options)}, files)
         separate = work.options.channels == "separate"
         tasks = [task for targets in outputs.values() for task in journal.tasks_of(targets, made_by, separate=separate)]
         left: dict[Path, list[journal.Task]] = defaultdict(list)

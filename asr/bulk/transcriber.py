@@ -14,7 +14,7 @@ from asr.audio.blocks import open_audio
 from asr.audio.segment import Segmentation
 from asr.bulk.workers import Result, Transcribe
 from asr.errors import AsrError, AudioError
-from asr.inference.decoder import Search
+from asr.inference.decoder import Adaptation, Search
 from asr.inference.recognizer import Recognizer, load
 from asr.machine import Accelerator
 from asr.model.computation import Precision
@@ -32,8 +32,8 @@ class Options:
         search: method and hotwords.
         segment: as for `Recognizer.transcribe`.
         channels: mixed down to one transcript, or one transcript of each.
-        precision, decode: as for `asr.load`.
-        n_best: as for `Recognizer.transcribe`.
+        precision, decode, speaker: as for `asr.load`.
+        n_best, adapt: as for `Recognizer.transcribe`.
     """
 
     search: Search
@@ -42,6 +42,8 @@ class Options:
     precision: Precision = "fp32"
     decode: Mapping[str, Any] = field(default_factory=dict)
     n_best: int = 0
+    speaker: str | None = None
+    adapt: Adaptation | None = None
 
 
 def load_transcriber(
@@ -65,7 +67,13 @@ def load_transcriber(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    recognizer = load(models, accelerator=accelerator, precision=options.precision, decode=options.decode)
+    recognizer = load(
+        models,
+        accelerator=accelerator,
+        precision=options.precision,
+        decode=options.decode,
+        speaker=options.speaker,
+    )
 
     def transcribe(path: Path) -> Result:
         try:
@@ -97,6 +105,7 @@ def _transcribed(
             segment=options.segment,
             channel=channel,
             n_best=options.n_best,
+            adapt=options.adapt,
             on_progress=None if on_progress is None else lambda more_s: on_progress(more_s / len(channels)),
         )
         for channel in channels

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from asr.bundle.files import CARD, CONFIG, DECODE_RUN, ONNX_NETWORK, SCALE, SCORES, TOKENS, TRAINING, WEIGHTS
+from asr.bundle.speakers import speaker_names
 from asr.config import Config
 from asr.errors import AsrError, ModelError
 from asr.files import printable, to_json, write_text
@@ -130,6 +131,7 @@ def model_card(folder: Path, exported: Exported | None = None) -> str:
             {
                 "network": _network(folder, config, exported),
                 "facts": _training_facts(folder),
+                "speakers": speaker_names(folder),
                 "results": [_result(path) for path in sorted(folder.glob(f"*/{SCORES}"))],
                 "exported_as": None if exported is None else exported.form,
                 "onnx_network": ONNX_NETWORK,

@@ -30,6 +30,10 @@ EXPECTED_ERRORS = "expected_errors.json"  # how an utterance's signs of errors b
 TUNE_TRIALS = "tune.json"  # what was tried
 TUNE_PLOT = "tune.png"  # the same as a picture
 
+# Written by `asr adapt`.
+SPEAKERS = "speakers"  # a folder: what is known of single speakers, a file each
+SPEAKER_SUFFIX = ".safetensors"  # of these files
+
 # Written by `asr diagnose`.
 DIAGNOSIS = "diagnosis.json"  # gradients at the hidden states
 DIAGNOSIS_PLOT = "diagnosis.png"  # the same as a picture

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from asr.cli.options import Accelerator, DecodeSet, Hotword, Method
+from asr.cli.options import Accelerator, DecodeSet, Hotword, Method, Speaker
 from asr.reading import counted
 
 
@@ -21,6 +21,14 @@ def decode(
     method: Method = None,
     hotword: Hotword = None,
     overrides: DecodeSet = None,
+    speaker: Speaker = None,
+    adapt: Annotated[
+        Literal["speaker", "recording"] | None,
+        typer.Option(
+            help="Fit the network to each speaker's utterances first, or to each utterance, and forget it afterwards. "
+            "Takes some 30 times as long as the network alone."
+        ),
+    ] = None,
     accelerator: Accelerator = "auto",
 ) -> None:
     """Recognise the utterances of a manifest.
@@ -44,6 +52,8 @@ def decode(
         method=method,
         hotwords=hotword_bonuses(hotword),
         decode=decode_settings(overrides),
+        speaker=speaker,
+        adapt=adapt,
         accelerator=accelerator,
         progress=progress,
     )

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from asr.cli import (
+    adapt,
     align,
     check,
     decode,
@@ -50,6 +51,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "diagnose": diagnose.diagnose,
     "lm": lm.app,
     "tune": tune.tune,
+    "adapt": adapt.adapt,
     "decode": decode.decode,
     "score": decode.score,
     "transcribe": transcribe.transcribe,

@@ -39,6 +39,10 @@ Mirror = Annotated[
 Accelerator = Annotated[
     Literal["auto", "cpu", "cuda"], typer.Option(help="Device to compute on; auto takes a GPU if there is one.")
 ]
+Speaker = Annotated[
+    str | None,
+    typer.Option("--speaker", metavar="NAME", help="Fit the model to this speaker, as asr adapt has prepared it."),
+]
 Method = Annotated[
     Literal["greedy", "beam"] | None,
     typer.Option(help="Kind of search. Default: beam if the model has a language model."),

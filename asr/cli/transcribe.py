@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from asr.cli.options import Accelerator, DecodeSet, Hotword, Method
+from asr.cli.options import Accelerator, DecodeSet, Hotword, Method, Speaker
 from asr.errors import AudioError, ConfigError, ExitStatus
 from asr.files import printable, write_output
 from asr.transcript.transcript import FORMATS, STREAMED, format_names
@@ -107,6 +107,14 @@ def transcribe(
     method: Method = None,
     hotword: Hotword = None,
     overrides: DecodeSet = None,
+    speaker: Speaker = None,
+    adapt: Annotated[
+        Literal["recording"] | None,
+        typer.Option(
+            help="Fit the network to each recording first, and forget it afterwards. Takes as long as the network "
+            "needs for some 30 times the audio, or 30 times five minutes if it is longer."
+        ),
+    ] = None,
     accelerator: Accelerator = "auto",
 ) -> None:
     """Turn audio files into text.
@@ -137,12 +145,12 @@ def transcribe(
         raise typer.BadParameter("it belongs to --stream", param_hint="--rate")
     if stream:
         other_output = output != _Output("txt", False, separate=False, in_files=False) or n_best
-        if other_output or others or jobs or ray or segment != "vad":
+        if other_output or others or jobs or ray or segment != "vad" or adapt:
             reason = "one model prints the text of one file, cut at pauses; omit --out, --format, --jobs and the like"
             raise typer.BadParameter(reason, param_hint="--stream")
         import asr
 
-        recognizer = asr.load(model, accelerator=accelerator, precision=precision, decode=settings)
+        recognizer = asr.load(model, accelerator=accelerator, precision=precision, decode=settings, speaker=speaker)
         print_stream(recognizer, Path(files[0]), rate, method=method, hotwords=hotwords)
         return
     report = transcribe_files(
@@ -160,6 +168,8 @@ def transcribe(
         n_best=n_best,
         decode=settings,
         precision=precision,
+        speaker=speaker,
+        adapt=adapt,
         accelerator=accelerator,
         overwrite=overwrite,
         on_start=_print_start,

@@ -126,6 +126,9 @@ def export_torch(model: Path, folder: Path, *, int8: bool = False) -> int:
         if name != files.WEIGHTS and (model / name).is_file():
             with atomic_path(folder / name) as temporary:
                 shutil.copyfile(model / name, temporary)
+    for path in sorted((model / files.SPEAKERS).glob(f"*{files.SPEAKER_SUFFIX}")):
+        with atomic_path(folder / files.SPEAKERS / path.name) as temporary:
+            shutil.copyfile(path, temporary)
     save_weights(to_int8(tensors) if int8 else tensors, folder / files.WEIGHTS)
     size = (folder / files.WEIGHTS).stat().st_size
     write_text(folder / files.CARD, model_card(model, Exported("torch", size, int8)))

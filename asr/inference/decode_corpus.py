@@ -7,14 +7,16 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from asr.bundle.files import DECODE_RUN, HYPOTHESES, RECOGNISED, REFERENCES, SCORE_REPORTS
 from asr.corpus.manifest import known_speakers, load_manifest, transcripts
 from asr.decoding.hotwords import hotword_bonuses
+from asr.errors import ConfigError
+from asr.features.batch import Batch
 from asr.features.batching import evaluation_batches
 from asr.files import to_json, write_text
-from asr.inference.decoder import Decoder, Method, Search
+from asr.inference.decoder import Adaptation, Decoder, Method, Search
 from asr.inference.ensemble import Ensemble, Models, load_decoder
 from asr.machine import Accelerator, Progress, silent
 from asr.model.computation import Precision
@@ -61,6 +63,8 @@ def decode(
     method: Method | None = None,
     hotwords: Mapping[str, float] | Iterable[str] = (),
     decode: Mapping[str, Any] | None = None,
+    speaker: str | None = None,
+    adapt: Adaptation | None = None,
     accelerator: Accelerator = "auto",
     progress: Progress = silent,
 ) -> DecodeReport:
@@ -73,6 +77,9 @@ def decode(
         method: greedy or beam search; by default beam if the model has a language model, or with hotwords.
         hotwords: expected words and phrases, as for `Recognizer.transcribe`.
         decode: settings of the search in place of the model folder's, e.g. `{"beam_size": 50}`.
+        speaker: as for `asr.load`.
+        adapt: `speaker` fits the network to all utterances of a speaker first, without transcripts, and forgets it
+            afterwards; `recording` to each utterance. See `Decoder.adapted_to`.
         accelerator: auto takes a GPU if there is one.
         progress: shows how far it is.
 
@@ -88,16 +95,18 @@ def decode(
     cuts = load_manifest(Path(manifest))
     check_ids([cut.id for cut in cuts], folder)
     folder.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost if it failed
-    decoder = load_decoder(model, accelerator=accelerator, decode=decode)
+    decoder = load_decoder(model, accelerator=accelerator, decode=decode, speaker=speaker)
     search = Search(method, hotword_bonuses(hotwords))
     began, utterances = time.perf_counter(), []
     with progress("decode", len(cuts)) as advance:
-        for utterance in decode_cuts(decoder, cuts, search):
+        for utterance in decode_cuts(decoder, cuts, search, adapt):
             utterances.append(utterance)
             advance(1)
     seconds = time.perf_counter() - began
     audio_s = sum(cut.duration for cut in cuts)
     report = DecodeReport(folder, decoder.method_of(search), decoder.precision, len(utterances), audio_s, seconds)
+    places = {cut.id: place for place, cut in enumerate(cuts)}
+    utterances.sort(key=lambda utterance: places[utterance.id])
     write_decode_folder(folder, utterances, decoder)
     write_run(report, Path(manifest))
     return report
@@ -113,18 +122,44 @@ class DecodedUtterance:
     decoded: Decoded
 
 
-def decode_cuts(decoder: Decoder | Ensemble, cuts: Iterable[Cut], search: Search) -> Iterator[DecodedUtterance]:
-    """Yield the utterances of a manifest in its order.
+def decode_cuts(
+    decoder: Decoder | Ensemble, cuts: Iterable[Cut], search: Search, adapt: Adaptation | None = None
+) -> Iterator[DecodedUtterance]:
+    """Yield the utterances of a manifest in its order; adapted ones speaker by speaker.
 
     Raises:
         AudioError: a recording cannot be read. It is not skipped, because the error rate of the others is another one.
+        ConfigError: there is no such way to adapt.
     """
     config = decoder.bundle.config
     references = transcripts(cuts, config.text)
     speakers = known_speakers(cuts)
-    for batch in evaluation_batches(cuts, config, speaker_moments(cuts, config)):
-        for utterance_id, decoded in zip(batch.ids, decoder.decode(batch, search), strict=True):
-            yield DecodedUtterance(utterance_id, speakers.get(utterance_id), references[utterance_id], decoded)
+    moments = speaker_moments(cuts, config)
+
+    def decoded(batches: Iterable[Batch]) -> Iterator[DecodedUtterance]:
+        for batch in batches:
+            for name, found in zip(batch.ids, decoder.decode(batch, search), strict=True):
+                yield DecodedUtterance(name, speakers.get(name), references[name], found)
+
+    if adapt is None:
+        yield from decoded(evaluation_batches(cuts, config, moments))
+        return
+    for group in _groups(cuts, adapt, speakers):
+        batches = list(evaluation_batches(group, config, moments))
+        with decoder.adapted_to(batches):
+            found = list(decoded(batches))  # before anybody else computes with the fitted network
+        yield from found
+
+
+def _groups(cuts: Iterable[Cut], adapt: Adaptation, speakers: Mapping[str, str]) -> Iterable[list[Cut]]:
+    """Return the utterances that the network is fitted to together; one without a speaker is alone."""
+    if adapt not in get_args(Adaptation):
+        raise ConfigError(f"adapt={adapt!r}: {' or '.join(get_args(Adaptation))}")
+    groups: dict[tuple[str, str], list[Cut]] = {}
+    for cut in cuts:
+        speaker = speakers.get(cut.id) if adapt == "speaker" else None
+        groups.setdefault((cut.id, "") if speaker is None else ("", speaker), []).append(cut)
+    return groups.values()
 
 
 def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], decoder: Decoder | Ensemble) -> None:

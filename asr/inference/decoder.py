@@ -6,7 +6,8 @@ The recogniser, streams, `asr.decode`, `asr.align_manifest` and `asr.tune` all u
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from asr.audio.segment import Segment, speech_extent
 from asr.bundle.bundle import ModelBundle
+from asr.bundle.speakers import Speaker, load_speaker
 from asr.decoding.align import align
 from asr.decoding.beam import BeamOptions, beam_search, merge_texts
 from asr.decoding.greedy import greedy_search
@@ -26,12 +28,16 @@ from asr.features.batch import Batch
 from asr.inference.language_models import LanguageModels
 from asr.inference.precision import WantedPrecision, settled_precision
 from asr.machine import Accelerator, choose_accelerator, large_blocks_returned, one_thread_after_forks
+from asr.model.adaptation import adapted, doubt, fit, spoken_of, with_weights
 from asr.model.computation import Precision, ThreadChoice, thread_counts, threads
 from asr.model.logmel import moments_of
 from asr.search_config import DecodeSettings
 from asr.transcript.words import Decoded, Hypothesis, Word
 
 Method = Literal["greedy", "beam"]
+Adaptation = Literal["recording", "speaker"]  # to what a network is fitted before it is decoded
+ADAPT_STEPS = 10  # each takes about three times as long as the network alone
+MOST_ADAPTED = 5  # batches of up to a minute
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,7 @@ class Decoder:
         device: where network and search run.
         precision: in which the network computes.
         model: the network.
+        speaker: whom it is fitted to; None: to nobody.
     """
 
     def __init__(
@@ -75,13 +82,16 @@ class Decoder:
         bundle: ModelBundle,
         device: str = "cpu",
         precision: Precision = "fp32",
+        speaker: Speaker | None = None,
     ) -> None:
-        """Move the bundle's network to `device`."""
+        """Move the bundle's network to `device`; of a speaker, a copy of it with his weights."""
         one_thread_after_forks()
         self.bundle = bundle
         self.device = torch.device(device)
         self.precision: Precision = precision
-        self.model = bundle.model.to(self.device)
+        self.speaker = speaker
+        model = bundle.model if speaker is None else with_weights(bundle.model, speaker.weights)
+        self.model = model.to(self.device)
         self._language_models = LanguageModels(bundle, self.device)
         self._process = os.getpid()
         self._threads = ThreadChoice(thread_counts() if device == "cpu" else (torch.get_num_threads(),))
@@ -94,10 +104,13 @@ class Decoder:
         accelerator: Accelerator = "auto",
         precision: WantedPrecision = "auto",
         decode: Mapping[str, Any] | None = None,
+        speaker: str | None = None,
     ) -> Decoder:
         """Load a model folder; arguments and errors are those of `asr.load`."""
         settled = settled_precision(Path(folder), accelerator, precision)
-        return cls(ModelBundle.load(folder, decode), choose_accelerator(accelerator), settled)
+        bundle = ModelBundle.load(folder, decode)
+        known = None if speaker is None else load_speaker(Path(folder), speaker, bundle.model)
+        return cls(bundle, choose_accelerator(accelerator), settled, known)
 
     def __reduce__(self) -> tuple[Callable[..., Decoder], tuple[object, ...]]:
         """Return how another process loads the same: `pickle` stores the folder and the settings, not the weights.
@@ -111,7 +124,8 @@ class Decoder:
                 " the model and load it with asr.load"
             )
         folder, settings = self.bundle.folder.absolute(), self.bundle.config.decode.model_dump()
-        return _loaded, (folder, self.device.type, self.precision, settings)
+        speaker = None if self.speaker is None else self.speaker.name
+        return _loaded, (folder, self.device.type, self.precision, settings, speaker)
 
     @property
     def sample_rate_hz(self) -> int:
@@ -137,6 +151,8 @@ class Decoder:
             self._come_through_a_fork()
         batch = batch.to(self.device)
         waveforms, lengths, moments = batch.waveforms, batch.lengths, batch.moments
+        if self.speaker is not None and self.speaker.moments is not None:
+            moments = self.speaker.moments.to(self.device).expand(len(lengths), -1, -1)
 
         def network(share: float) -> tuple[Tensor, Tensor]:
             most = max(self.model.frame_samples, round(share * waveforms.shape[1]))
@@ -148,13 +164,32 @@ class Decoder:
             log_posteriors, frames = self._threads.do(network)
         return self.sound(log_posteriors), frames
 
+    @contextmanager
+    def adapted_to(self, batches: Sequence[Batch]) -> Iterator[None]:
+        """Let the network be fitted to these utterances until the `with` statement ends; then it is as before.
+
+        They are of one speaker or recording. At most `MOST_ADAPTED` batches, evenly spread, are fitted to.
+
+        Args:
+            batches: without their texts; some seconds of speech at least, or nothing is gained.
+        """
+        if not batches:
+            yield
+            return
+        some = batches[:: -(-len(batches) // MOST_ADAPTED)]
+        with threads(self._threads.count):
+            spoken = [spoken_of(self.model, batch) for batch in some]
+            *_, weights = fit(self.model, spoken, doubt, (ADAPT_STEPS,))
+        with adapted(self.model, weights):
+            yield
+
     def of_one_speaker(self, segments: Iterable[Segment]) -> tuple[Iterable[Segment], Tensor | None]:
         """Return the segments of a recording, and the moments `(2, mel)` of its speaker if the model takes them.
 
         A model with `features.cmvn=speaker` takes the recording for all that its speaker says. Its segments are then in
-        memory together, 230 MB for an hour of speech at 16 kHz.
+        memory together, 230 MB for an hour of speech at 16 kHz. A speaker who was chosen has his own moments.
         """
-        if self.model.cmvn.mode != "speaker":
+        if self.model.cmvn.mode != "speaker" or self.speaker is not None:
             return segments, None
         held = list(segments)
         waveforms = (torch.from_numpy(segment.waveform) for segment in held)
@@ -246,8 +281,10 @@ class Decoder:
         return decoded.words(self.bundle.tokens, self.model.frame_shift_s, offset_s, self.bundle.calibration)
 
 
-def _loaded(folder: Path, accelerator: Accelerator, precision: Precision, decode: Mapping[str, Any]) -> Decoder:
-    return Decoder.load(folder, accelerator=accelerator, precision=precision, decode=decode)
+def _loaded(
+    folder: Path, accelerator: Accelerator, precision: Precision, decode: Mapping[str, Any], speaker: str | None
+) -> Decoder:
+    return Decoder.load(folder, accelerator=accelerator, precision=precision, decode=decode, speaker=speaker)
 
 
 def waveforms(batch: Batch) -> list[NDArray[np.float32]]:

@@ -10,7 +10,8 @@ model that gives the chosen text the highest posterior. The calibration is the f
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
@@ -68,11 +69,15 @@ def load_decoder(
     accelerator: Accelerator = "auto",
     precision: WantedPrecision = "auto",
     decode: Mapping[str, Any] | None = None,
+    speaker: str | None = None,
 ) -> Decoder | Ensemble:
     """Load a model folder, or several that work as one; arguments and errors are those of `asr.load`."""
     folders = model_folders(models)
     settled = common_precision(folders, accelerator, precision)
-    decoders = [Decoder.load(folder, accelerator=accelerator, precision=settled, decode=decode) for folder in folders]
+    decoders = [
+        Decoder.load(folder, accelerator=accelerator, precision=settled, decode=decode, speaker=speaker)
+        for folder in folders
+    ]
     return decoders[0] if len(decoders) == 1 else Ensemble(decoders)
 
 
@@ -151,6 +156,14 @@ class Ensemble:
     def of_one_speaker(self, segments: Iterable[Segment]) -> tuple[Iterable[Segment], Tensor | None]:
         """Return the segments of a recording, and the moments of its speaker, see `Decoder.of_one_speaker`."""
         return self.decoders[0].of_one_speaker(segments)
+
+    @contextmanager
+    def adapted_to(self, batches: Sequence[Batch]) -> Iterator[None]:
+        """Let each network be fitted to these utterances, see `Decoder.adapted_to`."""
+        with ExitStack() as fitted:
+            for decoder in self.decoders:
+                fitted.enter_context(decoder.adapted_to(batches))
+            yield
 
     def decode(self, batch: Batch, search: Search) -> list[Decoded]:
         """Return what the models found for each utterance.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ from asr.audio.sources import Source, is_source, source_name
 from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import AudioError, ConfigError
 from asr.features.batch import collate_segments, segment_batches
-from asr.inference.decoder import Decoder, Method, Search
+from asr.inference.decoder import Adaptation, Decoder, Method, Search
 from asr.inference.ensemble import Ensemble, Models, load_decoder
 from asr.inference.precision import WantedPrecision
 from asr.inference.stream import Partial, stream_results
@@ -39,6 +40,7 @@ def load(
     accelerator: Accelerator = "auto",
     precision: WantedPrecision = "auto",
     decode: Mapping[str, Any] | None = None,
+    speaker: str | None = None,
 ) -> Recognizer:
     """Load a model folder as written by `asr train`, or several of them that work as one.
 
@@ -53,14 +55,16 @@ def load(
             float32 either way, and so is the stream of a model that carries its state (`AcousticModel.streams`).
         decode: settings of the search in place of the folder's, e.g. `{"beam_size": 50, "lm": "words"}`; see
             `DecodeSettings`.
+        speaker: whom the model is to be fitted to, one that `asr.adapt` has written into the folder.
 
     Raises:
-        ConfigError: `decode` has an unknown key or a value out of range; there is no such `precision`.
+        ConfigError: `decode` has an unknown key or a value out of range; there is no such `precision` or `speaker`.
         DeviceError: `cuda` is asked for and there is none.
         ModelError: the folder is missing, incomplete or damaged; several models differ in sample rate, or in how
             transcripts are written.
     """
-    return Recognizer(load_decoder(folder, accelerator=accelerator, precision=precision, decode=decode))
+    decoder = load_decoder(folder, accelerator=accelerator, precision=precision, decode=decode, speaker=speaker)
+    return Recognizer(decoder)
 
 
 class _HeardSegment(NamedTuple):
@@ -103,6 +107,7 @@ class Recognizer:
         segment: Segmentation = "vad",
         channel: int | None = None,
         n_best: int = 0,
+        adapt: Adaptation | None = None,
         on_progress: Callable[[float], object] | None = None,
     ) -> Transcript:
         """Transcribe a recording of any length; memory does not grow with it unless `segment` is `none`.
@@ -122,6 +127,9 @@ class Recognizer:
             channel: the channel to transcribe, counted from 0; None mixes all down.
             n_best: number of texts, at most, in `Transcript.n_best`. The beam search finds up to `beam_size` for each
                 segment, greedy search finds one. 0: none.
+            adapt: `recording` fits the network to the recording first, without a transcript, and forgets it afterwards
+                (`Decoder.adapted_to`). That takes as long as the network needs for some 30 times the audio, counting
+                five minutes of it at most. All speech of the recording is in memory then.
             on_progress: is called each time some audio is done, with its seconds; they sum up to the duration.
 
         Raises:
@@ -131,6 +139,8 @@ class Recognizer:
         """
         if n_best < 0:
             raise ConfigError(f"n_best={n_best}: a number of texts, from 0 on")
+        if adapt not in (None, "recording"):
+            raise ConfigError(f"adapt={adapt!r}: of a recording, the network is fitted to the recording: 'recording'")
         search = Search(method, hotword_bonuses(hotwords))
         rate_hz = self.sample_rate_hz
         name: str | None = None
@@ -141,7 +151,7 @@ class Recognizer:
             blocks = waveform_blocks(checked_waveform(_array(audio)), from_hz, rate_hz, channel=channel)
         recording = Heard(blocks)
         found = segments(recording, rate_hz, segment, name=name)
-        heard = self._heard(recording, found, search, n_best, on_progress or (lambda _: None))
+        heard = self._heard(recording, found, search, n_best, adapt, on_progress or (lambda _: None))
         recording.warn_if_quiet(name or "the recording")
         return Transcript.of(
             [word for segment in heard for word in segment.words],
@@ -157,6 +167,7 @@ class Recognizer:
         segments: Iterable[Segment],
         search: Search,
         n_best: int,
+        adapt: Adaptation | None,
         on_progress: Callable[[float], object],
     ) -> list[_HeardSegment]:
         """Return what was heard in each segment, in their order."""
@@ -164,14 +175,19 @@ class Recognizer:
         found: list[_HeardSegment] = []
         done = 0
         segments, moments = self.decoder.of_one_speaker(segments)
-        for group in segment_batches(segments, rate_hz):
-            batch = collate_segments(group, moments)
-            for piece, decoded in zip(group, self.decoder.decode(batch, search), strict=True):
-                words = self.decoder.words(decoded, piece.start / rate_hz)
-                found.append(_HeardSegment(piece.start, words, self._alternatives(decoded, n_best)))
-            covered = sum(piece.skipped + len(piece.waveform) for piece in group)
-            done += covered
-            on_progress(covered / rate_hz)
+        groups: Iterable[list[Segment]] = segment_batches(segments, rate_hz)
+        with ExitStack() as fitted:
+            if adapt is not None:
+                groups = list(groups)
+                fitted.enter_context(self.decoder.adapted_to([collate_segments(group, moments) for group in groups]))
+            for group in groups:
+                batch = collate_segments(group, moments)
+                for piece, decoded in zip(group, self.decoder.decode(batch, search), strict=True):
+                    words = self.decoder.words(decoded, piece.start / rate_hz)
+                    found.append(_HeardSegment(piece.start, words, self._alternatives(decoded, n_best)))
+                covered = sum(piece.skipped + len(piece.waveform) for piece in group)
+                done += covered
+                on_progress(covered / rate_hz)
         on_progress((recording.samples - done) / rate_hz)
         return sorted(found, key=lambda segment: segment.start)
 

@@ -146,10 +146,11 @@ def hearing_of(decoder: Decoder) -> Hearing:
     Raises:
         ModelError: the model normalises by all that the speaker says, which is not known while he speaks.
     """
-    if decoder.model.cmvn.mode == "speaker":
+    if decoder.model.cmvn.mode == "speaker" and decoder.speaker is None:
         raise ModelError(
             f"{decoder.bundle.folder or 'the model'}: features.cmvn=speaker needs all that the speaker says, so it "
-            "hears no stream; transcribe a file, or train with features.cmvn=utterance or global"
+            "hears a stream only of a speaker whom `asr adapt` has made known; transcribe a file, or train with "
+            "features.cmvn=utterance or global"
         )
     return CarriedState(decoder) if decoder.model.streams else HeardAgain(decoder)
 

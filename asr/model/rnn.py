@@ -42,6 +42,8 @@ class RecurrentLayer(nn.Module):
     The residual path is the shortcut along which gradients reach the lower layers undiminished.
     """
 
+    scale: Tensor | None
+
     def __init__(self, cell: Cell, width: int, *, bidirectional: bool, dropout: float) -> None:
         """`width` is that of input and output; each direction has `width / 2` units if there are two."""
         super().__init__()
@@ -50,6 +52,7 @@ class RecurrentLayer(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.rnn = make_rnn(cell, width, width // 2 if bidirectional else width, bidirectional=bidirectional)
         self.dropout = Dropout(dropout)
+        self.register_buffer("scale", None)  # (width,) of one speaker, see `asr/model/adaptation.py`
 
     def forward(self, x: Tensor, lengths: Tensor, layout: Layout | None) -> Tensor:
         """Return `(batch, frame, width)`, zero beyond each length.
@@ -87,6 +90,8 @@ class RecurrentLayer(nn.Module):
         return self._residual(x, y, lengths), state
 
     def _residual(self, x: Tensor, y: Tensor, lengths: Tensor) -> Tensor:
+        if self.scale is not None:
+            y = y * self.scale
         result: Tensor = (x + self.dropout(y)) * valid_frames(lengths, y.shape[1])[..., None]
         return result
 
