@@ -21,7 +21,7 @@ from asr.audio.sources import STDIN, is_read_once
 from asr.bulk import journal
 from asr.bulk.transcriber import Channels, OnProgress, Options, load_transcriber
 from asr.bulk.workers import Result, in_order, one_by_one
-from asr.bundle.speakers import speaker_path
+from asr.bundle.speaker_names import speaker_path
 from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import AudioError, ConfigError
 from asr.inference.decoder import Adaptation, Method, Search

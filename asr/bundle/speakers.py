@@ -1,29 +1,24 @@
 """What a model folder knows of single speakers: a file of some ten kilobytes for each, in the folder `speakers`.
 
 It holds by how much a few weights differ from the model's own, in half precision (`asr/model/adaptation.py`), and with
-`features.cmvn=speaker` the mean and deviation of each mel band. It changes nothing for anybody else. Names are text
-from users: in file names, all but ASCII letters, digits, `_`, `-` and `~` is written as `%` and two hexadecimal digits.
+`features.cmvn=speaker` the mean and deviation of each mel band. It changes nothing for anybody else.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote
 
-from asr.bundle.files import SPEAKER_SUFFIX, SPEAKERS
+from torch import Tensor
+
+from asr.bundle.bundle import read_tensors, save_weights, tensors_checksum
+from asr.bundle.speaker_names import same_name, speaker_names, speaker_path
 from asr.errors import ConfigError, ModelError
+from asr.model.acoustic import AcousticModel
+from asr.model.adaptation import own_weights
 from asr.reading import read_tensor_forms, shown
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from asr.model.acoustic import AcousticModel
-
-_MOST_NAME_BYTES = 200  # of a file name; systems take 255
 _MOMENTS = "moments"  # (2, mel)
 _NAME, _MODEL = "name", "model"  # among the metadata
 
@@ -43,29 +38,6 @@ class Speaker:
     moments: Tensor | None = None
 
 
-def speaker_path(folder: Path, name: str) -> Path:
-    """Return the file of a speaker in a model folder.
-
-    Raises:
-        ConfigError: the name is empty, too long, or holds half a character.
-    """
-    try:
-        encoded = quote(unicodedata.normalize("NFC", name), safe="").replace(".", "%2E")
-    except UnicodeEncodeError:
-        raise ConfigError(f"speaker={name!r}: is no text") from None
-    if not name.strip():
-        raise ConfigError("speaker: the name is empty")
-    if len(encoded) > _MOST_NAME_BYTES:
-        raise ConfigError(f"speaker={shown(name)}: the name is too long for a file")
-    return folder / SPEAKERS / (encoded + SPEAKER_SUFFIX)
-
-
-def speaker_names(folder: Path) -> list[str]:
-    """Return the names of all speakers that a model folder knows, in order."""
-    files = (folder / SPEAKERS).glob(f"*{SPEAKER_SUFFIX}")
-    return sorted(unquote(path.name.removesuffix(SPEAKER_SUFFIX)) for path in files)
-
-
 def save_speaker(folder: Path, speaker: Speaker, model: AcousticModel) -> Path:
     """Write a speaker's file into the folder of a model; return its path.
 
@@ -73,9 +45,6 @@ def save_speaker(folder: Path, speaker: Speaker, model: AcousticModel) -> Path:
         ConfigError: as `speaker_path`.
         ModelError: it cannot be written.
     """
-    from asr.bundle.bundle import save_weights
-    from asr.model.adaptation import own_weights
-
     path = speaker_path(folder, speaker.name)
     own = own_weights(model)
     tensors = {name: (tensor - own[name]).half().cpu().contiguous() for name, tensor in speaker.weights.items()}
@@ -98,16 +67,13 @@ def load_speaker(folder: Path, name: str, model: AcousticModel) -> Speaker:
         ConfigError: the folder knows no such speaker; the error names those it knows.
         ModelError: the file is damaged, or was made with another model.
     """
-    from asr.bundle.bundle import read_tensors
-    from asr.model.adaptation import own_weights
-
     path = speaker_path(folder, name)
     if not path.is_file():
         known = ", ".join(map(repr, speaker_names(folder))) or "none"
         raise ConfigError(f"{folder}: knows no speaker {shown(name)} (known: {known}); `asr adapt` makes one")
     way_out = f"run `asr adapt` for {shown(name)} again"
     forms, metadata = read_tensor_forms(path, ModelError, "what is known of a speaker", way_out=way_out)
-    if unicodedata.normalize("NFC", metadata.get(_NAME, "")) != unicodedata.normalize("NFC", name):
+    if not same_name(metadata.get(_NAME, ""), name):
         raise ModelError(f"{path}: is of the speaker {shown(metadata.get(_NAME, ''))}; {way_out}")
     if metadata.get(_MODEL) != _mark_of(model):
         raise ModelError(f"{path}: was made with other weights of this model; {way_out}")
@@ -125,7 +91,5 @@ def load_speaker(folder: Path, name: str, model: AcousticModel) -> Speaker:
 
 def _mark_of(model: AcousticModel) -> str:
     """Return a checksum of the model's biases and norms, which storing it in 8 bits leaves as they are."""
-    from asr.bundle.bundle import tensors_checksum
-
     vectors = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items() if tensor.ndim == 1}
     return tensors_checksum(vectors)

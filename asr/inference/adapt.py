@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from asr.bundle.card import write_card
-from asr.bundle.speakers import Speaker, save_speaker, speaker_path
+from asr.bundle.speaker_names import speaker_path
+from asr.bundle.speakers import Speaker, save_speaker
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import cut_text, known_speakers, load_manifest
 from asr.corpus.untranscribed import find_untranscribed

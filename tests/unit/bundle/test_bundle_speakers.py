@@ -8,7 +8,8 @@ from conftest import TINY
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from asr.bundle.speakers import Speaker, load_speaker, save_speaker, speaker_names, speaker_path
+from asr.bundle.speaker_names import speaker_names, speaker_path
+from asr.bundle.speakers import Speaker, load_speaker, save_speaker
 from asr.config import Config
 from asr.errors import ConfigError, ModelError
 from asr.model.acoustic import AcousticModel

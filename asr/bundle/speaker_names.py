@@ -1,0 +1,49 @@
+"""A speaker's name ↔ the name of his file in a model folder. No torch.
+
+Names are text from users. In file names, all but ASCII letters, digits, `_`, `-` and `~` is written as `%` and two
+hexadecimal digits for each byte of UTF-8, so a name leads to no other folder.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from asr.bundle.files import SPEAKER_SUFFIX, SPEAKERS
+from asr.errors import ConfigError
+from asr.reading import shown
+
+_MOST_NAME_BYTES = 200  # of a file name; systems take 255
+
+
+def speaker_path(folder: Path, name: str) -> Path:
+    """Return the file of a speaker in a model folder.
+
+    Raises:
+        ConfigError: the name is empty, too long, or holds half a character.
+    """
+    try:
+        encoded = quote(_composed(name), safe="").replace(".", "%2E")
+    except UnicodeEncodeError:
+        raise ConfigError(f"speaker={name!r}: is no text") from None
+    if not name.strip():
+        raise ConfigError("speaker: the name is empty")
+    if len(encoded) > _MOST_NAME_BYTES:
+        raise ConfigError(f"speaker={shown(name)}: the name is too long for a file")
+    return folder / SPEAKERS / (encoded + SPEAKER_SUFFIX)
+
+
+def speaker_names(folder: Path) -> list[str]:
+    """Return the names of all speakers that a model folder knows, in order."""
+    files = (folder / SPEAKERS).glob(f"*{SPEAKER_SUFFIX}")
+    return sorted(unquote(path.name.removesuffix(SPEAKER_SUFFIX)) for path in files)
+
+
+def same_name(one: str, other: str) -> bool:
+    """Return whether two names are the same text, in whatever form its accents are written."""
+    return _composed(one) == _composed(other)
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
