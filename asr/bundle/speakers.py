@@ -12,8 +12,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from asr.bundle.bundle import read_tensors, save_weights, tensors_checksum
+from asr.bundle.bundle import save_weights
 from asr.bundle.speaker_names import same_name, speaker_names, speaker_path
+from asr.bundle.tensors import read_tensors, tensors_checksum
 from asr.errors import ConfigError, ModelError
 from asr.model.acoustic import AcousticModel
 from asr.model.adaptation import own_weights

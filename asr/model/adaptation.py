@@ -157,8 +157,9 @@ def _only_fitted(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def with_weights(model: AcousticModel, weights: Weights) -> AcousticModel:
-    """Return a copy of a network that has these weights for good."""
-    changed = copy.deepcopy(model)
+    """Return a copy of a network that has these weights for good. It shares all others, which may be large."""
+    shared = {id(parameter): parameter for name, parameter in model.named_parameters() if name not in weights}
+    changed = copy.deepcopy(model, shared)
     for name, tensor in weights.items():
         owner, _, leaf = name.rpartition(".")
         module = changed.get_submodule(owner)
