@@ -25,15 +25,32 @@ BASE = {"feat_extract_norm": "group", "do_stable_layer_norm": False, "conv_bias"
 LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 
 
-def write_encoder(folder: Path, *, seed: int = 0, do_normalize: bool = True, **changed: object) -> Path:
-    """Write a random wav2vec 2.0 encoder of the base kind, without transformers."""
+def write_encoder(
+    folder: Path, *, seed: int = 0, do_normalize: bool = True, spread: float = 0.0, **changed: object
+) -> Path:
+    """Write a random wav2vec 2.0 encoder of the base kind, without transformers; `spread` disturbs all its weights."""
     settings = {"model_type": "wav2vec2", **SHAPE, **BASE, **changed}
     form = EncoderForm.model_validate_json(json.dumps(settings | {"do_normalize": do_normalize}))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoder = Encoder(form)
+        for parameter in encoder.parameters():
+            parameter.data.add_(spread * torch.randn_like(parameter))
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(settings))
     (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": do_normalize, "sampling_rate": 16000}))
-    save_file(encoder.state_dict(), folder / "model.safetensors")
+    save_file(_published_names(encoder.state_dict()), folder / "model.safetensors")
     return folder
+
+
+def _published_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return tensors as transformers names them: WavLM's projections are three there."""
+    published = {}
+    for name, tensor in tensors.items():
+        if ".attention.attention.in_proj_" in name:
+            start, _, kind = name.partition("attention.in_proj_")
+            for part, value in zip("qkv", tensor.chunk(3), strict=True):
+                published[f"{start}{part}_proj.{kind}"] = value.clone()
+        else:
+            published[name.replace(".attention.attention.out_proj", ".attention.out_proj")] = tensor
+    return published

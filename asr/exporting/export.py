@@ -51,7 +51,7 @@ def export(
     Raises:
         ConfigError: there is no such format.
         ModelError: the model folder is damaged, `out` is a model folder already, or `format` is `onnx` and the network
-            is not recurrent or has a pretrained encoder in front.
+            is not recurrent or has too large an encoder.
         DependencyError: the package onnx or silero-vad is missing.
     """
     if format not in get_args(Format):
@@ -75,8 +75,8 @@ def export_onnx(model: Path, folder: Path, *, int8: bool = False) -> int:
         The size of the network's file in bytes.
 
     Raises:
-        ModelError: the model folder is damaged, its network is not recurrent or has a pretrained encoder in front, or
-            `folder` is a model folder itself.
+        ModelError: the model folder is damaged, its network is not recurrent or has too large an encoder, or `folder`
+            is a model folder itself.
         DependencyError: the package onnx or silero-vad is missing.
     """
     try:

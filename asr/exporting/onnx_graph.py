@@ -16,24 +16,27 @@ from typing import Any, cast
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 from torch import Tensor, nn
 
 from asr.bundle.bundle import quantised
 from asr.errors import ModelError
+from asr.exporting.encoder_graph import encoder_features
+from asr.exporting.graph import IN_INTEGERS, Graph, array
 from asr.model.acoustic import AcousticModel
+from asr.model.encoder import Encoder
 from asr.model.logmel import FLOOR, QUIETEST, Cmvn, LogMel, falls
 from asr.model.rnn import Cell, LookAhead, RecurrentLayer
 from asr.model.subsampling import Subsampling
 from asr.runtime.recognizer import INPUT, OUTPUT
 
-_OPSET, _IR_VERSION = 17, 8  # the first versions with LayerNormalization, so that older runtimes can read it too
-_IN_INTEGERS = "com.microsoft"
 # Products of unsigned and signed 8-bit integers overflow on x86 processors that have no special instructions for them.
 # Products of unsigned ones are exact everywhere, so results are the same. As an unsigned integer, a weight of 0 is
 # _MIDDLE.
 _MIDDLE = 128
+_MOST_BYTES = 1_900_000_000  # of an encoder's weights, which leaves room for the rest
 # The gates in ONNX's order, by their places in torch's: i f g o → i o f g and r z n → z r n.
 _GATES: dict[Cell, tuple[int, ...]] = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "tanh": (0,), "relu": (0,)}
 _OPERATORS: dict[Cell, str] = {"lstm": "LSTM", "gru": "GRU", "tanh": "RNN", "relu": "RNN"}
@@ -49,20 +52,21 @@ def acoustic_graph(model: AcousticModel, *, int8: bool) -> onnx.ModelProto:
             and rounding the input of the output layer would double the error of the whole.
 
     Raises:
-        ModelError: the model has layers that are not recurrent, normalises by the speaker, or has a pretrained encoder
-            in front.
+        ModelError: the model has layers that are not recurrent, or normalises by the speaker; or its pretrained encoder
+            does not fit into a file of ONNX.
     """
     if model.cmvn.mode == "speaker":
         raise ModelError(
             "an ONNX network hears a segment at a time, so it cannot have features.cmvn=speaker; see `--format torch`"
         )
-    if model.encoder_identity is not None:
-        raise ModelError(
-            f"a model with the encoder {model.encoder_identity} in front does not become ONNX, only one with log-mel; "
-            "see `--format torch`, and take the encoder's folder along"
-        )
-    graph = _Graph(int8)
-    features = _cmvn(graph, model.cmvn, _logmel(graph, model.logmel))
+    graph = Graph(int8)
+    if model.encoder is None:
+        features = _logmel(graph, model.logmel)
+    else:
+        encoder = model.encoder.on(torch.device("cpu"))
+        _require_room(encoder, int8=int8)
+        features = encoder_features(graph, model, encoder, INPUT)
+    features = _cmvn(graph, model.cmvn, features)
     x = _subsampling(graph, model.subsampling, features)
     for layer in model.layers:
         if not isinstance(layer, RecurrentLayer):
@@ -75,49 +79,15 @@ def acoustic_graph(model: AcousticModel, *, int8: bool) -> onnx.ModelProto:
     return graph.finished(model.output.out_features)
 
 
-class _Graph:
-    """A graph under construction. Tensors are referred to by name; arrays among the inputs become constants."""
-
-    def __init__(self, int8: bool) -> None:
-        self.int8 = int8
-        self._nodes: list[onnx.NodeProto] = []
-        self._constants: list[onnx.TensorProto] = []
-
-    def add(self, operator: str, *inputs: str | NDArray[Any], name: str = "", domain: str = "", **settings: Any) -> str:
-        """Add an operator and return the name of its first output."""
-        names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
-        name = name or f"{operator}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(operator, names, [name], name=name, domain=domain, **settings))
-        return name
-
-    def norm(self, x: str, layer: nn.LayerNorm) -> str:
-        return self.add("LayerNormalization", x, _array(layer.weight), _array(layer.bias), axis=-1, epsilon=layer.eps)
-
-    def linear(self, x: str, layer: nn.Linear) -> str:
-        weight = self.add("Transpose", self.weight(_array(layer.weight)), perm=[1, 0])
-        return self.add("Add", self.add("MatMul", x, weight), _array(layer.bias))
-
-    def weight(self, weight: NDArray[np.float32]) -> str:
-        """Return a constant `(…, row, column)`; stored in integers, it becomes floats when the model is loaded."""
-        if not self.int8:
-            return self._constant(weight)
-        integers, scale = quantised(weight)
-        return self.add("Mul", self.add("Cast", integers, to=TensorProto.FLOAT), scale[..., None])
-
-    def finished(self, token_count: int) -> onnx.ModelProto:
-        inputs = [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["sample"])]
-        outputs = [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["frame", token_count])]
-        graph = helper.make_graph(self._nodes, "acoustic_model", inputs, outputs, self._constants)
-        opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(_IN_INTEGERS, 1)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="asr")
-
-    def _constant(self, value: NDArray[Any]) -> str:
-        name = f"constant_{len(self._constants)}"
-        self._constants.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
-        return name
+def _require_room(encoder: Encoder, *, int8: bool) -> None:
+    """Refuse an encoder that is too large for a file of ONNX, which has at most 2 GiB."""
+    weights = sum(parameter.numel() for parameter in encoder.parameters())
+    if weights * (1 if int8 else 4) > _MOST_BYTES:
+        way_out = "see `--format torch`" if int8 else "take --int8, or see `--format torch`"
+        raise ModelError(f"the encoder has {weights / 1e6:.0f} million weights, too many for ONNX; {way_out}")
 
 
-def _logmel(graph: _Graph, logmel: LogMel) -> str:
+def _logmel(graph: Graph, logmel: LogMel) -> str:
     """Return log-mel features `(frame, mel)` of the input.
 
     The Fourier transform is a convolution with windowed cosines and sines, from which their part of an offset has been
@@ -125,7 +95,7 @@ def _logmel(graph: _Graph, logmel: LogMel) -> str:
     period when the model is loaded. In the file they would take a third of the space if the weights have 8 bits.
     """
     period, bins = logmel.fft_samples, logmel.fft_samples // 2 + 1
-    window = _array(logmel.window)
+    window = array(logmel.window)
     first, *_, last = np.flatnonzero(window)
     window = window[first : last + 1]
     angles = 2 * np.pi / period * np.arange(period)
@@ -148,12 +118,12 @@ def _logmel(graph: _Graph, logmel: LogMel) -> str:
     real = graph.add("Slice", spectrum, np.array([0]), np.array([bins]), np.array([1]))
     imaginary = graph.add("Slice", spectrum, np.array([bins]), np.array([2 * bins]), np.array([1]))
     power = graph.add("Add", graph.add("Mul", real, real), graph.add("Mul", imaginary, imaginary))
-    mel = graph.add("MatMul", _array(logmel.filters).T, graph.add("Squeeze", power, np.array([0])))
+    mel = graph.add("MatMul", array(logmel.filters).T, graph.add("Squeeze", power, np.array([0])))
     relative = graph.add("Div", mel, _level(graph, logmel, graph.add("ReduceMean", mel, axes=[0])))
     return graph.add("Transpose", graph.add("Log", graph.add("Max", relative, np.float32(FLOOR))), perm=[1, 0])
 
 
-def _level(graph: _Graph, logmel: LogMel, energies: str) -> str:
+def _level(graph: Graph, logmel: LogMel, energies: str) -> str:
     """Return the level that `LogMel` divides by, `(1, 1)` or `(1, frame)`, from mean energies `(1, frame)`."""
     quietest = np.float32(QUIETEST)
     if not logmel.runs:
@@ -175,34 +145,38 @@ def _level(graph: _Graph, logmel: LogMel, energies: str) -> str:
     return level
 
 
-def _cmvn(graph: _Graph, cmvn: Cmvn, features: str) -> str:
+def _cmvn(graph: Graph, cmvn: Cmvn, features: str) -> str:
     """Return normalised features `(frame, mel)`."""
     if cmvn.mode == "global":
-        return graph.add("Div", graph.add("Sub", features, _array(cmvn.mean)), _array(cmvn.std))
+        return graph.add("Div", graph.add("Sub", features, array(cmvn.mean)), array(cmvn.std))
     features = graph.add("Cast", features, to=TensorProto.DOUBLE)  # a long sum loses the last digits of float32
     centred = graph.add("Sub", features, graph.add("ReduceMean", features, axes=[0]))
     std = graph.add("Sqrt", graph.add("ReduceMean", graph.add("Mul", centred, centred), axes=[0]))
     return graph.add("Cast", graph.add("Div", centred, graph.add("Max", std, np.float64(1e-3))), to=TensorProto.FLOAT)
 
 
-def _subsampling(graph: _Graph, subsampling: Subsampling, features: str) -> str:
+def _subsampling(graph: Graph, subsampling: Subsampling, features: str) -> str:
     """`(frame, mel)` → `(frame, 1, width)`, with fewer frames; the 1 is the batch, as ONNX's recurrences take it."""
-    x = graph.add("Unsqueeze", features, np.array([0, 1]))
+    if subsampling.over_frequency:
+        x = graph.add("Unsqueeze", features, np.array([0, 1]))
+    else:
+        x = graph.add("Unsqueeze", graph.add("Transpose", features, perm=[1, 0]), np.array([0, 3]))
     for module in subsampling.convolutions:
         convolution = cast(nn.Conv2d, module)
-        weight, bias = _array(convolution.weight), _array(cast(Tensor, convolution.bias))
-        x = graph.add("Relu", graph.add("Conv", x, weight, bias, strides=[2, 2], pads=[1, 1, 1, 1]))
+        weight, bias = array(convolution.weight), array(cast(Tensor, convolution.bias))
+        pads = [*map(int, convolution.padding)] * 2
+        x = graph.add("Relu", graph.add("Conv", x, weight, bias, strides=[*convolution.stride], pads=pads))
     x = graph.add("Reshape", graph.add("Transpose", x, perm=[2, 0, 1, 3]), np.array([0, 0, -1]))
     return graph.linear(x, subsampling.projection)
 
 
-def _recurrence(graph: _Graph, rnn: nn.RNNBase, cell: Cell, x: str) -> str:
+def _recurrence(graph: Graph, rnn: nn.RNNBase, cell: Cell, x: str) -> str:
     """Run the recurrence of one layer, in one direction or both, over `(frame, 1, feature)`."""
     suffixes = ("", "_reverse") if rnn.bidirectional else ("",)
 
     def stacked(name: str) -> NDArray[np.float32]:
         """Return a parameter of all directions, `(direction, gate·unit, …)`, with the gates in ONNX's order."""
-        parameters = [_array(getattr(rnn, f"{name}_l0{suffix}")) for suffix in suffixes]
+        parameters = [array(getattr(rnn, f"{name}_l0{suffix}")) for suffix in suffixes]
         gates = [np.split(parameter, len(_GATES[cell])) for parameter in parameters]
         return np.stack([np.concatenate([parts[place] for place in _GATES[cell]]) for parts in gates])
 
@@ -221,20 +195,16 @@ def _recurrence(graph: _Graph, rnn: nn.RNNBase, cell: Cell, x: str) -> str:
         transposed = [(integer.transpose(0, 2, 1) + np.int16(_MIDDLE)).astype(np.uint8) for integer in integers]
         steps = [array for scale in scales for array in (scale, np.full(scale.shape, _MIDDLE, np.uint8))]
         none = [""] * 4  # no lengths, no first states, no peepholes
-        y = graph.add("DynamicQuantizeLSTM", x, *transposed, bias, *none, *steps, domain=_IN_INTEGERS, **settings)
+        y = graph.add("DynamicQuantizeLSTM", x, *transposed, bias, *none, *steps, domain=IN_INTEGERS, **settings)
     else:
         y = graph.add(_OPERATORS[cell], x, *map(graph.weight, weights), bias, **settings)
     return graph.add("Reshape", y, np.array([0, 1, -1]))  # from (frame, direction, 1, unit)
 
 
-def _lookahead(graph: _Graph, lookahead: LookAhead, x: str) -> str:
+def _lookahead(graph: Graph, lookahead: LookAhead, x: str) -> str:
     """Add a weighted sum of the next frames to each of `(frame, 1, width)`; the frame's own weight is 1."""
-    weight = _array(lookahead.convolution.weight)
+    weight = array(lookahead.convolution.weight)
     weight = np.concatenate([np.ones_like(weight[..., :1]), weight], axis=-1)
     x = graph.add("Transpose", x, perm=[1, 2, 0])
     x = graph.add("Conv", x, weight, group=len(weight), pads=[0, lookahead.frames])
     return graph.add("Transpose", x, perm=[2, 0, 1])
-
-
-def _array(parameter: Tensor) -> NDArray[np.float32]:
-    return parameter.detach().float().cpu().numpy()

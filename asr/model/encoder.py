@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal, cast
 
 import torch
@@ -33,9 +34,9 @@ from asr.machine import torchaudio_functional
 from asr.model.logmel import valid_frames
 from asr.records import Record, Text
 
-_WINDOW_SAMPLES = 400  # what a frame sees before the Transformer: 25 ms
+WINDOW_SAMPLES = 400  # what a frame sees before the Transformer: 25 ms
 _HOP_SAMPLES = 320  # from one frame to the next: 20 ms, `FeatureSettings.frame_ms`
-_NORMALISED_VARIANCE = 1e-7  # is added to the variance of a waveform, as transformers does
+NORMALISED_VARIANCE = 1e-7  # is added to the variance of a waveform, as transformers does
 
 Size = Field(ge=1, le=1 << 16)
 Share = Field(0.1, ge=0, lt=1)
@@ -80,9 +81,9 @@ class EncoderForm(Record):
         window, hop = 1, 1
         for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
             window, hop = window + (kernel - 1) * hop, hop * stride
-        if (window, hop) != (_WINDOW_SAMPLES, _HOP_SAMPLES):
+        if (window, hop) != (WINDOW_SAMPLES, _HOP_SAMPLES):
             raise ValueError(
-                f"a frame sees {window} samples, {hop} after the last one; only encoders with {_WINDOW_SAMPLES} and "
+                f"a frame sees {window} samples, {hop} after the last one; only encoders with {WINDOW_SAMPLES} and "
                 f"{_HOP_SAMPLES} can be used"
             )
         if self.layer_norm_eps != 1e-5:
@@ -145,7 +146,7 @@ class Encoder(nn.Module):
         Returns:
             `(batch, frame, state, width)`, and `(batch,)` frames, `samples // 320 + 1`.
         """
-        beside = (_WINDOW_SAMPLES // 2, _WINDOW_SAMPLES // 2)
+        beside = (WINDOW_SAMPLES // 2, WINDOW_SAMPLES // 2)
         samples = F.pad(self._normalised(waveforms.float(), lengths), beside)
         states, frames = self.hidden_states(samples, lengths + sum(beside), trained)
         return torch.stack(states, 2), frames
@@ -187,7 +188,7 @@ class Encoder(nn.Module):
         samples = torch.where(valid, waveforms, 0.0).double()
         centred = torch.where(valid, samples - samples.sum(1, keepdim=True) / count, 0.0)
         variance = centred.square().sum(1, keepdim=True) / count
-        return (centred / (variance + _NORMALISED_VARIANCE).sqrt()).float()
+        return (centred / (variance + NORMALISED_VARIANCE).sqrt()).float()
 
     def _convolved(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """`(batch, sample)`, `(batch,)` → `(batch, frame, channel)`, `(batch,)`."""
@@ -217,12 +218,14 @@ class Encoder(nn.Module):
         mask = None if in_wavlm else valid[:, None, None, :].expand(-1, 1, valid.shape[1], -1)
         padding = torch.zeros_like(valid, dtype=states[-1].dtype).masked_fill(~valid, -math.inf) if in_wavlm else None
         x, states = states[-1], list(states)
-        for layer in layers:
-            if layer.training and torch.is_grad_enabled():
-                x, bias = _trained_pass(layer, x, mask, bias, padding, drop=self.form.layerdrop)
-            else:
-                x, bias = layer(x, mask, bias, padding)
-            states.append(x)
+        # WavLM's first layer numbers the frames: on the processor, if nothing else is said, and a GPU would wait.
+        with torch.device(x.device) if in_wavlm else nullcontext():
+            for layer in layers:
+                if layer.training and torch.is_grad_enabled():
+                    x, bias = _trained_pass(layer, x, mask, bias, padding, drop=self.form.layerdrop)
+                else:
+                    x, bias = layer(x, mask, bias, padding)
+                states.append(x)
         return states, bias
 
 

@@ -28,7 +28,7 @@ class Subsampling(nn.Module):
         """Build `log2(factor)` convolutions."""
         super().__init__()
         self.factor = factor
-        self._over_frequency = over_frequency
+        self.over_frequency = over_frequency
         stages = _stages(factor)
         planes, bins, breadth = (1, mel_bins, 3) if over_frequency else (mel_bins, 1, 1)
         stride = (2, 2) if over_frequency else (2, 1)
@@ -105,7 +105,7 @@ class Subsampling(nn.Module):
 
     def _in_planes(self, features: Tensor) -> Tensor:
         """`(batch, frame, mel)` → what the convolutions take, `(batch, channel, frame, bin)`."""
-        return features[:, None] if self._over_frequency else features.transpose(1, 2)[..., None]
+        return features[:, None] if self.over_frequency else features.transpose(1, 2)[..., None]
 
     def input_span(self, start: int, stop: int) -> tuple[int, int]:
         """Return the log-mel frames (first, one past the last) that output frames `start` to `stop` see.

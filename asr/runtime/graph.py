@@ -28,9 +28,11 @@ OPERATORS = {
     ),
     **dict.fromkeys(("MatMul", "Pad", "RNN", "ReduceMean", "Relu", "Reshape", "Slice", "Sqrt", "Squeeze"), ""),
     **dict.fromkeys(("Transpose", "Unsqueeze"), ""),
+    # Of a pretrained encoder.
+    **dict.fromkeys(("CumSum", "Erf", "Min", "Sigmoid", "Softmax"), ""),
     "DynamicQuantizeLSTM": "com.microsoft",
 }
-_MOST_NODES = 2000
+_MOST_NODES = 4000
 _MOST_NUMBERS = 1 << 26  # computed from constants at once
 _MOST_INTEGER = 1 << 16  # of a size, an axis, a stride, an amount of padding
 _BYTES = {1: 4, 2: 1, 3: 1, 7: 8, 11: 8}  # of float, uint8, int8, int64, double

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from pretend_gpu import on_gpu, pretend_gpu
 from safetensors.torch import load_file, save_file
 from small_encoder import BASE, LARGE, SHAPE, write_encoder
 
@@ -166,3 +167,18 @@ def test_a_frame_is_centred_on_a_multiple_of_320_samples(tmp_path):
     convolved[0, 5].square().sum().backward()
     seen = samples.grad[0].nonzero() - 200
     assert (seen.min(), seen.max()) == (5 * 320 - 200, 5 * 320 + 199)
+
+
+@pytest.mark.parametrize("changed", [BASE, LARGE, {"model_type": "wavlm"}], ids=["base", "large", "wavlm"])
+@pytest.mark.parametrize("training", [True, False])
+def test_nothing_waits_for_a_gpu(changed, training, tmp_path, monkeypatch):
+    encoder, _ = load_encoder(str(write_encoder(tmp_path / "encoder", **changed)))
+    with pretend_gpu(monkeypatch) as waits:
+        on_gpu(encoder)
+        layers = encoder.encoder.layers[-2:].train(training)
+        samples = torch.empty(2, 9000, device="cuda")
+        lengths = torch.empty(2, dtype=torch.int64, device="cuda")
+        waits.clear()
+        states, _ = encoder(samples, lengths, layers)
+        assert states.shape == (2, 29, 4, 24)
+        assert not waits
