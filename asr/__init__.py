@@ -75,6 +75,7 @@ if TYPE_CHECKING:
     from asr.settings_file import load_config
     from asr.stages import RecipeRun, run_recipe
     from asr.training.diagnostics import Diagnosis, diagnose
+    from asr.training.distill import distill
     from asr.training.lm_trainer import train_rnn_lm
     from asr.training.loop import TrainingResult
     from asr.training.trainer import train
@@ -148,6 +149,7 @@ __all__ = [
     "compute_features",
     "decode",
     "diagnose",
+    "distill",
     "estimate_ngram",
     "export",
     "import_csv",
@@ -241,6 +243,7 @@ _HOMES = {
     "asr.settings_file": ("load_config",),
     "asr.stages": ("RecipeRun", "run_recipe"),
     "asr.training.diagnostics": ("Diagnosis", "diagnose"),
+    "asr.training.distill": ("distill",),
     "asr.training.lm_trainer": ("train_rnn_lm",),
     "asr.training.loop": ("TrainingResult",),
     "asr.training.trainer": ("train",),

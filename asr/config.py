@@ -292,6 +292,9 @@ class TrainingSettings(Settings):
     intermediate_weight: float = Field(
         0.3, ge=0, lt=1, description="Intermediate CTC: share of the loss that the middle layer has; 0: off."
     )
+    teacher_weight: float = Field(
+        0.5, ge=0, description="asr distill: weight of the difference from the teachers' posteriors."
+    )
     ema_decay: float = Field(
         0.999,
         ge=0,

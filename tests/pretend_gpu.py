@@ -123,6 +123,9 @@ class PretendFabric:
     def no_backward_sync(self, model: nn.Module, enabled: bool) -> Any:
         return nullcontext()
 
+    def autocast(self) -> Any:
+        return nullcontext()
+
     def backward(self, loss: Tensor) -> None:
         assert loss.is_cuda
         assert loss.ndim == 0

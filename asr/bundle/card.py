@@ -44,6 +44,7 @@ class TrainingFacts:
     the CTC loss per token there, in nats; None if the model was trained without a dev set. `main` is the rate that
     decided: in scripts without spaces the character error rate.
     `languages` are those noted in the training manifest. `init_from` is the model folder whose weights were taken over.
+    `teachers` are the model folders whose posteriors were learnt.
     `precision` is the number format (fp32 or bf16) in which the network computed, also on dev.
     """
 
@@ -62,6 +63,7 @@ class TrainingFacts:
     threads: int | None = None
     processor: str | None = None
     main: Literal["wer", "cer"] = "wer"
+    teachers: Sequence[str] = ()
 
     def save(self, folder: Path) -> None:
         """Write `training.json` into a model folder."""

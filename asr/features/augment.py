@@ -203,11 +203,15 @@ class Perturbation:
         """The frames of all rows that `apply` returns."""
         return list(self.frames) * self.masks.views
 
+    def play(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `(batch, frame, mel)` and `(batch,)` frames of the same, at the tempos and without masks."""
+        if not self.plays:
+            return features, lengths
+        return perturb_tempo(features, lengths, self.tempos, max(self.frames))
+
     def apply(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return `(view·batch, frame, mel)` and `(view·batch,)` frames of `(batch, frame, mel)` and `(batch,)`."""
-        if self.plays:
-            features, lengths = perturb_tempo(features, lengths, self.tempos, max(self.frames))
-        return apply_masks(features, lengths, self.masks)
+        return apply_masks(*self.play(features, lengths), self.masks)
 
     def only(self, row: int) -> Perturbation:
         """Return that of one utterance."""

@@ -3,10 +3,12 @@
 CTC sums the probabilities of all frame-by-frame paths that spell the transcript once repeats are merged and blanks
 dropped. CR-CTC feeds two differently masked views of an utterance and pulls their posteriors together, each view
 learning from what the other could see. Intermediate CTC asks a middle layer for the transcript as well, so that the
-lower layers get a gradient that has not come through the upper ones.
+lower layers get a gradient that has not come through the upper ones. Distillation pulls the posteriors of each frame
+towards those of a teacher, which heard the utterance without masks.
 
 Sources: Graves et al. 2006 (CTC); Yao et al. 2024, arXiv:2410.05101 (CR-CTC); Lee & Watanabe 2021, arXiv:2102.03216
-(intermediate CTC).
+(intermediate CTC); Takashima et al. 2018, "An investigation of a knowledge distillation method for CTC acoustic
+models" (frame posteriors of a teacher).
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ class CtcLoss:
     ctc: Tensor
     consistency: Tensor
     intermediate: Tensor
+    teacher: Tensor
 
 
 def ctc_loss(
@@ -43,10 +46,13 @@ def ctc_loss(
     consistency_weight: float = 0.0,
     intermediate: Tensor | None = None,
     intermediate_weight: float = 0.0,
+    teacher: Tensor | None = None,
+    teacher_weight: float = 0.0,
 ) -> CtcLoss:
     """Return the criterion of a batch that holds `views` views of each utterance, view by view.
 
-    `total = (1 - intermediate_weight) · (ctc + consistency_weight · consistency) + intermediate_weight · intermediate`
+    `total = (1 - intermediate_weight) · last + intermediate_weight · intermediate`, where
+    `last = ctc + consistency_weight · consistency + teacher_weight · teacher`
 
     Args:
         log_posteriors: `(view·batch, frame, token)`, natural log; token 0 is blank.
@@ -60,6 +66,8 @@ def ctc_loss(
         consistency_weight: weight of the divergence between the two views.
         intermediate: log-posteriors of a middle layer, shaped as `log_posteriors`.
         intermediate_weight: share of the middle layer's loss in the total.
+        teacher: `(batch, frame, token)` log-posteriors that each view is pulled towards; None: none.
+        teacher_weight: weight of the divergence from them.
 
     Returns:
         Sums over utterances divided by the tokens. An utterance with more tokens than frames counts as 0
@@ -81,14 +89,17 @@ def ctc_loss(
         ) / (views * count)
 
     total = ctc = ctc_of(log_posteriors)
-    consistency = middle = ctc.new_zeros(())
+    consistency = middle = from_teacher = ctc.new_zeros(())
     if views == 2 and consistency_weight > 0:
         consistency = view_divergence(log_posteriors, lengths) / count
         total = total + consistency_weight * consistency
+    if teacher is not None:
+        from_teacher = teacher_divergence(log_posteriors, lengths, teacher) / count
+        total = total + teacher_weight * from_teacher
     if intermediate is not None and intermediate_weight > 0:
         middle = ctc_of(intermediate)
         total = (1 - intermediate_weight) * total + intermediate_weight * middle
-    return CtcLoss(total, ctc, consistency, middle)
+    return CtcLoss(total, ctc, consistency, middle, from_teacher)
 
 
 def view_divergence(log_posteriors: Tensor, lengths: Tensor) -> Tensor:
@@ -101,3 +112,17 @@ def view_divergence(log_posteriors: Tensor, lengths: Tensor) -> Tensor:
     to_second = F.kl_div(first, second.detach(), reduction="none", log_target=True)
     to_first = F.kl_div(second, first.detach(), reduction="none", log_target=True)
     return ((to_second + to_first) * valid).sum() / 2
+
+
+def teacher_divergence(log_posteriors: Tensor, lengths: Tensor, teacher: Tensor) -> Tensor:
+    """Return the Kullback–Leibler divergence of views from a teacher, summed over valid frames, the mean of the views.
+
+    Args:
+        log_posteriors: `(view·batch, frame, token)`, view by view.
+        lengths: `(view·batch,)` frames.
+        teacher: `(batch, frame, token)`; no gradient flows into it.
+    """
+    views = len(log_posteriors) // len(teacher)
+    valid = valid_frames(lengths, log_posteriors.shape[1])[..., None]
+    target = teacher.detach().repeat(views, 1, 1)
+    return (F.kl_div(log_posteriors, target, reduction="none", log_target=True) * valid).sum() / views

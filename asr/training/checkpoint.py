@@ -222,6 +222,7 @@ def require_same(checkpoint: Path, wanted: dict[str, Any], defaults: Mapping[str
 
 
 _MEANINGS = {
+    ("data", "teachers"): " (weights of the teachers)",
     ("data", "checksum"): " (ids, lengths or transcripts of train)",
     ("data", "dev_checksum"): " (ids, lengths or transcripts of dev)",
     ("data", "noise_checksum"): " (names or sizes of the recordings of noise and rooms)",

@@ -10,13 +10,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Protocol, TypeVar
 
+import torch
 from filelock import FileLock, Timeout
+from lightning_fabric import Fabric
 
 from asr.bundle.files import CHECKPOINTS
 from asr.errors import TrainingError
@@ -247,6 +249,22 @@ def only_run_in(out: Path) -> Iterator[None]:
                 for path in new:
                     path.rmdir()
         lock.release()
+
+
+@contextmanager
+def only_run_of_all_in(out: Path, fabric: Fabric) -> Iterator[None]:
+    """Do what `only_run_in` does: the first process does so for all, and all fail if it cannot."""
+    with ExitStack() as held:
+        refusal = None
+        if fabric.is_global_zero:
+            try:
+                held.enter_context(only_run_in(out))
+            except TrainingError as error:
+                refusal = error
+        refused = fabric.all_reduce(torch.tensor(float(refusal is not None), device=fabric.device), reduce_op="sum")
+        if refused:
+            raise refusal or TrainingError(f"{out}: the first process cannot train there; its message says why")
+        yield
 
 
 def find_run(out: Path, *, resume: bool) -> tuple[Path | None, str | None]:

@@ -86,7 +86,7 @@ class StepReport:
 
     `progress` is the share of the run that was done before the step. `audio_s` are the seconds of audio in its batch,
     over all processes. `gradient_norms` has the gradient's norm in each part of the network, and `gradient_norm` that
-    of the whole, before clipping.
+    of the whole, before clipping. `teacher` is the divergence from teachers, 0 without them.
     """
 
     step: int
@@ -102,12 +102,15 @@ class StepReport:
     clipped: bool
     spike: bool
     learning_rate: float
+    teacher: float = 0.0
 
     @property
     def curves(self) -> dict[str, float]:
         """The losses, norms and the learning rate."""
         names = ("loss", "ctc", "consistency", "intermediate", "gradient_norm", "learning_rate")
         points: dict[str, float] = {f"train/{name}": getattr(self, name) for name in names}
+        if self.teacher:
+            points["train/teacher"] = self.teacher
         return points | {f"gradient_norm/{part}": norm for part, norm in self.gradient_norms.items()}
 
 

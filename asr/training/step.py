@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
@@ -27,6 +27,7 @@ from asr.files import atomic_path, to_json, write_text
 from asr.model.acoustic import AcousticModel
 from asr.model.ctc import CtcLoss, ctc_loss
 from asr.model.subsampling import output_frames
+from asr.text.tokens import TokenTable
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,33 @@ class StepGradient:
     norm: float
     stop: bool
     save: bool
+    teacher: float = 0.0
 
     @property
     def finite(self) -> bool:
         """Whether the step can be taken."""
         return all(abs(value) < float("inf") for value in (self.loss, self.norm))
+
+
+class Teachers(Protocol):
+    """Networks whose posteriors are learnt; see `asr/training/distill.py`."""
+
+    @property
+    def names(self) -> list[str]:
+        """Their folders."""
+
+    @property
+    def checksums(self) -> list[str]:
+        """Of the weights of each: a run is resumed only with the same."""
+
+    def require_fit(self, config: Config, tokens: TokenTable) -> None:
+        """Refuse, with a ModelError, to teach a network of these settings and tokens if frames or tokens differ."""
+
+    def to(self, device: torch.device) -> Teachers:
+        """Return them on a device."""
+
+    def log_posteriors(self, batch: Batch) -> Tensor:
+        """Return `(batch, frame, token)` of a training batch, perturbed as it says, but without masks."""
 
 
 def compute_gradient(
@@ -58,6 +81,7 @@ def compute_gradient(
     step: StepBatch,
     config: Config,
     *,
+    teachers: Teachers | None = None,
     frozen: Sequence[str] = (),
     stop: bool = False,
     save: bool = False,
@@ -72,38 +96,53 @@ def compute_gradient(
         model: as `fabric.setup` returned it.
         step: this process's share.
         config: all settings.
+        teachers: whose posteriors are learnt too.
         frozen: parts of the network that stay as they are; they get no gradient and do not count in the norms.
         stop: whether this process was asked to stop. The result says whether any was, so all stop at the same step.
         save: the same for a checkpoint.
     """
-    sums = torch.zeros(6, device=fabric.device)
-    sums[4].fill_(stop)
-    sums[5].fill_(save)
+    sums = torch.zeros(7, device=fabric.device)
+    sums[5].fill_(stop)
+    sums[6].fill_(save)
     for index, piece in enumerate(step.pieces):
         exchange = index == len(step.pieces) - 1
+        piece = piece.to(fabric.device)
+        taught = None
+        if teachers is not None:
+            with fabric.autocast():
+                taught = teachers.log_posteriors(piece)
         with fabric.no_backward_sync(model, enabled=not exchange):  # type: ignore[arg-type]
-            loss = batch_loss(model, piece.to(fabric.device), config, token_count=step.token_count)
+            loss = batch_loss(model, piece, config, token_count=step.token_count, teacher=taught)
             # Processes average their gradients where the step wants their sum.
             fabric.backward(loss.total * (0 if step.idle else fabric.world_size))
         if not step.idle:
-            sums[:4] += torch.stack((loss.total, loss.ctc, loss.consistency, loss.intermediate)).detach()
+            parts = (loss.total, loss.ctc, loss.consistency, loss.intermediate, loss.teacher)
+            sums[:5] += torch.stack(parts).detach()
     sums = fabric.all_reduce(sums, reduce_op="sum")  # type: ignore[assignment]
     drop_gradients(model, frozen)
-    parts, of_parameters = parameter_norms(model)
-    total, ctc, consistency, intermediate, stopping, saving, *found = torch.stack([*sums, *of_parameters]).tolist()
-    norms = norms_by_part(parts, found)
+    names, of_parameters = parameter_norms(model)
+    on_host = torch.stack([*sums, *of_parameters]).tolist()
+    total, ctc, consistency, intermediate, teacher, stopping, saving, *found = on_host
+    norms = norms_by_part(names, found)
     norm = sum(value**2 for value in norms.values()) ** 0.5
-    return StepGradient(total, ctc, consistency, intermediate, norms, norm, stopping > 0, saving > 0)
+    return StepGradient(total, ctc, consistency, intermediate, norms, norm, stopping > 0, saving > 0, teacher)
 
 
-def batch_loss(model: nn.Module, batch: Batch, config: Config, *, token_count: int | None = None) -> CtcLoss:
+def batch_loss(
+    model: nn.Module,
+    batch: Batch,
+    config: Config,
+    *,
+    token_count: int | None = None,
+    teacher: Tensor | None = None,
+) -> CtcLoss:
     """Return the loss of a training batch: of one masked view of each utterance, or of two and their consistency.
 
     Args:
         model: whose loss it is.
         batch: on the device of the model; with a perturbation, which says how many views there are.
         config: all settings.
-        token_count: see `ctc_loss`.
+        token_count, teacher: see `ctc_loss`.
     """
     settings, perturbation = config.training, batch.perturbation
     assert perturbation is not None, "a batch that is trained on has a perturbation"
@@ -129,6 +168,8 @@ def batch_loss(model: nn.Module, batch: Batch, config: Config, *, token_count: i
         consistency_weight=settings.consistency_weight,
         intermediate=middle[0] if middle else None,
         intermediate_weight=settings.intermediate_weight,
+        teacher=teacher,
+        teacher_weight=settings.teacher_weight,
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -41,12 +40,21 @@ from asr.model.speaker_moments import speaker_moments
 from asr.settings_file import load_config
 from asr.training.dev_score import DevScore, score_dev
 from asr.training.engine import loading_processes, make_fabric
-from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_run_in, run_to_end, training_loop
+from asr.training.loop import (
+    Requests,
+    TrainingResult,
+    Wishes,
+    find_run,
+    only_run_of_all_in,
+    run_to_end,
+    training_loop,
+)
 from asr.training.reports import EpochReport, Report, RunStart, StepReport, StepSkipped
 from asr.training.run import Run, choose_computation, first_model, start_run
 from asr.training.run_state import RunState
 from asr.training.step import (
     StepGradient,
+    Teachers,
     bad_utterances,
     compute_gradient,
     learning_rate,
@@ -117,8 +125,12 @@ def training_reports(
     resume: bool = False,
     init_from: Path | None = None,
     with_dev: bool = False,
+    teachers: Teachers | None = None,
 ) -> Generator[Report, None, TrainingResult]:
-    """Do what `train` does, one report at a time; it raises the same errors. Only the first process yields reports."""
+    """Do what `train` does, one report at a time; it raises the same errors. Only the first process yields reports.
+
+    With `teachers` the network learns their posteriors too; a ModelError says why they cannot teach it.
+    """
     if (out / WEIGHTS).exists() and not (out / CHECKPOINTS).exists():
         raise TrainingError(f"{out}: holds a finished model; choose another --out (--init-from {out} starts from it)")
     if not (out / CHECKPOINTS).exists():
@@ -128,11 +140,11 @@ def training_reports(
     config, stored = with_stored_features(config, data)
     with Requests(config.training.checkpoint_every_s) as requests:
         fabric = make_fabric(config.training)
-        with _only_run_in(out, fabric):
+        with only_run_of_all_in(out, fabric):
             checkpoint, damage = find_run(out, resume=resume)
             cuts = read_training_data(config, data, with_dev=with_dev, stored=stored)
             with threads(given_threads() or 1):  # the last digits of the first weights depend on their number
-                training, transfer = _start(fabric, config, cuts, out, checkpoint, init_from)
+                training, transfer = _start(fabric, config, cuts, out, checkpoint, init_from, teachers)
             timed = choose_computation(training.run, config, cuts.survey.audio_s / cuts.survey.utterances)
             start = _start_report(training, damage, transfer, timed)
             with threads(start.computation.threads):
@@ -147,24 +159,14 @@ def _refuse_foreign_files(out: Path) -> None:
             raise TrainingError(f"{out / name}: {reason}; choose another --out")
 
 
-@contextmanager
-def _only_run_in(out: Path, fabric: Fabric) -> Iterator[None]:
-    """Keep other runs out of the folder `out`; the first process does so for all, and all fail if it cannot."""
-    with ExitStack() as held:
-        refusal = None
-        if fabric.is_global_zero:
-            try:
-                held.enter_context(only_run_in(out))
-            except TrainingError as error:
-                refusal = error
-        refused = fabric.all_reduce(torch.tensor(float(refusal is not None), device=fabric.device), reduce_op="sum")
-        if refused:
-            raise refusal or TrainingError(f"{out}: the first process cannot train there; its message says why")
-        yield
-
-
 def _start(
-    fabric: Fabric, config: Config, data: TrainingData, out: Path, checkpoint: Path | None, init_from: Path | None
+    fabric: Fabric,
+    config: Config,
+    data: TrainingData,
+    out: Path,
+    checkpoint: Path | None,
+    init_from: Path | None,
+    teachers: Teachers | None,
 ) -> tuple[AcousticTraining, Transfer | None]:
     """Make the model, or load it from the checkpoint; return also what came from the model `init_from`."""
     torch.manual_seed(config.training.seed)
@@ -175,14 +177,17 @@ def _start(
             model.cmvn.set_moments(*feature_moments(model, evaluation_batches(data.usable, config)))
         if init_from:
             transfer = transfer_weights(init_from, model, data.survey.tokens, config.features)
-    facts = data.facts(config)
+    if teachers:
+        teachers.require_fit(config, data.survey.tokens)
+    facts = data.facts(config) | {"teachers": teachers.checksums if teachers else []}
     if model.encoder_identity is not None:
         facts |= {"encoder_checksum": model.encoder_identity.checksum, "stored_features": data.stored is not None}
     run = start_run(fabric, config, data.survey.tokens, facts, model, out / CHECKPOINTS, checkpoint)
     if transfer:
         run.state.init_from = str(transfer.source)
     moments = speaker_moments(data.usable, config, config.augment.speeds), speaker_moments(data.dev, config)
-    return AcousticTraining(run, config, data, out, *moments), transfer
+    placed = teachers.to(fabric.device) if teachers else None
+    return AcousticTraining(run, config, data, out, *moments, teachers=placed), transfer
 
 
 def _start_report(
@@ -219,6 +224,7 @@ class AcousticTraining:
     out: Path
     moments: Moments | None = None  # of the training set's speakers, with features.cmvn=speaker
     dev_moments: Moments | None = None
+    teachers: Teachers | None = None
 
     @property
     def epochs(self) -> int:
@@ -274,6 +280,7 @@ class AcousticTraining:
                 run.wrapped,
                 batch,
                 self.config,
+                teachers=self.teachers,
                 frozen=settings.freeze if state.step < settings.freeze_steps else (),
                 stop=asked.stop,
                 save=asked.save,
@@ -317,6 +324,7 @@ class AcousticTraining:
             clipped=clipped,
             spike=spike,
             learning_rate=rate,
+            teacher=gradient.teacher,
         )
 
     def _skip(self, gradient: StepGradient, batch: StepBatch) -> StepSkipped:
@@ -383,6 +391,7 @@ class AcousticTraining:
             epochs=self.state.epoch + 1,
             languages=survey.languages,
             init_from=self.state.init_from,
+            teachers=self.teachers.names if self.teachers else (),
             precision=self.state.precision,
             threads=self.state.threads,
             processor=processor_name(),

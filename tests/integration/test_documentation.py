@@ -35,7 +35,7 @@ PAGES = sorted(DOCS.glob("*.md"))
 READMES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("recipes/*/README.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMANDS = typer.main.get_command(app)
-TRAINS = {"train", "run", "--rounds"}
+TRAINS = {"train", "distill", "run", "--rounds"}
 # A small network and few epochs, for the commands that train; everything else is run as it is written.
 QUICKLY = [part for item in (*TINY, *LEARNS_FAST, "training.epochs=2") for part in ("--set", item)]
 

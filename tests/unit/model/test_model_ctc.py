@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from asr.model.ctc import ctc_loss, view_divergence
+from asr.model.ctc import ctc_loss, teacher_divergence, view_divergence
 
 
 def brute_force(log_posteriors: torch.Tensor, tokens: list[int]) -> float:
@@ -101,3 +101,18 @@ def test_the_parts_of_a_batch_add_up_to_the_whole() -> None:
         for rows in (slice(0, 1), slice(1, 3))
     ]
     torch.testing.assert_close(parts[0] + parts[1], whole)
+
+
+def test_the_divergence_from_a_teacher_counts_valid_frames_of_all_views_and_moves_the_views_only() -> None:
+    logits = torch.randn(4, 5, 3, requires_grad=True)  # two utterances, two views
+    teacher = torch.randn(2, 5, 3, requires_grad=True)
+    lengths = torch.tensor([5, 3, 5, 3])
+    found = teacher_divergence(logits.log_softmax(-1), lengths, teacher.log_softmax(-1))
+    p, q = teacher.softmax(-1).repeat(2, 1, 1), logits.softmax(-1)
+    by_frame = (p * (p.log() - q.log())).sum(-1)
+    expected = sum(by_frame[row, :length].sum() for row, length in enumerate(lengths.tolist())) / 2
+    torch.testing.assert_close(found, expected)
+    found.backward()
+    assert teacher.grad is None
+    torch.testing.assert_close(logits.grad[0], (q - p)[0] / 2)
+    assert not logits.grad[1, 3:].any()

@@ -4,19 +4,21 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from conftest import TINY
 from pretend_gpu import READ, PretendFabric, on_gpu, pretend_gpu
 
+from asr.bundle.bundle import ModelBundle
 from asr.corpus.manifest import read_manifest
 from asr.features.batching import training_batches
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
 from asr.training.checkpoint import RunState
+from asr.training.distill import DistillTeachers
 from asr.training.loop import Requests
 from asr.training.reports import StepReport
 from asr.training.run import Run
@@ -28,6 +30,7 @@ NETWORKS = {
     "one view at one tempo": ["model.rnn=gru", "training.consistency_weight=0", "augment.tempos=[1]"],
     "one direction in windows": ["model.bidirectional=false", "model.lookahead_frames=3", "training.bptt_frames=8"],
     "global moments": ["model.bidirectional=false", "features.cmvn=global", "model.rnn=tanh"],
+    "distilled": ["model.layers=2", "training.teacher_weight=1"],
     "conformer": ["model.encoder=conformer", "model.layers=2"],
 }
 
@@ -39,6 +42,7 @@ def test_a_step_waits_for_the_gpu_once(network: str, tone_corpus: Path, monkeypa
     batch, *_ = training_batches(read_manifest(tone_corpus / "train.jsonl.gz"), tokens, config, epoch=0)
     assert (len(batch.pieces) > 1) == ("training.micro_batch_s=4" in NETWORKS[network])
     network_on_host = AcousticModel(config, len(tokens)).train()
+    teacher_on_host = AcousticModel(config, len(tokens)).eval()
     with pretend_gpu(monkeypatch) as waits:
         model: Any = on_gpu(network_on_host)
         optimizer = torch.optim.AdamW(parameter_groups(model, 0.01), lr=0.0, betas=(0.9, 0.98), fused=True)
@@ -46,7 +50,9 @@ def test_a_step_waits_for_the_gpu_once(network: str, tone_corpus: Path, monkeypa
         average = WeightAverage(model, config.training.ema_decay)
         run = Run(fabric, model, model, average, optimizer, RunState(), {}, tone_corpus)
         data: Any = SimpleNamespace(survey=SimpleNamespace(utterances=96))
-        training = AcousticTraining(run, config, data, tone_corpus)
+        teachers = DistillTeachers((ModelBundle(config, tokens, cast(Any, on_gpu(teacher_on_host))),))
+        taught_by = teachers if network == "distilled" else None
+        training = AcousticTraining(run, config, data, tone_corpus, teachers=taught_by)
         waits.clear()
         report, _ = training.take(batch, Requests(300))
         assert isinstance(report, StepReport)
