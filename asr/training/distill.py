@@ -24,8 +24,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from asr.bundle.bundle import ModelBundle, tensors_checksum
+from asr.bundle.bundle import ModelBundle
 from asr.bundle.files import CONFIG
+from asr.bundle.tensors import tensors_checksum
 from asr.config import Config
 from asr.errors import AudioError, ModelError, UtteranceAudioError
 from asr.features.batch import Batch
@@ -115,8 +116,8 @@ class DistillTeachers:
                 theirs, ours = (_value(settings, name) for settings in (bundle.config, config))
                 if theirs != ours:
                     raise ModelError(
-                        f"{bundle.folder}: {name} is {theirs!r}, that of the network to be trained {ours!r}; the frames "
-                        f"of both must agree (--config {bundle.folder}/{CONFIG} takes that model's settings)"
+                        f"{bundle.folder}: {name} is {theirs!r}, that of the network to be trained {ours!r}; the "
+                        f"frames of both must agree (--config {bundle.folder}/{CONFIG} takes that model's settings)"
                     )
             if bundle.tokens.symbols != tokens.symbols:
                 raise ModelError(
