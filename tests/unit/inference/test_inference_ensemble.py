@@ -1,6 +1,7 @@
 """Several models as one, with networks that were never trained: they err often, and differently."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -145,3 +146,11 @@ def test_commands_take_several_models(models, tmp_path, succeed, rng):
     assert succeed("transcribe", models[0], audio, *options) == f"{expected.text}\n"
     succeed("transcribe", models[0], audio, "--out", tmp_path / "o", *options)
     assert (tmp_path / "o" / "a.txt").read_text(encoding="utf-8") == f"{expected.text}\n"
+
+
+def test_another_process_loads_the_same_models(models):
+    together, batch = Ensemble(decoders(models)), batch_of("ab cd", "cd")
+    again = pickle.loads(pickle.dumps(together))
+    assert [decoder.bundle.folder for decoder in again.decoders] == [folder.absolute() for folder in models]
+    texts = [[found.texts for found in ensemble.decode(batch, BEAM)] for ensemble in (together, again)]
+    assert texts[0] == texts[1]
