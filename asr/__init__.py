@@ -20,23 +20,7 @@ if TYPE_CHECKING:
     from asr.config import Config
     from asr.corpus.check import DataReport
     from asr.corpus.findings import Finding
-    from asr.corpus.importers.elan import import_elan
-    from asr.corpus.importers.folder import import_folder
-    from asr.corpus.importers.json_lines import import_jsonl
-    from asr.corpus.importers.kaldi import import_kaldi
-    from asr.corpus.importers.labelstudio import import_labelstudio
-    from asr.corpus.importers.lhotse import import_lhotse
-    from asr.corpus.importers.librispeech import import_librispeech
-    from asr.corpus.importers.ljspeech import import_ljspeech
-    from asr.corpus.importers.parquet import import_parquet
-    from asr.corpus.importers.stm import import_stm
-    from asr.corpus.importers.subtitles import import_subtitles
-    from asr.corpus.importers.table import Columns, import_csv
-    from asr.corpus.importers.textgrid import import_textgrid
-    from asr.corpus.importers.utterances import ImportReport
-    from asr.corpus.new_recipe import InitReport, init
     from asr.corpus.pack import PackReport, pack
-    from asr.corpus.recipes import PrepareReport, prepare
     from asr.corpus.splits import SplitRule
     from asr.errors import (
         AsrError,
@@ -59,6 +43,20 @@ if TYPE_CHECKING:
         UtteranceAudioError,
     )
     from asr.exporting.export import ExportReport, export
+    from asr.importing.elan import import_elan
+    from asr.importing.folder import import_folder
+    from asr.importing.json_lines import import_jsonl
+    from asr.importing.kaldi import import_kaldi
+    from asr.importing.labelstudio import import_labelstudio
+    from asr.importing.lhotse import import_lhotse
+    from asr.importing.librispeech import import_librispeech
+    from asr.importing.ljspeech import import_ljspeech
+    from asr.importing.parquet import import_parquet
+    from asr.importing.stm import import_stm
+    from asr.importing.subtitles import import_subtitles
+    from asr.importing.table import Columns, import_csv
+    from asr.importing.textgrid import import_textgrid
+    from asr.importing.utterances import ImportReport
     from asr.inference.adapt import AdaptReport, adapt
     from asr.inference.check_corpus import check
     from asr.inference.decode_corpus import DecodeReport, decode
@@ -68,6 +66,8 @@ if TYPE_CHECKING:
     from asr.inference.text_alignment import AlignedText, AlignedWord, align_manifest
     from asr.labelling.label import LabelReport, label
     from asr.lm.estimate import NgramReport, estimate_ngram
+    from asr.preparing.new_recipe import InitReport, init
+    from asr.preparing.recipes import PrepareReport, prepare
     from asr.scoring.intervals import PairedComparison
     from asr.scoring.report import ScoreReport, compare, score
     from asr.search_config import DecodeSettings, RnnLmSettings
@@ -190,23 +190,23 @@ _HOMES = {
     "asr.search_config": ("DecodeSettings", "RnnLmSettings"),
     "asr.corpus.check": ("DataReport",),
     "asr.corpus.findings": ("Finding",),
-    "asr.corpus.importers.elan": ("import_elan",),
-    "asr.corpus.importers.folder": ("import_folder",),
-    "asr.corpus.importers.librispeech": ("import_librispeech",),
-    "asr.corpus.importers.ljspeech": ("import_ljspeech",),
-    "asr.corpus.importers.stm": ("import_stm",),
-    "asr.corpus.importers.json_lines": ("import_jsonl",),
-    "asr.corpus.importers.kaldi": ("import_kaldi",),
-    "asr.corpus.importers.labelstudio": ("import_labelstudio",),
-    "asr.corpus.importers.lhotse": ("import_lhotse",),
-    "asr.corpus.importers.parquet": ("import_parquet",),
-    "asr.corpus.importers.subtitles": ("import_subtitles",),
-    "asr.corpus.importers.table": ("Columns", "import_csv"),
-    "asr.corpus.importers.textgrid": ("import_textgrid",),
-    "asr.corpus.importers.utterances": ("ImportReport",),
-    "asr.corpus.new_recipe": ("InitReport", "init"),
+    "asr.importing.elan": ("import_elan",),
+    "asr.importing.folder": ("import_folder",),
+    "asr.importing.librispeech": ("import_librispeech",),
+    "asr.importing.ljspeech": ("import_ljspeech",),
+    "asr.importing.stm": ("import_stm",),
+    "asr.importing.json_lines": ("import_jsonl",),
+    "asr.importing.kaldi": ("import_kaldi",),
+    "asr.importing.labelstudio": ("import_labelstudio",),
+    "asr.importing.lhotse": ("import_lhotse",),
+    "asr.importing.parquet": ("import_parquet",),
+    "asr.importing.subtitles": ("import_subtitles",),
+    "asr.importing.table": ("Columns", "import_csv"),
+    "asr.importing.textgrid": ("import_textgrid",),
+    "asr.importing.utterances": ("ImportReport",),
+    "asr.preparing.new_recipe": ("InitReport", "init"),
     "asr.corpus.pack": ("PackReport", "pack"),
-    "asr.corpus.recipes": ("PrepareReport", "prepare"),
+    "asr.preparing.recipes": ("PrepareReport", "prepare"),
     "asr.corpus.splits": ("SplitRule",),
     "asr.errors": (
         "AsrError",

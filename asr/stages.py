@@ -30,12 +30,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from asr.bundle.files import CHECKPOINTS, HYPOTHESES, LANGUAGE_MODEL, TUNE_TRIALS, WEIGHTS, WORD_LANGUAGE_MODEL
-from asr.corpus.download import file_digest
-from asr.corpus.find_recipe import FoundRecipe, find_recipe
-from asr.corpus.recipes import CorpusOptions, recipes_folder
 from asr.errors import ExitStatus, ManifestError, RecipeError, StageError
 from asr.files import printable, shown_path, write_text
 from asr.machine import LoggedCommands, duration
+from asr.preparing.download import file_digest
+from asr.preparing.find_recipe import FoundRecipe, find_recipe
+from asr.preparing.recipes import CorpusOptions, recipes_folder
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 

@@ -10,8 +10,8 @@ import numpy as np
 import soundfile
 
 from asr.corpus.manifest import make_cut, write_manifest
-from asr.corpus.recipes import CorpusRequest, load_recipe, recipes_folder
 from asr.errors import AsrError
+from asr.preparing.recipes import CorpusRequest, load_recipe, recipes_folder
 
 
 def corpus(folder: Path, utterances: Mapping[str, int], *, speech: bool) -> Path:

@@ -21,7 +21,7 @@ import numpy as np
 import soundfile
 
 from asr.audio.resample import resample
-from asr.corpus.recipes import recipes_folder
+from asr.preparing.recipes import recipes_folder
 
 VARIANTS = ("f1", "f2", "f3", "f4", "f5", "m1", "m2", "m3", "m4", "m5", "m6", "m7")
 RATES_HZ = {"ru": 22050, "cmn": 8000}

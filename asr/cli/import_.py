@@ -31,7 +31,7 @@ from asr.files import printable
 from asr.reading import counted
 
 if TYPE_CHECKING:
-    from asr.corpus.importers.utterances import ImportReport
+    from asr.importing.utterances import ImportReport
 
 app = typer.Typer(help="Make manifests of data in other formats.", no_args_is_help=True)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from asr.corpus.importers.table import Columns
     from asr.corpus.splits import SplitRule
+    from asr.importing.table import Columns
     from asr.machine import Progress
 
 Utterances = Annotated[Path, typer.Argument(metavar="SRC", help="The utterances; with --dev, the training set.")]
@@ -103,6 +103,6 @@ class Names:
     @property
     def columns(self) -> Columns:
         """Which columns hold what."""
-        from asr.corpus.importers.table import Columns
+        from asr.importing.table import Columns
 
         return Columns(self.audio_column, self.text_column, self.speaker_column, self.split_column, self.id_column)

@@ -185,8 +185,8 @@ def prepare(
     import asr
     from asr.cli.console import out as console
     from asr.cli.console import progress
-    from asr.corpus.recipes import settings_file, variant
     from asr.files import shown_path
+    from asr.preparing.recipes import settings_file, variant
 
     prepared = asr.prepare(
         recipe,

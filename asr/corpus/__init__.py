@@ -1,4 +1,4 @@
-"""Corpora → manifests: read, write, import, check, split, pack."""
+"""Manifests: read, written, checked, split, packed."""
 
 import os
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from asr.audio.channels import mixed
 from asr.audio.resample import resample
 from asr.audio.sound_file import UNUSABLE, open_recording, read_audio, usable
-from asr.corpus.importers.names import name_in_id
 from asr.corpus.manifest import cut_text, read_manifest
+from asr.corpus.names import name_in_id
 from asr.errors import AudioError, UtteranceAudioError
 from asr.files import atomic_path
 from asr.machine import Progress, silent

@@ -16,8 +16,8 @@ from asr.audio.audio_files import find_audio
 from asr.audio.blocks import audio_blocks
 from asr.audio.segment import segments
 from asr.corpus.cut_audio import seekable_copies
-from asr.corpus.importers.names import id_from_path, id_of_part
 from asr.corpus.manifest import find_split, make_cut, write_manifest
+from asr.corpus.names import id_from_path, id_of_part
 from asr.errors import AsrError, AudioError
 from asr.files import printable
 from asr.machine import Progress, cores, in_order, silent

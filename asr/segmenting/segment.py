@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from asr.audio.sound_file import audio_info
-from asr.corpus.importers.table import Columns, read_table
-from asr.corpus.importers.utterances import ImportReport, Material, Utterance, write_splits
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError, ModelError
 from asr.files import write_text
+from asr.importing.table import Columns, read_table
+from asr.importing.utterances import ImportReport, Material, Utterance, write_splits
 from asr.inference.decoder import Decoder
 from asr.inference.heard import hear
 from asr.inference.long_alignment import align_words

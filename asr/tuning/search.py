@@ -17,10 +17,10 @@ from typing import Any
 
 from asr.bundle.files import CHECKPOINTS, TRAINING_LOG
 from asr.config import Config
-from asr.corpus.download import file_digest
 from asr.corpus.manifest import find_split
 from asr.errors import ConfigError, ExitStatus, ModelError
 from asr.machine import LoggedCommands
+from asr.preparing.download import file_digest
 from asr.reading import parse_json, read_lines
 from asr.settings_file import load_config, save_config
 from asr.training.checkpoint import LAST, read_state

@@ -6,11 +6,11 @@ import random
 import re
 from pathlib import Path
 
-from asr.corpus.download import RemoteFile
 from asr.corpus.manifest import SPLITS, cut_speaker, make_cut, write_manifest
-from asr.corpus.recipes import Corpus, CorpusRequest
 from asr.errors import ManifestError
 from asr.machine import Progress, silent
+from asr.preparing.download import RemoteFile
+from asr.preparing.recipes import Corpus, CorpusRequest
 
 CORPUS = Corpus(
     recipe="an4",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from asr.corpus.importers.table import Columns, read_table
-from asr.corpus.importers.utterances import Material, write_splits
-from asr.corpus.recipes import Corpus, CorpusRequest, note_lines, split_lines
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
+from asr.importing.table import Columns, read_table
+from asr.importing.utterances import Material, write_splits
+from asr.preparing.recipes import Corpus, CorpusRequest, note_lines, split_lines
 
 CORPUS = Corpus(
     recipe="commonvoice",

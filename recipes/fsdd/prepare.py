@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from asr.corpus.download import RemoteFile
-from asr.corpus.importers.utterances import Material, Utterance
-from asr.corpus.recipes import Corpus, CorpusRequest, write_published
 from asr.errors import ManifestError
+from asr.importing.utterances import Material, Utterance
+from asr.preparing.download import RemoteFile
+from asr.preparing.recipes import Corpus, CorpusRequest, write_published
 
 CORPUS = Corpus(
     recipe="fsdd",

@@ -10,13 +10,13 @@ import shutil
 from dataclasses import replace
 
 from asr.bundle.files import WORD_LANGUAGE_MODEL
-from asr.corpus.download import RemoteFile
-from asr.corpus.importers.librispeech import read_librispeech
-from asr.corpus.importers.utterances import Material
-from asr.corpus.recipes import Corpus, CorpusRequest, write_published
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
 from asr.files import atomic_path
+from asr.importing.librispeech import read_librispeech
+from asr.importing.utterances import Material
+from asr.preparing.download import RemoteFile
+from asr.preparing.recipes import Corpus, CorpusRequest, write_published
 
 SETS = {
     "mini": {"train": ["train-clean-5"], "test": ["dev-clean-2"]},

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from asr.corpus.download import RemoteFile
-from asr.corpus.importers.ljspeech import read_ljspeech
-from asr.corpus.importers.utterances import Material
-from asr.corpus.recipes import Corpus, CorpusRequest, write_published
 from asr.errors import ManifestError
+from asr.importing.ljspeech import read_ljspeech
+from asr.importing.utterances import Material
+from asr.preparing.download import RemoteFile
+from asr.preparing.recipes import Corpus, CorpusRequest, write_published
 
 CORPUS = Corpus(
     recipe="ljspeech",

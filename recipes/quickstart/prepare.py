@@ -17,8 +17,8 @@ from lhotse.supervision import AlignmentItem
 
 from asr.audio.resample import resample
 from asr.corpus.manifest import SPLITS, make_cut, write_manifest
-from asr.corpus.recipes import CorpusRequest
 from asr.files import atomic_path, write_text
+from asr.preparing.recipes import CorpusRequest
 from asr.reading import counted
 
 # A recipe is loaded by its path, not as part of a package: its own folder must be named to find its siblings.

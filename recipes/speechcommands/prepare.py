@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from asr.corpus.download import RemoteFile
-from asr.corpus.importers.utterances import Material, Utterance
-from asr.corpus.recipes import Corpus, CorpusRequest, write_published
 from asr.errors import ManifestError
+from asr.importing.utterances import Material, Utterance
+from asr.preparing.download import RemoteFile
+from asr.preparing.recipes import Corpus, CorpusRequest, write_published
 from asr.reading import read_lines
 
 CORPUS = Corpus(

@@ -6,10 +6,10 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
-from asr.corpus.download import RemoteFile
-from asr.corpus.importers.kaldi import read_kaldi
-from asr.corpus.recipes import Corpus, CorpusRequest, write_published
 from asr.errors import ManifestError
+from asr.importing.kaldi import read_kaldi
+from asr.preparing.download import RemoteFile
+from asr.preparing.recipes import Corpus, CorpusRequest, write_published
 from asr.reading import read_lines
 
 CORPUS = Corpus(

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from asr.corpus.download import RemoteFile
-from asr.corpus.importers.stm import read_stm
-from asr.corpus.importers.utterances import LeftOut, Material
-from asr.corpus.recipes import Corpus, CorpusRequest, write_published
+from asr.importing.stm import read_stm
+from asr.importing.utterances import LeftOut, Material
+from asr.preparing.download import RemoteFile
+from asr.preparing.recipes import Corpus, CorpusRequest, write_published
 
 CORPUS = Corpus(
     recipe="tedlium3",

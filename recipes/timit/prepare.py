@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from asr.corpus.importers.utterances import Material, Utterance
-from asr.corpus.recipes import Corpus, CorpusRequest, write_published
 from asr.errors import ManifestError
+from asr.importing.utterances import Material, Utterance
+from asr.preparing.recipes import Corpus, CorpusRequest, write_published
 from asr.reading import counted, read_lines
 
 CORPUS = Corpus(

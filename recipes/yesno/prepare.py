@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 import re
 
-from asr.corpus.download import RemoteFile
 from asr.corpus.manifest import make_cut, write_manifest
-from asr.corpus.recipes import Corpus, CorpusRequest
 from asr.errors import ManifestError
+from asr.preparing.download import RemoteFile
+from asr.preparing.recipes import Corpus, CorpusRequest
 
 CORPUS = Corpus(
     recipe="yesno",

@@ -27,7 +27,8 @@ SOURCES = sorted(
 # In the order in which data flow: a room imports only what stands before it. Everyone may import BASE.
 BASE = ["errors", "files", "reading", "machine", "plotting", "records", "search_config", "config", "settings_file"]
 FLOW = [
-    *("audio", "text", "corpus", "features", "model", "transcript", "bundle", "scoring", "lm", "decoding"),
+    *("audio", "text", "corpus", "importing", "preparing", "features", "model", "transcript", "bundle", "scoring"),
+    *("lm", "decoding"),
     *("training", "inference", "tuning", "segmenting", "labelling", "bulk", "runtime", "exporting", "stages", "cli"),
 ]
 ORDER = [*BASE, *FLOW]
@@ -258,7 +259,8 @@ def test_transcribing_loads_nothing_of_estimation_packing_tuning_scoring_and_tra
     arguments = ["transcribe", tmp_path / "model", tmp_path / "a.wav", *options, "--segment", "none"]
     loaded, _ = modules_loaded_by(run_asr(arguments))
     assert {"torch", "asr.inference.recognizer", "asr.decoding.beam"} <= loaded
-    wrong = ("asr.training", "asr.tuning", "asr.corpus", "asr.lm.kneser_ney", "asr.lm.estimate", "asr.features.augment")
+    wrong = ("asr.training", "asr.tuning", "asr.corpus", "asr.importing", "asr.preparing", "asr.lm.kneser_ney")
+    wrong += ("asr.lm.estimate", "asr.features.augment")
     wrong += ("asr.scoring", "asr.exporting", "lhotse", "lightning_fabric", "jiwer", "matplotlib", "jinja2", "librosa")
     assert [name for name in sorted(loaded) if f"{name}.".startswith(tuple(f"{part}." for part in wrong))] == []
 

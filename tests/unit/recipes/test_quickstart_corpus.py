@@ -10,8 +10,8 @@ import pytest
 
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import SPLITS, cut_speaker, cut_text, read_manifest
-from asr.corpus.recipes import CorpusRequest, recipes_folder
 from asr.errors import AsrError
+from asr.preparing.recipes import CorpusRequest, recipes_folder
 
 pytest.importorskip("espeakng_loader", reason="the speech engine is not installed: pip install '.[quickstart]'")
 

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from asr.corpus.recipes import recipes_folder
 from asr.errors import AsrError
+from asr.preparing.recipes import recipes_folder
 
 pytest.importorskip("espeakng_loader", reason="the speech engine is not installed: pip install '.[quickstart]'")
 

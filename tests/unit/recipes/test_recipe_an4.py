@@ -9,8 +9,8 @@ import pytest
 import soundfile
 
 from asr.corpus.manifest import cut_speaker, cut_text, read_manifest
-from asr.corpus.recipes import CorpusRequest, load_recipe, recipes_folder
 from asr.errors import AudioError, ManifestError
+from asr.preparing.recipes import CorpusRequest, load_recipe, recipes_folder
 
 prepare = load_recipe("an4", recipes_folder()).prepare
 SPLITS = ("train", "dev", "test")

@@ -7,8 +7,8 @@ import pytest
 import soundfile
 
 from asr.corpus.manifest import cut_speaker, cut_text, read_manifest
-from asr.corpus.recipes import CorpusRequest, load_recipe, recipes_folder
 from asr.errors import ManifestError
+from asr.preparing.recipes import CorpusRequest, load_recipe, recipes_folder
 from asr.settings_file import load_config
 from asr.text.normalise import normalise
 

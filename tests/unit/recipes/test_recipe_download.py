@@ -11,10 +11,18 @@ import pytest
 import soundfile
 
 import asr
-from asr.corpus import download, recipes
-from asr.corpus.importers.utterances import LeftOut, Material, Utterance
-from asr.corpus.recipes import Corpus, CorpusRequest, Recipe, download_corpus, load_recipe, recipe_names, recipes_folder
 from asr.errors import DownloadError, ManifestError, RecipeError
+from asr.importing.utterances import LeftOut, Material, Utterance
+from asr.preparing import download, recipes
+from asr.preparing.recipes import (
+    Corpus,
+    CorpusRequest,
+    Recipe,
+    download_corpus,
+    load_recipe,
+    recipe_names,
+    recipes_folder,
+)
 from tests.file_server import serving
 
 
@@ -30,8 +38,8 @@ def packed(**files):
 
 
 RECIPE = """
-from asr.corpus.download import RemoteFile
-from asr.corpus.recipes import Corpus
+from asr.preparing.download import RemoteFile
+from asr.preparing.recipes import Corpus
 
 CORPUS = Corpus(
     recipe="one",

@@ -9,8 +9,8 @@ import torchaudio.datasets.librispeech as torchaudio_librispeech
 from lhotse.recipes.librispeech import prepare_librispeech
 
 from asr.corpus.manifest import cut_speaker, cut_text, read_manifest
-from asr.corpus.recipes import CorpusRequest, load_recipe, recipes_folder, settings_file
 from asr.errors import ManifestError
+from asr.preparing.recipes import CorpusRequest, load_recipe, recipes_folder, settings_file
 from asr.settings_file import load_config
 
 recipe = load_recipe("librispeech", recipes_folder())

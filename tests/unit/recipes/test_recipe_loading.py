@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import asr
-from asr.corpus import recipes
 from asr.errors import ManifestError
+from asr.preparing import recipes
 
 
 def test_the_checkouts_recipes_are_found():

@@ -7,8 +7,8 @@ from lhotse.recipes.tedlium import _parse_stm_file  # what it does after it has 
 from lhotse.recipes.utils import normalize_text_tedlium
 
 from asr.corpus.manifest import cut_speaker, cut_text, read_manifest
-from asr.corpus.recipes import CorpusRequest, load_recipe, recipes_folder
 from asr.errors import ManifestError
+from asr.preparing.recipes import CorpusRequest, load_recipe, recipes_folder
 
 recipe = load_recipe("tedlium3", recipes_folder())
 prepare = recipe.prepare

@@ -6,9 +6,9 @@ import soundfile
 from lhotse.recipes.timit import get_phonemes, get_speakers
 
 from asr.corpus.manifest import cut_speaker, cut_text, read_manifest
-from asr.corpus.recipes import CorpusRequest, load_recipe, recipes_folder
 from asr.errors import ManifestError
 from asr.model.ctc import BLANK
+from asr.preparing.recipes import CorpusRequest, load_recipe, recipes_folder
 from asr.settings_file import load_config
 from asr.text.tokens import WordTable
 

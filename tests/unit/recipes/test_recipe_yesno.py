@@ -8,8 +8,8 @@ import pytest
 import soundfile
 
 from asr.corpus.manifest import cut_text, read_manifest
-from asr.corpus.recipes import CorpusRequest, load_recipe, recipes_folder
 from asr.errors import ManifestError
+from asr.preparing.recipes import CorpusRequest, load_recipe, recipes_folder
 
 prepare = load_recipe("yesno", recipes_folder()).prepare
 

@@ -69,7 +69,7 @@ class Project:
         self.calls = folder / "calls"
         self.calls.touch()
         monkeypatch.chdir(self.folder)
-        monkeypatch.setattr("asr.corpus.recipes._PACKAGE", self.folder / "asr")
+        monkeypatch.setattr("asr.preparing.recipes._PACKAGE", self.folder / "asr")
         monkeypatch.setattr("asr.stages._ASR", (str(stand_in),))
         for name in ("ASR_CORPORA", "NO_COLOR", "FORCE_COLOR"):
             monkeypatch.delenv(name, raising=False)

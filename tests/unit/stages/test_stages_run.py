@@ -292,7 +292,7 @@ def test_an_installed_package_brings_recipes_and_settings_along(project, tmp_pat
     package.mkdir(parents=True)
     for name in ("recipes", "conf"):
         project.path(name).rename(package / f"_{name}")
-    monkeypatch.setattr("asr.corpus.recipes._PACKAGE", package)
+    monkeypatch.setattr("asr.preparing.recipes._PACKAGE", package)
     _, calls = project.run("--stop-stage", "train")
     assert calls == [
         "prepare quickstart --out data/quickstart",

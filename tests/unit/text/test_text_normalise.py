@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.config import TextSettings
-from asr.corpus.recipes import recipes_folder
+from asr.preparing.recipes import recipes_folder
 from asr.text.normalise import cleaned, cleaning, normalise, normalised_hypothesis
 
 CHARACTERS = st.text(max_size=5) | st.just("punctuation")

@@ -1,1 +1,0 @@
-"""Data in other people's formats → manifests: one file per format. All meet in `utterances.py`."""

@@ -1,0 +1,1 @@
+"""Published corpora and recipes: downloads, what a recipe states, recipes for one's own manifests."""
