@@ -31,7 +31,7 @@ Weights = Mapping[str, Tensor]
 
 SCALE_RATE, NORM_RATE = 1e-2, 1e-3  # learning rates of `a`, and of gains and biases
 TEMPERATURE = 2.5  # of the class confusion
-_MOST_CONFUSED = 1e-9
+_LEAST_PROBABILITY = 1e-9  # of a token in all frames, which is divided by
 
 
 @dataclass(frozen=True)
@@ -224,5 +224,5 @@ def doubt(log_posteriors: Tensor, lengths: Tensor, spoken: Spoken) -> Tensor:
     entropy = -(posteriors * logs).sum() / spoken.heard.sum().clamp_min(1)
     flat = posteriors.flatten(0, 1)
     together = flat.T @ flat
-    shares = together / together.sum(1, keepdim=True).clamp_min(_MOST_CONFUSED)
+    shares = together / together.sum(1, keepdim=True).clamp_min(_LEAST_PROBABILITY)
     return entropy + (shares.sum() - shares.diagonal().sum()) / len(shares)

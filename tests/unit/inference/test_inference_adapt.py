@@ -195,6 +195,16 @@ def test_a_speaker_goes_with_a_decoder_to_another_process_and_into_an_export(tmp
     assert "`anna`" in (tmp_path / "small" / "README.md").read_text(encoding="utf-8")
 
 
+def test_where_nothing_is_heard_nothing_is_fitted(tone_corpus: Path) -> None:
+    config = config_of(*DEEP)
+    model = model_of(config)
+    with torch.no_grad():
+        model.output.bias[0] = 100  # blanks alone
+    (batch,) = evaluation_batches(cuts_of(tone_corpus)[:2], config)
+    *_, weights = fit(model, [spoken_of(model, batch)], doubt, (3,))
+    assert all(torch.equal(weights[name], tensor) for name, tensor in own_weights(model).items())
+
+
 @pytest.fixture(scope="module")
 def trained(tone_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("adapt") / "model"
