@@ -9,7 +9,7 @@ from asr.errors import ManifestError
 from asr.importing.utterances import Material, Utterance
 from asr.preparing.download import RemoteFile
 from asr.preparing.recipes import Corpus, CorpusRequest, write_published
-from asr.reading import read_lines
+from asr.reading import counted, read_lines
 
 CORPUS = Corpus(
     recipe="speechcommands",
@@ -57,7 +57,7 @@ def prepare(request: CorpusRequest) -> list[str]:
     if split_of:
         name, split = next(iter(split_of.items()))
         raise ManifestError(
-            f"{folder / LISTS[split]}: {len(split_of)} recordings of dev and test are not there, the first: "
+            f"{folder / LISTS[split]}: {counted(len(split_of), 'recording of dev and test')} missing, the first: "
             f"{name}; {CORPUS.where}"
         )
     return write_published(material, request, CORPUS, "en")

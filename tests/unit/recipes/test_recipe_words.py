@@ -141,7 +141,7 @@ def test_speech_commands_has_no_noise_and_no_speaker_in_two_splits(commands, tmp
 def test_what_the_lists_name_and_is_not_there_is_an_error(commands, tmp_path):
     name = (commands / "testing_list.txt").read_text().split("\n")[0]
     (commands / name).unlink()
-    with pytest.raises(ManifestError, match=rf"testing_list\.txt: 1 recordings .* the first: {name}; --download"):
+    with pytest.raises(ManifestError, match=rf"testing_list\.txt: 1 recording of dev .* the first: {name}; --download"):
         prepare("speechcommands", commands, tmp_path / "out")
     (commands / "validation_list.txt").unlink()
     with pytest.raises(ManifestError, match=r"validation_list\.txt"):
