@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from asr.training.distill import distill
     from asr.training.lm_trainer import train_rnn_lm
     from asr.training.loop import TrainingResult
+    from asr.training.pretrain import pretrain
     from asr.training.trainer import train
     from asr.transcript.transcript import Alternative, Transcript
     from asr.transcript.words import Word
@@ -172,6 +173,7 @@ __all__ = [
     "pack",
     "plot",
     "prepare",
+    "pretrain",
     "run_recipe",
     "score",
     "search",
@@ -246,6 +248,7 @@ _HOMES = {
     "asr.training.distill": ("distill",),
     "asr.training.lm_trainer": ("train_rnn_lm",),
     "asr.training.loop": ("TrainingResult",),
+    "asr.training.pretrain": ("pretrain",),
     "asr.training.trainer": ("train",),
     "asr.transcript.transcript": ("Alternative", "Transcript"),
     "asr.transcript.words": ("Word",),

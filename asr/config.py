@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from asr.records import Settings, TextTable
-from asr.search_config import DecodeSettings, RnnLmSettings
+from asr.search_config import DecodeSettings, PretrainingSettings, RnnLmSettings
 
 Factor = Annotated[float, Field(ge=0.5, le=2)]
 
@@ -96,8 +96,8 @@ class FeatureSettings(Settings):
     )
     cmvn: Literal["utterance", "speaker", "global"] = Field(
         "utterance",
-        description="Normalise by mean and variance of each utterance, of all that its speaker says in the manifest or "
-        "recording (speaker), or of all training data (global), which a model needs to read a stream once.",
+        description="Normalise by mean and variance of each utterance, of all that its speaker says (speaker), or of "
+        "all training data (global), which streams need.",
     )
 
     @property
@@ -317,6 +317,7 @@ class Config(Settings):
     augment: AugmentSettings = AugmentSettings()
     model: ModelSettings = ModelSettings()
     training: TrainingSettings = TrainingSettings()
+    pretraining: PretrainingSettings = PretrainingSettings()
     decode: DecodeSettings = DecodeSettings()
     rnnlm: RnnLmSettings = RnnLmSettings()
 

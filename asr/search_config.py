@@ -1,4 +1,4 @@
-"""Settings of the beam search and of the recurrent language model."""
+"""Settings of the beam search, of the recurrent language model, and of pretraining."""
 
 from __future__ import annotations
 
@@ -95,3 +95,54 @@ class RnnLmSettings(Settings):
     def network(self) -> str:
         """The network in words, e.g. `2 × 512 lstm`."""
         return f"{self.layers} × {self.hidden_size} {self.rnn}"
+
+
+class PretrainingSettings(Settings):
+    """How `asr pretrain` trains.
+
+    Where it has no setting of its own, those of the section training hold.
+    """
+
+    epochs: int = Field(50, ge=1, description="Number of passes over the recordings.")
+    batch_s: float = Field(
+        40.0,
+        gt=0,
+        description="Seconds of audio in one step, over all devices; more than in training, because only hidden frames "
+        "teach something.",
+    )
+    learning_rate: float = Field(
+        2e-3, gt=0, description="Highest learning rate of the run, that of training; lower it if the loss jumps."
+    )
+    # 400 ms, as in BEST-RQ.
+    mask_ms: float = Field(
+        400.0,
+        gt=0,
+        description="Width of a hidden span, in milliseconds, of several sounds; a narrow one is known from its edges.",
+    )
+    mask_share: float = Field(
+        0.4,
+        gt=0,
+        lt=1,
+        description="Share of an utterance that is hidden; more gives more to learn, and less to predict it from.",
+    )
+    codebooks: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Number of random codebooks, whose codes are predicted side by side; with several, one that was "
+        "drawn badly does no harm.",
+    )
+    # BEST-RQ has 8192, for 60,000 hours.
+    codebook_size: int = Field(
+        1024,
+        ge=2,
+        le=65536,
+        description="Number of codes in a codebook; more tell sounds apart more finely, and need more hours.",
+    )
+    ahead_frames: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="Which output frame after the last one heard is predicted, by a network with one direction; later "
+        "ones are hard to know.",
+    )

@@ -53,7 +53,7 @@ from asr.text.tokens import TokenTable
 from asr.training.engine import loading_processes, make_fabric
 from asr.training.loop import Requests
 from asr.training.reports import EpochReport
-from asr.training.run import choose_computation, start_run
+from asr.training.run import acoustic_trial, choose_computation, start_run
 from asr.training.step import batch_loss
 from asr.training.trainer import AcousticTraining, training_reports
 
@@ -288,7 +288,7 @@ def step_taker(bench: Bench, config: Config, out: Path) -> tuple[Callable[[], No
     torch.manual_seed(1)
     fabric = make_fabric(config.training)
     run = start_run(fabric, config, TOKENS, {}, AcousticModel(config, len(TOKENS)), out, None)
-    choose_computation(run, config, bench.size.utterance_s)
+    choose_computation(run, config, acoustic_trial(config, bench.size.utterance_s, fabric.world_size))
     run.model.train()
     survey: Any = SimpleNamespace(survey=SimpleNamespace(utterances=10**6))
     training = AcousticTraining(run, config, survey, out)

@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from asr.bundle.encoder_folder import load_encoder, load_identity, require_same_encoder, save_identity
-from asr.bundle.files import CONFIG, DECODER, LANGUAGE_MODEL, ONNX_NETWORK, SCALE, TOKENS, TRAINING, WEIGHTS
+from asr.bundle.files import CONFIG, DECODER, LANGUAGE_MODEL, ONNX_NETWORK, PRETRAINED, SCALE, TOKENS, TRAINING, WEIGHTS
 from asr.bundle.settings import load_calibration, load_settings, save_settings
 from asr.bundle.tensors import read_tensors, tensors_checksum, without_memory
 from asr.config import Config
@@ -135,6 +135,11 @@ def _require_model_folder(folder: Path) -> None:
         return
     if (folder / ONNX_NETWORK).is_file():
         raise ModelError(f"{folder}: an ONNX export; use it with `python -m asr.runtime {folder} FILE`")
+    if (folder / PRETRAINED).is_file():
+        raise ModelError(
+            f"{folder}: a pretrained network, which recognises nothing yet; `asr train --init-from {folder}` makes a "
+            "model of it"
+        )
     if folder.is_file():
         raise ModelError(f"{folder}: a file, but the first argument is a model folder")
     reason = f"{', '.join(missing)} missing" if folder.is_dir() else "there is no such folder"

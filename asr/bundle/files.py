@@ -17,6 +17,10 @@ SKIPPED_STEPS = "skipped.jsonl"  # a line per training step that was skipped
 TENSORBOARD = "tensorboard"  # a folder: the curves of the training
 FAILED_STEPS = "failed"  # a folder: the batch of the last skipped step, if there were too many
 
+# Written by `asr pretrain`, with `config.yaml`, `checkpoints`, `log.jsonl` and `tensorboard`, into a folder that is no
+# model folder.
+PRETRAINED = "pretrained.safetensors"  # the weights of a network without an output layer
+
 # Written by `asr lm ngram --model` and `asr lm rnn --model`. Each is optional.
 LANGUAGE_MODEL = "lm.arpa.gz"  # an n-gram over tokens
 WORD_LANGUAGE_MODEL = "lm.words.arpa.gz"  # an n-gram over words; its words are the lexicon

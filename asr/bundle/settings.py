@@ -1,10 +1,11 @@
 """A model folder's settings and calibration, read and written without torch.
 
 Each setting is in one file: those of the search in `decoder.yaml`, those of the recurrent language model in its own
-file, all others in `config.yaml`, with the whole table of `text.replace`. Folders of older versions have those of the
-search in `config.yaml` too; what `decoder.yaml` says holds. Folders from before `text.apostrophes` or `text.clean` keep
-the characters that these change, which may be among their tokens. Folders from before features became independent of
-the level are read if they normalise by the utterance, which hid the level before; others are refused.
+file, all others in `config.yaml`, with the whole table of `text.replace`. Those of pretraining have no influence on a
+model and are left out. Folders of older versions have those of the search in `config.yaml` too; what `decoder.yaml`
+says holds. Folders from before `text.apostrophes` or `text.clean` keep the characters that these change, which may be
+among their tokens. Folders from before features became independent of the level are read if they normalise by the
+utterance, which hid the level before; others are refused.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from asr.transcript.confidence import Calibration
 
 def save_settings(config: Config, folder: Path) -> None:
     """Write `config.yaml` and `decoder.yaml` into a model folder."""
-    save_config(config, folder / CONFIG, without=("decode", "rnnlm"))
+    save_config(config, folder / CONFIG, without=("pretraining", "decode", "rnnlm"))
     save_decode_settings(config.decode, folder)
 
 

@@ -47,6 +47,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "pack": check.pack,
     "features": features.features,
     "settings": train.settings,
+    "pretrain": train.pretrain,
     "train": train.train,
     "distill": distill.distill,
     "search": search.search,

@@ -1,4 +1,4 @@
-"""`asr settings`: every setting and what it means. `asr train`: manifests → a model folder."""
+"""`asr settings`: every setting and what it means. `asr pretrain`, `asr train`: manifests → weights, a model folder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 from asr.cli.options import ConfigFile, ConfigSet
+
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")]
+TrainingAccelerator = Annotated[
+    Literal["auto", "cpu", "cuda"] | None,
+    typer.Option(help="Device to compute on, as --set training.accelerator. Default: auto, a GPU if there is one."),
+]
 
 
 def settings(
@@ -29,15 +35,61 @@ def settings(
         typer.echo(line)
 
 
+def pretrain(
+    data: Annotated[
+        list[Path],
+        typer.Argument(metavar="DATA", help="A data folder, manifests, audio files, or folders or patterns of them."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write, e.g. exp/pretrained.")],
+    config: ConfigFile = None,
+    overrides: ConfigSet = None,
+    resume: Resume = False,
+    accelerator: TrainingAccelerator = None,
+) -> None:
+    """Train a network on audio without transcripts.
+
+    asr train --init-from DIR then starts from its weights, all but those of the output layer. It takes the same
+    settings of features and model.
+
+    A network that reads both directions learns to predict spans that are hidden from it (BEST-RQ), one that reads
+    forwards what comes next (APC). Recordings are cut at pauses. Transcripts are not read. The section pretraining of
+    asr settings has the settings. Without a split dev, a twentieth of the audio is kept apart, at most an hour, and the
+    weights with the lowest loss on it are kept.
+
+    SIGTERM or Ctrl-C finishes the step, writes a checkpoint and ends with status 75. --resume then continues the run.
+
+    Several processes: torchrun --nproc-per-node 2 -m asr pretrain … or srun python -m asr pretrain …
+    """
+    import asr
+    from asr.cli.console import out as console
+    from asr.cli.console import progress
+    from asr.cli.training_display import PretrainingDisplay
+    from asr.errors import ExitStatus
+
+    settings = asr.load_config(config, _with_accelerator(overrides, accelerator))
+    with PretrainingDisplay(console, settings) as display:
+        result = asr.pretrain(settings, data, out, resume=resume, on_report=display.show, progress=progress)
+    display.finish(result)
+    if result.stopped_by is not None:
+        raise typer.Exit(ExitStatus.STOPPED)
+
+
+def _with_accelerator(overrides: list[str] | None, accelerator: str | None) -> list[str]:
+    return [*(overrides or []), *([f"training.accelerator={accelerator}"] if accelerator else [])]
+
+
 def train(
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder with train.jsonl.gz and dev.jsonl.gz.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The model folder to write, e.g. exp/mine.")],
     config: ConfigFile = None,
     overrides: ConfigSet = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
+    resume: Resume = False,
     init_from: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="A model folder to start from: its weights are taken over where they fit."),
+        typer.Option(
+            metavar="DIR",
+            help="A model folder, or one of asr pretrain, to start from: its weights are taken over where they fit.",
+        ),
     ] = None,
     with_dev: Annotated[
         bool,
@@ -47,10 +99,7 @@ def train(
         float | None,
         typer.Option(metavar="H", help="Train on H hours drawn from the data, as --set training.hours. Default: all."),
     ] = None,
-    accelerator: Annotated[
-        Literal["auto", "cpu", "cuda"] | None,
-        typer.Option(help="Device to compute on, as --set training.accelerator. Default: auto, a GPU if there is one."),
-    ] = None,
+    accelerator: TrainingAccelerator = None,
 ) -> None:
     """Train an acoustic model.
 
@@ -67,13 +116,11 @@ def train(
     from asr.cli.training_display import TrainingDisplay
     from asr.errors import ExitStatus
 
-    given = list(overrides or [])
+    given = _with_accelerator(overrides, accelerator)
     if strange := [override for override in given if override.startswith("rnnlm.")]:
         raise asr.ConfigError(
             f"{strange[0]:.80}: asr train has no recurrent language model; asr lm rnn takes the settings of rnnlm"
         )
-    if accelerator is not None:
-        given.append(f"training.accelerator={accelerator}")
     if hours is not None:
         given.append(f"training.hours={hours}")
     settings = asr.load_config(config, given)

@@ -17,6 +17,7 @@ from asr.bundle.files import CONFIG
 from asr.cli.console import clock, progress
 from asr.corpus.limits import low_rate_note
 from asr.reading import counted
+from asr.training.pretraining_data import PretrainingEpoch, PretrainingReport, PretrainingStart, PretrainingStep
 from asr.training.reports import (
     EpochReport,
     LmEpoch,
@@ -140,9 +141,9 @@ class TrainingDisplay:
             line(f"left out  {survey.skipped_utterances - 10} more; `asr check` names utterances that do not fit")
 
     def _transfer(self, transfer: Transfer) -> None:
+        known = f"; {transfer.shared_tokens} of {transfer.tokens} tokens are known there"
         self._print(
-            f"taken     {len(transfer.taken)} tensors of {transfer.source}; "
-            f"{transfer.shared_tokens} of {transfer.tokens} tokens are known there"
+            f"taken     {len(transfer.taken)} tensors of {transfer.source}{known if transfer.shared_tokens else ''}"
         )
         parts: dict[str, list[str]] = {}
         for name in transfer.left:
@@ -216,6 +217,84 @@ class EpochLines:
         return (
             f"epoch {report.epoch + 1}/{self._epochs}, {100 * share:.0f} %: loss {loss:.3f}, {speed:.0f} s of audio a "
             f"second, {clock(left_s)} left in the epoch, {clock(whole_s)} in the run"
+        )
+
+
+class PretrainingDisplay:
+    """Prints the reports of `asr.pretrain`."""
+
+    def __init__(self, console: Console, config: Config) -> None:
+        """Show on `console`."""
+        self._console = console
+        self._config = config
+        self._spoke = False
+        self._done_s = 0.0
+        self._bar = ExitStack()
+        self._advance: Callable[[float], None] = lambda _: None
+
+    def __enter__(self) -> PretrainingDisplay:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def show(self, report: PretrainingReport) -> None:
+        """Show one report."""
+        line = self._console.print
+        if isinstance(report, PretrainingStep):
+            self._advance(report.audio_s)
+        elif isinstance(report, PretrainingEpoch):
+            self._epoch(report)
+        elif isinstance(report, PretrainingStart):
+            self._start(report)
+        elif isinstance(report, StepSkipped):
+            line(f"skipped   step {report.step}: loss {report.loss}, gradient norm {report.gradient_norm}")
+        else:
+            line(f"stopped   by {report.signal} after step {report.step}; --resume continues it")
+
+    def finish(self, result: TrainingResult) -> None:
+        """Say where the weights are, and what to do with them."""
+        if self._spoke and result.stopped_by is None:
+            self._console.print(f"written   {result.folder}; asr train --init-from {result.folder} starts from it")
+
+    def _start(self, start: PretrainingStart) -> None:
+        self._spoke = True
+        line, survey, epochs = self._console.print, start.survey, self._config.pretraining.epochs
+        line(f"network   {self._config.model.network}, {start.parameter_count:,} parameters; {start.kind} prediction")
+        hours = survey.audio_s / 3600
+        line(f"data      {survey.utterances} utterances, {hours:.2f} h; {start.dev_utterances} utterances of dev")
+        low_rate = low_rate_note(survey.sample_rates_hz, self._config.features.sample_rate_hz)
+        if low_rate:
+            line(f"note      {low_rate}")
+        line(f"device    {start.device}, {start.computation}")
+        for times_s in start.timed_s:
+            line(f"timed     a step takes {step_times(times_s)}")
+        if start.processes > 1:
+            line(f"shared    by {start.processes} processes")
+        if start.damaged_checkpoint:
+            line(f"damaged   {start.damaged_checkpoint}; the checkpoint before it is used")
+        if start.resumed_at_epoch >= epochs:
+            line(f"finished  all {start.resumed_at_epoch} epochs were trained before")
+        elif start.resumed_at_step:
+            line(f"resumed   after step {start.resumed_at_step}, in epoch {start.resumed_at_epoch + 1}")
+        skipped = {**start.left_out, **survey.skipped}
+        for name, reason in list(skipped.items())[:10]:
+            line(f"left out  {name}: {reason}")
+        more = len(start.left_out) + survey.skipped_utterances - 10
+        if more > 0:
+            line(f"left out  {more} more")
+        left = epochs - start.resumed_at_epoch
+        if left > 0:
+            self._advance = self._bar.enter_context(progress("pretrain", left * survey.audio_s, clock))
+
+    def _epoch(self, report: PretrainingEpoch) -> None:
+        accuracy = "" if report.dev_accuracy is None else f"  accuracy {100 * report.dev_accuracy:5.2f} %"
+        self._console.print(
+            f"epoch {report.epoch + 1:3d}/{self._config.pretraining.epochs}  loss {report.loss:6.3f}, "
+            f"dev {report.dev_loss:6.3f}{accuracy}{' *' if report.best else '  '}"
+            f"  {report.train_s + report.dev_s:5.1f} s"
         )
 
 

@@ -32,7 +32,7 @@ from asr.corpus.cut_audio import load_cut
 from asr.corpus.limits import training_limits
 from asr.corpus.manifest import cut_text
 from asr.errors import AsrError
-from asr.features.augment import Draw, draw_pace, draw_perturbation, perturb_speed
+from asr.features.augment import Draw, Perturbation, draw_pace, draw_perturbation, perturb_speed
 from asr.features.batch import Batch, collate, frame_count, group_by_padded_size
 from asr.features.conditions import conditions_of, perturb_conditions
 from asr.text.normalise import normalise
@@ -46,6 +46,8 @@ Item = TypeVar("Item")
 Moments: TypeAlias = "Callable[[Cut, float], Tensor]"
 # The features of an utterance at a speed, (frame, state, width) of an encoder, computed already.
 Stored: TypeAlias = "Callable[[Cut, float], Tensor]"
+# Utterances' ids, frames and tempos, the settings and the draw of the epoch → what happens to their features.
+DrawPerturbation = Callable[[Sequence[str], Sequence[int], Sequence[float], Config, Draw], Perturbation]
 
 POOL_UTTERANCES = 20_000
 # Each utterance is moved by up to this many places in the order of length. More makes batches more varied and adds
@@ -76,7 +78,7 @@ class StepBatch:
 
 def training_batches(
     cuts: Iterable[Cut],
-    tokens: TokenTable,
+    tokens: TokenTable | None,
     config: Config,
     *,
     epoch: int,
@@ -86,6 +88,7 @@ def training_batches(
     loaders: int = 0,
     moments: Moments | None = None,
     stored: Stored | None = None,
+    perturb: DrawPerturbation = draw_perturbation,
 ) -> Iterator[StepBatch]:
     """Yield one epoch's steps, in an order and with perturbations fixed by (seed, epoch, utterance).
 
@@ -93,7 +96,7 @@ def training_batches(
 
     Args:
         cuts: utterances that are fit for training; may be lazy.
-        tokens: the token table of the transcripts.
+        tokens: the token table of the transcripts; None: batches have no tokens.
         config: text, feature, augmentation and training settings.
         epoch: counted from 0.
         skip: number of steps at the start to leave out without reading their audio, to resume within an epoch.
@@ -102,6 +105,7 @@ def training_batches(
         loaders: processes that load audio ahead; 0 loads each step here, when it is asked for. The steps are the same.
         moments: of the speakers at each speed; for models that normalise by the speaker.
         stored: returns the features of an utterance at a speed, if they are computed already and no audio is read.
+        perturb: draws what happens to the features of a batch.
 
     Raises:
         AudioError: a recording cannot be read; also one of noise or of a room.
@@ -130,12 +134,12 @@ def training_batches(
         ids = [cut.id for cut, _ in batch]
         lengths = map(len, waveforms)
         frames = list(lengths) if stored else [frame_count(length, config.features) for length in lengths]
-        perturbation = draw_perturbation(ids, frames, tempos, config, draw)
+        perturbation = perturb(ids, frames, tempos, config, draw)
         spoken = None if moments is None else [moments(*one) for one in zip([c for c, _ in batch], speeds, strict=True)]
         return collate(waveforms, [transcript for _, transcript in batch], ids, perturbation, spoken)
 
     def share(step: list[Cut]) -> StepBatch:
-        transcripts = [tokens.encode(normalise(cut_text(cut), config.text)) for cut in step]
+        transcripts = [tokens.encode(normalise(cut_text(cut), config.text)) if tokens else [] for cut in step]
         spelled = list(zip(step, transcripts, strict=True))
         mine = spelled[process::processes] or spelled[:1]
         pieces = 1

@@ -33,8 +33,8 @@ from asr.training.checkpoint import load_checkpoint, require_same, save_checkpoi
 from asr.training.lm_text import LmSentences, LmText, read_sentences
 from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_run_in, run_to_end, training_loop
 from asr.training.reports import LmEpoch, LmReport, LmStart, LmStep
-from asr.training.run_state import RunState
-from asr.training.step import learning_rate, parameter_groups
+from asr.training.run_state import RunState, learning_rate
+from asr.training.step import parameter_groups
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 

@@ -1,4 +1,4 @@
-"""The loop that trains, for acoustic and language models alike: when a run logs, saves, reports and stops.
+"""The loop that trains, for all that is trained: when a run logs, saves, reports and stops.
 
 A `Training` says what a step and an epoch are. This file says what happens around them. It also gives each run a folder
 of its own, and turns a signal into an end in good order.
@@ -87,7 +87,8 @@ class TrainingResult:
         folder: that of the model.
         epochs: how many are finished.
         dev_score: that of the kept weights, lower is better: the word error rate of `asr.train` (in scripts without
-            spaces the character error rate), the perplexity of `asr.train_rnn_lm`; None without a dev set.
+            spaces the character error rate), the perplexity of `asr.train_rnn_lm`, the loss of `asr.pretrain`; None
+            without a dev set.
         stopped_by: the signal that stopped the run before its end, e.g. `SIGTERM`; None if the run is finished.
     """
 

@@ -1,4 +1,4 @@
-"""How an acoustic run begins: with fresh weights or a checkpoint's, and in the quickest way to compute.
+"""How a run of the acoustic network begins: with fresh weights or a checkpoint's, in the quickest way to compute.
 
 A `Run` is what training changes, in memory and on disk: the model, its average, the optimiser, the position.
 
@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -41,22 +41,27 @@ from asr.training.engine import NumberFormat
 from asr.training.run_state import RunState
 from asr.training.step import WeightAverage, batch_loss, gradient_norms, parameter_groups
 
+Network = TypeVar("Network", bound=nn.Module)
+# Gets a network and a share of a usual batch; returns a function that computes the loss of that share.
+Trial: TypeAlias = Callable[[Network, float], Callable[[], Tensor]]
+
 # Settings that do not change the result: a run may be resumed with others.
 WITHOUT_INFLUENCE: dict[str, set[str] | bool] = {
     "training": {"accelerator", "micro_batch_s", "checkpoint_every_s", "loading_processes"},
+    "pretraining": True,
     "decode": True,
     "rnnlm": True,
 }
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Generic[Network]):
     """What is trained. `wrapped` is `model` as the engine runs it; `first` is true in one process only."""
 
     fabric: Fabric
-    model: AcousticModel
+    model: Network
     wrapped: nn.Module
-    average: WeightAverage
+    average: WeightAverage[Network]
     optimizer: torch.optim.Optimizer
     state: RunState
     facts: dict[str, Any]
@@ -66,6 +71,24 @@ class Run:
     def first(self) -> bool:
         """Whether this process writes files and reports."""
         return self.fabric.is_global_zero
+
+    def follow(self, norm: float, rate: float, clip_norm: float) -> bool:
+        """Let the weights follow the gradient, and the average the weights; return whether the gradient was clipped.
+
+        Args:
+            norm: that of the gradient.
+            rate: the learning rate.
+            clip_norm: a larger gradient is scaled down to this norm.
+        """
+        clipped = norm > clip_norm
+        if clipped:
+            on_device = torch.full((), norm, device=self.fabric.device)  # a copy would wait for a GPU
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), clip_norm, on_device)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["share_of_rate"]
+        self.optimizer.step()
+        self.average.update(self.model, self.state.step + 1)
+        return clipped
 
     def save(self) -> None:
         """Write a checkpoint; every process calls this.
@@ -99,22 +122,24 @@ def first_model(config: Config, token_count: int, stored: StoredFeatures | None)
 def start_run(
     fabric: Fabric,
     config: Config,
-    tokens: TokenTable,
+    tokens: TokenTable | None,
     data: dict[str, Any],
-    model: AcousticModel,
+    model: Network,
     checkpoints: Path,
     resume_from: Path | None,
-) -> Run:
+    without: Mapping[str, set[str] | bool] = WITHOUT_INFLUENCE,
+) -> Run[Network]:
     """Set up the run of a fresh model, or load the checkpoint `resume_from` into it.
 
     Args:
         fabric: the engine.
         config: all settings.
-        tokens: of the training text.
+        tokens: of the training text; None: the run has none.
         data: JSON values that distinguish the training data from other data.
         model: with its first weights.
         checkpoints: the folder for the run's state.
         resume_from: a checkpoint in it.
+        without: the settings that may differ from those of the checkpoint.
 
     Raises:
         ConfigError: the checkpoint is of a run with other settings, data or tokens.
@@ -127,8 +152,8 @@ def start_run(
     optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98), fused=True)
     wrapped, optimizer = fabric.setup(model, optimizer)
     average.model.to(fabric.device)
-    settings_of_run = config.model_dump(mode="json", exclude=WITHOUT_INFLUENCE)
-    facts = {"settings": settings_of_run | {"data": data}, "tokens": list(tokens.symbols)}
+    settings_of_run = config.model_dump(mode="json", exclude=dict(without))
+    facts = {"settings": settings_of_run | {"data": data}, "tokens": list(tokens.symbols) if tokens else []}
     state = RunState()
     if resume_from:
         require_same(resume_from, facts, Config().model_dump(mode="json"))
@@ -144,7 +169,7 @@ def start_run(
     return Run(fabric, model, wrapped, average, optimizer, state, facts, checkpoints)
 
 
-def choose_computation(run: Run, config: Config, mean_s: float) -> list[Comparison[Computation]]:
+def choose_computation(run: Run[Network], config: Config, trial: Trial[Network]) -> list[Comparison[Computation]]:
     """Let the run compute as its checkpoint says, or as the user says, or in the way that proves the quickest.
 
     Every process calls this; the first one chooses for all. The way is kept in the run's state, and number format and
@@ -153,7 +178,7 @@ def choose_computation(run: Run, config: Config, mean_s: float) -> list[Comparis
     Args:
         run: at its start.
         config: all settings.
-        mean_s: mean duration of the utterances.
+        trial: a step's work, which is timed.
 
     Returns:
         What was timed, in the first process.
@@ -167,7 +192,7 @@ def choose_computation(run: Run, config: Config, mean_s: float) -> list[Comparis
         way = ways[0]
     else:
         if run.first:
-            timed = time_steps(run, config, mean_s, formats, counts)
+            timed = time_steps(run, config, trial, formats, counts)
         number = torch.tensor(ways.index(timed[-1].chosen) if timed else 0, device=run.fabric.device)
         way = ways[int(cast(Tensor, run.fabric.all_reduce(number, reduce_op="sum")))]
     state.precision, state.threads = way.precision, way.threads
@@ -188,7 +213,11 @@ def possible_ways(settings: TrainingSettings, device: torch.device) -> tuple[tup
 
 
 def time_steps(
-    run: Run, config: Config, mean_s: float, formats: Sequence[Precision], counts: Sequence[int]
+    run: Run[Network],
+    config: Config,
+    trial: Trial[Network],
+    formats: Sequence[Precision],
+    counts: Sequence[int],
 ) -> list[Comparison[Computation]]:
     """Time optimiser steps of a copy of the run's network, on noise of the usual length; nothing of the run changes."""
     device = run.fabric.device
@@ -196,14 +225,14 @@ def time_steps(
     optimizer = torch.optim.AdamW(parameter_groups(model, config.training.weight_decay), lr=0.0, fused=True)
 
     def prepare(share: float) -> Callable[[Computation], object]:
-        batch = noise_batch(model, config, mean_s, share, run.fabric.world_size)
+        loss = trial(model, share)
 
         def step(way: Computation) -> None:
             with threads(way.threads):
                 optimizer.zero_grad(set_to_none=True)
                 with torch.autocast(device.type, torch.bfloat16, enabled=way.precision == "bf16"):
-                    loss = batch_loss(model, batch, config).total
-                loss.backward()  # type: ignore[no-untyped-call]
+                    found = loss()
+                found.backward()  # type: ignore[no-untyped-call]
                 gradient_norms(model)
                 optimizer.step()
                 if device.type == "cuda":
@@ -217,6 +246,22 @@ def time_steps(
         return choose(formats, counts, prepare)
 
 
+def acoustic_trial(config: Config, mean_s: float, processes: int) -> Trial[AcousticModel]:
+    """Return the work of a training step, on noise.
+
+    Args:
+        config: all settings.
+        mean_s: mean duration of the utterances.
+        processes: among which a step is shared out.
+    """
+
+    def trial(model: AcousticModel, share: float) -> Callable[[], Tensor]:
+        batch = noise_batch(model, config, mean_s, share, processes)
+        return lambda: batch_loss(model, batch, config).total
+
+    return trial
+
+
 def noise_batch(model: AcousticModel, config: Config, mean_s: float, share: float, processes: int) -> Batch:
     """Return a share of one process's usual batch: as many utterances of noise, but shorter, or fewer.
 
@@ -227,19 +272,23 @@ def noise_batch(model: AcousticModel, config: Config, mean_s: float, share: floa
         share: of the audio of a pass through the network.
         processes: among which a step is shared out.
     """
+    inputs = noise(config, mean_s, share, processes)
+    rows, samples = inputs.shape
+    tokens = 1 + torch.arange(max(1, samples // model.frame_samples // 4)) % (model.output.out_features - 1)
+    ids = [f"noise {row}" for row in range(rows)]
+    frames = [frame_count(samples, config.features)] * rows
+    if model.encoder_identity is not None and model.encoder is None:  # features that are computed already
+        form = model.encoder_identity.form
+        inputs = 0.1 * torch.randn(rows, frames[0], form.states, form.hidden_size)
+    perturbation = draw_perturbation(ids, frames, [1.0] * rows, config, Draw(config.training.seed, 0))
+    return collate(list(inputs), [tokens.tolist()] * rows, ids, perturbation).to(model.output.weight.device)
+
+
+def noise(config: Config, mean_s: float, share: float, processes: int) -> Tensor:
+    """Return the waveforms of `noise_batch`, `(utterance, sample)`."""
     settings = config.training
     pass_s = min(settings.batch_s / processes, settings.micro_batch_s or settings.batch_s)
     audio_s = share * max(pass_s, mean_s)
     duration_s = min(mean_s, max(share * mean_s, 0.5))
     rows = max(1, round(audio_s / duration_s))
-    samples = round(duration_s * model.sample_rate_hz)
-    tokens = 1 + torch.arange(max(1, samples // model.frame_samples // 4)) % (model.output.out_features - 1)
-    size: tuple[int, ...] = (samples,)
-    if model.encoder_identity is not None and model.encoder is None:  # features that are computed already
-        form = model.encoder_identity.form
-        size = (frame_count(samples, config.features), form.states, form.hidden_size)
-    noise = 0.1 * torch.randn(rows, *size)
-    ids = [f"noise {row}" for row in range(rows)]
-    frames = [frame_count(samples, config.features)] * rows
-    perturbation = draw_perturbation(ids, frames, [1.0] * rows, config, Draw(settings.seed, 0))
-    return collate(list(noise), [tokens.tolist()] * rows, ids, perturbation).to(model.output.weight.device)
+    return 0.1 * torch.randn(rows, round(duration_s * config.features.sample_rate_hz))

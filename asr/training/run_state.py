@@ -1,15 +1,20 @@
-"""How far a run has come: steps, epochs, sums, scores. As JSON, and back from JSON that anybody may have written."""
+"""How far a run has come: steps, epochs, sums, scores; and what the learning rate is there.
+
+As JSON, and back from JSON that anybody may have written.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from asr.config import TrainingSettings
 from asr.reading import shown
 from asr.records import faults
 from asr.training.dev_score import BestEpoch, DevScore, best_epoch
@@ -148,3 +153,35 @@ def _with(value: Any, old: float, new: float) -> Any:
     if isinstance(value, (list, tuple)):
         return [_with(item, old, new) for item in value]
     return new if isinstance(value, float) and value == old else value
+
+
+def learning_rate(settings: TrainingSettings, progress: float, improved: Sequence[bool]) -> float:
+    """Return the learning rate at `progress` (0 = start, 1 = end of the run).
+
+    It depends on nothing else, so a resumed run continues exactly.
+
+    one-cycle: a rise over `warmup_share` of the run, then half a cosine down to 0 (Smith & Topin 2017).
+    plateau: the same rise, then constant; halved when `plateau_patience` epochs did not get better on dev.
+
+    Args:
+        settings: of the training.
+        progress: see above.
+        improved: of each finished epoch, whether its weights were the best on dev so far.
+    """
+    warmup = settings.warmup_share
+    if progress < warmup:
+        return settings.learning_rate * max(progress / warmup, 0.01)
+    if settings.schedule == "plateau":
+        return settings.learning_rate * 0.5 ** halvings(improved, settings.plateau_patience)
+    fall = min((progress - warmup) / (1 - warmup), 1.0)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * fall))
+
+
+def halvings(improved: Sequence[bool], patience: int) -> int:
+    """Return how often `patience` epochs in a row did not get better on dev."""
+    waited, count = 0, 0
+    for better in improved:
+        waited = 0 if better else waited + 1
+        if waited == patience:
+            count, waited = count + 1, 0
+    return count

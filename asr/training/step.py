@@ -8,26 +8,42 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from asr.config import Config, TrainingSettings
+from asr.config import Config
 from asr.errors import TrainingError
 from asr.features.batch import Batch
 from asr.features.batching import StepBatch
 from asr.files import atomic_path, to_json, write_text
-from asr.model.acoustic import AcousticModel
 from asr.model.ctc import CtcLoss, ctc_loss
 from asr.model.subsampling import output_frames
 from asr.text.tokens import TokenTable
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Accumulated:
+    """What all pieces of a step gave together, over all processes.
+
+    `figures` are the sums of those of the pieces, `norms` the gradient's norms by part of the network, and `norm` that
+    of the whole. `stop` and `save` are those of `StepGradient`.
+    """
+
+    figures: list[float]
+    norms: dict[str, float]
+    norm: float
+    stop: bool
+    save: bool
 
 
 @dataclass(frozen=True)
@@ -88,8 +104,7 @@ def compute_gradient(
 ) -> StepGradient:
     """Compute the gradient of the whole step's loss; it is left in the parameters, the same in every process.
 
-    Losses and norms come to the host in one transfer, at the end. Nothing before it waits for a GPU but torch's CTC
-    kernel, which copies lengths.
+    Nothing waits for a GPU but torch's CTC kernel, which copies lengths, and the transfer at the end.
 
     Args:
         fabric: the engine.
@@ -101,31 +116,59 @@ def compute_gradient(
         stop: whether this process was asked to stop. The result says whether any was, so all stop at the same step.
         save: the same for a checkpoint.
     """
-    sums = torch.zeros(7, device=fabric.device)
-    sums[5].fill_(stop)
-    sums[6].fill_(save)
-    for index, piece in enumerate(step.pieces):
-        exchange = index == len(step.pieces) - 1
-        piece = piece.to(fabric.device)
+
+    def losses(piece: Batch) -> tuple[Tensor, Tensor]:
         taught = None
         if teachers is not None:
             with fabric.autocast():
                 taught = teachers.log_posteriors(piece)
+        loss = batch_loss(model, piece, config, token_count=step.token_count, teacher=taught)
+        return loss.total, torch.stack((loss.total, loss.ctc, loss.consistency, loss.intermediate, loss.teacher))
+
+    found = accumulate(fabric, model, step, losses, frozen=frozen, stop=stop, save=save)
+    total, ctc, consistency, intermediate, teacher = found.figures
+    return StepGradient(total, ctc, consistency, intermediate, found.norms, found.norm, found.stop, found.save, teacher)
+
+
+def accumulate(
+    fabric: Fabric,
+    model: nn.Module,
+    step: StepBatch,
+    losses: Callable[[Batch], tuple[Tensor, Tensor]],
+    *,
+    frozen: Sequence[str] = (),
+    stop: bool = False,
+    save: bool = False,
+) -> Accumulated:
+    """Sum up losses and gradients over all pieces of a step and all processes; gradients are left in the parameters.
+
+    Figures and norms come to the host in one transfer, at the end.
+
+    Args:
+        losses: returns what is minimised for a piece, a scalar, and figures to be summed up, `(figure,)`.
+        fabric, model, step, frozen, stop, save: see `compute_gradient`.
+    """
+    asked = torch.zeros(2, device=fabric.device)
+    asked[0].fill_(stop)
+    asked[1].fill_(save)
+    total: Tensor | None = None
+    for index, piece in enumerate(step.pieces):
+        exchange = index == len(step.pieces) - 1
         with fabric.no_backward_sync(model, enabled=not exchange):  # type: ignore[arg-type]
-            loss = batch_loss(model, piece, config, token_count=step.token_count, teacher=taught)
+            loss, figures = losses(piece.to(fabric.device))
             # Processes average their gradients where the step wants their sum.
-            fabric.backward(loss.total * (0 if step.idle else fabric.world_size))
-        if not step.idle:
-            parts = (loss.total, loss.ctc, loss.consistency, loss.intermediate, loss.teacher)
-            sums[:5] += torch.stack(parts).detach()
-    sums = fabric.all_reduce(sums, reduce_op="sum")  # type: ignore[assignment]
+            fabric.backward(loss * (0 if step.idle else fabric.world_size))
+        figures = torch.zeros_like(figures) if step.idle else figures.detach()
+        total = figures if total is None else total + figures
+    assert total is not None, "a process always has a piece"
+    sums = fabric.all_reduce(torch.cat((total, asked)), reduce_op="sum")
     drop_gradients(model, frozen)
-    names, of_parameters = parameter_norms(model)
-    on_host = torch.stack([*sums, *of_parameters]).tolist()
-    total, ctc, consistency, intermediate, teacher, stopping, saving, *found = on_host
-    norms = norms_by_part(names, found)
+    parts, of_parameters = parameter_norms(model)
+    values = torch.stack([*sums, *of_parameters]).tolist()
+    count = len(total)
+    norms = norms_by_part(parts, values[count + 2 :])
     norm = sum(value**2 for value in norms.values()) ** 0.5
-    return StepGradient(total, ctc, consistency, intermediate, norms, norm, stopping > 0, saving > 0, teacher)
+    return Accumulated(values[:count], norms, norm, values[count] > 0, values[count + 1] > 0)
 
 
 def batch_loss(
@@ -196,7 +239,9 @@ def norms_by_part(parts: Sequence[str], norms: Sequence[float]) -> dict[str, flo
 
 def part_of(parameter_name: str) -> str:
     """Return the part of the network that a parameter belongs to: `layers.0` and so on, or the module."""
-    names = parameter_name.removeprefix("_forward_module.").removeprefix("module.").split(".")
+    for wrapper in ("_forward_module.", "module.", "network."):
+        parameter_name = parameter_name.removeprefix(wrapper)
+    names = parameter_name.split(".")
     return ".".join(names[:2]) if names[0] == "layers" else names[0]
 
 
@@ -307,52 +352,20 @@ def parameter_groups(model: nn.Module, weight_decay: float, encoder_share: float
     return groups
 
 
-class WeightAverage:
+class WeightAverage(Generic[Network]):
     """The model that is evaluated and kept: an exponential moving average of the weights.
 
     After each step, `average ← decay · average + (1 - decay) · weights`. The decay rises to its value at the start. The
     steps wander within a region, and the average is near its middle (Polyak & Juditsky 1992).
     """
 
-    def __init__(self, model: AcousticModel, decay: float) -> None:
+    def __init__(self, model: Network, decay: float) -> None:
         """Start at the model's own weights."""
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
 
     @torch.no_grad()
-    def update(self, model: AcousticModel, step: int) -> None:
+    def update(self, model: Network, step: int) -> None:
         """Move towards `model`; `step` counts from 1."""
         decay = min(self.decay, step / (step + 9))
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
-
-
-def learning_rate(settings: TrainingSettings, progress: float, improved: Sequence[bool]) -> float:
-    """Return the learning rate at `progress` (0 = start, 1 = end of the run).
-
-    It depends on nothing else, so a resumed run continues exactly.
-
-    one-cycle: a rise over `warmup_share` of the run, then half a cosine down to 0 (Smith & Topin 2017).
-    plateau: the same rise, then constant; halved when `plateau_patience` epochs did not get better on dev.
-
-    Args:
-        settings: of the training.
-        progress: see above.
-        improved: of each finished epoch, whether its weights were the best on dev so far.
-    """
-    warmup = settings.warmup_share
-    if progress < warmup:
-        return settings.learning_rate * max(progress / warmup, 0.01)
-    if settings.schedule == "plateau":
-        return settings.learning_rate * 0.5 ** halvings(improved, settings.plateau_patience)
-    fall = min((progress - warmup) / (1 - warmup), 1.0)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * fall))
-
-
-def halvings(improved: Sequence[bool], patience: int) -> int:
-    """Return how often `patience` epochs in a row did not get better on dev."""
-    waited, count = 0, 0
-    for better in improved:
-        waited = 0 if better else waited + 1
-        if waited == patience:
-            count, waited = count + 1, 0
-    return count

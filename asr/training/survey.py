@@ -109,7 +109,7 @@ class TrainingData:
             "audio_s": self.survey.audio_s,
             "with_dev": self.with_dev,
             "dev_utterances": len(self.dev),
-            "dev_checksum": reduce(_checksum, map(entry_of, self.dev), 0),
+            "dev_checksum": reduce(checksum_with, map(entry_of, self.dev), 0),
             "checksum": self.survey.checksum,
             "noise_checksum": conditions_checksum(config),
         }
@@ -257,7 +257,8 @@ class _Characters:
                 self._ascii = "".join(filter(str.isascii, self.seen)).encode()
 
 
-def _checksum(before: int, entry: Entry) -> int:
+def checksum_with(before: int, entry: Entry) -> int:
+    """Return the checksum of the entries before, and of one more."""
     line = f"{entry.id}\t{entry.duration_s}\t{entry.text}\n".encode(errors="surrogatepass")
     return zlib.crc32(line, before)
 
@@ -278,7 +279,7 @@ def _count(cuts: Iterable[Cut], limits: Limits, below: int | None, learn: Callab
     count = _Count()
     for entry in entries(cuts):
         utterance_id, duration_s, text, rate_hz, language, _ = entry
-        count.checksum = _checksum(count.checksum, entry)
+        count.checksum = checksum_with(count.checksum, entry)
         if below is not None and draw_of(utterance_id) >= below:
             continue
         transcript = normalise(text, limits.text)

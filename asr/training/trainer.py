@@ -35,6 +35,7 @@ from asr.errors import AudioError, ConfigError, TrainingError, UtteranceAudioErr
 from asr.features.augment import Draw
 from asr.features.batching import Moments, StepBatch, evaluation_batches, prefetch, training_batches
 from asr.machine import processor_name
+from asr.model.acoustic import AcousticModel
 from asr.model.computation import Comparison, Computation, given_threads, threads
 from asr.model.speaker_moments import speaker_moments
 from asr.settings_file import load_config
@@ -50,14 +51,13 @@ from asr.training.loop import (
     training_loop,
 )
 from asr.training.reports import EpochReport, Report, RunStart, StepReport, StepSkipped
-from asr.training.run import Run, choose_computation, first_model, start_run
-from asr.training.run_state import RunState
+from asr.training.run import Run, acoustic_trial, choose_computation, first_model, start_run
+from asr.training.run_state import RunState, learning_rate
 from asr.training.step import (
     StepGradient,
     Teachers,
     bad_utterances,
     compute_gradient,
-    learning_rate,
     memory_errors_explained,
     write_failed_step,
 )
@@ -92,7 +92,8 @@ def train(
         data: the folder with the splits `train` and `dev`.
         out: the model folder to write; the run's state is in `out/checkpoints`.
         resume: continue the run in `out` if there is one.
-        init_from: a model folder whose weights are taken where they fit (fine-tuning), unless the run is resumed.
+        init_from: a model folder (fine-tuning), or one that `asr.pretrain` wrote. Its weights are taken where they fit,
+            unless the run is resumed.
         with_dev: train on dev as well. Nothing is chosen then, and the last weights are kept.
         on_report: called with each report (`asr.training.reports`): the start, each step, each epoch, the stop.
 
@@ -145,7 +146,9 @@ def training_reports(
             cuts = read_training_data(config, data, with_dev=with_dev, stored=stored)
             with threads(given_threads() or 1):  # the last digits of the first weights depend on their number
                 training, transfer = _start(fabric, config, cuts, out, checkpoint, init_from, teachers)
-            timed = choose_computation(training.run, config, cuts.survey.audio_s / cuts.survey.utterances)
+            mean_s = cuts.survey.audio_s / cuts.survey.utterances
+            trial = acoustic_trial(config, mean_s, fabric.world_size)
+            timed = choose_computation(training.run, config, trial)
             start = _start_report(training, damage, transfer, timed)
             with threads(start.computation.threads):
                 return (yield from training_loop(training, start, requests))
@@ -218,7 +221,7 @@ def _start_report(
 class AcousticTraining:
     """The `Training` of an acoustic model."""
 
-    run: Run
+    run: Run[AcousticModel]
     config: Config
     data: TrainingData
     out: Path
@@ -294,16 +297,8 @@ class AcousticTraining:
     def _step(self, gradient: StepGradient, batch: StepBatch, progress: float) -> StepReport:
         """Clip the gradient, let the optimiser make the step, average the weights, and count."""
         run, state, settings = self.run, self.state, self.config.training
-        clipped = gradient.norm > settings.clip_norm
-        if clipped:
-            norm = torch.full((), gradient.norm, device=run.fabric.device)  # a copy would wait for a GPU
-            torch.nn.utils.clip_grads_with_norm_(run.model.parameters(), settings.clip_norm, norm)
         rate = learning_rate(settings, progress, state.improved)
-        for group in run.optimizer.param_groups:
-            group["lr"] = rate * group["share_of_rate"]
-        run.optimizer.step()
-        run.average.update(run.model, state.step + 1)
-
+        clipped = run.follow(gradient.norm, rate, settings.clip_norm)
         spike = 0 < SPIKE * state.loss_level < gradient.loss
         state.loss_level = 0.98 * state.loss_level + 0.02 * gradient.loss if state.loss_level else gradient.loss
         state.count_step(gradient.loss, clipped=clipped)

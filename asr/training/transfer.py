@@ -9,11 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from asr.bundle.bundle import ModelBundle
-from asr.bundle.files import CONFIG
+from asr.bundle.bundle import ModelBundle, load_network
+from asr.bundle.files import CONFIG, PRETRAINED
+from asr.bundle.settings import load_settings
 from asr.config import FeatureSettings
-from asr.errors import ModelError
+from asr.errors import ConfigError, ModelError
 from asr.model.acoustic import AcousticModel
+from asr.model.pretraining import Trunk
 from asr.text.tokens import TokenTable
 
 
@@ -22,7 +24,7 @@ class Transfer:
     """What a new model took from the one in `source`: the names of tensors, and the reason for each that was left.
 
     `shared_tokens` of the new model's `tokens` are known to the old one, the blank included: their rows of the output
-    layer were taken.
+    layer were taken. It is 0 if the old network has no output layer.
     """
 
     source: Path
@@ -34,31 +36,33 @@ class Transfer:
 
 @torch.no_grad()
 def transfer_weights(source: Path, model: AcousticModel, tokens: TokenTable, features: FeatureSettings) -> Transfer:
-    """Copy the weights of the model folder `source` into `model` where they fit.
+    """Copy the weights of the folder `source`, a model or a pretrained network, into `model` where they fit.
 
     A tensor fits if name and shape agree. The output layer is copied row by row, by token, because another language or
     another training text has another token table; the rows of new tokens keep their random start. Mean and deviation of
     the features are copied if the features are the same; otherwise those of the new training set stay.
 
     Raises:
-        ModelError: `source` is no model folder, or nothing of it fits.
+        ModelError: `source` is no such folder, or nothing of it fits.
     """
-    bundle = ModelBundle.load(source)
-    old, new = bundle.model.state_dict(), model.state_dict()
+    origin = _load(source)
+    old, new = origin.model.state_dict(), model.state_dict()
     taken: list[str] = []
     left = dict.fromkeys(sorted(old.keys() - new.keys()), "the new model has no such tensor")
-    row_of = {symbol: row for row, symbol in enumerate(bundle.tokens.symbols)}
+    row_of = {symbol: row for row, symbol in enumerate(origin.symbols)}
     shared = {row: row_of[symbol] for row, symbol in enumerate(tokens.symbols) if symbol in row_of}
     for name, tensor in new.items():
         if name not in old:
-            left[name] = f"{source} has no such tensor"
+            left[name] = (
+                f"{source} has no such tensor" if origin.symbols else "a pretrained network has no output layer"
+            )
         elif name.startswith("output."):
             reason = _copy_rows(tensor, old[name], shared)
             if reason:
                 left[name] = reason
             else:
                 taken.append(name)
-        elif name.startswith("cmvn.") and features != bundle.config.features:
+        elif name.startswith("cmvn.") and features != origin.features:
             left[name] = f"{source} has other features"
         elif tensor.shape != old[name].shape:
             left[name] = f"its shape is {tuple(tensor.shape)}, that of {source} {tuple(old[name].shape)}"
@@ -68,6 +72,27 @@ def transfer_weights(source: Path, model: AcousticModel, tokens: TokenTable, fea
     if not taken:
         raise ModelError(f"{source}: no weight fits a model of these settings; see its {CONFIG}")
     return Transfer(source, tuple(taken), left, len(shared), len(tokens))
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """A model, its features and its tokens; a pretrained network has none."""
+
+    model: AcousticModel
+    features: FeatureSettings
+    symbols: tuple[str, ...]
+
+
+def _load(source: Path) -> _Origin:
+    if not (source / PRETRAINED).is_file():
+        bundle = ModelBundle.load(source)
+        return _Origin(bundle.model, bundle.config.features, tuple(bundle.tokens.symbols))
+    try:
+        config = load_settings(source)
+    except ConfigError as error:
+        raise ModelError(f"the folder is damaged: {error}") from None
+    trunk = load_network(source / PRETRAINED, lambda: Trunk(config), ModelError, CONFIG)
+    return _Origin(trunk, config.features, ())
 
 
 def _copy_rows(new: Tensor, old: Tensor, shared: Mapping[int, int]) -> str:

@@ -35,9 +35,11 @@ PAGES = sorted(DOCS.glob("*.md"))
 READMES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("recipes/*/README.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMANDS = typer.main.get_command(app)
-TRAINS = {"train", "distill", "run", "--rounds"}
+TRAINS = {"pretrain", "train", "distill", "run", "--rounds"}
 # A small network and few epochs, for the commands that train; everything else is run as it is written.
-QUICKLY = [part for item in (*TINY, *LEARNS_FAST, "training.epochs=2") for part in ("--set", item)]
+QUICKLY = [
+    part for item in (*TINY, *LEARNS_FAST, "training.epochs=2", "pretraining.epochs=2") for part in ("--set", item)
+]
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -181,12 +183,21 @@ def trained_in_no_time(config: asr.Config, data: Path, folder: Path) -> Outcome:
     return Outcome(errors / 500, errors / 1000, 1.0, False, [errors // 5] * 5, [100] * 5, 12, 1.0)
 
 
+def lay_out_recordings(folder: Path, tones: Path) -> None:
+    """Write the tone corpus as `data/mine`, and the audio of its test split as `recordings`."""
+    lay_out_mine(folder, tones)
+    (folder / "recordings").mkdir()
+    for path in (tones / "audio").glob("test-*.wav"):
+        shutil.copy(path, folder / "recordings")
+
+
 LAY_OUT = {
     "check": lay_out_mine,
     "choosing_settings": lay_out_mine,
     "first_hour": lay_out_a_phone_s_recordings,
     "interview": lay_out_an_interview,
     "pretrained_encoder": lay_out_an_encoder,
+    "pretraining": lay_out_recordings,
     "recurrent_networks": lay_out_an4,
     "speakers": lay_out_an4,
     "several_models": lay_out_mine_and_a_recording,

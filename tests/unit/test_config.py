@@ -110,7 +110,10 @@ def test_a_bad_override_is_refused_with_its_text(override: str, message: str) ->
         ("hidden_size=3", r"did you mean model\.hidden_size or rnnlm\.hidden_size\?"),
         ("model.hiden_size=3", r"did you mean model\.hidden_size\?"),
         ("training.layers=3", r"did you mean model\.layers or rnnlm\.layers\?"),
-        ("lerning_rate=3", r"did you mean training\.learning_rate or rnnlm\.learning_rate\?"),
+        (
+            "lerning_rate=3",
+            r"did you mean training\.learning_rate or pretraining\.learning_rate or rnnlm\.learning_rate\?",
+        ),
     ],
 )
 def test_an_unknown_setting_is_answered_with_the_one_that_was_meant(override: str, meant: str) -> None:

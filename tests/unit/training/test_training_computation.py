@@ -22,7 +22,7 @@ from asr.settings_file import load_config
 from asr.training import run as training_run
 from asr.training.engine import NumberFormat
 from asr.training.reports import RunStart, StepReport
-from asr.training.run import choose_computation, noise_batch, possible_ways, time_steps
+from asr.training.run import acoustic_trial, choose_computation, noise_batch, possible_ways, time_steps
 from asr.training.run_state import RunState, state_from_json, state_to_json
 from asr.training.trainer import training_reports
 
@@ -210,7 +210,7 @@ def test_the_first_of_several_processes_chooses_for_all(monkeypatch: pytest.Monk
         all_reduce=lambda number, reduce_op: number + 2,  # the first process chose bfloat16 with one thread
     )
     run = SimpleNamespace(first=False, state=RunState(), fabric=fabric)
-    assert choose_computation(run, settings, 2.0) == []
+    assert choose_computation(run, settings, acoustic_trial(settings, 2.0, 1)) == []
     assert (run.state.precision, run.state.threads, number_format.chosen) == ("bf16", 1, "bf16")
 
 

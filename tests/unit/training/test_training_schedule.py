@@ -3,7 +3,7 @@ import math
 import pytest
 
 from asr.config import TrainingSettings
-from asr.training.step import halvings, learning_rate
+from asr.training.run_state import halvings, learning_rate
 
 
 def test_one_cycle_rises_to_the_peak_and_falls_to_zero() -> None:
