@@ -1,4 +1,4 @@
-"""`asr settings`: every setting and what it means. `asr pretrain`, `asr train`: manifests → weights, a model folder."""
+"""`asr settings`: every setting and what it means. `asr pretrain`, `asr train`, `asr distill`: manifests → weights."""
 
 from __future__ import annotations
 
@@ -128,6 +128,37 @@ def train(
         result = asr.train(
             settings, data, out, resume=resume, init_from=init_from, with_dev=with_dev, on_report=display.show
         )
+    display.finish(result)
+    if result.stopped_by is not None:
+        raise typer.Exit(ExitStatus.STOPPED)
+
+
+def distill(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Model folders to learn from.")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Folder with train.jsonl.gz and dev.jsonl.gz.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The model folder to write, e.g. exp/mine.")],
+    config: ConfigFile = None,
+    overrides: ConfigSet = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
+    accelerator: TrainingAccelerator = None,
+) -> None:
+    """Train one model on what several have learnt.
+
+    It learns from the transcripts, as in asr train, and from the mean of the models' posteriors. Then it is as large
+    and as fast as one. Without --config it has the settings of the first model. The models need the same tokens and
+    frames.
+
+    --set training.teacher_weight=1 lets the models count more. Each of them makes a step longer by one pass forwards.
+    """
+    import asr
+    from asr.bundle.files import CONFIG
+    from asr.cli.console import out as console
+    from asr.cli.training_display import TrainingDisplay
+    from asr.errors import ExitStatus
+
+    settings = asr.load_config(config or models[0] / CONFIG, _with_accelerator(overrides, accelerator))
+    with TrainingDisplay(console, settings) as display:
+        result = asr.distill(models, data, out, config=settings, resume=resume, on_report=display.show)
     display.finish(result)
     if result.stopped_by is not None:
         raise typer.Exit(ExitStatus.STOPPED)
