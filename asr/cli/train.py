@@ -139,7 +139,7 @@ def distill(
     out: Annotated[Path, typer.Option(metavar="DIR", help="The model folder to write, e.g. exp/mine.")],
     config: ConfigFile = None,
     overrides: ConfigSet = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
+    resume: Resume = False,
     accelerator: TrainingAccelerator = None,
 ) -> None:
     """Train one model on what several have learnt.
