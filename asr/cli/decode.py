@@ -14,7 +14,7 @@ from asr.reading import counted
 def decode(
     models: Annotated[
         list[Path],
-        typer.Argument(metavar="MODEL...", help="A model folder, or several that work as one."),
+        typer.Argument(metavar="MODEL", help="A model folder, or several that work as one."),
     ],
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A manifest, e.g. data/an4/test.jsonl.gz.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The decode folder to write, e.g. exp/an4/decode_test.")],

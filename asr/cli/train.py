@@ -134,10 +134,12 @@ def train(
 
 
 def distill(
-    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Model folders to learn from.")],
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL", help="Model folders to learn from.")],
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder with train.jsonl.gz and dev.jsonl.gz.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The model folder to write, e.g. exp/mine.")],
-    config: ConfigFile = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings file; without it, the first model's.")
+    ] = None,
     overrides: ConfigSet = None,
     resume: Resume = False,
     accelerator: TrainingAccelerator = None,
