@@ -31,6 +31,10 @@ class ToneDecoder:
         self._pitches = [(table.symbols.index(letter), hz) for letter, hz in LETTER_HZ.items() if letter in letters]
         self.longest = 0
 
+    def of_one_speaker(self, segments: Any) -> tuple[Any, None]:
+        """Return the segments of a recording as they are: it normalises by no speaker."""
+        return segments, None
+
     def log_posteriors(self, batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the log-posteriors of a batch; `longest` is the longest batch so far, in samples."""
         self.longest = max(self.longest, batch.waveforms.numel())

@@ -20,7 +20,9 @@ from asr.inference.heard import hear
 from asr.inference.long_alignment import align_words
 from asr.machine import Accelerator, Progress, silent
 from asr.reading import counted, read_text
-from asr.segmenting.utterances import Reason, cut_utterances
+from asr.segmenting.planted import suitable_strictness
+from asr.segmenting.skipped import Reason, skipped_stretches
+from asr.segmenting.utterances import Edges, cut_utterances
 from asr.text.written import WrittenWord, written, written_words
 
 if TYPE_CHECKING:
@@ -258,8 +260,12 @@ class _Found:
 
 def _segment_recording(decoder: Decoder, recording: LongRecording, advance: Callable[[float], object]) -> _Found:
     heard = hear(decoder, recording.audio, on_progress=advance)
-    alignment = align_words(heard, written_words(recording.text, decoder.bundle.config.text), decoder.bundle.tokens)
-    cuts, skipped = cut_utterances(heard, alignment)
+    text, table = written_words(recording.text, decoder.bundle.config.text), decoder.bundle.tokens
+    alignment = align_words(heard, text, table)
+    edges = Edges(heard, alignment)
+    strictness = suitable_strictness(heard, edges, text, table)
+    cuts = cut_utterances(edges, strictness)
+    skipped = skipped_stretches(edges, cuts, strictness)
     words = alignment.words
     utterances = [
         Utterance(
