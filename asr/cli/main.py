@@ -14,7 +14,6 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from asr.cli import (
-    adapt,
     align,
     check,
     decode,
@@ -53,7 +52,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "diagnose": diagnose.diagnose,
     "lm": lm.app,
     "tune": tune.tune,
-    "adapt": adapt.adapt,
+    "adapt": decode.adapt,
     "decode": decode.decode,
     "score": decode.score,
     "transcribe": transcribe.transcribe,
