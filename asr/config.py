@@ -295,6 +295,24 @@ class TrainingSettings(Settings):
     teacher_weight: float = Field(
         0.5, ge=0, description="asr distill: weight of the difference from the teachers' posteriors."
     )
+    unlabelled_weight: float = Field(
+        1.0,
+        ge=0,
+        description="With --unlabelled: how much a token that the model itself has recognised counts, against one of a "
+        "transcript.",
+    )
+    unlabelled_after: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="With --unlabelled: share of the run after which untranscribed utterances are taken, while at most "
+        "half of dev is wrong. A run that starts from a model that can recognise takes them at once.",
+    )
+    unlabelled_patience: int = Field(
+        20,
+        ge=1,
+        description="With --unlabelled: number of epochs that are not the best on dev after which the run ends.",
+    )
     ema_decay: float = Field(
         0.999,
         ge=0,

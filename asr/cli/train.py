@@ -91,6 +91,14 @@ def train(
             help="A model folder, or one of asr pretrain, to start from: its weights are taken over where they fit.",
         ),
     ] = None,
+    unlabelled: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DATA",
+            help="Untranscribed audio, which the model transcribes for itself during the run: a data folder, a "
+            "manifest, recordings or a folder of them; repeatable.",
+        ),
+    ] = None,
     with_dev: Annotated[
         bool,
         typer.Option("--with-dev", help="Train on dev too, after all choices are made; the last weights are kept."),
@@ -126,7 +134,14 @@ def train(
     settings = asr.load_config(config, given)
     with TrainingDisplay(console, settings) as display:
         result = asr.train(
-            settings, data, out, resume=resume, init_from=init_from, with_dev=with_dev, on_report=display.show
+            settings,
+            data,
+            out,
+            resume=resume,
+            init_from=init_from,
+            unlabelled=unlabelled or None,
+            with_dev=with_dev,
+            on_report=display.show,
         )
     display.finish(result)
     if result.stopped_by is not None:

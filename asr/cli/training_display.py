@@ -168,7 +168,7 @@ class TrainingDisplay:
             figures = f", dev {dev.loss:6.3f}  {shown}{' *' if report.best else '  '}"
         self._print(
             f"epoch {report.epoch + 1:3d}/{self._config.training.epochs}  loss {report.loss:6.3f}{figures}"
-            f"  {report.train_s + report.dev_s:5.1f} s"
+            f"  {report.train_s + report.dev_s:5.1f} s{_labels(report.labelled_share)}"
         )
         if dev and 2 * dev.empty > dev.utterances:
             self._print(f"note      {dev.empty} of {dev.utterances} dev utterances give no text, only blanks")
@@ -177,6 +177,10 @@ class TrainingDisplay:
 def step_times(times_s: Mapping[Computation, float]) -> str:
     """Return what a step takes in each way to compute."""
     return "; ".join(f"{1000 * seconds:.0f} ms in {way}" for way, seconds in times_s.items())
+
+
+def _labels(share: float | None) -> str:
+    return "" if share is None else f"  {100 * share:.0f} % of the untranscribed labelled"
 
 
 class EpochLines:

@@ -225,6 +225,18 @@ class Perturbation:
             frames=self.frames[row : row + 1],
         )
 
+    def of(self, rows: Sequence[int]) -> Perturbation:
+        """Return that of some utterances."""
+        place = torch.tensor(rows)
+        views = torch.cat([place + view * len(self.frames) for view in range(self.masks.views)])
+        of_views = views.to(self.masks.times.device)
+        return replace(
+            self,
+            tempos=self.tempos[place.to(self.tempos.device)],
+            masks=SpecMasks(self.masks.times[of_views], self.masks.bands[of_views], self.masks.views),
+            frames=tuple(self.frames[row] for row in rows),
+        )
+
     def with_tensors(self, change: Callable[[Tensor], Tensor]) -> Perturbation:
         """Return it with changed tensors: moved, or in other memory."""
         masks = replace(self.masks, times=change(self.masks.times), bands=change(self.masks.bands))

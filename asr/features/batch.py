@@ -43,6 +43,7 @@ class Batch:
     ids: list[str]
     perturbation: Perturbation | None = None  # of the features; training batches have one
     moments: Tensor | None = None  # (batch, 2, mel) mean and deviation of each speaker; with features.cmvn=speaker
+    weight: float = 1.0  # by which its losses count
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`."""
@@ -65,6 +66,22 @@ class Batch:
             [self.ids[row]],
             self.perturbation and self.perturbation.only(row),
             None if self.moments is None else self.moments[row : row + 1],
+        )
+
+    def labelled(self, rows: Sequence[int], tokens: Sequence[Sequence[int]]) -> Batch:
+        """Return some of the utterances, with these tokens as their transcripts; tensors stay on their device."""
+        place = torch.tensor(rows)
+        there = place.to(self.waveforms.device)
+        label = [torch.tensor(sequence, dtype=torch.int64) for sequence in tokens]
+        return replace(
+            self,
+            waveforms=self.waveforms[there],
+            lengths=self.lengths[there],
+            tokens=torch.nn.utils.rnn.pad_sequence(label, batch_first=True).to(there.device),
+            token_lengths=torch.tensor([len(sequence) for sequence in tokens]),
+            ids=[self.ids[row] for row in rows],
+            perturbation=self.perturbation and self.perturbation.of(rows),
+            moments=None if self.moments is None else self.moments[there],
         )
 
     def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> Batch:

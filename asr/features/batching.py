@@ -70,10 +70,13 @@ class StepBatch:
     token_count: int
     ids: list[str]  # of all processes
     audio_s: float
+    untranscribed: StepBatch | None = None  # what the step takes besides, see `asr.training.pseudo_labels`
+    place: tuple[int, int] = (0, 0)  # of the untranscribed batch after this one: finished passes, batches of the next
 
     def pinned(self) -> StepBatch:
         """Return the step in page-locked memory, from which a GPU copies while the processor goes on."""
-        return replace(self, pieces=[piece.pinned() for piece in self.pieces])
+        other = self.untranscribed and self.untranscribed.pinned()
+        return replace(self, pieces=[piece.pinned() for piece in self.pieces], untranscribed=other)
 
 
 def training_batches(

@@ -33,6 +33,11 @@ class CtcLoss:
     intermediate: Tensor
     teacher: Tensor
 
+    def times(self, weight: float) -> CtcLoss:
+        """Return the loss and all its parts, multiplied by a weight."""
+        parts = (self.total, self.ctc, self.consistency, self.intermediate, self.teacher)
+        return CtcLoss(*(part * weight for part in parts))
+
 
 def ctc_loss(
     log_posteriors: Tensor,

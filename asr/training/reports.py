@@ -146,7 +146,8 @@ class EpochReport:
     `dev` is the score of the averaged weights, and `best` says whether they are kept; if dev is trained on, there is no
     score and each epoch is kept. `clipped_share` is the share of steps whose
     gradient was scaled down. `spikes` counts steps whose loss rose far above the level before, and `skipped` those
-    without a finite gradient.
+    without a finite gradient. `labelled_share` is the share of untranscribed utterances in which the average recognised
+    something that could be learnt; None if there were none.
     """
 
     epoch: int
@@ -160,6 +161,7 @@ class EpochReport:
     audio_s: float
     train_s: float
     dev_s: float
+    labelled_share: float | None = None
 
     @property
     def curves(self) -> dict[str, float]:

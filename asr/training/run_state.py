@@ -33,6 +33,8 @@ class EpochSums:
     clipped: int = 0
     spikes: int = 0
     skipped: int = 0
+    untranscribed: int = 0
+    without_label: int = 0
     audio_s: float = 0.0
     train_s: float = 0.0
 
@@ -49,7 +51,9 @@ class RunState:
     epoch, lower is better: an error rate or a perplexity; `improved` says whether that epoch's weights were kept. Both
     are empty without a dev set. `best` is what the choice of an acoustic model's epoch goes by. `loss_level` is a
     moving average of the loss, 0 before the first step. `bad_steps` counts the skipped steps since the last one that
-    was taken. `init_from` is the model folder that the run took weights from. `precision` and `threads` say how
+    was taken. `init_from` is the model folder that the run took weights from, and `knows_tokens`
+    says whether these could recognise. `untranscribed_place` is where the run is in the untranscribed utterances: how
+    many passes are finished, and how many batches of the next one. `precision` and `threads` say how
     the run computes; both are None until that is chosen.
     """
 
@@ -63,6 +67,8 @@ class RunState:
     loss_level: float = 0.0
     bad_steps: int = 0
     init_from: str | None = None
+    knows_tokens: bool = False
+    untranscribed_place: tuple[int, int] = (0, 0)
     precision: Literal["fp32", "bf16"] | None = None
     threads: Annotated[int, Field(ge=1, le=4096)] | None = None
     sums: EpochSums = field(default_factory=EpochSums)

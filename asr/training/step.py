@@ -200,7 +200,7 @@ def batch_loss(
         intermediate=intermediate,
     )
     last, *middle = log_posteriors.split(len(lengths))
-    return ctc_loss(
+    loss = ctc_loss(
         last,
         lengths,
         batch.tokens,
@@ -214,6 +214,7 @@ def batch_loss(
         teacher=teacher,
         teacher_weight=settings.teacher_weight,
     )
+    return loss if batch.weight == 1 else loss.times(batch.weight)
 
 
 def gradient_norms(model: nn.Module) -> dict[str, float]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from hashlib import blake2b
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from asr.audio.sound_file import audio_info
+from asr.bundle.card import TrainingFacts
 from asr.bundle.stored_features import StoredFeatures
 from asr.config import Config
 from asr.corpus.limits import Limits, training_limits
@@ -39,9 +40,12 @@ from asr.features.augment import Draw
 from asr.features.batch import Batch
 from asr.features.batching import Stored
 from asr.features.conditions import conditions_checksum
+from asr.machine import processor_name
 from asr.model.acoustic import AcousticModel
 from asr.text.normalise import normalise
 from asr.text.tokens import TokenTable, WordTable, train_pieces
+from asr.training.dev_score import DevScore
+from asr.training.run_state import RunState
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -113,6 +117,31 @@ class TrainingData:
             "checksum": self.survey.checksum,
             "noise_checksum": conditions_checksum(config),
         }
+
+
+def training_facts(
+    data: TrainingData, dev: DevScore | None, state: RunState, teachers: Sequence[str] = ()
+) -> TrainingFacts:
+    """Return what the model card says of a training run after its current epoch, which has the score `dev`."""
+    survey = data.survey
+    return TrainingFacts(
+        train_utterances=survey.utterances,
+        train_s=survey.audio_s,
+        dev_utterances=len(data.dev),
+        dev_s=sum(cut.duration for cut in data.dev),
+        dev_words=dev.words.reference_length if dev else 0,
+        dev_wer=dev.words.rate if dev else None,
+        dev_cer=dev.characters.rate if dev else None,
+        dev_loss=dev.loss if dev else None,
+        main="cer" if dev and dev.by_characters else "wer",
+        epochs=state.epoch + 1,
+        languages=survey.languages,
+        init_from=state.init_from,
+        teachers=teachers,
+        precision=state.precision,
+        threads=state.threads,
+        processor=processor_name(),
+    )
 
 
 def read_training_data(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -17,7 +18,6 @@ import torch
 from lightning_fabric import Fabric
 
 from asr.bundle.bundle import ModelBundle
-from asr.bundle.card import TrainingFacts
 from asr.bundle.files import (
     CARD,
     CHECKPOINTS,
@@ -34,12 +34,11 @@ from asr.config import Config
 from asr.errors import AudioError, ConfigError, TrainingError, UtteranceAudioError
 from asr.features.augment import Draw
 from asr.features.batching import Moments, StepBatch, evaluation_batches, prefetch, training_batches
-from asr.machine import processor_name
 from asr.model.acoustic import AcousticModel
 from asr.model.computation import Comparison, Computation, given_threads, threads
 from asr.model.speaker_moments import speaker_moments
 from asr.settings_file import load_config
-from asr.training.dev_score import DevScore, score_dev
+from asr.training.dev_score import score_dev
 from asr.training.engine import loading_processes, make_fabric
 from asr.training.loop import (
     Requests,
@@ -50,6 +49,7 @@ from asr.training.loop import (
     run_to_end,
     training_loop,
 )
+from asr.training.pseudo_labels import PseudoLabelling, UntranscribedData, read_untranscribed, untranscribed_facts
 from asr.training.reports import EpochReport, Report, RunStart, StepReport, StepSkipped
 from asr.training.run import Run, acoustic_trial, choose_computation, first_model, start_run
 from asr.training.run_state import RunState, learning_rate
@@ -61,7 +61,7 @@ from asr.training.step import (
     memory_errors_explained,
     write_failed_step,
 )
-from asr.training.survey import TrainingData, feature_moments, read_training_data
+from asr.training.survey import TrainingData, feature_moments, read_training_data, training_facts
 from asr.training.transfer import Transfer, transfer_weights
 
 AnyPath: TypeAlias = str | os.PathLike[str]
@@ -76,6 +76,7 @@ def train(
     *,
     resume: bool = False,
     init_from: AnyPath | None = None,
+    unlabelled: AnyPath | Iterable[AnyPath] | None = None,
     with_dev: bool = False,
     on_report: Callable[[Report], object] | None = None,
 ) -> TrainingResult:
@@ -94,6 +95,9 @@ def train(
         resume: continue the run in `out` if there is one.
         init_from: a model folder (fine-tuning), or one that `asr.pretrain` wrote. Its weights are taken where they fit,
             unless the run is resumed.
+        unlabelled: audio without transcripts, which the averaged weights transcribe during the run
+            (`asr.training.pseudo_labels`): data folders, manifests, recordings, or folders of these. The run ends when
+            dev stops to gain.
         with_dev: train on dev as well. Nothing is chosen then, and the last weights are kept.
         on_report: called with each report (`asr.training.reports`): the start, each step, each epoch, the stop.
 
@@ -111,7 +115,9 @@ def train(
     """
     settings = config if isinstance(config, Config) else load_config(config)
     source = None if init_from is None else Path(init_from)
-    reports = training_reports(settings, Path(data), Path(out), resume=resume, init_from=source, with_dev=with_dev)
+    reports = training_reports(
+        settings, Path(data), Path(out), resume=resume, init_from=source, unlabelled=unlabelled, with_dev=with_dev
+    )
     try:
         return run_to_end(reports, on_report)
     except UtteranceAudioError as error:
@@ -125,6 +131,7 @@ def training_reports(
     *,
     resume: bool = False,
     init_from: Path | None = None,
+    unlabelled: AnyPath | Iterable[AnyPath] | None = None,
     with_dev: bool = False,
     teachers: Teachers | None = None,
 ) -> Generator[Report, None, TrainingResult]:
@@ -144,8 +151,9 @@ def training_reports(
         with only_run_of_all_in(out, fabric):
             checkpoint, damage = find_run(out, resume=resume)
             cuts = read_training_data(config, data, with_dev=with_dev, stored=stored)
+            other = unlabelled and read_untranscribed(fabric, config, unlabelled, out, keep=checkpoint is not None)
             with threads(given_threads() or 1):  # the last digits of the first weights depend on their number
-                training, transfer = _start(fabric, config, cuts, out, checkpoint, init_from, teachers)
+                training, transfer = _start(fabric, config, cuts, other or None, out, checkpoint, init_from, teachers)
             mean_s = cuts.survey.audio_s / cuts.survey.utterances
             trial = acoustic_trial(config, mean_s, fabric.world_size)
             timed = choose_computation(training.run, config, trial)
@@ -166,6 +174,7 @@ def _start(
     fabric: Fabric,
     config: Config,
     data: TrainingData,
+    other: UntranscribedData | None,
     out: Path,
     checkpoint: Path | None,
     init_from: Path | None,
@@ -182,15 +191,17 @@ def _start(
             transfer = transfer_weights(init_from, model, data.survey.tokens, config.features)
     if teachers:
         teachers.require_fit(config, data.survey.tokens)
-    facts = data.facts(config) | {"teachers": teachers.checksums if teachers else []}
+    facts = data.facts(config) | untranscribed_facts(other) | {"teachers": teachers.checksums if teachers else []}
     if model.encoder_identity is not None:
         facts |= {"encoder_checksum": model.encoder_identity.checksum, "stored_features": data.stored is not None}
     run = start_run(fabric, config, data.survey.tokens, facts, model, out / CHECKPOINTS, checkpoint)
     if transfer:
-        run.state.init_from = str(transfer.source)
-    moments = speaker_moments(data.usable, config, config.augment.speeds), speaker_moments(data.dev, config)
+        run.state.init_from, run.state.knows_tokens = str(transfer.source), transfer.shared_tokens > 0
+    speeds = config.augment.speeds
+    moments = speaker_moments(data.usable, config, speeds), speaker_moments(data.dev, config)
+    pseudo = PseudoLabelling(other, config, speaker_moments(other.usable, config, speeds)) if other else None
     placed = teachers.to(fabric.device) if teachers else None
-    return AcousticTraining(run, config, data, out, *moments, teachers=placed), transfer
+    return AcousticTraining(run, config, data, out, *moments, placed, pseudo), transfer
 
 
 def _start_report(
@@ -228,11 +239,12 @@ class AcousticTraining:
     moments: Moments | None = None  # of the training set's speakers, with features.cmvn=speaker
     dev_moments: Moments | None = None
     teachers: Teachers | None = None
+    pseudo: PseudoLabelling | None = None  # with untranscribed utterances
 
     @property
     def epochs(self) -> int:
-        """Epochs of the whole run."""
-        return self.config.training.epochs
+        """Epochs of the whole run; it is over earlier if untranscribed utterances do not help any more."""
+        return self.state.epoch if self.pseudo and self.pseudo.has_stalled(self.state) else self.config.training.epochs
 
     @property
     def state(self) -> RunState:
@@ -252,18 +264,17 @@ class AcousticTraining:
         """Return this process's share of the current epoch's batches, without the `skip` first ones."""
         self.run.model.train()
         fabric, epoch = self.run.fabric, self.state.epoch
-        batches = training_batches(
-            self.data.shuffled(Draw(self.config.training.seed, epoch)),
-            self.data.survey.tokens,
-            self.config,
-            epoch=epoch,
-            skip=skip,
+        load = partial(
+            training_batches,
             process=fabric.global_rank,
             processes=fabric.world_size,
             loaders=loading_processes(self.config.training.loading_processes, fabric.device.type),
-            moments=self.moments,
-            stored=self.data.load_stored,
         )
+        cuts, tokens = self.data.shuffled(Draw(self.config.training.seed, epoch)), self.data.survey.tokens
+        moments, stored = self.moments, self.data.load_stored
+        batches = load(cuts, tokens, self.config, epoch=epoch, skip=skip, moments=moments, stored=stored)
+        if self.pseudo:
+            batches = self.pseudo.beside(batches, self.state, load)
         return prefetch(batch.pinned() for batch in batches) if fabric.device.type == "cuda" else batches
 
     def take(self, batch: StepBatch, asked: Wishes) -> tuple[StepReport | StepSkipped, StepGradient]:
@@ -277,11 +288,14 @@ class AcousticTraining:
         # Dropout depends on the step, not on the past.
         torch.manual_seed(settings.seed + 7919 * (state.step + 1) + 104729 * run.fabric.global_rank)
         run.optimizer.zero_grad(set_to_none=True)
+        step = batch
         with memory_errors_explained(batch, self.config.features.sample_rate_hz):
+            if self.pseudo and batch.untranscribed:
+                step = self.pseudo.label(run.fabric, run.average.model, batch, state)
             gradient = compute_gradient(
                 run.fabric,
                 run.wrapped,
-                batch,
+                step,
                 self.config,
                 teachers=self.teachers,
                 frozen=settings.freeze if state.step < settings.freeze_steps else (),
@@ -289,7 +303,7 @@ class AcousticTraining:
                 save=asked.save,
             )
         report: StepReport | StepSkipped
-        report = self._step(gradient, batch, progress) if gradient.finite else self._skip(gradient, batch)
+        report = self._step(gradient, batch, progress) if gradient.finite else self._skip(gradient, step)
         state.utterances += len(batch.ids)
         state.sums.audio_s += batch.audio_s
         return report, gradient
@@ -354,7 +368,8 @@ class AcousticTraining:
         dev = score_dev(model, cuts, tokens, self.config, fabric, self.dev_moments, stored) if cuts else None
         best = state.take_dev_score(dev)
         if best and self.first:
-            self._facts(dev).save(self.out)
+            taught_by = self.teachers.names if self.teachers else ()
+            training_facts(self.data, dev, state, taught_by).save(self.out)
             ModelBundle(self.config, tokens, model).save(self.out)
         return EpochReport(
             epoch=state.epoch,
@@ -368,26 +383,5 @@ class AcousticTraining:
             audio_s=sums.audio_s,
             train_s=sums.train_s,
             dev_s=time.perf_counter() - began,
-        )
-
-    def _facts(self, dev: DevScore | None) -> TrainingFacts:
-        """Return what the model card says of the training, after the current epoch."""
-        survey = self.data.survey
-        return TrainingFacts(
-            train_utterances=survey.utterances,
-            train_s=survey.audio_s,
-            dev_utterances=len(self.data.dev),
-            dev_s=sum(cut.duration for cut in self.data.dev),
-            dev_words=dev.words.reference_length if dev else 0,
-            dev_wer=dev.words.rate if dev else None,
-            dev_cer=dev.characters.rate if dev else None,
-            dev_loss=dev.loss if dev else None,
-            main="cer" if dev and dev.by_characters else "wer",
-            epochs=self.state.epoch + 1,
-            languages=survey.languages,
-            init_from=self.state.init_from,
-            teachers=self.teachers.names if self.teachers else (),
-            precision=self.state.precision,
-            threads=self.state.threads,
-            processor=processor_name(),
+            labelled_share=1 - sums.without_label / sums.untranscribed if sums.untranscribed else None,
         )
