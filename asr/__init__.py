@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from asr.inference.recognizer import Recognizer, load
     from asr.inference.stream import Partial
     from asr.inference.text_alignment import AlignedText, AlignedWord, align_manifest
+    from asr.labelling.choose import ChooseReport, ChosenRecording, choose
     from asr.labelling.label import LabelReport, label
     from asr.lm.estimate import NgramReport, estimate_ngram
     from asr.preparing.new_recipe import InitReport, init
@@ -96,6 +97,8 @@ __all__ = [
     "AsrError",
     "AudioError",
     "AudioWarning",
+    "ChooseReport",
+    "ChosenRecording",
     "Columns",
     "Config",
     "ConfigError",
@@ -146,6 +149,7 @@ __all__ = [
     "adapt",
     "align_manifest",
     "check",
+    "choose",
     "compare",
     "compute_features",
     "decode",
@@ -237,6 +241,7 @@ _HOMES = {
     "asr.inference.recognizer": ("Recognizer", "load"),
     "asr.inference.stream": ("Partial",),
     "asr.inference.text_alignment": ("AlignedText", "AlignedWord", "align_manifest"),
+    "asr.labelling.choose": ("ChooseReport", "ChosenRecording", "choose"),
     "asr.labelling.label": ("LabelReport", "label"),
     "asr.lm.estimate": ("NgramReport", "estimate_ngram"),
     "asr.scoring.intervals": ("PairedComparison",),

@@ -13,6 +13,8 @@ from asr.files import printable
 if TYPE_CHECKING:
     from asr.labelling.label import LabelReport
 
+_MOST_SHOWN = 20  # recordings
+
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, e.g. exp/mine.")]
 Data = Annotated[
     list[Path],
@@ -55,6 +57,42 @@ def label(
     _show(report, wer)
     if report.manifest is None:
         raise typer.Exit(ExitStatus.FAILED)
+
+
+def choose(
+    model: Model,
+    data: Data,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for chosen.jsonl.gz and to_transcribe.jsonl.")],
+    minutes: Annotated[
+        float, typer.Option(metavar="MINUTES", min=0.01, help="How many minutes of audio can be transcribed.")
+    ] = 30.0,
+    dev: Dev = None,
+    accelerator: Accelerator = "auto",
+) -> None:
+    """Name the recordings whose transcription would help a model most.
+
+    They are those with the most expected errors a second, of different speakers and with different words.
+    chosen.jsonl.gz is a manifest of them. to_transcribe.jsonl has what is recognised in each. Once its texts are
+    corrected, asr import jsonl makes manifests of it.
+    """
+    import asr
+    from asr.cli.console import out as console
+    from asr.cli.console import progress
+
+    report = asr.choose(model, data, out, minutes=minutes, dev=dev, accelerator=accelerator, progress=progress)
+    console.print("minutes  errors  a minute  utterances  speaker, recording")
+    for one in report.recordings[:_MOST_SHOWN]:
+        figures = f"{one.audio_s / 60:7.1f}  {one.errors:6.1f}  {one.errors_per_minute:8.1f}  {one.utterances:10}"
+        console.print(f"{figures}  {printable(one.speaker)}, {printable(one.path)}")
+    if len(report.recordings) > _MOST_SHOWN:
+        console.print(f"and {len(report.recordings) - _MOST_SHOWN} recordings more")
+    console.print(
+        f"chosen {report.utterances} of {report.of_utterances} utterances, {report.audio_s / 60:.1f} of "
+        f"{report.of_audio_s / 60:.1f} min: {report.errors:.0f} of {report.of_errors:.0f} expected errors"
+    )
+    for name, reason in report.left_out.items():
+        console.print(f"left out  {printable(name)}: {printable(reason)}")
+    console.print(f"written to  {printable(report.manifest)}, {printable(report.to_transcribe)}")
 
 
 def _show(report: LabelReport, wanted: float) -> None:

@@ -57,6 +57,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "score": decode.score,
     "transcribe": transcribe.transcribe,
     "label": label.label,
+    "choose": label.choose,
     "plot": plot.plot,
     "align": align.align,
     "export": export.export,
