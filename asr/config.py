@@ -308,10 +308,12 @@ class TrainingSettings(Settings):
         description="With --unlabelled: share of the run after which untranscribed utterances are taken, while at most "
         "half of dev is wrong. A run that starts from a model that can recognise takes them at once.",
     )
-    unlabelled_patience: int = Field(
-        20,
-        ge=1,
-        description="With --unlabelled: number of epochs that are not the best on dev after which the run ends.",
+    unlabelled_patience: float = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="With --unlabelled: share of the run after which it ends if no epoch of that share was the best on "
+        "dev.",
     )
     ema_decay: float = Field(
         0.999,

@@ -148,8 +148,10 @@ class PseudoLabelling:
         return state.epoch >= self.first_epoch(state) and can_recognise
 
     def has_stalled(self, state: RunState) -> bool:
-        """Return whether dev has not gained for `unlabelled_patience` epochs with untranscribed utterances."""
-        since, patience = state.improved[self.first_epoch(state) :], self.config.training.unlabelled_patience
+        """Return whether dev has not gained for `unlabelled_patience` of the run, with untranscribed utterances."""
+        settings = self.config.training
+        since = state.improved[self.first_epoch(state) :]
+        patience = math.ceil(settings.unlabelled_patience * settings.epochs)
         return len(since) > patience and not any(since[-patience:])
 
     def beside(

@@ -246,7 +246,7 @@ def test_untranscribed_utterances_wait_until_half_of_dev_is_right(monkeypatch: p
 
 
 def test_a_run_ends_when_dev_stops_to_gain() -> None:
-    settings = ["training.epochs=20", "training.unlabelled_after=0.3", "training.unlabelled_patience=3"]
+    settings = ["training.epochs=20", "training.unlabelled_after=0.3", "training.unlabelled_patience=0.15"]
     config = load_config(None, settings)
     pseudo = PseudoLabelling(SimpleNamespace(), config)  # type: ignore[arg-type]  # no data are needed
     before = [True, False, False, False, False, False]  # 0.3 of 20 epochs, without untranscribed utterances
