@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def load_encoder(name: str) -> tuple[Encoder, EncoderIdentity]:
     """
     folder = encoder_folder(name)
     form = read_form(folder)
-    tensors = _weights(folder, form)
+    tensors = _weights(folder, form, name)
     with without_memory():
         encoder = Encoder(form)
     needed = {key: tuple(tensor.shape) for key, tensor in encoder.state_dict().items()}
@@ -98,7 +99,7 @@ def require_same_encoder(wanted: EncoderIdentity, found: EncoderIdentity, where:
 
 
 def encoder_folder(name: str) -> Path:
-    """Return the folder of an encoder; one of the hub is downloaded, unless it is in the hub's own cache.
+    """Return the folder of an encoder; one of the hub is downloaded once, and then the network is not asked any more.
 
     Raises:
         ModelError: there is no such folder, or the hub cannot give it.
@@ -118,6 +119,10 @@ def encoder_folder(name: str) -> Path:
             f"features.encoder={name}: no such folder; to get it from the Hugging Face hub: pip install 'asr[hub]'"
         ) from None
     wanted = [_CONFIG, _PREPROCESSOR, WEIGHTS, _PARTS]
+    with suppress(Exception):  # then it is not there yet
+        kept = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
+        if (kept / _CONFIG).is_file() and _weight_files(kept):
+            return kept
     try:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:  # huggingface_hub raises what the library beneath it does
@@ -146,11 +151,19 @@ def read_form(folder: Path) -> EncoderForm:
     return checked(EncoderForm, content | normalises, folder / _CONFIG, ModelError, _KNOWN)
 
 
-def _weights(folder: Path, form: EncoderForm) -> dict[str, Tensor]:
+def _weight_files(folder: Path) -> list[Path]:
+    """Return the files with the weights; none if some are missing."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    parts = sorted(folder.glob(_PARTS))
+    return parts if all(part.stem.endswith(f"-of-{len(parts):05d}") for part in parts) else []
+
+
+def _weights(folder: Path, form: EncoderForm, name: str) -> dict[str, Tensor]:
     """Return the encoder's tensors by the names of `Encoder`, in float32. What is behind an encoder is left out."""
-    files = [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else sorted(folder.glob(_PARTS))
+    files = _weight_files(folder)
     if not files:
-        raise ModelError(_without_weights(folder))
+        raise ModelError(_without_weights(folder, name))
     stored: dict[str, Tensor] = {}
     for file in files:
         stored |= read_tensors(file, ModelError)
@@ -165,14 +178,19 @@ def _weights(folder: Path, form: EncoderForm) -> dict[str, Tensor]:
     return _with_weight_of_positions(tensors)
 
 
-def _without_weights(folder: Path) -> str:
+def _without_weights(folder: Path, name: str) -> str:
+    """Return what is wrong with a folder without weights. Of the hub, pickles are not even downloaded."""
     pickle = next((path for pattern in _PICKLES for path in sorted(folder.glob(pattern))), None)
-    if pickle is None:
+    if pickle is None and Path(name).is_dir():
         return f"{folder}: holds no {WEIGHTS}; name the folder of an encoder"
+    what = f"features.encoder={name}: the hub has no safetensors of it, only" if pickle is None else f"{pickle}:"
+    target = f"encoders/{Path(name).name}" if pickle is None else str(folder)
+    classes = "AutoModel, AutoFeatureExtractor"
     return (
-        f"{pickle}: a pickle, which can run any program when it is read, so it is not read; convert it once, where you "
-        f"trust it: python -c \"from transformers import AutoModel; AutoModel.from_pretrained('{folder}')"
-        f".save_pretrained('{folder}', safe_serialization=True)\""
+        f"{what} a pickle, which can run any program when it is read, so it is not read; convert it once, where you "
+        f'trust it: python -c "from transformers import {classes}; '
+        f"[kind.from_pretrained('{name}').save_pretrained('{target}') for kind in ({classes})]\""
+        + ("" if pickle else f"; then features.encoder={target}")
     )
 
 

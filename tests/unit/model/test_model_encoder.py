@@ -1,6 +1,8 @@
 """Hidden states of pretrained encoders against transformers, and their independence of neighbours."""
 
 import json
+import re
+import shutil
 import sys
 
 import pytest
@@ -95,17 +97,45 @@ def test_a_name_on_the_hub_is_downloaded_without_pickles(tmp_path, monkeypatch):
     hub = pytest.importorskip("huggingface_hub", reason="the hub's client")
     folder, asked = write_encoder(tmp_path / "encoder"), []
 
-    def snapshot_download(name, *, allow_patterns):
-        asked.append((name, allow_patterns))
-        return str(folder)
+    kept = tmp_path / "kept"
+
+    def snapshot_download(name, *, allow_patterns, local_files_only=False):
+        if local_files_only:
+            return str(kept)
+        assert all(pattern.endswith((".json", ".safetensors")) for pattern in allow_patterns)
+        asked.append(name)
+        shutil.copytree(folder, kept, dirs_exist_ok=True)
+        return str(kept)
 
     monkeypatch.setattr(hub, "snapshot_download", snapshot_download)
-    _, identity = load_encoder("somebody/an-encoder")
-    assert identity.name == "somebody/an-encoder"
-    assert identity.checksum == load_encoder(str(folder))[1].checksum
-    ((name, patterns),) = asked
-    assert name == "somebody/an-encoder"
-    assert all(pattern.endswith((".json", ".safetensors")) for pattern in patterns)
+    kept.mkdir()  # as an interrupted download leaves it
+    shutil.copy(folder / "config.json", kept)
+    for _ in range(2):
+        _, identity = load_encoder("somebody/an-encoder")
+        assert identity.name == "somebody/an-encoder"
+        assert identity.checksum == load_encoder(str(folder))[1].checksum
+    assert asked == ["somebody/an-encoder"], "the second time the network is not asked"
+
+
+def test_what_the_hub_has_as_a_pickle_only_is_refused_with_the_way_to_convert_it(tmp_path, monkeypatch):
+    hub = pytest.importorskip("huggingface_hub", reason="the hub's client")
+    (write_encoder(tmp_path / "encoder") / "model.safetensors").unlink()
+    monkeypatch.setattr(hub, "snapshot_download", lambda *_, **__: str(tmp_path / "encoder"))
+    with pytest.raises(ModelError, match=r"only a pickle.*from_pretrained\('a/b'\)\.save_pretrained\('encoders/b'\)"):
+        load_encoder("a/b")
+
+
+def test_the_command_that_converts_a_pickle_gives_a_folder_that_is_read(tmp_path, monkeypatch):
+    transformers = pytest.importorskip("transformers", reason="the oracle of pretrained encoders")
+    model = published("wav2vec2-base", tmp_path)
+    wanted = load_encoder(str(tmp_path))[1]
+    transformers.Wav2Vec2FeatureExtractor(do_normalize=True, sampling_rate=16000).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelError) as refused:
+        load_encoder(str(tmp_path))
+    exec(re.search(r'python -c "(.*?)"', str(refused.value))[1])
+    assert load_encoder(str(tmp_path))[1].checksum == wanted.checksum
 
 
 def test_a_hub_that_gives_nothing_is_an_error_and_so_is_its_missing_client(monkeypatch):

@@ -218,7 +218,7 @@ def test_an_encoder_that_is_gone_is_an_error_that_names_it(tone_corpus, tmp_path
 def test_a_pickle_is_refused_with_the_way_to_convert_it(encoder, tmp_path):
     (tmp_path / "config.json").write_bytes((encoder / "config.json").read_bytes())
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
-    with pytest.raises(ModelError, match=r"pytorch_model\.bin: a pickle.*convert it once.*safe_serialization=True"):
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin: a pickle.*convert it once.*save_pretrained"):
         load_encoder(str(tmp_path))
 
 
