@@ -18,7 +18,7 @@ from asr.model.encoder import NORMALISED_VARIANCE, WINDOW_SAMPLES, Encoder
 
 
 def encoder_features(graph: Graph, model: AcousticModel, encoder: Encoder, waveform: str) -> str:
-    """Return the mix of the encoder's hidden states, `(frame, width)`, of a waveform `(sample,)`.
+    """Return the features `(frame, bin)` that the model makes of the encoder's hidden states of a waveform `(sample,)`.
 
     Args:
         graph: the graph under construction.
@@ -38,7 +38,7 @@ def encoder_features(graph: Graph, model: AcousticModel, encoder: Encoder, wavef
     for state, weight in zip(states, array(model.mix.logits.softmax(0)), strict=True):
         part = graph.add("LayerNormalization", state, none + weight, none, axis=-1, epsilon=1e-5)
         mixed = graph.add("Add", mixed, part) if mixed else part
-    return mixed
+    return graph.linear(mixed, model.mix.projection)
 
 
 def _normalised(graph: Graph, encoder: Encoder, waveform: str) -> str:

@@ -110,7 +110,7 @@ class SpecMasks:
     """Bands to blank, as (start, width) pairs: `times` in frames, `bands` in bins, each `(view·batch, mask, 2)`.
 
     Rows run view by view: the first `batch` rows are the first view of all utterances. There are `bins` bins, and
-    the values of a frame, which may be more, are shared out among them; None: as many as a frame has values.
+    the values of a frame, if there are others, are shared out among them; None: as many as a frame has values.
     """
 
     times: Tensor

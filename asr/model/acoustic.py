@@ -1,7 +1,7 @@
 """The acoustic model: waveform → log-mel → subsampling → recurrent (or Conformer) layers → log-posteriors of tokens.
 
-A pretrained encoder may take the place of log-mel (`encoder.py`): a mix of its hidden states is normalised over the
-utterance, as log-mel is.
+A pretrained encoder may take the place of log-mel (`encoder.py`): a mix of its hidden states is projected, and
+normalised over the utterance, as log-mel is.
 
 A network with one direction also reads a recording block by block. Each part of it waits for a little of what follows:
 the spectrum for a full window of samples, the subsampling for log-mel frames, the look-ahead for output frames. The
@@ -26,7 +26,7 @@ from asr.config import Config, ModelSettings
 from asr.errors import ModelError, ShapeError
 from asr.model.bptt import in_windows
 from asr.model.conformer import ConformerLayer
-from asr.model.encoder import Encoder, EncoderIdentity, FrozenEncoder, LayerMix, transformer_layers
+from asr.model.encoder import Encoder, EncoderIdentity, FrozenEncoder, LayerMix, normalised_states, transformer_layers
 from asr.model.logmel import Cmvn, LogMel, LogMelState
 from asr.model.rnn import Dropout, LookAhead, RecurrentLayer, State, layout_of
 from asr.model.subsampling import Subsampling, output_frames
@@ -76,14 +76,14 @@ class AcousticModel(nn.Module):
         self.encoder: FrozenEncoder | None = None
         bins = config.features.mel_bins
         if encoder is not None:
-            bins = encoder.form.hidden_size
-            self.mix = LayerMix(encoder.form.states)
+            bins = min(encoder.form.hidden_size, width // 2)
+            self.mix = LayerMix(encoder.form, bins)
             self.encoder_layers = transformer_layers(encoder.form, config.features.unfreeze_layers)
         self.cmvn = Cmvn(bins, config.features.cmvn)
         self.subsampling = Subsampling(
             bins,
             config.frames_joined,
-            settings.subsampling_channels if encoder is None else width,
+            settings.subsampling_channels if encoder is None else bins,
             width,
             over_frequency=encoder is None,
         )
@@ -134,7 +134,7 @@ class AcousticModel(nn.Module):
 
         Args:
             waveforms: `(batch, sample)` float32 in [-1, 1] at `sample_rate_hz`, padded at the end. Or the hidden states
-                that an encoder has of them, `(batch, frame, state, width)`.
+                that an encoder has of them, normalised: `(batch, frame, state, width)`.
             lengths: `(batch,)` int64 samples, or frames of the hidden states.
             augment: perturbs the normalised features (training only).
             moments: of the speakers, see `Cmvn.forward`.
@@ -178,6 +178,7 @@ class AcousticModel(nn.Module):
             if self.encoder is None:
                 raise ModelError("the model's encoder is missing: it was trained from stored features; load it anew")
             states, frames = self.encoder.on(waveforms.device)(waveforms, lengths, self.encoder_layers)
+            states = normalised_states(states)
         with torch.autocast(waveforms.device.type, enabled=False):
             return self.cmvn(self.mix(states.float()), frames), frames
 

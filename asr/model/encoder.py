@@ -301,25 +301,29 @@ def transformer_layers(form: EncoderForm, count: int) -> nn.ModuleList:
 
 
 class LayerMix(nn.Module):
-    """Hidden states of all layers → features: their sum, with weights that are learnt and add up to 1.
+    """Hidden states of all layers, normalised → features: a projection of their sum, with weights that add up to 1.
 
-    Before it, the values of each hidden state are brought to mean 0 and variance 1, because those of some layers are
-    far larger than those of others.
+    Weights and projection are learnt. The projection is narrower than a hidden state, so that all that follows takes no
+    longer than with log-mel.
     """
 
-    def __init__(self, states: int) -> None:
-        """Start with equal weights."""
+    def __init__(self, form: EncoderForm, bins: int) -> None:
+        """Start with equal weights; a frame of the features has `bins` values."""
         super().__init__()
-        self.logits = nn.Parameter(torch.zeros(states))
+        self.logits = nn.Parameter(torch.zeros(form.states))
+        self.projection = nn.Linear(form.hidden_size, bins)
 
     def forward(self, states: Tensor) -> Tensor:
-        """`(batch, frame, state, width)` → `(batch, frame, width)`."""
-        mixed: Tensor = self.logits.softmax(0).to(states.dtype) @ normalised_states(states)
+        """`(batch, frame, state, width)` → `(batch, frame, bin)`."""
+        mixed: Tensor = self.projection(self.logits.softmax(0) @ states)
         return mixed
 
 
 def normalised_states(states: Tensor) -> Tensor:
-    """Return hidden states `(…, width)` with mean 0 and variance 1 over the width."""
+    """Return hidden states `(…, width)` with mean 0 and variance 1 over the width.
+
+    Those of some layers are far larger than those of others, and would have all the weight in their mix.
+    """
     return F.layer_norm(states, states.shape[-1:])
 
 
