@@ -184,7 +184,7 @@ class SearchReport:
 
     def _words(self, other: Candidate) -> str:
         sure = self.sureness(other)
-        figures = f"{100 * -sure.difference:.2f} ± {100 * sure.margin:.2f} % fewer"
+        figures = f"{0 - 100 * sure.difference:.2f} ± {100 * sure.margin:.2f} % fewer"
         found = "more than chance" if sure.beyond_chance else "no more than chance"
         training = "" if sure.seeds > 1 else ", without the chance in training, of which one seed says nothing"
         return f"{figures}: {found} (95 %, over {sure.sample} of dev{training})"

@@ -343,3 +343,11 @@ def test_the_search_trains_continues_and_tells_what_it_found(
     again = call(*command)
     assert again[0] == 0
     assert again[1] in out  # no training was done again, and the result is the same
+
+
+@pytest.mark.usefixtures("quick")
+def test_no_difference_is_written_without_a_sign(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asr.tuning.search.train_candidate", lambda *_: outcome(0.2))
+    lines = searched(data, trials=2, seeds=1).lines()  # of equal candidates the given one is the best
+    assert lines[2] == "these are the settings that were given: the search found none that are better"
+    assert lines[4].startswith("0.00 ± 0.00 % fewer: no more than chance (95 %, over 8 speakers of dev, without")
