@@ -146,6 +146,8 @@ def training_reports(
     if with_dev and config.training.schedule == "plateau":
         raise ConfigError("training.schedule=plateau goes by the dev WER, and --with-dev leaves none; take one-cycle")
     config, stored = with_stored_features(config, data)
+    if stored is not None and unlabelled:
+        raise ConfigError(f"{data}: audio without transcripts has no stored features; train on the other data")
     with Requests(config.training.checkpoint_every_s) as requests:
         fabric = make_fabric(config.training)
         with only_run_of_all_in(out, fabric):

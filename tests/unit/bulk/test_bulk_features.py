@@ -162,6 +162,13 @@ def test_what_stored_features_cannot_give_is_refused(encoder, corpus, tmp_path, 
         asr.train(load_config(None, [*SETTINGS, *settings]), tmp_path / "out", tmp_path / "model")
 
 
+def test_audio_without_transcripts_has_no_stored_features(encoder, corpus, tmp_path):
+    asr.compute_features(corpus, tmp_path / "out", encoder=str(encoder))
+    config = load_config(None, [*SETTINGS, "augment.speeds=[1.0]"])
+    with pytest.raises(ConfigError, match="without transcripts has no stored features"):
+        asr.train(config, tmp_path / "out", tmp_path / "model", unlabelled=corpus / "test.jsonl.gz")
+
+
 def test_other_data_another_encoder_or_other_speeds_are_refused(encoder, corpus, tmp_path):
     out = tmp_path / "out"
     asr.compute_features(corpus, out, encoder=str(encoder))
