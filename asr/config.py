@@ -305,8 +305,8 @@ class TrainingSettings(Settings):
         0.5,
         ge=0,
         le=1,
-        description="With --unlabelled: share of the run after which untranscribed utterances are taken, while at most "
-        "half of dev is wrong. A run that starts from a model that can recognise takes them at once.",
+        description="With --unlabelled: share of the run after which it takes untranscribed utterances, if the dev "
+        "error rate is at most 50 %.",
     )
     unlabelled_patience: float = Field(
         0.25,

@@ -43,7 +43,7 @@ def label(
     dev: Dev = None,
     accelerator: Accelerator = "auto",
 ) -> None:
-    """Transcribe recordings and keep what is right enough to train on.
+    """Transcribe recordings; keep what is right enough.
 
     As many utterances are kept as have at most the wanted word error rate together, by expectation. train.jsonl.gz
     gets them with transcripts and confidences, rest.jsonl.gz gets the others. If even the best utterance is worse,

@@ -47,7 +47,7 @@ WITHOUT_TORCH = [
 ]
 LOADS_TORCH = {"torch", "torchaudio", "lightning_fabric", "lhotse"}
 MOST_LINES = 400
-MOST_FILES = 200
+MOST_FILES = 215
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 

@@ -25,7 +25,7 @@ def test_every_setting_is_there_with_what_it_takes(call):
         assert lines.keys() >= {name, *type(getattr(Config(), name)).model_fields}
     assert lines["mel_bins"].startswith("  mel_bins: 80                    # Number of mel bands")
     whole = " ".join(out.replace("#", " ").split())
-    assert "finer detail of the frequencies (8 to 256) cmvn" in whole
+    assert "finer detail of the frequencies (8 to 256) encoder" in whole
     assert "epochs: 50 Number of passes over the training data (at least 1)" in whole
     assert "against overfitting; 0: off (at least 0, below 1)" in whole
     assert "if there is one (auto | cpu | cuda)" in whole

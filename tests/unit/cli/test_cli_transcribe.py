@@ -174,7 +174,7 @@ def test_options_reach_the_recogniser(transcribe, loads):
     (folder, wishes, fake), (alone, defaults, other) = loads
     assert alone == (Path("model"),)
     assert folder == (Path("model"), Path("other"))
-    assert wishes == {"accelerator": "cpu", "precision": "bf16", "decode": {"beam_size": 3}}
+    assert wishes == {"accelerator": "cpu", "precision": "bf16", "decode": {"beam_size": 3}, "speaker": None}
     ((path, asked),) = fake.asked
     assert path == Path("a.wav")
     assert asked | {"on_progress": None} == {
@@ -225,7 +225,7 @@ def test_stream_hands_one_file_or_stdin_over(transcribe, monkeypatch):
     monkeypatch.setitem(vars(asr), "load", lambda folder, **wishes: calls.append((folder, wishes)))
     assert transcribe("-", "--stream", "--rate", "16000", "--hotword", "Rosa=2", "--set", "beam_size=3")[0] == 0
     assert calls == [
-        (Path("model"), {"accelerator": "auto", "precision": "auto", "decode": {"beam_size": 3}}),
+        (Path("model"), {"accelerator": "auto", "precision": "auto", "decode": {"beam_size": 3}, "speaker": None}),
         (Path("-"), 16000, {"method": None, "hotwords": {"Rosa": 2.0}}),
     ]
 
