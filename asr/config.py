@@ -305,8 +305,8 @@ class TrainingSettings(Settings):
         0.5,
         ge=0,
         le=1,
-        description="With --unlabelled: share of the run after which it takes untranscribed utterances, if the dev "
-        "error rate is at most 50 %.",
+        description="With --unlabelled: share of the run after which it takes untranscribed utterances, if at most "
+        "half of dev is wrong.",
     )
     unlabelled_patience: float = Field(
         0.25,

@@ -69,7 +69,7 @@ def choose(
     dev: Dev = None,
     accelerator: Accelerator = "auto",
 ) -> None:
-    """Name the recordings whose transcription would help a model most.
+    """Name the recordings that are most worth transcribing.
 
     They are those with the most expected errors a second, of different speakers and with different words.
     chosen.jsonl.gz is a manifest of them. to_transcribe.jsonl has what is recognised in each. Once its texts are
