@@ -85,7 +85,7 @@ class FeatureSettings(Settings):
     encoder: str = Field(
         "",
         description="Pretrained encoder in place of log-mel: a folder, or a name on the Hugging Face hub, as "
-        "facebook/wav2vec2-base. Empty: log-mel.",
+        "facebook/wav2vec2-base-960h. Empty: log-mel.",
     )
     unfreeze_layers: int = Field(
         0,

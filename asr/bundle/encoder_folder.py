@@ -57,7 +57,7 @@ def load_encoder(name: str) -> tuple[Encoder, EncoderIdentity]:
     """Return the encoder of a folder or of the hub, and which one it is. It is in evaluation mode on the CPU.
 
     Args:
-        name: a folder, or a name on the hub such as `facebook/wav2vec2-base`.
+        name: a folder, or a name on the hub such as `facebook/wav2vec2-base-960h`.
 
     Raises:
         ModelError: there is none, its files are missing or damaged, it holds pickles only, or it is of another kind.
@@ -110,7 +110,7 @@ def encoder_folder(name: str) -> Path:
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) or Path(name).exists():
         raise ModelError(
             f"features.encoder={name}: no such folder; name one with {_CONFIG} and {WEIGHTS}, or an encoder on the "
-            "Hugging Face hub, as facebook/wav2vec2-base"
+            "Hugging Face hub, as facebook/wav2vec2-base-960h"
         )
     try:
         from huggingface_hub import snapshot_download
