@@ -22,7 +22,8 @@ from typing import Literal, TypeAlias, TypeVar
 
 from asr.errors import AsrError, DependencyError, DeviceError, ExitStatus
 
-# Shows how far long work is: `with progress("decode", total) as advance: advance(1)`. Commands draw a bar.
+# Shows how far long work is: `with progress("decode", total) as advance: advance(1)`. Commands draw a bar. A total that
+# is an int is a number of items, a float is a number of seconds.
 Progress: TypeAlias = Callable[[str, float], AbstractContextManager[Callable[[float], object]]]
 
 Item = TypeVar("Item")

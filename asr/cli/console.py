@@ -23,9 +23,7 @@ TELLING_SHARE = 0.05
 
 
 @contextmanager
-def progress(
-    description: str, total: float, written: Callable[[float], str] = str
-) -> Iterator[Callable[[float], None]]:
+def progress(description: str, total: float) -> Iterator[Callable[[float], None]]:
     """Show on stderr how far a loop is: `with progress("decode", total=n) as advance: advance(k)`.
 
     A terminal shows a bar with the time left, which is removed at the end. A log file or a pipe gets a line every 10 s
@@ -33,14 +31,13 @@ def progress(
 
     Args:
         description: what is being done, e.g. "decode".
-        total: number of items, or of seconds.
-        written: turns such a number into text; `clock` for seconds.
+        total: number of items if it is an int, of seconds if it is a float. Seconds are shown as on a clock.
 
     Yields:
         A function to call with the number of items that were just finished.
     """
-    shown = (_bar if err.is_terminal else _lines)(description, total, written)
-    with shown as advance:
+    written = clock if isinstance(total, float) else str
+    with (_bar if err.is_terminal else _lines)(description, total, written) as advance:
         yield advance
 
 

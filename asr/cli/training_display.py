@@ -291,7 +291,7 @@ class PretrainingDisplay:
             line(f"left out  {more} more")
         left = epochs - start.resumed_at_epoch
         if left > 0:
-            self._advance = self._bar.enter_context(progress("pretrain", left * survey.audio_s, clock))
+            self._advance = self._bar.enter_context(progress("pretrain", left * survey.audio_s))
 
     def _epoch(self, report: PretrainingEpoch) -> None:
         accuracy = "" if report.dev_accuracy is None else f"  accuracy {100 * report.dev_accuracy:5.2f} %"

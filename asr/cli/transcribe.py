@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, Queue
@@ -131,6 +131,7 @@ def transcribe(
     """
     from asr.audio.audio_files import is_one_file
     from asr.bulk.run import contradictions, transcribe_files
+    from asr.cli.console import progress
     from asr.cli.options import decode_settings, hotword_bonuses
     from asr.machine import silent
 
@@ -174,7 +175,7 @@ def transcribe(
         overwrite=overwrite,
         on_start=_print_start,
         on_result=output.show,
-        progress=_progress if output.in_files or not several or not sys.stdout.isatty() else silent,
+        progress=progress if output.in_files or not several or not sys.stdout.isatty() else silent,
     )
     _print_end(report, several=several)
     if report.skipped:
@@ -230,12 +231,6 @@ def _print_end(report: TranscribeReport, *, several: bool) -> None:
         err.print(printable(note))
     if report.skipped and several:
         err.print(f"{len(report.skipped)} skipped, for the reasons above")
-
-
-def _progress(description: str, total: float) -> AbstractContextManager[Callable[[float], object]]:
-    from asr.cli.console import clock, progress
-
-    return progress(description, total, clock if description == "transcribe" else str)
 
 
 _READ_AHEAD = 100  # blocks; what a recorder sends while the network computes must not get lost

@@ -41,6 +41,14 @@ def test_hours_are_shown_as_hours(clock, capsys):
     assert capsys.readouterr().err == "decode: 1/4 (25 %), 1:01:01, 3:03:03 left\ndecode: 1/4, 1:01:01\n"
 
 
+def test_seconds_of_audio_are_shown_as_on_a_clock(clock, capsys):
+    with console.progress("listen", total=427.814875) as advance:
+        clock[0] += 12
+        advance(100.3)
+        advance(327.514875)
+    assert capsys.readouterr().err == "listen: 1:40/7:08 (23 %), 0:12, 0:39 left\nlisten: 7:08/7:08, 0:12\n"
+
+
 def test_short_work_shows_nothing(clock, capsys):
     with console.progress("decode", total=2) as advance:
         clock[0] += 1.9
