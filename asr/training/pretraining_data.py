@@ -6,7 +6,7 @@ As in training, only metadata are read before the first epoch, a line at a time.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from asr.features.augment import Draw
 from asr.features.conditions import conditions_checksum
 from asr.model.computation import Computation
 from asr.training.reports import RunStopped, StepSkipped
-from asr.training.survey import MOST_NAMED, checksum_with, draw_of
+from asr.training.survey import Count, checksum_with, draw_of
 
 if TYPE_CHECKING:
     from lhotse import CutSet
@@ -156,37 +156,22 @@ def _dev_below(cuts: Iterable[Cut], choice: Choice) -> int:
     return drawn[-1][0] if drawn else 0
 
 
-@dataclass
-class _Count:
-    utterances: int = 0
-    audio_s: float = 0.0
-    skipped: dict[str, str] = field(default_factory=dict)
-    skipped_utterances: int = 0
-    rates_hz: set[int] = field(default_factory=set)
-    checksum: int = 0
-
-
 def survey_untranscribed(cuts: Iterable[Cut], choice: Choice) -> PretrainingSurvey:
     """Return what manifests hold to learn from.
 
     Raises:
         TrainingError: they hold nothing that can be used.
     """
-    count = _Count()
+    count = Count()
     for entry in entries(cuts):
         count.checksum = checksum_with(count.checksum, _without_text(entry))
         fault = choice.fault(entry)
         if fault is not None:
-            count.skipped_utterances += 1
-            if len(count.skipped) < MOST_NAMED:
-                count.skipped[entry.id] = fault
+            count.leave_out(entry, fault)
         elif not choice.keeps_apart(entry):
-            count.utterances += 1
-            count.audio_s += entry.duration_s
-            count.rates_hz.add(entry.sample_rate_hz)
+            count.take(entry)
     if not count.utterances:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(count.skipped.items())[:3])
-        raise TrainingError(f"no utterance to learn from ({reasons or 'a single one is not enough'})")
+        raise TrainingError(f"no utterance to learn from ({count.first_reasons or 'a single one is not enough'})")
     return PretrainingSurvey(
         count.utterances,
         count.audio_s,

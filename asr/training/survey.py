@@ -293,7 +293,9 @@ def checksum_with(before: int, entry: Entry) -> int:
 
 
 @dataclass
-class _Count:
+class Count:
+    """What has been found so far in manifests; `skipped` has the reason for each of the first that cannot be used."""
+
     utterances: int = 0
     audio_s: float = 0.0
     skipped: dict[str, str] = field(default_factory=dict)
@@ -302,30 +304,43 @@ class _Count:
     rates_hz: set[int] = field(default_factory=set)
     languages: set[str] = field(default_factory=set)
 
+    def take(self, entry: Entry) -> None:
+        """Count an utterance that is learnt from."""
+        self.utterances += 1
+        self.audio_s += entry.duration_s
+        self.rates_hz.add(entry.sample_rate_hz)
+        self.languages.add(entry.language)
 
-def _count(cuts: Iterable[Cut], limits: Limits, below: int | None, learn: Callable[[str], object]) -> _Count:
+    def leave_out(self, entry: Entry, fault: str) -> None:
+        """Count an utterance that cannot be used."""
+        self.skipped_utterances += 1
+        if len(self.skipped) < MOST_NAMED:
+            self.skipped[entry.id] = fault
+
+    @property
+    def first_reasons(self) -> str:
+        """The reasons for the first three that cannot be used, as one text."""
+        return "; ".join(f"{name}: {reason}" for name, reason in list(self.skipped.items())[:3])
+
+
+def _count(cuts: Iterable[Cut], limits: Limits, below: int | None, learn: Callable[[str], object]) -> Count:
     """Count the utterances within the limits and with a draw below `below`; call `learn` with their transcripts."""
-    count = _Count()
+    count = Count()
     for entry in entries(cuts):
-        utterance_id, duration_s, text, rate_hz, language, _ = entry
         count.checksum = checksum_with(count.checksum, entry)
-        if below is not None and draw_of(utterance_id) >= below:
+        if below is not None and draw_of(entry.id) >= below:
             continue
-        transcript = normalise(text, limits.text)
-        fault = limits.fault(duration_s, transcript)
+        transcript = normalise(entry.text, limits.text)
+        fault = limits.fault(entry.duration_s, transcript)
         if fault is None:
             learn(transcript)
-            count.utterances += 1
-            count.audio_s += duration_s
-            count.rates_hz.add(rate_hz)
-            count.languages.add(language)
+            count.take(entry)
         else:
-            count.skipped_utterances += 1
-            if len(count.skipped) < MOST_NAMED:
-                count.skipped[utterance_id] = fault
+            count.leave_out(entry, fault)
     if not count.utterances:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(count.skipped.items())[:3])
-        raise TrainingError(f"no usable training utterance ({reasons or 'the manifest is empty'}); try `asr check`")
+        raise TrainingError(
+            f"no usable training utterance ({count.first_reasons or 'the manifest is empty'}); try `asr check`"
+        )
     return count
 
 
