@@ -39,7 +39,7 @@ from asr.corpus.manifest import read_manifest
 from asr.features.batching import StepBatch
 from asr.model.rnn import RecurrentLayer
 from asr.settings_file import load_config
-from asr.training import trainer
+from asr.training import run, trainer
 from asr.training.reports import EpochReport, StepReport
 from asr.training.survey import survey_training_cuts
 
@@ -67,14 +67,14 @@ def ours(report: Report, *, precision: str, threads: int | None = None, packed: 
     if packed:
         RecurrentLayer.forward = packed_forward
     audio_s: list[float] = []
-    batches = trainer.training_batches
+    batches = run.training_batches
 
     def noted(*args: Any, **options: Any) -> Iterator[StepBatch]:
         for batch in batches(*args, **options):
             audio_s.append(batch.audio_s)
             yield batch
 
-    trainer.training_batches = noted
+    run.training_batches = noted
     config = load_config(CONFIG, [*SETTINGS, f"training.precision={precision}"])
     with tempfile.TemporaryDirectory() as out:
         for event in trainer.training_reports(config, DATA, Path(out)):

@@ -23,13 +23,13 @@ from asr.corpus.untranscribed import Untranscribed, find_untranscribed
 from asr.errors import AsrError, AudioError, ConfigError, TrainingError, UtteranceAudioError
 from asr.features.augment import Draw, draw_pretraining_view
 from asr.features.batch import Batch, collate, frame_count
-from asr.features.batching import Moments, StepBatch, evaluation_batches, prefetch, training_batches
+from asr.features.batching import Moments, StepBatch, evaluation_batches
 from asr.machine import Progress, silent
 from asr.model.computation import Computation, given_threads, threads
 from asr.model.pretraining import PretrainingModel
 from asr.model.speaker_moments import speaker_moments
 from asr.settings_file import load_config, save_config
-from asr.training.engine import loading_processes, make_fabric
+from asr.training.engine import make_fabric
 from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_run_of_all_in, run_to_end, training_loop
 from asr.training.pretraining_data import (
     PretrainingData,
@@ -260,20 +260,10 @@ class Pretraining:
     def batches(self, skip: int) -> Iterator[StepBatch]:
         """Return this process's share of the current epoch's batches, without the `skip` first ones."""
         self.run.model.train()
-        fabric, epoch = self.run.fabric, self.state.epoch
-        batches = training_batches(
-            self.data.shuffled(Draw(self.config.training.seed, epoch)),
-            None,
-            self.config,
-            epoch=epoch,
-            skip=skip,
-            process=fabric.global_rank,
-            processes=fabric.world_size,
-            loaders=loading_processes(self.config.training.loading_processes, fabric.device.type),
-            perturb=draw_pretraining_view,
-            moments=self.moments,
-        )
-        return prefetch(batch.pinned() for batch in batches) if fabric.device.type == "cuda" else batches
+        epoch, load = self.state.epoch, self.run.loader(self.config.training.loading_processes)
+        cuts, view = self.data.shuffled(Draw(self.config.training.seed, epoch)), draw_pretraining_view
+        batches = load(cuts, None, self.config, epoch=epoch, skip=skip, perturb=view, moments=self.moments)
+        return self.run.ahead(batches)
 
     def take(self, batch: StepBatch, asked: Wishes) -> tuple[PretrainingStep | StepSkipped, Accumulated]:
         """Take one step of the optimiser; with the gradients the processes exchange what they are asked to do.
@@ -283,9 +273,7 @@ class Pretraining:
         """
         run, state, settings = self.run, self.state, self.config.training
         progress = (state.epoch + state.utterances / self.data.survey.utterances) / settings.epochs
-        # Dropout depends on the step, not on the past.
-        torch.manual_seed(settings.seed + 7919 * (state.step + 1) + 104729 * run.fabric.global_rank)
-        run.optimizer.zero_grad(set_to_none=True)
+        run.begin_step(settings.seed)
         frames = self._expected_frames(batch)
         with memory_errors_explained(batch, self.config.features.sample_rate_hz):
             found = accumulate(

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
@@ -25,6 +26,7 @@ from asr.config import Config, TrainingSettings
 from asr.errors import TrainingError
 from asr.features.augment import Draw, draw_perturbation
 from asr.features.batch import Batch, collate, frame_count
+from asr.features.batching import StepBatch, prefetch, training_batches
 from asr.model.acoustic import AcousticModel
 from asr.model.computation import (
     Comparison,
@@ -37,7 +39,7 @@ from asr.model.computation import (
 )
 from asr.text.tokens import TokenTable
 from asr.training.checkpoint import load_checkpoint, require_same, save_checkpoint
-from asr.training.engine import NumberFormat
+from asr.training.engine import NumberFormat, loading_processes
 from asr.training.run_state import RunState
 from asr.training.step import WeightAverage, batch_loss, gradient_norms, parameter_groups
 
@@ -71,6 +73,28 @@ class Run(Generic[Network]):
     def first(self) -> bool:
         """Whether this process writes files and reports."""
         return self.fabric.is_global_zero
+
+    def loader(self, wished: int | None) -> Callable[..., Iterator[StepBatch]]:
+        """Return `training_batches` for this process's share of each step.
+
+        Args:
+            wished: how many processes load audio, as `training.loading_processes`.
+        """
+        return partial(
+            training_batches,
+            process=self.fabric.global_rank,
+            processes=self.fabric.world_size,
+            loaders=loading_processes(wished, self.fabric.device.type),
+        )
+
+    def ahead(self, batches: Iterator[StepBatch]) -> Iterator[StepBatch]:
+        """Return batches as they are, or for a GPU a few of them ahead, in memory that it can read by itself."""
+        return prefetch(batch.pinned() for batch in batches) if self.fabric.device.type == "cuda" else batches
+
+    def begin_step(self, seed: int) -> None:
+        """Forget the last gradient. Dropout is drawn by the seed of the run and the step, and not by the past."""
+        torch.manual_seed(seed + 7919 * (self.state.step + 1) + 104729 * self.fabric.global_rank)
+        self.optimizer.zero_grad(set_to_none=True)
 
     def follow(self, norm: float, rate: float, clip_norm: float) -> bool:
         """Let the weights follow the gradient, and the average the weights; return whether the gradient was clipped.

@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -33,13 +32,13 @@ from asr.bundle.stored_features import with_stored_features
 from asr.config import Config
 from asr.errors import AudioError, ConfigError, TrainingError, UtteranceAudioError
 from asr.features.augment import Draw
-from asr.features.batching import Moments, StepBatch, evaluation_batches, prefetch, training_batches
+from asr.features.batching import Moments, StepBatch, evaluation_batches
 from asr.model.acoustic import AcousticModel
 from asr.model.computation import Comparison, Computation, given_threads, threads
 from asr.model.speaker_moments import speaker_moments
 from asr.settings_file import load_config
 from asr.training.dev_score import score_dev
-from asr.training.engine import loading_processes, make_fabric
+from asr.training.engine import make_fabric
 from asr.training.loop import (
     Requests,
     TrainingResult,
@@ -265,19 +264,13 @@ class AcousticTraining:
     def batches(self, skip: int) -> Iterator[StepBatch]:
         """Return this process's share of the current epoch's batches, without the `skip` first ones."""
         self.run.model.train()
-        fabric, epoch = self.run.fabric, self.state.epoch
-        load = partial(
-            training_batches,
-            process=fabric.global_rank,
-            processes=fabric.world_size,
-            loaders=loading_processes(self.config.training.loading_processes, fabric.device.type),
-        )
+        epoch, load = self.state.epoch, self.run.loader(self.config.training.loading_processes)
         cuts, tokens = self.data.shuffled(Draw(self.config.training.seed, epoch)), self.data.survey.tokens
         moments, stored = self.moments, self.data.load_stored
         batches = load(cuts, tokens, self.config, epoch=epoch, skip=skip, moments=moments, stored=stored)
         if self.pseudo:
             batches = self.pseudo.beside(batches, self.state, load)
-        return prefetch(batch.pinned() for batch in batches) if fabric.device.type == "cuda" else batches
+        return self.run.ahead(batches)
 
     def take(self, batch: StepBatch, asked: Wishes) -> tuple[StepReport | StepSkipped, StepGradient]:
         """Take one step of the optimiser; with the gradients the processes exchange what they are asked to do.
@@ -287,9 +280,7 @@ class AcousticTraining:
         """
         run, state, settings = self.run, self.state, self.config.training
         progress = (state.epoch + state.utterances / self.data.survey.utterances) / settings.epochs
-        # Dropout depends on the step, not on the past.
-        torch.manual_seed(settings.seed + 7919 * (state.step + 1) + 104729 * run.fabric.global_rank)
-        run.optimizer.zero_grad(set_to_none=True)
+        run.begin_step(settings.seed)
         step = batch
         with memory_errors_explained(batch, self.config.features.sample_rate_hz):
             if self.pseudo and batch.untranscribed:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from asr.corpus.manifest import read_manifest
 from asr.corpus.pack import write_shar
 from asr.settings_file import load_config
-from asr.training import trainer
+from asr.training import run
 from asr.training.reports import StepReport
 from asr.training.trainer import training_reports
 
@@ -27,13 +27,13 @@ def test_a_run_on_shar_shuffles_its_shards_and_resumes_bit_for_bit(
     shar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[str]] = []
-    original = trainer.training_batches
+    original = run.training_batches
 
     def watched(cuts, *arguments, **options):  # type: ignore[no-untyped-def]
         seen.append([cut.id for cut in cuts])
         return original(cuts, *arguments, **options)
 
-    monkeypatch.setattr(trainer, "training_batches", watched)
+    monkeypatch.setattr(run, "training_batches", watched)
     config = load_config(None, [*TINY, "training.epochs=2", "training.checkpoint_every_s=0"])
     reports = list(training_reports(config, shar, tmp_path / "whole"))
     first, second = seen
