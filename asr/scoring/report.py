@@ -1,7 +1,7 @@
 """A decode folder → `wer.json`, `wer.txt` and `report.html` inside it, and what `asr score` prints. No torch.
 
 Plain text is in columns, like sclite's reports. The page is one file without scripts that needs nothing from elsewhere;
-its template and style are in `asr/scoring/templates/`.
+its template and style are in `asr/scoring/templates/` and `asr/pages/templates/`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from rich.cells import cell_len, set_cell_size
 from asr.bundle.card import is_model_folder, write_card
 from asr.bundle.files import SCORES, SCORES_PAGE, SCORES_TEXT
 from asr.files import printable, write_text
+from asr.pages.page import render
 from asr.reading import counted
 from asr.scoring.calibration import reliability_svg, render_calibration
 from asr.scoring.error_counts import RATE_NAMES, Confusions, ErrorCounts, WordPair
@@ -144,25 +145,18 @@ def _counts(counts: ErrorCounts) -> dict[str, int]:
 
 def to_html(score: CorpusScore, title: str) -> str:
     """Return the content of `report.html`; `title` names what was scored."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    templates = Environment(
-        loader=PackageLoader("asr.scoring"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    templates.filters["printable"] = printable
-    return templates.get_template(f"{SCORES_PAGE}.jinja").render(
-        title=title,
-        score=score,
-        table=_rates(score),
-        note="" if score.unit == "word" else NO_SPACES,
-        diagram=None if score.calibration is None else reliability_svg(score.calibration),
-        frequent=_frequent_errors(score.confusions),
-        shown=score.wrong[:LISTED_UTTERANCES],
+    return render(
+        "asr.scoring",
+        f"{SCORES_PAGE}.jinja",
+        {
+            "title": title,
+            "score": score,
+            "table": _rates(score),
+            "note": "" if score.unit == "word" else NO_SPACES,
+            "diagram": None if score.calibration is None else reliability_svg(score.calibration),
+            "frequent": _frequent_errors(score.confusions),
+            "shown": score.wrong[:LISTED_UTTERANCES],
+        },
     )
 
 

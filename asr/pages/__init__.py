@@ -1,0 +1,1 @@
+"""Pages that people open in a browser: one look, one way from data to HTML."""
