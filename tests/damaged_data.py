@@ -20,6 +20,7 @@ from safetensors.torch import load, save
 
 import asr
 from asr.bulk.journal import RECORD, finish, tasks_of, unfinished
+from asr.bundle.training_log import read_epochs
 from asr.corpus.cut_audio import example_file
 from asr.corpus.manifest import make_cut, read_manifest, write_manifest
 from asr.lm.texts import read_texts
@@ -219,6 +220,7 @@ KINDS = {
     **IMPORT_KINDS,
     "checkpoint": Kind("run/checkpoints/last.safetensors", damaged_checkpoint, (_resume,)),
     "log.jsonl": Kind("run/log.jsonl", damaged_lines, (_resume,)),
+    "log.jsonl, read": Kind("run/log.jsonl", damaged_lines, (lambda folder, _: read_epochs(folder / "run"),)),
     "hyp.jsonl": Kind("model/decode/hyp.jsonl", damaged_lines, (_score,)),
     "ref.trn": Kind("model/decode/ref.trn", damaged_bytes, (_score,)),
     "run.json": Kind("model/decode/run.json", damaged_document, (_score,)),

@@ -144,10 +144,10 @@ class EpochReport:
     """One epoch. Means are over its steps; `train_s` is the wall time of training, `dev_s` that of evaluation.
 
     `dev` is the score of the averaged weights, and `best` says whether they are kept; if dev is trained on, there is no
-    score and each epoch is kept. `clipped_share` is the share of steps whose
-    gradient was scaled down. `spikes` counts steps whose loss rose far above the level before, and `skipped` those
-    without a finite gradient. `labelled_share` is the share of untranscribed utterances in which the average recognised
-    something that could be learnt; None if there were none.
+    score and each epoch is kept. `clipped_share` is the share of steps whose gradient was scaled down. `spikes` counts
+    steps whose loss rose far above the level before, and `skipped` those without a finite gradient. `learning_rate` is
+    that at the end of the epoch. `labelled_share` is the share of untranscribed utterances in which the average
+    recognised something that could be learnt; None if there were none.
     """
 
     epoch: int
@@ -161,6 +161,7 @@ class EpochReport:
     audio_s: float
     train_s: float
     dev_s: float
+    learning_rate: float
     labelled_share: float | None = None
 
     @property
@@ -170,9 +171,14 @@ class EpochReport:
 
     @property
     def line(self) -> dict[str, Any]:
-        """All fields and the dev set's figures; `dev` has the errors in words."""
-        words = None if self.dev is None else asdict(self.dev.words)
-        return asdict(self) | {"dev": words} | {f"dev_{name}": value for name, value in self._dev_figures.items()}
+        """All fields and the dev set's figures; `dev` has the errors in words. `EpochLine` describes it for readers."""
+        dev = self.dev
+        counts = {
+            "dev": None if dev is None else asdict(dev.words),
+            "dev_characters": None if dev is None else asdict(dev.characters),
+            "dev_by_characters": None if dev is None else dev.by_characters,
+        }
+        return asdict(self) | counts | {f"dev_{name}": value for name, value in self._dev_figures.items()}
 
     @property
     def _dev_figures(self) -> dict[str, float | None]:

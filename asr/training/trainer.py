@@ -359,6 +359,7 @@ class AcousticTraining:
         model, tokens = self.run.average.model, self.data.survey.tokens
         fabric, cuts, stored = self.run.fabric, self.data.dev, self.data.load_stored
         dev = score_dev(model, cuts, tokens, self.config, fabric, self.dev_moments, stored) if cuts else None
+        rate = learning_rate(self.config.training, (state.epoch + 1) / self.config.training.epochs, state.improved)
         best = state.take_dev_score(dev)
         if best and self.first:
             taught_by = self.teachers.names if self.teachers else ()
@@ -376,5 +377,6 @@ class AcousticTraining:
             audio_s=sums.audio_s,
             train_s=sums.train_s,
             dev_s=time.perf_counter() - began,
+            learning_rate=rate,
             labelled_share=1 - sums.without_label / sums.untranscribed if sums.untranscribed else None,
         )

@@ -19,7 +19,7 @@ from asr.training.survey import survey_training_cuts
 
 STEP = StepReport(1, 0, 0.0, 250.0, 2.0, 2.0, 0.0, 0.0, 1.0, {}, False, False, 1e-3)
 DEV = DevScore(ErrorCounts(1, 0, 0, 8), ErrorCounts(1, 0, 0, 16), 0.25, 4, 0, False, [1, 0, 0, 0], [2, 2, 2, 2])
-EPOCH = EpochReport(0, 2.0, DEV, True, {}, 0.0, 0, 0, 1000.0, 80.0, 10.0)
+EPOCH = EpochReport(0, 2.0, DEV, True, {}, 0.0, 0, 0, 1000.0, 80.0, 10.0, 0.001)
 
 
 def step(epoch: int, share: float, loss: float, epochs: int = 3) -> StepReport:

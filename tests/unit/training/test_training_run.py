@@ -2,6 +2,7 @@ import itertools
 import json
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import asr
+from asr.bundle.training_log import read_epochs
 from asr.corpus.manifest import read_manifest, write_manifest
 from asr.errors import ConfigError, DeviceError, ModelError, TrainingError
 from asr.settings_file import load_config
@@ -29,6 +31,36 @@ def saved(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / "model.safetensors") | load_file(out / "checkpoints" / "last.safetensors")
 
 
+def assert_read_back(epochs: list[EpochReport], folder: Path) -> None:
+    """Compare the records that are read from the log with the reports of the run, and with the curves of its steps."""
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    rates = events.Scalars("train/learning_rate")
+    for epoch, record in zip(epochs, read_epochs(folder), strict=True):
+        assert record.dev is not None
+        assert record.dev.model_dump() == asdict(epoch.dev.words)
+        assert record.dev_characters.model_dump() == asdict(epoch.dev.characters)
+        assert record.main_rate == record.dev_wer == epoch.dev.words.rate
+        assert (record.dev_cer, record.dev_empty) == (epoch.dev.characters.rate, epoch.dev.empty)
+        assert record.gradient_norms == epoch.gradient_norms
+        assert (record.epoch, record.loss, record.best, record.train_s) == (
+            epoch.epoch,
+            epoch.loss,
+            epoch.best,
+            epoch.train_s,
+        )
+        assert record.audio_s > 0
+    # With one-cycle the rate falls from step to step at last: that of an epoch's end is between two steps.
+    last = len(rates) // len(epochs)
+    assert rates[-last].value < record_rate(folder, -2) < rates[-last - 1].value
+    assert record_rate(folder, -1) == pytest.approx(0.0)
+
+
+def record_rate(folder: Path, epoch: int) -> float:
+    """Return the learning rate at the end of an epoch."""
+    return read_epochs(folder)[epoch].learning_rate
+
+
 def test_training_learns_and_leaves_a_model_a_checkpoint_and_a_log(tone_corpus: Path, tmp_path: Path) -> None:
     config = load_config(None, [*TINY, *LEARNS_FAST, "training.epochs=5"])
     reports = run(config, tone_corpus, tmp_path)
@@ -42,6 +74,7 @@ def test_training_learns_and_leaves_a_model_a_checkpoint_and_a_log(tone_corpus: 
     assert [epoch.epoch for epoch in epochs] == [0, 1, 2, 3, 4]
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["dev_wer"] for line in lines] == [epoch.dev.rate for epoch in epochs]
+    assert_read_back(epochs, tmp_path)
     facts = json.loads((tmp_path / "training.json").read_text())
     best = [epoch for epoch in epochs if epoch.best][-1]
     assert (facts["train_utterances"], facts["dev_utterances"]) == (96, 12)
