@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,13 +26,17 @@ from asr.inference.decoder import Decoder, waveforms
 from asr.inference.heard import hear
 from asr.inference.long_alignment import align_words
 from asr.machine import Accelerator, Progress, silent
+from asr.reading import counted
 from asr.text.normalise import normalise
 from asr.text.tokens import BLANK, min_frames
 from asr.text.written import written_words
-from asr.transcript.words import TokenSpan, acoustic_value, by_word, word_extents
+from asr.transcript.display import Shown, html_of
+from asr.transcript.words import TokenSpan, Word, acoustic_value, by_word, word_extents
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
+
+    from asr.transcript.display import Audio
 
 # A word with a smaller fit fits badly. In the AN4 dev set these are 3 % of the words, and 96 % of words that were
 # exchanged for others.
@@ -89,6 +93,26 @@ class AlignedText:
     def worst_fit(self) -> float:
         """The smallest fit of a word; without words, the fit of the whole."""
         return min((word.fit for word in self.words), default=self.fit)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the words, without a player."""
+        return self.to_html()
+
+    def to_html(self, audio: Audio | None = None, *, sample_rate_hz: int | None = None) -> str:
+        """Return HTML that shows the words, coloured by their fit; with `audio` as `Transcript.to_html`.
+
+        Args:
+            audio: what the text was aligned with.
+            sample_rate_hz: of samples; files carry their own.
+
+        Raises:
+            AudioError: samples cannot be used. If a file cannot be used, the HTML says so in place of the player.
+            DependencyError: jinja2 is missing.
+        """
+        words = [Word(word.text, word.start_s, word.end_s, word.fit) for word in self.words]
+        facts = f"{counted(len(words), 'word')}, fit {self.fit:.0%}, {PurePath(self.id).name}"
+        shown = Shown(words, words[-1].end_s if words else 0.0, facts + (f": {self.reason}" * bool(self.reason)), "fit")
+        return html_of(shown, audio, sample_rate_hz)
 
     def to_json(self) -> dict[str, Any]:
         """Return the utterance as `asr align` prints it; times are in seconds."""

@@ -9,11 +9,12 @@ from itertools import product, starmap
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from asr.errors import ConfigError
+from asr.errors import ConfigError, DependencyError
 from asr.reading import counted
 from asr.transcript.subtitles import break_into_cues, joined
 
 if TYPE_CHECKING:
+    from asr.transcript.display import Audio
     from asr.transcript.words import Word
 
 _TIME_DIGITS = 3  # milliseconds: finer than any frame
@@ -102,6 +103,37 @@ class Transcript:
             f"<asr.Transcript {shortened(self.text)!r}: {counted(len(self.words), 'word')}, {self.duration_s:.2f} s, "
             f"confidence {self.confidence:.2f}{where}>"
         )
+
+    def _repr_html_(self) -> str | None:
+        """Return what a notebook shows; None, so that it shows the text, where jinja2 is missing."""
+        try:
+            return self.to_html()
+        except DependencyError:
+            return None
+
+    def to_html(self, audio: Audio | None = None, *, sample_rate_hz: int | None = None) -> str:
+        """Return HTML that shows the words, coloured by confidence, and plays the recording.
+
+        A click on a word plays from there. Notebooks show it by themselves, with the audio of the file at `path`. Of
+        other audio, `IPython.display.HTML(transcript.to_html(samples, sample_rate_hz=16000))` shows it. The audio is
+        inside, as Opus of at most 175 kB a minute. A recording of more than 10 minutes has no player.
+
+        Args:
+            audio: what was transcribed; None for the file at `path`.
+            sample_rate_hz: of samples; files carry their own.
+
+        Raises:
+            AudioError: samples cannot be used. If a file cannot be used, the HTML says so in place of the player.
+            DependencyError: jinja2 is missing.
+        """
+        from asr.transcript.display import Shown, html_of
+
+        facts = [counted(len(self.words), "word"), f"{self.duration_s:.2f} s"]
+        facts += [f"confidence {self.confidence:.0%}"] if self.words else []
+        facts += [PurePath(self.path).name] if self.path is not None else []
+        facts += [f"channel {self.channel}"] if self.channel is not None else []
+        shown = Shown(self.words, self.duration_s, ", ".join(facts))
+        return html_of(shown, self.path if audio is None else audio, sample_rate_hz, self.channel)
 
     def to_txt(self) -> str:
         """Return the text as one line, as in a `.txt` file."""

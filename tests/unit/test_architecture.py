@@ -27,7 +27,7 @@ SOURCES = sorted(
 # In the order in which data flow: a room imports only what stands before it. Everyone may import BASE.
 BASE = ["errors", "files", "reading", "machine", "plotting", "records", "search_config", "config", "settings_file"]
 FLOW = [
-    *("audio", "text", "corpus", "importing", "preparing", "features", "model", "transcript", "pages", "bundle"),
+    *("audio", "text", "corpus", "importing", "preparing", "features", "model", "pages", "transcript", "bundle"),
     *("scoring", "lm", "decoding"),
     *("training", "inference", "tuning", "segmenting", "labelling", "reviewing", "bulk", "runtime", "exporting"),
     *("stages", "cli"),
