@@ -26,6 +26,7 @@ from asr.corpus.manifest import make_cut, read_manifest, write_manifest
 from asr.lm.texts import read_texts
 from asr.training.reports import EpochReport, StepReport
 from asr.training.trainer import training_reports
+from asr.transcript.posteriors import read_posteriors
 
 
 def damaged_checkpoint(data: bytes, chance: Chance) -> bytes:
@@ -183,6 +184,10 @@ def _score(folder: Path, out: Path) -> None:
     asr.score(out / "model" / "decode", against=folder / "model" / "decode")
 
 
+def _posteriors(folder: Path, out: Path) -> None:
+    read_posteriors(folder / "model" / "decode" / "posteriors.safetensors")
+
+
 def _tune(folder: Path, out: Path) -> None:
     shutil.copytree(folder / "model", out / "model")
     asr.tune(out / "model", folder / "data" / "train.jsonl", jobs=1)
@@ -221,6 +226,7 @@ KINDS = {
     "checkpoint": Kind("run/checkpoints/last.safetensors", damaged_checkpoint, (_resume,)),
     "log.jsonl": Kind("run/log.jsonl", damaged_lines, (_resume,)),
     "log.jsonl, read": Kind("run/log.jsonl", damaged_lines, (lambda folder, _: read_epochs(folder / "run"),)),
+    "posteriors": Kind("model/decode/posteriors.safetensors", damaged_bytes, (_posteriors,)),
     "hyp.jsonl": Kind("model/decode/hyp.jsonl", damaged_lines, (_score,)),
     "ref.trn": Kind("model/decode/ref.trn", damaged_bytes, (_score,)),
     "run.json": Kind("model/decode/run.json", damaged_document, (_score,)),

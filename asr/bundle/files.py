@@ -60,7 +60,8 @@ ONNX_SPEECH_DETECTOR_LICENCE = "speech_detector.LICENSE"  # the licence of these
 # In a decode folder, which is often inside a model folder. Written by `asr decode`.
 REFERENCES = "ref.trn"  # what was said, one utterance per line
 HYPOTHESES = "hyp.trn"  # what was recognised, one utterance per line
-RECOGNISED = "hyp.jsonl"  # speaker, words with times and confidences, n-best hypotheses of each utterance
+RECOGNISED = "hyp.jsonl"  # of each utterance: audio, manifest's fields, words with times and confidences, n-best list
+POSTERIORS = "posteriors.safetensors"  # of each frame the probable tokens, in 8 bits
 DECODE_RUN = "run.json"  # which manifest was decoded, how, and how fast
 
 # In a decode folder, written by `asr score`.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,36 @@ def _plain_file(cut: Any) -> Path | None:
         return None
     source = recording.sources[0]
     return Path(source.source) if source.type == "file" else None
+
+
+@dataclass(frozen=True)
+class AudioPlace:
+    """Where in a file the audio of an utterance is.
+
+    Attributes:
+        path: the file, from the root of the file system.
+        channels: the file's channels, from 0, whose mean the utterance is.
+        start_s: where it begins in the file.
+        duration_s: its length.
+    """
+
+    path: str
+    channels: tuple[int, ...]
+    start_s: float
+    duration_s: float
+
+
+def audio_place(cut: Any) -> AudioPlace | None:
+    """Return where the audio of a cut is, or None if it is not a part of one file as it is, but packed or altered."""
+    path = _plain_file(cut)
+    if path is None:
+        return None
+    in_source = list(cut.recording.sources[0].channels)
+    wanted = cut.channel if isinstance(cut.channel, list) else [cut.channel]
+    channels = tuple(in_source.index(channel) for channel in wanted if channel in in_source)
+    if len(channels) < len(wanted):
+        return None
+    return AudioPlace(os.path.abspath(path), channels, float(cut.start), float(cut.duration))
 
 
 def _channels(cut: Any, path: Path, channels_in_file: int) -> list[int]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
@@ -347,6 +347,17 @@ def known_speakers(cuts: Iterable[Cut]) -> dict[str, str]:
     """Return the speaker of each utterance whose supervisions name one, by utterance id."""
     named = {cut.id: [s.speaker for s in cut.supervisions if s.speaker] for cut in cuts}
     return {name: str(speakers[0]) for name, speakers in named.items() if speakers}
+
+
+FieldValue: TypeAlias = "str | int | float | bool"
+
+
+def cut_fields(cut: Cut) -> dict[str, FieldValue]:
+    """Return what a manifest says of an utterance beside audio, text and speaker, by name: only single values."""
+    fields: dict[str, Any] = dict(getattr(cut, "custom", None) or {})
+    for supervision in cut.supervisions:
+        fields |= {"language": supervision.language, "gender": supervision.gender, **(supervision.custom or {})}
+    return {name: value for name, value in fields.items() if isinstance(value, (str, int, float)) and value != ""}
 
 
 def _entry(line: dict[str, Any]) -> Entry:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from asr.bundle.files import DECODE_RUN, HYPOTHESES, RECOGNISED, REFERENCES, SCORE_REPORTS
-from asr.corpus.manifest import known_speakers, load_manifest, transcripts
+from asr.bundle.files import DECODE_RUN, HYPOTHESES, POSTERIORS, RECOGNISED, REFERENCES, SCORE_REPORTS
+from asr.corpus.cut_audio import AudioPlace, audio_place
+from asr.corpus.manifest import FieldValue, cut_fields, known_speakers, load_manifest, transcripts
 from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import ConfigError
 from asr.features.batch import Batch
@@ -23,6 +24,7 @@ from asr.model.computation import Precision
 from asr.model.speaker_moments import speaker_moments
 from asr.scoring.score import check_ids, write_trn
 from asr.text.normalise import normalised_hypothesis
+from asr.transcript.posteriors import TokenFrames, write_posteriors
 from asr.transcript.words import Decoded
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ def decode(
     Args:
         model: a model folder, or several that work as one, as for `asr.load`.
         manifest: the utterances.
-        out: the decode folder. It gets `ref.trn`, `hyp.trn`, `hyp.jsonl` and `run.json`.
+        out: the decode folder. It gets `ref.trn`, `hyp.trn`, `hyp.jsonl`, `posteriors.safetensors` and `run.json`.
         method: greedy or beam search; by default beam if the model has a language model, or with hotwords.
         hotwords: expected words and phrases, as for `Recognizer.transcribe`.
         decode: settings of the search in place of the model folder's, e.g. `{"beam_size": 50}`.
@@ -96,7 +98,7 @@ def decode(
     check_ids([cut.id for cut in cuts], folder)
     folder.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost if it failed
     decoder = load_decoder(model, accelerator=accelerator, decode=decode, speaker=speaker)
-    search = Search(method, hotword_bonuses(hotwords))
+    search = Search(method, hotword_bonuses(hotwords), keep_posteriors=True)
     began, utterances = time.perf_counter(), []
     with progress("decode", len(cuts)) as advance:
         for utterance in decode_cuts(decoder, cuts, search, adapt):
@@ -114,12 +116,25 @@ def decode(
 
 @dataclass(frozen=True)
 class DecodedUtterance:
-    """An utterance of a manifest, its normalised reference and what was recognised; `speaker` is None if unknown."""
+    """An utterance of a manifest and what was recognised in it.
+
+    Attributes:
+        id: its id.
+        speaker: None if unknown.
+        reference: its text, normalised.
+        decoded: what was recognised.
+        duration_s: its length.
+        audio: where its audio is; None if it is not a part of one file as it is.
+        fields: what else the manifest says of it, by name.
+    """
 
     id: str
     speaker: str | None
     reference: str
     decoded: Decoded
+    duration_s: float
+    audio: AudioPlace | None = None
+    fields: Mapping[str, FieldValue] = field(default_factory=dict)
 
 
 def decode_cuts(
@@ -132,6 +147,7 @@ def decode_cuts(
         ConfigError: there is no such way to adapt.
     """
     config = decoder.bundle.config
+    by_id = {cut.id: cut for cut in cuts}
     references = transcripts(cuts, config.text)
     speakers = known_speakers(cuts)
     moments = speaker_moments(cuts, config)
@@ -139,7 +155,9 @@ def decode_cuts(
     def decoded(batches: Iterable[Batch]) -> Iterator[DecodedUtterance]:
         for batch in batches:
             for name, found in zip(batch.ids, decoder.decode(batch, search), strict=True):
-                yield DecodedUtterance(name, speakers.get(name), references[name], found)
+                cut = by_id[name]
+                about = cut.duration, audio_place(cut), cut_fields(cut)
+                yield DecodedUtterance(name, speakers.get(name), references[name], found, *about)
 
     if adapt is None:
         yield from decoded(evaluation_batches(cuts, config, moments))
@@ -163,12 +181,15 @@ def _groups(cuts: Iterable[Cut], adapt: Adaptation, speakers: Mapping[str, str])
 
 
 def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], decoder: Decoder | Ensemble) -> None:
-    """Write `ref.trn`, `hyp.trn` and `hyp.jsonl` (speaker, words with times, n-best hypotheses with scores).
+    """Write `ref.trn`, `hyp.trn`, `posteriors.safetensors` and `hyp.jsonl`.
+
+    A line of `hyp.jsonl` has an utterance's speaker, where its audio is, the manifest's fields, the words with times
+    from its start, and the n-best hypotheses with scores.
 
     With `text.replace`, `hyp.trn` has the texts after the replacements, as they are compared with references, and
     `hyp.jsonl` as they were recognised. The reports that `asr score` wrote there about earlier hypotheses are removed.
     """
-    references, hypotheses, records = {}, {}, []
+    references, hypotheses, records, posteriors = {}, {}, [], {}
     for utterance in utterances:
         nbest, texts = utterance.decoded.hypotheses, decoder.texts(utterance.decoded)
         references[utterance.id] = utterance.reference
@@ -176,6 +197,9 @@ def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], de
         record = {
             "id": utterance.id,
             "speaker": utterance.speaker,
+            "duration_s": utterance.duration_s,
+            "audio": None if utterance.audio is None else asdict(utterance.audio),
+            "fields": dict(utterance.fields),
             "text": texts[0],
             "score": nbest[0].score,
             "words": [word.to_json() for word in decoder.words(utterance.decoded)],
@@ -190,11 +214,22 @@ def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], de
             ],
         }
         records.append(to_json(record))
+        if utterance.decoded.posteriors is not None:
+            posteriors[utterance.id] = utterance.decoded.posteriors
     for name in SCORE_REPORTS:
         (folder / name).unlink(missing_ok=True)
     write_text(folder / RECOGNISED, "".join(f"{record}\n" for record in records))
+    write_posteriors(folder / POSTERIORS, _token_frames(decoder), posteriors)
     write_trn(references, folder / REFERENCES)
     write_trn(hypotheses, folder / HYPOTHESES)
+
+
+def _token_frames(decoder: Decoder | Ensemble) -> list[TokenFrames]:
+    """Return what the posteriors of each model are about."""
+    decoders = decoder.decoders if isinstance(decoder, Ensemble) else (decoder,)
+    return [
+        TokenFrames(tokens=list(one.bundle.tokens.texts), frame_shift_s=one.model.frame_shift_s) for one in decoders
+    ]
 
 
 def write_run(report: DecodeReport, manifest: Path) -> None:

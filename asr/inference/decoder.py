@@ -32,6 +32,7 @@ from asr.model.adaptation import adapted, doubt, fit, spoken_of, with_weights
 from asr.model.computation import Precision, ThreadChoice, thread_counts, threads
 from asr.model.logmel import moments_of
 from asr.search_config import DecodeSettings
+from asr.transcript.posteriors import SparsePosteriors
 from asr.transcript.words import Decoded, Hypothesis, Word
 
 Method = Literal["greedy", "beam"]
@@ -48,11 +49,13 @@ class Search:
         method: greedy or beam search; None takes beam if the model has a language model or there are hotwords.
         hotwords: natural-log bonus of each expected word or phrase, see `asr/decoding/hotwords.py`.
         settings: of the beam search; None takes those of the model folder.
+        keep_posteriors: whether each utterance comes with the probable tokens of its frames.
     """
 
     method: Method | None = None
     hotwords: Mapping[str, float] = field(default_factory=dict)
     settings: DecodeSettings | None = None
+    keep_posteriors: bool = False
 
     def __post_init__(self) -> None:
         """Refuse an unknown method, and hotwords for greedy search.
@@ -268,6 +271,7 @@ class Decoder:
                 tuple(hypotheses),
                 tuple(align(frames[:length], hypotheses[0].tokens)),
                 speech_extent(waveform, self.sample_rate_hz),
+                posteriors=SparsePosteriors.of(frames[:length].numpy()) if search.keep_posteriors else None,
             )
             for hypotheses, frames, length, waveform in utterances
         ]

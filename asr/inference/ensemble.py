@@ -33,6 +33,7 @@ from asr.model.computation import Precision
 from asr.text.tokens import TokenTable
 from asr.text.units import words_of
 from asr.transcript.confidence import Evidence, word_posteriors
+from asr.transcript.posteriors import SparsePosteriors
 from asr.transcript.words import Decoded, Hypothesis, Word, acoustic_value, by_word
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
@@ -178,17 +179,26 @@ class Ensemble:
                 [lists[row] for lists in searched],
                 [log_posteriors[row, : lengths[row]] for log_posteriors, lengths in frames],
                 speech_extent(heard, self.sample_rate_hz),
+                keep_posteriors=search.keep_posteriors,
             )
             for row, heard in enumerate(waveforms(batch))
         ]
 
-    def _joined(self, lists: Sequence[Sequence[Hypothesis]], frames: Sequence[Tensor], speech: Extent) -> JoinedDecoded:
+    def _joined(
+        self,
+        lists: Sequence[Sequence[Hypothesis]],
+        frames: Sequence[Tensor],
+        speech: Extent,
+        *,
+        keep_posteriors: bool = False,
+    ) -> JoinedDecoded:
         """Return what the models found for one utterance.
 
         Args:
             lists: the hypotheses of each model.
             frames: `(frame, token)` log-posteriors of each.
             speech: where there is speech.
+            keep_posteriors: whether to keep those of the model whose tokens are taken.
         """
         texts = [
             [decoder.bundle.tokens.decode(hypothesis.tokens) for hypothesis in hypotheses]
@@ -202,7 +212,9 @@ class Ensemble:
         )
         owner = candidates[0].model
         spans = tuple(align(frames[owner], hypotheses[0].tokens))
-        return JoinedDecoded(hypotheses, spans, speech, tuple(candidate.text for candidate in candidates), owner)
+        posteriors = SparsePosteriors.of(frames[owner].numpy(), owner) if keep_posteriors else None
+        joined = tuple(candidate.text for candidate in candidates)
+        return JoinedDecoded(hypotheses, spans, speech, joined, owner, posteriors=posteriors)
 
     def texts(self, decoded: Decoded) -> list[str]:
         """Return the text of each hypothesis, in their order."""

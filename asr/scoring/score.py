@@ -11,13 +11,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import Field
-
 from asr.bundle.files import HYPOTHESES, RECOGNISED, REFERENCES, WEIGHTS
 from asr.errors import ScoringError
 from asr.files import write_text
-from asr.reading import parse_json, read_lines
-from asr.records import Record, Text, checked
+from asr.reading import read_lines
 from asr.scoring.calibration import CalibrationScore, score_calibration
 from asr.scoring.error_counts import (
     Confusions,
@@ -31,6 +28,7 @@ from asr.scoring.error_counts import (
     words_right,
 )
 from asr.scoring.intervals import Interval, PairedComparison, compare_rates, rate_interval, speakers_of
+from asr.scoring.recognised import RecognisedUtterance, read_recognised
 from asr.text.normalise import is_utterance_id
 
 _LINE = re.compile(r"(?P<text>.*)\((?P<id>[^()]+)\)")
@@ -59,6 +57,7 @@ class CorpusScore:
         references: each utterance's reference text, by utterance id.
         calibration: how well the hypotheses' confidences agree with the facts; None if they have none.
         speakers: each utterance's speaker by utterance id; only those that are known.
+        recognised: what else a decode folder has of its utterances, by id; nothing if they come from elsewhere.
     """
 
     words: Mapping[str, ErrorCounts]
@@ -70,6 +69,7 @@ class CorpusScore:
     references: Mapping[str, str]
     calibration: CalibrationScore | None = None
     speakers: Mapping[str, str] = field(default_factory=dict)
+    recognised: Mapping[str, RecognisedUtterance] = field(default_factory=dict)
 
     @property
     def word_total(self) -> ErrorCounts:
@@ -157,7 +157,8 @@ def read_score(folder: Path) -> CorpusScore:
     try:
         speakers = {name: item.speaker for name, item in recognised.items() if item.speaker is not None}
         score = score_texts(references, hypotheses, speakers)
-        return replace(score, calibration=_calibration(recognised, references, hypotheses))
+        calibration = _calibration(recognised, references, hypotheses)
+        return replace(score, calibration=calibration, recognised=recognised)
     except ScoringError as error:
         raise ScoringError(f"{folder}: {error}") from None
 
@@ -205,56 +206,6 @@ def _calibration(
         confidences += utterance.confidences
         right += is_right
     return score_calibration(confidences, right) if confidences else None
-
-
-@dataclass(frozen=True)
-class RecognisedUtterance:
-    """What scoring needs from an utterance's line of `hyp.jsonl`.
-
-    Attributes:
-        speaker: None if the manifest named none.
-        confidences: of the recognised words in their order, 0 to 1.
-        text: these words, before `text.replace`; None if the line has none.
-    """
-
-    speaker: str | None
-    confidences: tuple[float, ...]
-    text: str | None = None
-
-
-def read_recognised(folder: Path) -> dict[str, RecognisedUtterance]:
-    """Return the utterances of a folder's `hyp.jsonl` by id; nothing if the folder has no such file.
-
-    Raises:
-        ScoringError: the file is not one that `asr decode` wrote.
-    """
-    path = folder / RECOGNISED
-    if not path.is_file():
-        return {}
-    utterances: dict[str, RecognisedUtterance] = {}
-    lines = read_lines(path, ScoringError, "the recognised words", way_out="decode again")
-    for number, line in enumerate(lines, start=1):
-        where = f"{path}:{number}: not written by `asr decode`"
-        value = parse_json(line, ScoringError, where, way_out="decode again")
-        record = checked(_Line, value, where, ScoringError, "decode again")
-        if record.id in utterances:
-            raise ScoringError(f"{where}: utterance {record.id!r} occurs twice; decode again")
-        confidences = tuple(word.confidence for word in record.words)
-        utterances[record.id] = RecognisedUtterance(record.speaker, confidences, record.text)
-    return utterances
-
-
-class _Word(Record):
-    confidence: float = Field(ge=0, le=1)
-
-
-class _Line(Record):
-    """What is needed of a line; folders from before speakers were kept have none."""
-
-    id: Text
-    words: list[_Word]
-    speaker: Text | None = None
-    text: Text | None = None
 
 
 def read_trn(path: Path) -> dict[str, str]:

@@ -16,14 +16,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import groupby, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asr.audio.segment import Extent
 from asr.text.tokens import SPACE, TokenTable
 from asr.text.units import split_units, words_of
 from asr.transcript.confidence import Calibration, Evidence, word_posteriors
+
+if TYPE_CHECKING:
+    from asr.transcript.posteriors import SparsePosteriors
 
 LATENESS_S = 0.07
 ONSET_S = 0.7
@@ -67,11 +70,13 @@ class Decoded:
         hypotheses: best first.
         spans: the best one's tokens with their frames.
         speech: where in the utterance there is speech.
+        posteriors: of the frames; None unless the search was to keep them.
     """
 
     hypotheses: tuple[Hypothesis, ...]
     spans: tuple[TokenSpan, ...]
     speech: Extent
+    posteriors: SparsePosteriors | None = field(default=None, kw_only=True)
 
     def words(
         self, tokens: TokenTable, frame_shift_s: float, offset_s: float = 0.0, calibration: Calibration | None = None

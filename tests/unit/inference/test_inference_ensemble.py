@@ -78,6 +78,15 @@ def test_the_lists_of_all_models_are_joined(models):
         assert np.exp([item.score for item in decoded.hypotheses]).sum() == pytest.approx(1)
 
 
+def test_the_posteriors_are_those_of_the_model_whose_tokens_are_taken(models):
+    batch, several = batch_of("ab cd", "cd"), decoders(models)
+    for row, decoded in enumerate(Ensemble(several).decode(batch, Search("beam", keep_posteriors=True))):
+        own = several[decoded.owner].decode(batch, Search("greedy", keep_posteriors=True))[row].posteriors
+        assert decoded.posteriors.model == decoded.owner
+        np.testing.assert_array_equal(decoded.posteriors.levels, own.levels)
+        np.testing.assert_array_equal(decoded.posteriors.tokens, own.tokens)
+
+
 def test_an_utterance_is_recognised_alike_alone_and_in_a_batch(models):
     texts, together = ["ab cd", "cd", "a b c d ab ab"], Ensemble(decoders(models))
     batch = batch_of(*texts)
