@@ -1,7 +1,7 @@
 """Reference and hypothesis → number of substitutions, deletions and insertions; which word was taken for which.
 
 `count_errors` gives the counts of one utterance and `count_corpus` those of a corpus. `align_words` pairs the words
-along the same minimum edit distance, and `count_confusions` tallies the pairs that differ.
+along the same alignment, and `count_confusions` tallies the pairs that differ.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Literal
 import jiwer
 
 from asr.errors import ScoringError
+from asr.scoring.alignment import aligned_pairs
 from asr.text.units import words_of, writes_spaces
 
 Unit = Literal["word", "character"]
@@ -76,19 +77,18 @@ class ErrorCounts:
 
 
 def count_errors(reference: str, hypothesis: str, *, unit: Unit) -> ErrorCounts:
-    """Return the errors of one utterance, counted along a minimum edit distance alignment with unit costs.
+    """Return the errors of one utterance, counted along an alignment with as few errors as possible.
 
     Words are those of `words_of`: white space separates them, and in a script without spaces each character is one.
-    Counted in characters, the space between two words is one character.
-    If several alignments have the smallest distance, jiwer chooses one. sclite has other costs (4 : 3 : 3) and can
-    therefore split the same distance otherwise into substitutions, deletions and insertions.
+    How their errors are divided into substitutions, deletions and insertions is sclite's rule, see `alignment.py`.
+    Counted in characters, the space between two words is one character, and jiwer divides the errors.
 
-    Source: Levenshtein 1966, computed by jiwer.
+    Source: Levenshtein 1966.
     """
     if unit == "word":
-        output = jiwer.process_words(" ".join(words_of(reference)), " ".join(words_of(hypothesis)))
-    else:
-        output = jiwer.process_characters(" ".join(reference.split()), " ".join(hypothesis.split()))
+        marks = Counter(word.mark for word in align_words(reference, hypothesis))
+        return ErrorCounts(marks["S"], marks["D"], marks["I"], marks["C"] + marks["S"] + marks["D"])
+    output = jiwer.process_characters(" ".join(reference.split()), " ".join(hypothesis.split()))
     return ErrorCounts(
         output.substitutions,
         output.deletions,
@@ -156,19 +156,8 @@ class Confusions:
 
 
 def align_words(reference: str, hypothesis: str) -> tuple[WordPair, ...]:
-    """Return two texts aligned word by word, along the minimum edit distance that `count_errors` counts."""
-    output = jiwer.process_words(" ".join(words_of(reference)), " ".join(words_of(hypothesis)))
-    reference_words: list[str] = output.references[0]
-    hypothesis_words: list[str] = output.hypotheses[0]
-    aligned: list[WordPair] = []
-    for chunk in output.alignments[0]:
-        removed: list[str | None] = [*reference_words[chunk.ref_start_idx : chunk.ref_end_idx]]
-        added: list[str | None] = [*hypothesis_words[chunk.hyp_start_idx : chunk.hyp_end_idx]]
-        places = max(len(removed), len(added))  # a deletion or insertion has no words on one side
-        removed += [None] * (places - len(removed))
-        added += [None] * (places - len(added))
-        aligned += map(WordPair, removed, added)
-    return tuple(aligned)
+    """Return two texts aligned word by word, along the alignment that `count_errors` counts."""
+    return tuple(WordPair(*pair) for pair in aligned_pairs(words_of(reference), words_of(hypothesis)))
 
 
 def words_right(reference: str, hypothesis: str) -> list[bool]:

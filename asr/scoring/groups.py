@@ -94,7 +94,7 @@ def _in_ranges(score: CorpusScore, values: Mapping[str, float], ends: list[float
     for utterance, counts in score.by_unit.items():
         place = bisect.bisect_left(ends, values[utterance]) if utterance in values else -1
         sums[names[place]] += counts
-    if len(values) == len(score.by_unit):
+    if all(name in values for name in score.by_unit):
         del sums[UNKNOWN]
     return sums
 

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from asr.errors import ScoringError
 from asr.reading import counted
 from asr.scoring.error_counts import RATE_NAMES, ErrorCounts, Unit
+from asr.scoring.matched_pairs import MatchedPairs
 
 # With fewer, Student's t makes the interval so wide that it says nothing, and utterances are the lesser evil.
 FEWEST_SPEAKERS = 5
@@ -75,12 +76,14 @@ class PairedComparison:
         p_value: the probability of at least this difference between equal systems. Below 0.05 is usually called
             significant.
         unit: in what errors were counted.
+        matched_pairs: the test of NIST, over stretches with errors; None if only the numbers of errors are known.
     """
 
     difference: float
     interval: Interval
     p_value: float
     unit: Unit = "word"
+    matched_pairs: MatchedPairs | None = None
 
     @property
     def rate_name(self) -> str:

@@ -194,11 +194,15 @@ def render_comparison(comparison: PairedComparison, name: str) -> str:
     verdict = f"{printable(name)} is {better}" if comparison.p_value < 0.05 else "no more than chance"
     if interval.low == interval.high == comparison.difference == 0:
         return f"no difference in {comparison.rate_name}: both make the same number of errors in each utterance"
-    return (
+    lines = [
         f"{comparison.rate_name} difference {100 * comparison.difference:+.2f} % absolute"
-        f" ({100 * interval.level:g} % interval {100 * interval.low:+.2f} … {100 * interval.high:+.2f} %)\n"
-        f"p = {comparison.p_value:.3f} (randomisation test over {interval.sample}): {verdict}"
-    )
+        f" ({100 * interval.level:g} % interval {100 * interval.low:+.2f} … {100 * interval.high:+.2f} %)",
+        f"p = {comparison.p_value:.3f} (randomisation test over {interval.sample}): {verdict}",
+    ]
+    if pairs := comparison.matched_pairs:
+        where = f"matched pairs test, MAPSSWE, over {counted(pairs.segments, 'segment')} with errors"
+        lines.append(f"p = {pairs.p_value:.3f} ({where})")
+    return "\n".join(lines)
 
 
 def render_utterance(utterance: UtteranceErrors) -> str:

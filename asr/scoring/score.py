@@ -6,7 +6,7 @@ References and hypotheses are in the trn format of NIST's sclite: one line per u
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,8 +28,10 @@ from asr.scoring.error_counts import (
     words_right,
 )
 from asr.scoring.intervals import Interval, PairedComparison, compare_rates, rate_interval, speakers_of
+from asr.scoring.matched_pairs import matched_pairs_test
 from asr.scoring.recognised import RecognisedUtterance, read_recognised
 from asr.text.normalise import is_utterance_id
+from asr.text.units import words_of
 
 _LINE = re.compile(r"(?P<text>.*)\((?P<id>[^()]+)\)")
 
@@ -166,7 +168,8 @@ def read_score(folder: Path) -> CorpusScore:
 def compare_scores(score_a: CorpusScore, score_b: CorpusScore) -> PairedComparison:
     """Return how the main figure of system B differs from that of system A, on the same references.
 
-    It is the word error rate, or in scripts without spaces the character error rate.
+    It is the word error rate, or in scripts without spaces the character error rate. The matched pairs test compares
+    the words in either case.
 
     Raises:
         ScoringError: the references differ.
@@ -187,7 +190,19 @@ def compare_scores(score_a: CorpusScore, score_b: CorpusScore) -> PairedComparis
         [score_b.by_unit[name] for name in names],
         speakers=speakers_of(names, {**score_a.speakers, **score_b.speakers}),
     )
-    return replace(comparison, unit=score_b.unit)
+    return replace(comparison, unit=score_b.unit, matched_pairs=matched_pairs_test(_alignments(score_a, score_b)))
+
+
+def _alignments(
+    score_a: CorpusScore, score_b: CorpusScore
+) -> Iterator[tuple[tuple[WordPair, ...], tuple[WordPair, ...]]]:
+    """Yield the alignments of both systems of each utterance that one of them has wrong."""
+    of_a = {utterance.id: utterance.alignment for utterance in score_a.wrong}
+    of_b = {utterance.id: utterance.alignment for utterance in score_b.wrong}
+    for name, reference in score_b.references.items():
+        if name in of_a or name in of_b:
+            right = tuple(WordPair(word, word) for word in words_of(reference))
+            yield of_a.get(name, right), of_b.get(name, right)
 
 
 def _calibration(

@@ -104,7 +104,7 @@ def test_what_users_wrote_is_text_on_the_page() -> None:
     assert f"{evil}\\n" in page.texts
     assert any(text.startswith(f"{evil}: 3 of 3 words") for text in page.texts)
     assert {"&", "b\\x1b[2J"} <= set(page.texts)
-    assert page.texts[page.texts.index("→") - 1 :][:3] == ["a", "→", evil]
+    assert page.texts[page.texts.index("→") - 1 :][:3] == ["&", "→", evil]
 
 
 def test_without_confidences_or_errors_the_page_has_no_part_for_them() -> None:

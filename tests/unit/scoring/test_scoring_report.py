@@ -44,8 +44,8 @@ UTTERANCES WITH ERRORS, most errors first
 
 bert-1: 3 of 17 words (2 S, 1 D, 0 I)
 REF:  b d e one two three four five six seven eight nine ten eleven twelve
-HYP:  b t * one two three four five six seven eight nine ten eleven twelve
-EVAL:   S D
+HYP:  b * t one two three four five six seven eight nine ten eleven twelve
+EVAL:   D S
 REF:  thirteen fourteen
 HYP:  thirteen forty
 EVAL:          S
@@ -61,12 +61,12 @@ HYP:  on *** mat
 EVAL:    D
 
 SUBSTITUTIONS: 3
-     1  d → t
+     1  e → t
      1  fourteen → forty
      1  cat → bat
 
 DELETIONS: 2
-     1  e
+     1  d
      1  the
 
 INSERTIONS: 1
