@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from asr.lm.estimate import NgramReport, estimate_ngram
     from asr.preparing.new_recipe import InitReport, init
     from asr.preparing.recipes import PrepareReport, prepare
+    from asr.reviewing.review import AppliedReview, ReviewReport, apply_review, review
     from asr.scoring.intervals import PairedComparison
     from asr.scoring.report import ScoreReport, compare, score
     from asr.search_config import DecodeSettings, RnnLmSettings
@@ -94,6 +95,7 @@ __all__ = [
     "AlignedText",
     "AlignedWord",
     "Alternative",
+    "AppliedReview",
     "AsrError",
     "AudioError",
     "AudioWarning",
@@ -127,6 +129,7 @@ __all__ = [
     "RecipeError",
     "RecipeRun",
     "Recognizer",
+    "ReviewReport",
     "RnnLmSettings",
     "ScoreReport",
     "ScoringError",
@@ -148,6 +151,7 @@ __all__ = [
     "__version__",
     "adapt",
     "align_manifest",
+    "apply_review",
     "check",
     "choose",
     "compare",
@@ -178,6 +182,7 @@ __all__ = [
     "plot",
     "prepare",
     "pretrain",
+    "review",
     "run_recipe",
     "score",
     "search",
@@ -244,6 +249,7 @@ _HOMES = {
     "asr.labelling.choose": ("ChooseReport", "ChosenRecording", "choose"),
     "asr.labelling.label": ("LabelReport", "label"),
     "asr.lm.estimate": ("NgramReport", "estimate_ngram"),
+    "asr.reviewing.review": ("AppliedReview", "ReviewReport", "apply_review", "review"),
     "asr.scoring.intervals": ("PairedComparison",),
     "asr.scoring.report": ("ScoreReport", "compare", "score"),
     "asr.segmenting.segment": ("SegmentReport", "SkippedStretch", "segment"),

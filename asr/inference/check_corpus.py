@@ -124,23 +124,32 @@ def wrong_transcripts(
         for split, cuts in manifests.items():
             unheard = {p.place for p in report.findings if p.split == split and p.kind in _UNHEARD}
             advance(len(unheard))
-            for place, name, distance, heard in _distances(decoder, cuts, unheard):
+            for place, name, distance, heard in distances(decoder, cuts, unheard):
                 fault = Fault("wrong-transcript", f"the model hears {heard!r:.60}", distance)
                 found.append(Finding(fault.kind, split, name, fault.reason, fault.value, place))
                 advance(1)
     if not found:
         return []
-    distances = np.array([finding.value for finding in found])
-    median = float(np.median(distances))
-    limit = max(_WRONG, median + _WRONG_SPREADS * 1.4826 * float(np.median(np.abs(distances - median))))
-    wrong = [finding for finding, distance in zip(found, distances.tolist(), strict=True) if distance > limit]
+    values = np.array([finding.value for finding in found])
+    median = float(np.median(values))
+    limit = max(_WRONG, median + _WRONG_SPREADS * 1.4826 * float(np.median(np.abs(values - median))))
+    wrong = [finding for finding, value in zip(found, values.tolist(), strict=True) if value > limit]
     return sorted(wrong, key=lambda finding: -(finding.value or 0.0))
 
 
-def _distances(
-    decoder: Decoder, cuts: Iterable[Cut], unheard: set[int | None]
-) -> Iterator[tuple[int, str, float, str]]:
-    """Yield place, id, distance and what the model hears, of the utterances whose transcript it can spell."""
+def distances(decoder: Decoder, cuts: Iterable[Cut], unheard: set[int | None]) -> Iterator[tuple[int, str, float, str]]:
+    """Yield place, id, distance and what the model hears, of the utterances whose transcript it can spell.
+
+    The distance says by how much the transcript is less probable than what is heard, in natural logarithms a token.
+
+    Args:
+        decoder: a model that knows the language.
+        cuts: the utterances; of those with the same id the first counts.
+        unheard: places of utterances that are left aside, counted from 0.
+
+    Raises:
+        AudioError: a recording cannot be read.
+    """
     config, table = decoder.bundle.config, decoder.bundle.tokens
     places: dict[str, int] = {}
     texts: dict[str, str] = {}

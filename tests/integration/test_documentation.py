@@ -26,6 +26,8 @@ from tone_recognizer import ToneDecoder, draw_phrases, record
 import asr
 from asr.cli.main import app
 from asr.corpus.manifest import cut_speaker, cut_text, read_manifest
+from asr.reviewing.corrections import Review
+from asr.reviewing.journal import State
 from asr.tuning.trials import Outcome
 
 REPOSITORY = Path(asr.__file__).parents[1]
@@ -104,6 +106,8 @@ def test_each_command_that_is_shown_exists_with_its_options(page: Path) -> None:
             command, rest = COMMANDS, words
             while hasattr(command, "commands") and rest and rest[0] in command.commands:
                 command, rest = command.commands[rest[0]], rest[1:]
+            if rest and hasattr(command, "default"):  # `asr review DATA` is short for `asr review open DATA`
+                command = command.commands[command.default]
             assert command is not COMMANDS, f"no command {words[0]!r}"
             options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
             used = {word.split("=")[0] for word in rest if re.match(r"--?[a-z]", word)}
@@ -200,6 +204,12 @@ def lay_out_calls(folder: Path, tones: Path) -> None:
         record(folder / "calls" / f"{number}.wav", draw_phrases(4, rng), rng)
 
 
+def corrected_by_somebody(found: Review, title: str, port: int, on_ready: object) -> None:
+    """Say that the first text is another one, without a page."""
+    state = State(**{**found.shown(0)["now"], "text": "ab", "confirmed": True})
+    assert found.correct(0, 0, state).kept
+
+
 LAY_OUT = {
     "check": lay_out_mine,
     "choosing_settings": lay_out_mine,
@@ -208,6 +218,7 @@ LAY_OUT = {
     "pretrained_encoder": lay_out_an_encoder,
     "pretraining": lay_out_recordings,
     "recurrent_networks": lay_out_an4,
+    "reviewing": lay_out_calls,
     "untranscribed": lay_out_calls,
     "speakers": lay_out_an4,
     "several_models": lay_out_mine_and_a_recording,
@@ -229,6 +240,7 @@ def test_the_blocks_of_a_page_run_one_after_another(
     runnable = [(language, text) for language, text in blocks(page) if language in ("sh", "python")]
     if runnable:
         LAY_OUT[page.stem](tmp_path, tone_corpus)
+    monkeypatch.setattr("asr.reviewing.review._serve", corrected_by_somebody)  # it would wait for a person
     names: dict[str, object] = {}
     for language, text in runnable:
         if language == "python":
