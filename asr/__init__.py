@@ -70,8 +70,17 @@ if TYPE_CHECKING:
     from asr.preparing.new_recipe import InitReport, init
     from asr.preparing.recipes import PrepareReport, prepare
     from asr.reviewing.review import AppliedReview, ReviewReport, apply_review, review
+    from asr.scoring.compare import compare
+    from asr.scoring.comparison import (
+        AlignedColumn,
+        ComparedPair,
+        ComparedUtterance,
+        Comparison,
+        SettingDifference,
+    )
     from asr.scoring.intervals import PairedComparison
-    from asr.scoring.report import ScoreReport, compare, score
+    from asr.scoring.report import ScoreReport, score
+    from asr.scoring.systems import ComparedSystem
     from asr.search_config import DecodeSettings, RnnLmSettings
     from asr.segmenting.segment import SegmentReport, SkippedStretch, segment
     from asr.settings_file import load_config
@@ -92,6 +101,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdaptReport",
+    "AlignedColumn",
     "AlignedText",
     "AlignedWord",
     "Alternative",
@@ -102,6 +112,10 @@ __all__ = [
     "ChooseReport",
     "ChosenRecording",
     "Columns",
+    "ComparedPair",
+    "ComparedSystem",
+    "ComparedUtterance",
+    "Comparison",
     "Config",
     "ConfigError",
     "DataReport",
@@ -135,6 +149,7 @@ __all__ = [
     "ScoringError",
     "SearchReport",
     "SegmentReport",
+    "SettingDifference",
     "ShapeError",
     "SkippedStretch",
     "SplitRule",
@@ -251,7 +266,16 @@ _HOMES = {
     "asr.lm.estimate": ("NgramReport", "estimate_ngram"),
     "asr.reviewing.review": ("AppliedReview", "ReviewReport", "apply_review", "review"),
     "asr.scoring.intervals": ("PairedComparison",),
-    "asr.scoring.report": ("ScoreReport", "compare", "score"),
+    "asr.scoring.compare": ("compare",),
+    "asr.scoring.comparison": (
+        "AlignedColumn",
+        "ComparedPair",
+        "ComparedUtterance",
+        "Comparison",
+        "SettingDifference",
+    ),
+    "asr.scoring.report": ("ScoreReport", "score"),
+    "asr.scoring.systems": ("ComparedSystem",),
     "asr.segmenting.segment": ("SegmentReport", "SkippedStretch", "segment"),
     "asr.settings_file": ("load_config",),
     "asr.stages": ("RecipeRun", "run_recipe"),

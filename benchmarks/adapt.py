@@ -95,7 +95,7 @@ def show(plain: Path, adapted: Path) -> None:
     """Print how two decode folders differ, over all and by speaker."""
     before, after = by_speaker(plain), by_speaker(adapted)
     totals = [sum(found.values(), ErrorCounts()) for found in (before, after)]
-    paired = asr.compare(adapted, plain)
+    paired = asr.compare([plain, adapted]).pairs[0].difference
     print(f"{'speaker':16} words  errors without  with")
     for speaker in sorted(before, key=lambda name: after[name].errors - before[name].errors):
         counts = before[speaker]

@@ -181,7 +181,8 @@ def _resume(folder: Path, out: Path) -> None:
 
 def _score(folder: Path, out: Path) -> None:
     shutil.copytree(folder / "model", out / "model")
-    asr.score(out / "model" / "decode", against=folder / "model" / "decode")
+    asr.score(out / "model" / "decode")
+    asr.compare([out / "model" / "decode", folder / "model" / "decode"])
 
 
 def _posteriors(folder: Path, out: Path) -> None:

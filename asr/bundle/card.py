@@ -21,7 +21,7 @@ from asr.bundle.speaker_names import speaker_names
 from asr.config import Config
 from asr.errors import AsrError, ModelError
 from asr.files import printable, to_json, write_text
-from asr.reading import read_json, read_tensor_forms, read_text
+from asr.reading import TensorForm, read_json, read_tensor_forms, read_text
 from asr.records import Count, Record, Text, checked
 from asr.settings_file import parse_config, read_settings
 
@@ -203,15 +203,27 @@ class _Network:
     encoder: str
 
 
+def parameter_count(folder: Path) -> int:
+    """Return the number of trained weights of a model folder, without those of a pretrained encoder elsewhere.
+
+    Raises:
+        ModelError: the weights are missing or damaged.
+    """
+    return sum(math.prod(tensor.shape) for tensor in _trained_tensors(folder))
+
+
+def _trained_tensors(folder: Path) -> list[TensorForm]:
+    stored, _ = read_tensor_forms(folder / WEIGHTS, ModelError, "the weights")
+    return [form for name, form in stored.items() if not name.startswith(_MOMENTS) and not name.endswith(SCALE)]
+
+
 def _network(folder: Path, config: Config, exported: Exported | None) -> _Network:
     table = read_json(folder / TOKENS, ModelError, "the token table")
-    stored, _ = read_tensor_forms(folder / WEIGHTS, ModelError, "the weights")
-    tensors = [form for name, form in stored.items() if not name.startswith(_MOMENTS) and not name.endswith(SCALE)]
     return _Network(
         kind=config.model.network,
-        parameters=sum(math.prod(tensor.shape) for tensor in tensors),
+        parameters=parameter_count(folder),
         weights_bytes=exported.weights_bytes if exported else (folder / WEIGHTS).stat().st_size,
-        int8=exported.int8 if exported else any(tensor.kind == "I8" for tensor in tensors),
+        int8=exported.int8 if exported else any(tensor.kind == "I8" for tensor in _trained_tensors(folder)),
         sample_rate_hz=config.features.sample_rate_hz,
         tokens=len(table["symbols"]) - 1,
         token_kind=config.text.tokens + " pieces" * (config.text.tokens in ("bpe", "unigram")),

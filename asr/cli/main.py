@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 from asr.cli import (
     align,
     check,
+    compare,
     decode,
     diagnose,
     export,
@@ -56,6 +57,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "adapt": decode.adapt,
     "decode": decode.decode,
     "score": decode.score,
+    "compare": compare.compare,
     "transcribe": transcribe.transcribe,
     "label": label.label,
     "choose": label.choose,

@@ -18,7 +18,7 @@ from asr.features.batch import Batch
 from asr.features.batching import evaluation_batches
 from asr.files import to_json, write_text
 from asr.inference.decoder import Adaptation, Decoder, Method, Search
-from asr.inference.ensemble import Ensemble, Models, load_decoder
+from asr.inference.ensemble import Ensemble, Models, load_decoder, model_folders
 from asr.machine import Accelerator, Progress, silent
 from asr.model.computation import Precision
 from asr.model.speaker_moments import speaker_moments
@@ -99,6 +99,16 @@ def decode(
     folder.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost if it failed
     decoder = load_decoder(model, accelerator=accelerator, decode=decode, speaker=speaker)
     search = Search(method, hotword_bonuses(hotwords), keep_posteriors=True)
+    folders = model_folders(model)
+    how = {
+        "manifest": str(manifest),
+        "models": list(map(str, folders)),
+        "speaker": speaker,
+        "adapt": adapt,
+        "hotwords": len(search.hotwords),
+        # Several models each have their own.
+        "decode": decoder.bundle.config.decode.model_dump(mode="json") if len(folders) == 1 else dict(decode or {}),
+    }
     began, utterances = time.perf_counter(), []
     with progress("decode", len(cuts)) as advance:
         for utterance in decode_cuts(decoder, cuts, search, adapt):
@@ -110,7 +120,7 @@ def decode(
     places = {cut.id: place for place, cut in enumerate(cuts)}
     utterances.sort(key=lambda utterance: places[utterance.id])
     write_decode_folder(folder, utterances, decoder)
-    write_run(report, Path(manifest))
+    write_run(report, how)
     return report
 
 
@@ -232,13 +242,12 @@ def _token_frames(decoder: Decoder | Ensemble) -> list[TokenFrames]:
     ]
 
 
-def write_run(report: DecodeReport, manifest: Path) -> None:
-    """Write how a folder was decoded into its `run.json`."""
-    content = {
-        "manifest": str(manifest),
+def write_run(report: DecodeReport, how: Mapping[str, Any]) -> None:
+    """Write how a folder was decoded into its `run.json`: what was asked for, and what was measured."""
+    measured = {
         "method": report.method,
         "precision": report.precision,
         "audio_s": report.audio_s,
         "seconds": report.seconds,
     }
-    write_text(report.folder / DECODE_RUN, to_json(content, indent=2) + "\n")
+    write_text(report.folder / DECODE_RUN, to_json({**how, **measured}, indent=2) + "\n")

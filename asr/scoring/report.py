@@ -23,8 +23,8 @@ from asr.pages.page import render
 from asr.reading import counted
 from asr.scoring.calibration import reliability_svg, render_calibration
 from asr.scoring.error_counts import RATE_NAMES, Confusions, ErrorCounts, WordPair
-from asr.scoring.intervals import Interval, PairedComparison
-from asr.scoring.score import CorpusScore, UtteranceErrors, compare_scores, read_score
+from asr.scoring.intervals import Interval
+from asr.scoring.score import CorpusScore, UtteranceErrors, read_score
 
 WIDTH = 80  # characters in a line of an aligned utterance; a longer word is still on one line
 LISTED_ERRORS = 20  # entries in each list of frequent errors
@@ -43,56 +43,33 @@ class ScoreReport:
     Attributes:
         folder: the decode folder, which now has the reports.
         figures: all figures of the folder, e.g. `figures.wer`.
-        other: the figures of the folder it was compared with; None if there was none.
-        difference: this folder's main error rate minus the other's, with interval and p-value. It is the word error
-            rate, or in scripts without spaces the character error rate.
         card: the model card that was written again; None if the folder is not in a model folder.
     """
 
     folder: Path
     figures: CorpusScore
-    other: CorpusScore | None = None
-    difference: PairedComparison | None = None
     card: Path | None = None
 
 
-def score(folder: str | os.PathLike[str], *, against: str | os.PathLike[str] | None = None) -> ScoreReport:
+def score(folder: str | os.PathLike[str]) -> ScoreReport:
     """Return the error rates of a decode folder and write `wer.json`, `wer.txt` and `report.html` into it.
 
     If the decode folder is inside a model folder, the rates also go into the model card there.
 
     Args:
         folder: as `asr.decode` wrote it.
-        against: another system's decode folder of the same utterances, to compare with; nothing is written there.
 
     Raises:
-        ScoringError: a file is missing or malformed, or the two folders have different references.
+        ScoringError: a file is missing or malformed.
         ModelError: the model folder around it is damaged.
     """
     folder = Path(folder)
     if folder.name in ("", ".."):  # the current folder or the one above: the model folder is found by the full path
         folder = folder.resolve()
     figures = read_score(folder)
-    other = None if against is None else read_score(Path(against))
-    difference = None if other is None else compare_scores(other, figures)
     write_reports(figures, folder)
     card = write_card(folder.parent) if is_model_folder(folder.parent) else None
-    return ScoreReport(folder, figures, other, difference, card)
-
-
-def compare(folder: str | os.PathLike[str], against: str | os.PathLike[str]) -> PairedComparison:
-    """Return how the main error rate of one decode folder differs from another's; write nothing.
-
-    It is the word error rate, or in scripts without spaces the character error rate.
-
-    Args:
-        folder: system B; the difference is negative if it is the better one.
-        against: system A, on the same utterances.
-
-    Raises:
-        ScoringError: a file is missing or malformed, or the two folders have different references.
-    """
-    return compare_scores(read_score(Path(against)), read_score(Path(folder)))
+    return ScoreReport(folder, figures, card)
 
 
 def write_reports(score: CorpusScore, folder: Path) -> None:
@@ -184,24 +161,6 @@ def summary(score: CorpusScore) -> str:
     if score.calibration is not None:
         auc = "" if score.calibration.auc is None else f", AUC {score.calibration.auc:.3f}"
         lines.append(f"confidences: ECE {score.calibration.ece:.3f}{auc}")
-    return "\n".join(lines)
-
-
-def render_comparison(comparison: PairedComparison, name: str) -> str:
-    """Return in words how system B, called `name`, compares with system A."""
-    interval = comparison.interval
-    better = "better" if comparison.difference < 0 else "worse"
-    verdict = f"{printable(name)} is {better}" if comparison.p_value < 0.05 else "no more than chance"
-    if interval.low == interval.high == comparison.difference == 0:
-        return f"no difference in {comparison.rate_name}: both make the same number of errors in each utterance"
-    lines = [
-        f"{comparison.rate_name} difference {100 * comparison.difference:+.2f} % absolute"
-        f" ({100 * interval.level:g} % interval {100 * interval.low:+.2f} … {100 * interval.high:+.2f} %)",
-        f"p = {comparison.p_value:.3f} (randomisation test over {interval.sample}): {verdict}",
-    ]
-    if pairs := comparison.matched_pairs:
-        where = f"matched pairs test, MAPSSWE, over {counted(pairs.segments, 'segment')} with errors"
-        lines.append(f"p = {pairs.p_value:.3f} ({where})")
     return "\n".join(lines)
 
 

@@ -16,15 +16,6 @@ def test_the_rates_are_printed_and_the_reports_written(succeed, tmp_path):
     assert {"wer.json", "wer.txt"} <= {path.name for path in folder.iterdir()}
 
 
-def test_against_another_folder_the_difference_is_printed_and_the_other_is_left_as_it_is(succeed, tmp_path):
-    better = decode_folder(tmp_path / "better", "one two three four")
-    worse = decode_folder(tmp_path / "worse", "one two for")
-    shown = succeed("score", better, "--against", worse)
-    assert "WER difference -33.33 % absolute" in shown
-    assert "p = 0.500 (randomisation test over 2 utterances): no more than chance" in shown
-    assert sorted(path.name for path in worse.iterdir()) == ["hyp.trn", "ref.trn"]
-
-
 def test_a_folder_without_transcripts_is_an_error_that_names_the_file(call, tmp_path):
     status, out, err = call("score", tmp_path)
     assert (status, out) == (1, "")

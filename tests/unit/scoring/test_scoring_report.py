@@ -12,7 +12,6 @@ from asr.scoring.error_counts import align_words, count_confusions, count_errors
 from asr.scoring.intervals import Interval
 from asr.scoring.report import (
     WIDTH,
-    render_comparison,
     render_utterance,
     summary,
     to_html,
@@ -206,11 +205,6 @@ def test_wide_and_combining_characters_stand_one_above_the_other_too():
     assert cell_len(lines[0].partition("न")[0]) == cell_len(lines[1].partition("न")[0])
 
 
-def test_equal_systems_are_told_to_be_equal():
-    score = score_texts({"a": "one two", "b": "three"}, {"a": "one too", "b": "three"})
-    assert render_comparison(compare_scores(score, score), "b").startswith("no difference in WER")
-
-
 def test_in_scripts_without_spaces_the_character_error_rate_is_the_main_figure(tmp_path):
     """The references have 11 characters, the space included. The worse system leaves one out and adds one."""
     write_trn({"u1": "今天天气很好", "u2": "ok 好吗"}, tmp_path / "ref.trn")
@@ -221,8 +215,6 @@ def test_in_scripts_without_spaces_the_character_error_rate_is_the_main_figure(t
     worse = score_texts(score.references, {"u1": "今我天气很", "u2": "okk 好吗"})
     comparison = compare_scores(score, worse)
     assert (comparison.unit, comparison.difference) == ("character", pytest.approx(2 / 11))
-    assert render_comparison(comparison, "b").startswith("CER difference +18.18 % absolute")
-    assert render_comparison(compare_scores(score, score), "b").startswith("no difference in CER")
 
 
 def test_a_line_is_filled_to_the_last_column_and_not_beyond():
