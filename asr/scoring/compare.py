@@ -42,7 +42,7 @@ def to_text(comparison: Comparison) -> str:
     sections = [
         "\n".join(f"{system.letter}   {printable(system.folder)}" for system in comparison.systems),
         f"{_columns(system_rows(comparison))}\n{sample_text(comparison)}",
-        f"{_columns(pair_rows(comparison))}\n{test_text(comparison)}",
+        "\n".join([_columns(pair_rows(comparison)), *test_lines(comparison)]),
         f"{_columns(outcome_rows(comparison))}\nutterances without and with errors",
     ]
     if comparison.settings:
@@ -114,12 +114,12 @@ def sample_text(comparison: Comparison) -> str:
     return text
 
 
-def test_text(comparison: Comparison) -> str:
-    """Return how pairs are tested, in a sentence or two."""
-    test = f"p of a randomisation test over {comparison.pairs[0].difference.interval.sample}"
+def test_lines(comparison: Comparison) -> list[str]:
+    """Return how pairs are tested, in lines."""
+    lines = [f"p: randomisation test over {comparison.pairs[0].difference.interval.sample}"]
     if len(comparison.pairs) > 1:
-        test += f", corrected after Holm for {len(comparison.pairs)} pairs"
-    return f"{test}; MAPSSWE: p of NIST's matched pairs test"
+        lines[0] += f"; p (Holm): corrected for {len(comparison.pairs)} pairs"
+    return [*lines, "MAPSSWE: p of NIST's matched pairs test, over stretches with errors"]
 
 
 def _verdict(pair: ComparedPair) -> str:
