@@ -1,12 +1,16 @@
-"""What mkdocs calls while it builds the site: all messages are collected from the source, links to code become text."""
+"""What mkdocs calls while it builds the site.
+
+All messages are collected from the source, links to code become text, and each notebook becomes a page.
+"""
 
 from __future__ import annotations
 
 import ast
 import html
+import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,48 @@ PLACE = "<!-- all messages -->"
 # A link to a file of the checkout, which the site does not hold.
 _CODE_LINK = re.compile(r"\[(`?[^\]`]+`?)\]\(\.\./[^)]*\)")
 _KINDS = re.compile(r"^class (\w+Error)\b", re.MULTILINE)
+
+
+def on_files(files: Any, config: Any, **_: Any) -> Any:
+    """Add a page for each notebook; the notebook itself stays a file to download."""
+    from mkdocs.structure.files import File
+
+    for file in list(files):
+        if file.src_uri.endswith(".ipynb"):
+            text = page_of(Path(file.abs_src_path))
+            files.append(File.generated(config, f"{file.src_uri.removesuffix('.ipynb')}.md", content=text))
+    return files
+
+
+def page_of(notebook: Path) -> str:
+    """Return a notebook, with what its cells show, as Markdown."""
+    parts = []
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(re.sub(r"\((\w+)\.ipynb\)", r"(\1.md)", source))
+        else:
+            parts += [_block("python", source), *map(_shown, cell["outputs"])]
+    heading, rest = parts[0].split("\n", 1)
+    download = f"[Download this notebook]({notebook.name}), and run it in a folder of your own."
+    return "\n\n".join([heading, download, rest, *parts[1:]]) + "\n"
+
+
+def _shown(output: Mapping[str, Any]) -> str:
+    """Return what a cell shows as Markdown."""
+    data = {kind: "".join(content) for kind, content in output.get("data", {}).items()}
+    if "image/png" in data:
+        picture = data["image/png"].replace("\n", "")
+        return f'<p><img alt="What the cell above draws" src="data:image/png;base64,{picture}"></p>'
+    if "text/html" in data:
+        return f"<div>\n{data['text/html'].strip()}\n</div>"
+    return _block("text", data.get("text/plain") or "".join(output["text"]))
+
+
+def _block(language: str, text: str) -> str:
+    """Return text as a block of code; no line of it can end the block."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence} {language}\n{text.rstrip()}\n{fence}"
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
