@@ -24,6 +24,7 @@ from asr.errors import ManifestError
 from asr.reading import counted
 from asr.reviewing.journal import History, Journal, State, changed, journal_of
 from asr.reviewing.order import Heard
+from asr.text.units import words_of
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -201,8 +202,16 @@ class Review:
 
 
 def _shown(heard: Heard) -> dict[str, Any]:
-    doubt = heard.doubt if np.isfinite(heard.doubt) else None
-    return {"text": heard.text, "right": list(heard.right), "doubt": doubt, "reason": heard.reason}
+    """Return what a model hears for the page; `right` is of `words`, which are not separated in some scripts."""
+    words = words_of(heard.text)
+    return {
+        "text": heard.text,
+        "words": words,
+        "right": list(heard.right),
+        "separator": " " if words == heard.text.split() else "",
+        "doubt": heard.doubt if np.isfinite(heard.doubt) else None,
+        "reason": heard.reason,
+    }
 
 
 def state_of(cut: Cut) -> State:

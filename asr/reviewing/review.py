@@ -14,7 +14,7 @@ from lhotse import SupervisionSegment
 from lhotse.cut.data import DataCut
 from lhotse.utils import fastcopy
 
-from asr.corpus.manifest import find_splits, write_manifest
+from asr.corpus.manifest import find_splits, read_manifest, write_manifest
 from asr.corpus.untranscribed import UTTERANCES, cut_recordings
 from asr.errors import AsrError, DependencyError, ManifestError
 from asr.inference.decoder import Decoder
@@ -113,7 +113,12 @@ def review(
 def _manifests(data: Path, out: Path | None, progress: Progress) -> tuple[dict[str, Path], dict[str, str]]:
     """Return the manifests of data by split, and the recordings that were left out; recordings are cut first."""
     if out is None:
-        return find_splits(data), {}
+        try:
+            paths = find_splits(data)
+            read_manifest(*paths.values())
+        except ManifestError as error:
+            raise ManifestError(f"{error}; of recordings, name the folder for their utterances with --out") from None
+        return paths, {}
     manifest = out / UTTERANCES
     left_out = {} if manifest.is_file() else cut_recordings([data], manifest, progress)
     return find_splits(manifest), left_out

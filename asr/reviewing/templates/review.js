@@ -21,6 +21,8 @@ let borders = [0, 0]; // start and end, as they are shown
 let audioStartS = 0; // where the audio begins in the recording
 let newer = null; // what another tab made of the utterance, as long as nobody has chosen
 let visits = 0;
+let target = start.first; // the place that is shown, or that was asked for last
+let confirming = false;
 let moving = null; // the timer that keeps a moved border
 let turn = Promise.resolve();
 const corrected = []; // the places that this tab corrected, the latest last
@@ -98,23 +100,30 @@ function settle() {
 
 /** Keep the text as right, and go to the next utterance. */
 async function confirm() {
-  if (!(await settle())) return;
-  const text = byId('text').value;
-  const known = current.now.confirmed && current.now.text === text;
-  const kept = known || await inTurn(() => keep({text, confirmed: true}, 'Kept as right'));
-  if (kept) await step(1);
+  if (confirming) return; // or a key that is pressed twice would pass over the next one
+  confirming = true;
+  const isKept = await settle() && await inTurn(async () => {
+    const text = byId('text').value;
+    const known = current.now.confirmed && current.now.text === text;
+    return known || keep({text, confirmed: true}, 'Kept as right');
+  });
+  if (isKept) await step(1);
+  confirming = false;
 }
 
 async function toggleBad() {
   if (!(await settle())) return;
-  const bad = !current.now.bad;
-  await inTurn(() => keep({bad}, bad ? 'Kept as bad' : 'Kept as not bad'));
+  await inTurn(() => {
+    const bad = !current.now.bad;
+    return keep({bad}, bad ? 'Kept as bad' : 'Kept as not bad');
+  });
 }
 
 async function undo() {
   if (!(await settle())) return;
   const place = corrected.pop() ?? current.place;
   if (place !== current.place) await go(place);
+  if (place !== current.place) return;
   await inTurn(() => request('undo', null, 'Undone, which is kept'));
 }
 
@@ -125,11 +134,16 @@ function takeHeard() {
 }
 
 async function go(place) {
-  if (!(await settle())) return;
   if (place < 0 || place >= start.counts.all) {
-    say(place < 0 ? 'This is the first one' : 'This was the last one');
+    if (await settle()) say(place < 0 ? 'This is the first one' : 'This was the last one');
     return;
   }
+  target = place;
+  if (!(await settle())) {
+    target = current.place;
+    return;
+  }
+  if (target !== place) return; // another one was asked for meanwhile
   visits += 1;
   const visit = visits;
   try {
@@ -143,7 +157,7 @@ async function go(place) {
   }
 }
 
-const step = (by) => go(current.place + by);
+const step = (by) => go(target + by);
 
 /** Play the utterance, or with the seconds around it; stop if it plays. */
 function play(around = false) {
@@ -202,9 +216,8 @@ function showFacts() {
 function showHeard(heard) {
   byId('heard').hidden = !heard || !heard.text;
   if (!heard) return;
-  const words = heard.text.split(' ').map((word, place) =>
-    heard.right[place] === false ? element('mark', {}, word) : word);
-  byId('heard-text').replaceChildren(...words.flatMap((word) => [word, ' ']));
+  const words = heard.words.map((word, place) => heard.right[place] === false ? element('mark', {}, word) : word);
+  byId('heard-text').replaceChildren(...words.flatMap((word) => [word, heard.separator]));
 }
 
 function showText() {
