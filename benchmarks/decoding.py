@@ -45,6 +45,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from machine import describe
 from torch import Tensor
@@ -93,8 +94,8 @@ def ours(tokens: TokenTable, arpa: Path) -> Decode:
         for first in range(0, len(posteriors), BATCH):
             batch = posteriors[first : first + BATCH]
             found = beam_search(
-                pad_sequence(list(batch), batch_first=True),
-                torch.tensor([len(frames) for frames in batch]),
+                pad_sequence(list(batch), batch_first=True).numpy(),
+                np.array([len(frames) for frames in batch]),
                 BeamOptions(
                     beam_size=BEAM_SIZE,
                     insertion_bonus=settings.bonus,

@@ -46,6 +46,7 @@ from asr.decoding.greedy import greedy_search
 from asr.errors import AsrError
 from asr.features.batch import Batch
 from asr.features.batching import StepBatch, training_batches
+from asr.inference.decoder import on_cpu
 from asr.machine import choose_accelerator, processor_name
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
@@ -224,8 +225,8 @@ def search(bench: Bench, clock: Clock) -> None:
     log_posteriors = torch.randn(shape, generator=generator).mul(4).log_softmax(-1)
     lengths = torch.full(shape[:1], bench.size.frames)
     searches: dict[str, Callable[..., Any]] = {
-        "greedy": greedy_search,
-        "beam 16": lambda *given: beam_search(*given, BeamOptions(16, token_floor=1e-3)),
+        "greedy": lambda *given: greedy_search(*on_cpu(*given)),
+        "beam 16": lambda *given: beam_search(*on_cpu(*given), BeamOptions(16, token_floor=1e-3)),
     }
     for name, find in searches.items():
         texts, times_s = {}, {}

@@ -35,7 +35,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from machine import describe
 
 import asr
@@ -187,13 +186,13 @@ def cost(kind: str, count: int, dense_bytes: int) -> None:
     before_mb, start_s, start_cpu_s = peak_mb(), time.perf_counter(), time.process_time()
     scorer = HotwordScorer(phrases, table, dense_bytes=dense_bytes)
     built_s, built_cpu_s = time.perf_counter() - start_s, time.process_time() - start_cpu_s
-    generator = torch.Generator().manual_seed(0)
-    state = scorer.start(ROWS, torch.device("cpu"))
-    rows, start_s = torch.arange(ROWS), time.process_time()
+    rng = np.random.default_rng(0)
+    state = scorer.start(ROWS)
+    rows, start_s = np.arange(ROWS), time.process_time()
     for _ in range(STEPS):
-        best = scorer.score(state).argmax(dim=1)
-        takes = torch.rand(ROWS, generator=generator) < 0.3
-        state = scorer.advance(state, rows, torch.where(takes, best, 0))
+        best = scorer.score(state).argmax(axis=1)
+        takes = rng.random(ROWS) < 0.3
+        state = scorer.advance(state, rows, np.where(takes, best, 0))
     step_ms = 1000 * (time.process_time() - start_s) / STEPS
     tables = "sparse" if dense_bytes == 0 else "as built"
     print(

@@ -21,18 +21,20 @@ hash yields the hash of its parent, and prefix j is prefix i plus one token exac
 looking up all parents' hashes among the hashes finds every merge, with any number of tokens. (An hour of speech at beam
 100 compares about 10⁹ pairs; by chance, one false merge happens in 10¹⁰ hours.)
 
-There is no loop over utterances or prefixes. One frame costs about sixty tensor operations on `(batch, beam)` and a few
-on `(batch, beam, column)`, where a column is a token that may extend prefixes in this frame. None of them waits for the
-device. The longest utterances come first, and each leaves the batch when it ends. Masses are float64 on every device:
-the state is small, so this costs little, and sums over thousands of frames keep the digits by which close hypotheses
-differ. Dropping prefixes far below the best, or tokens that cannot enter the beam, saves nothing, because nearly always
-one utterance of the batch needs them.
+There is no loop over utterances or prefixes. One frame costs about fifty numpy operations on `(batch, beam)` and a few
+on `(batch, beam, column)`, where a column is a token that may extend prefixes in this frame. The longest utterances
+come first, and each leaves the batch when it ends. Masses are float64: the state is small, so this costs little, and
+sums over thousands of frames keep the digits by which close hypotheses differ. The search is on the CPU, also where
+the network is on a GPU. All that it needs is numpy, so that an exported model searches in the same way. The same
+operations of torch take twice as long, because arrays of this size cost more to hand over than to compute with.
+Dropping prefixes far below the best, or tokens that cannot enter the beam, saves nothing, because nearly always one
+utterance of the batch needs them.
 
     beam.py        the search, from log-posteriors to hypotheses
     frames.py      which frames are searched, and which tokens extend prefixes in each
     prefixes.py    the prefixes: through one frame, and from the last frame back to their tokens
     scorers.py     what a language model must offer, and the sum of several; ngram_scorer.py, word_scorer.py,
-                   rnn_scorer.py and hotwords.py offer it
+                   hotwords.py and asr/lm/rnn_scorer.py offer it
 
 Sources: Graves 2012, "Supervised sequence labelling with recurrent neural networks", section 7.5 (prefix search);
 Hannun et al. 2014, arXiv:1408.2873, algorithm 1 (as a beam, with a language model and a length bonus).
@@ -44,10 +46,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from asr.decoding.frames import KeptFrames, active_tokens, frame_mask, keep_frames
+from asr.decoding.frames import Float64s, Floats, KeptFrames, active_tokens, frame_mask, keep_frames
 from asr.decoding.prefixes import IMPOSSIBLE, Frame, Moves, root, through_frame, trace
 from asr.decoding.scorers import WeightedScorer, advance_states, end_gains, extension_gains, start_states
 from asr.errors import ConfigError, ModelError
@@ -85,9 +86,11 @@ class BeamOptions:
             raise ConfigError(f"token_floor={self.token_floor}: a posterior from 0 to below 1")
 
 
-@torch.inference_mode()
 def beam_search(
-    log_posteriors: Tensor, lengths: Tensor, options: BeamOptions, scorers: Sequence[WeightedScorer] = ()
+    log_posteriors: Floats,
+    lengths: NDArray[np.integer],
+    options: BeamOptions,
+    scorers: Sequence[WeightedScorer] = (),
 ) -> list[list[Hypothesis]]:
     """Return each utterance's most probable token sequences, best first.
 
@@ -102,7 +105,7 @@ def beam_search(
         beam's prefixes be a sentence, there is one hypothesis, see `finished_beginning`.
 
     Raises:
-        ShapeError: a length exceeds the number of frames, or the tensors do not fit.
+        ShapeError: a length exceeds the number of frames, or the arrays do not fit.
         ModelError: no token sequence of an utterance has a probability, for instance because log-posteriors are NaN.
     """
     mask = frame_mask(log_posteriors, lengths)
@@ -110,56 +113,56 @@ def beam_search(
         return []
     scorers = [weighted for weighted in scorers if weighted.weight != 0]
     kept = keep_frames(log_posteriors, mask, options.blank_skip)
-    moves, ends = _through_all_frames(kept, options, scorers)
+    with np.errstate(invalid="ignore"):  # −inf − −inf where a slot is not in use; NaN is an error in the end
+        moves, ends = _through_all_frames(kept, options, scorers)
     return _hypotheses(kept, moves, ends, options, scorers)
 
 
 def _through_all_frames(
     kept: KeptFrames, options: BeamOptions, scorers: Sequence[WeightedScorer]
-) -> tuple[list[Moves], Tensor]:
+) -> tuple[list[Moves], Float64s]:
     """Return how the prefixes came through each frame, and what they are worth at the end of their utterance.
 
     Returns:
-        The moves of each frame, and `(batch, beam, 2)` float64: log-masses, and the gains with the sentence's end.
+        The moves of each frame, and `(batch, beam, 2)`: log-masses, and the gains with the sentence's end.
     """
-    batch, device = len(kept.utterance), kept.log_posteriors.device
-    bonus = torch.full((1, 1, 1), options.insertion_bonus, dtype=torch.float64, device=device)
+    batch, size = len(kept.utterance), options.beam_size
     active = active_tokens(kept.log_posteriors, kept.valid, options.token_floor)
-    frames, skips, log_blank = (part.unbind(1) for part in (kept.log_posteriors, kept.skips, kept.log_blank))
-    states = start_states(scorers, batch, options.beam_size, device)
-    beam = root(batch, options.beam_size, device)
+    states = start_states(scorers, batch, size)
+    beam = root(batch, size)
     moves: list[Moves] = []
-    ends: list[Tensor] = []
+    ends: list[Float64s] = []
     # The utterances that still run are the first of the batch. The others have left it: their scores are in `ends`.
     for place, running in enumerate([*kept.running, 0]):
         if options.blank_skip < 1:
-            beam = beam.after_blanks(skips[place][: len(beam.last)], log_blank[place][: len(beam.last)])
+            now = slice(0, len(beam.last)), place
+            beam = beam.after_blanks(kept.skips[now], kept.log_blank[now])
         if running < len(beam.last):
-            ends.append(torch.stack([beam.mass, end_gains(scorers, states, beam.gain)], dim=2)[running:])
+            ends.append(np.stack([beam.mass, end_gains(scorers, states, beam.gain)], axis=2)[running:])
             beam = beam.first(running)
         if running == 0:
             break
         tokens, extending = active.tokens[place], active.log_posteriors[place][:running]
         tokens = None if tokens is None else tokens[:running]
-        gains = extension_gains(scorers, states, bonus, (running, options.beam_size, extending.shape[1]), tokens)
-        beam, passage = through_frame(beam, Frame(frames[place][:running], tokens, extending, gains))
+        gains = extension_gains(scorers, states, options.insertion_bonus, (running, size, extending.shape[1]), tokens)
+        beam, passage = through_frame(beam, Frame(kept.log_posteriors[:running, place], tokens, extending, gains))
         states = advance_states(scorers, states, passage.slot, passage.token)
         moves.append(Moves(passage.came_by, extending.shape[1], tokens))
-    return moves, torch.cat(ends[::-1])
+    return moves, np.concatenate(ends[::-1])
 
 
 def _hypotheses(
-    kept: KeptFrames, moves: Sequence[Moves], ends: Tensor, options: BeamOptions, scorers: Sequence[WeightedScorer]
+    kept: KeptFrames, moves: Sequence[Moves], ends: Float64s, options: BeamOptions, scorers: Sequence[WeightedScorer]
 ) -> list[list[Hypothesis]]:
     """Return each utterance's hypotheses, best first, in the order of the batch that was given.
 
     Raises:
         ModelError: an utterance has none.
     """
-    acoustic, gain = ends.unbind(2)
+    acoustic, gain = ends[:, :, 0], ends[:, :, 1]
     score = acoustic + gain
-    best_first = score.argsort(dim=1, descending=True, stable=True)
-    all_scores = torch.stack([scores.gather(1, best_first) for scores in (score, acoustic, gain)], dim=2).tolist()
+    best_first = np.argsort(-score, axis=1, kind="stable")
+    all_scores = np.take_along_axis(np.stack([score, acoustic, gain], axis=2), best_first[:, :, None], 1).tolist()
     all_traced = trace(moves, best_first, kept.number)
     bonus = options.insertion_bonus
     result = []
@@ -171,7 +174,7 @@ def _hypotheses(
         ]
         hypotheses = [prefix for prefix in prefixes if prefix.score > IMPOSSIBLE]
         if prefixes and not hypotheses:  # all scores are equal, and the sort is stable: they are in the beam's order
-            beginning = finished_beginning(prefixes[0], scorers, bonus, ends.device)
+            beginning = finished_beginning(prefixes[0], scorers, bonus)
             hypotheses = [] if beginning is None else [beginning]
         if not hypotheses:
             raise ModelError(f"utterance {utterance} of the batch: its log-posteriors are NaN or rule out all tokens")
@@ -180,7 +183,7 @@ def _hypotheses(
 
 
 def finished_beginning(
-    prefix: Hypothesis, scorers: Sequence[WeightedScorer], insertion_bonus: float, device: torch.device
+    prefix: Hypothesis, scorers: Sequence[WeightedScorer], insertion_bonus: float
 ) -> Hypothesis | None:
     """Return the longest beginning of a prefix that the scorers let be a sentence, or None if there is none.
 
@@ -192,22 +195,24 @@ def finished_beginning(
         prefix: that cannot be a sentence.
         scorers: at least one.
         insertion_bonus: as in the search.
-        device: where the scorers work.
     """
-    row = torch.zeros(1, dtype=torch.int64, device=device)
-    states = [scorer.start(1, device) for scorer, _ in scorers]
+    row = np.zeros(1, np.int64)
+    states = [scorer.start(1) for scorer, _ in scorers]
     lm = 0.0
     best: tuple[int, float] | None = None
     for length, token in enumerate((*prefix.tokens, None)):
-        weighted = [
-            weight * scorer.score(state)[0].double() for (scorer, weight), state in zip(scorers, states, strict=True)
-        ]
-        scores = torch.stack(weighted).sum(dim=0)
+        scores = np.sum(
+            [
+                np.multiply(scorer.score(state)[0], weight, dtype=np.float64)
+                for (scorer, weight), state in zip(scorers, states, strict=True)
+            ],
+            axis=0,
+        )
         if lm + float(scores[BLANK]) > float("-inf"):
             best = length, lm + float(scores[BLANK])
         if token is not None:
             lm += float(scores[token])
-            tokens = torch.full_like(row, token)
+            tokens = np.full_like(row, token)
             states = [scorer.advance(state, row, tokens) for (scorer, _), state in zip(scorers, states, strict=True)]
     if best is None:
         return None

@@ -17,16 +17,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from asr.errors import ShapeError
 from asr.text.tokens import BLANK
 
+Floats = NDArray[np.floating[Any]]
+Float64s = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
-def frame_mask(log_posteriors: Tensor, lengths: Tensor) -> Tensor:
+
+def frame_mask(log_posteriors: Floats, lengths: NDArray[np.integer]) -> Bools:
     """Return which frames belong to an utterance and are not padding, `(batch, frame)` bool.
 
     Args:
@@ -34,20 +39,30 @@ def frame_mask(log_posteriors: Tensor, lengths: Tensor) -> Tensor:
         lengths: `(batch,)` integer, valid frames of each utterance.
 
     Raises:
-        ShapeError: the tensors do not fit each other, or a length is not between 0 and the number of frames.
+        ShapeError: the arrays do not fit each other, or a length is not between 0 and the number of frames.
     """
     if log_posteriors.ndim != 3 or log_posteriors.shape[2] == 0:
         raise ShapeError(f"log-posteriors are (batch, frame, token), not {tuple(log_posteriors.shape)}")
     batch, frames, _ = log_posteriors.shape
-    if lengths.shape != (batch,) or lengths.is_floating_point():
+    if lengths.shape != (batch,) or not np.issubdtype(lengths.dtype, np.integer):
         raise ShapeError(
             f"lengths are integers ({batch},), one an utterance, not {lengths.dtype} {tuple(lengths.shape)}"
         )
     counts = lengths.tolist()
     if not all(0 <= count <= frames for count in counts):
         raise ShapeError(f"lengths {counts} do not lie between 0 and the {frames} frames there are")
-    lengths = lengths.to(log_posteriors.device)
-    return torch.arange(frames, device=log_posteriors.device) < lengths[:, None]
+    mask: Bools = np.arange(frames) < lengths[:, None]
+    return mask
+
+
+def greatest(values: Floats, count: int) -> Ints:
+    """Return the places of the `count` greatest values along the last axis, the greatest first."""
+    size = values.shape[-1]
+    if count < size:
+        places = np.argpartition(values, size - count, axis=-1)[..., size - count :]
+        values = np.take_along_axis(values, places, -1)
+    order = np.argsort(-values, axis=-1, kind="stable")
+    return order if count >= size else np.take_along_axis(places, order, -1)
 
 
 class KeptFrames(NamedTuple):
@@ -56,16 +71,16 @@ class KeptFrames(NamedTuple):
     So the utterances that have a certain frame are the first of the batch. The search drops the others on its way.
     """
 
-    utterance: Tensor  # (batch,) int64, each row's number in the batch that was given
+    utterance: Ints  # (batch,), each row's number in the batch that was given
     running: list[int]  # for each frame, how many utterances have it
-    valid: Tensor  # (batch, kept) bool, the same as a mask
-    log_posteriors: Tensor  # (batch, kept, token)
-    number: Tensor  # (batch, kept) int64, each frame's number in the batch that was given
-    skips: Tensor  # (batch, kept + 1) bool, whether frames were skipped before this one; the last: after all
-    log_blank: Tensor  # (batch, kept + 1) float64, the log-probability that these are blank
+    valid: Bools  # (batch, kept), the same as a mask
+    log_posteriors: Floats  # (batch, kept, token)
+    number: Ints  # (batch, kept), each frame's number in the batch that was given
+    skips: Bools  # (batch, kept + 1), whether frames were skipped before this one; the last: after all
+    log_blank: Float64s  # (batch, kept + 1), the log-probability that these are blank
 
 
-def keep_frames(log_posteriors: Tensor, valid: Tensor, threshold: float) -> KeptFrames:
+def keep_frames(log_posteriors: Floats, valid: Bools, threshold: float) -> KeptFrames:
     """Separate each utterance's frames whose blank posterior is above `threshold` from the others.
 
     Args:
@@ -73,24 +88,27 @@ def keep_frames(log_posteriors: Tensor, valid: Tensor, threshold: float) -> Kept
         valid: `(batch, frame)` bool, as of `frame_mask`.
         threshold: of the posterior; 1 keeps all frames, even if rounding makes a posterior greater than 1.
     """
-    log_blank = log_posteriors[:, :, BLANK].double()
-    skipped = valid & (log_blank > math.log(threshold)) if threshold < 1 else torch.zeros_like(valid)
+    log_blank = log_posteriors[:, :, BLANK].astype(np.float64)
+    skipped = valid & (log_blank > math.log(threshold)) if threshold < 1 else np.zeros_like(valid)
     kept = valid & ~skipped
-    counts, utterance = kept.sum(dim=1).sort(descending=True, stable=True)
+    utterance = np.argsort(-kept.sum(axis=1), kind="stable")
     skipped, kept, log_blank = skipped[utterance], kept[utterance], log_blank[utterance]
+    counts = kept.sum(axis=1)
     most = int(counts[0])
     # A frame's place among the kept ones; a skipped frame's is that of the next kept one.
-    place = kept.cumsum(dim=1) - kept.long()
-    sums = log_blank.new_zeros(len(counts), most + 1).scatter_add_(1, place, torch.where(skipped, log_blank, 0.0))
-    number = (~kept).long().argsort(dim=1, stable=True)[:, :most]
-    valid = torch.arange(most, device=counts.device) < counts[:, None]
+    row, place = np.arange(len(kept))[:, None], kept.cumsum(axis=1) - kept
+    sums, skips = np.zeros((len(kept), most + 1)), np.zeros((len(kept), most + 1))
+    np.add.at(sums, (row, place), np.where(skipped, log_blank, 0.0))
+    np.add.at(skips, (row, place), skipped)
+    number = np.argsort(~kept, axis=1, kind="stable")[:, :most]
+    valid = np.arange(most) < counts[:, None]
     return KeptFrames(
         utterance=utterance,
-        running=valid.sum(dim=0).tolist(),
+        running=valid.sum(axis=0).tolist(),
         valid=valid,
         log_posteriors=log_posteriors[utterance[:, None], number],
         number=number,
-        skips=torch.zeros_like(sums).scatter_add_(1, place, skipped.double()) > 0,
+        skips=skips > 0,
         log_blank=sums,
     )
 
@@ -99,16 +117,17 @@ _IMPOSSIBLE = float("-inf")
 
 
 class ActiveTokens(NamedTuple):
-    """The active tokens of each frame, the most probable first. A frame has as many columns as any utterance needs.
+    """The active tokens of each frame, in order. A frame has as many columns as any utterance needs.
 
-    Column 0 is the blank's; the search uses it for prefixes that stay as they are.
+    Column 0 is the blank's; the search uses it for prefixes that stay as they are. Columns not in use are the blank's
+    too.
     """
 
-    tokens: Sequence[Tensor | None]  # for each frame (batch, column) int64, different in a row; None: all, in order
-    log_posteriors: Sequence[Tensor]  # for each frame (batch, column) float64; −inf for the blank and if not active
+    tokens: Sequence[Ints | None]  # for each frame (batch, column); None: all
+    log_posteriors: Sequence[Float64s]  # for each frame (batch, column); −inf for the blank and if not active
 
 
-def active_tokens(log_posteriors: Tensor, valid: Tensor, threshold: float) -> ActiveTokens:
+def active_tokens(log_posteriors: Floats, valid: Bools, threshold: float) -> ActiveTokens:
     """Find the tokens whose posterior is above `threshold`.
 
     Args:
@@ -116,20 +135,22 @@ def active_tokens(log_posteriors: Tensor, valid: Tensor, threshold: float) -> Ac
         valid: `(batch, frame)` bool; the other frames have no active tokens.
         threshold: of the posterior; at 0 all tokens are active.
     """
+    frames = log_posteriors.shape[1]
     if threshold == 0:
-        extending = log_posteriors.to(torch.float64, copy=True)
+        extending = log_posteriors.astype(np.float64)
         extending[:, :, BLANK] = _IMPOSSIBLE
-        return ActiveTokens([None] * log_posteriors.shape[1], extending.unbind(1))
+        return ActiveTokens([None] * frames, [extending[:, frame] for frame in range(frames)])
     active = (log_posteriors > math.log(threshold)) & valid[:, :, None]
     active[:, :, BLANK] = True
-    columns = active.sum(dim=2).amax(dim=0).tolist()
-    # The blank is ranked as if certain, so that it comes first.
-    ranked = log_posteriors.masked_fill(~active, _IMPOSSIBLE)
-    ranked[:, :, BLANK] = math.inf
-    extending, tokens = ranked.topk(max(columns, default=1), dim=2)
-    extending = extending.double()
+    column = active.cumsum(axis=2, dtype=np.int32) - 1
+    columns = (column[:, :, -1].max(axis=0) + 1).tolist()
+    places = utterance, frame, token = active.nonzero()
+    shape = (*log_posteriors.shape[:2], max(columns, default=1))
+    tokens, extending = np.zeros(shape, np.int64), np.full(shape, _IMPOSSIBLE)
+    tokens[utterance, frame, column[places]] = token
+    extending[utterance, frame, column[places]] = log_posteriors[places]
     extending[:, :, BLANK] = _IMPOSSIBLE
     return ActiveTokens(
-        [frame[:, :count] for frame, count in zip(tokens.unbind(1), columns, strict=True)],
-        [frame[:, :count] for frame, count in zip(extending.unbind(1), columns, strict=True)],
+        [tokens[:, frame, :count] for frame, count in enumerate(columns)],
+        [extending[:, frame, :count] for frame, count in enumerate(columns)],
     )

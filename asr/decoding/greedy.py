@@ -5,16 +5,15 @@ It finds the most probable *path*. A *token sequence* is the sum of many paths; 
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from asr.decoding.frames import frame_mask
+from asr.decoding.frames import Floats, frame_mask
 from asr.text.tokens import BLANK
 from asr.transcript.words import Hypothesis
 
 
-@torch.inference_mode()
-def greedy_search(log_posteriors: Tensor, lengths: Tensor) -> list[Hypothesis]:
+def greedy_search(log_posteriors: Floats, lengths: NDArray[np.integer]) -> list[Hypothesis]:
     """Return the token sequence of each utterance's most probable path.
 
     Args:
@@ -26,17 +25,17 @@ def greedy_search(log_posteriors: Tensor, lengths: Tensor) -> list[Hypothesis]:
         its run.
 
     Raises:
-        ShapeError: a length exceeds the number of frames, or the tensors do not fit.
+        ShapeError: a length exceeds the number of frames, or the arrays do not fit.
 
     Source: Graves et al. 2006, "Connectionist temporal classification", section 3.2, best path decoding.
     """
     valid = frame_mask(log_posteriors, lengths)
-    log_probabilities, path = log_posteriors.max(dim=-1)  # (batch, frame)
-    scores = log_probabilities.masked_fill(~valid, 0.0).sum(dim=1, dtype=torch.float64).tolist()
+    path = log_posteriors.argmax(axis=2)  # (batch, frame)
+    scores = np.where(valid, log_posteriors.max(axis=2), 0.0).sum(axis=1, dtype=np.float64).tolist()
 
-    starts_run = torch.ones_like(valid)
+    starts_run = np.ones_like(valid)
     starts_run[:, 1:] = path[:, 1:] != path[:, :-1]
-    emitted = path.where(starts_run & valid, BLANK).cpu().numpy()  # (batch, frame), one transfer for all utterances
+    emitted = np.where(starts_run & valid, path, BLANK)
     hypotheses = []
     for row, score in zip(emitted, scores, strict=True):
         (frames,) = row.nonzero()

@@ -41,10 +41,10 @@ from itertools import islice, pairwise
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
-from asr.decoding.automaton import AFTER_OTHER, AFTER_SPACE, EDGE, Automaton, Phrase, TokenSigns, entries
+from asr.decoding.automaton import AFTER_OTHER, AFTER_SPACE, EDGE, Automaton, Phrase, TokenSigns, entries, ranges
+from asr.decoding.frames import Float64s, Floats, Ints
 from asr.decoding.scorers import Scorer, TableScorer
 from asr.errors import ConfigError, TokenError
 from asr.text.tokens import BLANK, SPACE, TokenTable, WordTable
@@ -104,15 +104,15 @@ class HotwordScorer:
         is_small = len(automaton.parent) * len(tokens) * _BYTES_PER_ENTRY <= dense_bytes
         self._scorer: Scorer = sparse.dense() if is_small else sparse
 
-    def start(self, batch: int, device: torch.device) -> object:
-        """Return `batch` rows at a sentence's start; the tables move to `device`."""
-        return self._scorer.start(batch, device)
+    def start(self, batch: int) -> object:
+        """Return `batch` rows at a sentence's start."""
+        return self._scorer.start(batch)
 
-    def score(self, state: object) -> Tensor:
+    def score(self, state: object) -> Floats:
         """Return `(row, token)` float64 gains; column 0 is the sentence's end."""
         return self._scorer.score(state)
 
-    def advance(self, state: object, parents: Tensor, tokens: Tensor) -> object:
+    def advance(self, state: object, parents: Ints, tokens: Ints) -> object:
         """Return the states of new rows, see `Scorer`."""
         return self._scorer.advance(state, parents, tokens)
 
@@ -201,21 +201,21 @@ def _matches_anywhere(character: str) -> bool:
 
 
 class _Tables(NamedTuple):
-    """The automaton as tensors. A node's `end` is the sign that its text ends with, for instance `AFTER_SPACE`."""
+    """The automaton as arrays. A node's `end` is the sign that its text ends with, for instance `AFTER_SPACE`."""
 
-    end: Tensor  # (node,) int64
-    lent: Tensor  # (node,) float64
-    by_space: Tensor  # (node,) float64, what a space earns
-    by_edge: Tensor  # (node,) float64, what an edge earns
-    shorter: Tensor  # (node,) int64, the longest of its fallbacks that has entries, −1 for none
-    base_gains: Tensor  # (end, token) float64, of the bases, if they lent nothing
-    base_next: Tensor  # (end, token) int64
-    begins_with_space: Tensor  # (token,) float64, 1 or 0
-    begins_with_edge: Tensor  # (token,) float64, 1 or 0
-    first: Tensor  # (node + 1,) int64, the first entry of each node
-    keys: Tensor  # (entry,) int64, ascending: node · tokens + token; the last is the greatest integer
-    gains: Tensor  # (entry,) float64
-    next_node: Tensor  # (entry,) int32, −1 if a fallback says it
+    end: Ints  # (node,)
+    lent: Float64s  # (node,)
+    by_space: Float64s  # (node,), what a space earns
+    by_edge: Float64s  # (node,), what an edge earns
+    shorter: Ints  # (node,), the longest of its fallbacks that has entries, −1 for none
+    base_gains: Float64s  # (end, token), of the bases, if they lent nothing
+    base_next: Ints  # (end, token)
+    begins_with_space: Float64s  # (token,), 1 or 0
+    begins_with_edge: Float64s  # (token,), 1 or 0
+    first: Ints  # (node + 1,), the first entry of each node
+    keys: Ints  # (entry,), ascending: node · tokens + token; the last is the greatest integer
+    gains: Float64s  # (entry,)
+    next_node: NDArray[np.int32]  # (entry,), −1 if a fallback says it
 
 
 def _tables(automaton: Automaton, tokens: TokenSigns) -> _Tables:
@@ -228,7 +228,7 @@ def _tables(automaton: Automaton, tokens: TokenSigns) -> _Tables:
         has_entries = first[fallback + 1] > first[fallback]
         shorter[begin:beyond] = np.where(has_entries, fallback, shorter[fallback])
     base_gains, base_next = zip(*map(automaton.read, automaton.bases, tokens.texts), strict=True)
-    arrays = (
+    return _Tables(
         automaton.ends,
         automaton.lent,
         automaton.earned_by(SPACE),
@@ -236,102 +236,105 @@ def _tables(automaton: Automaton, tokens: TokenSigns) -> _Tables:
         shorter,
         np.stack(base_gains),
         np.stack(base_next),
-        *(np.array([text[:1] == sign for text in tokens.texts[AFTER_OTHER]], np.float64) for sign in (SPACE, EDGE)),
+        _begin_with(SPACE, tokens),
+        _begin_with(EDGE, tokens),
         first,
         np.append(found.key, np.iinfo(np.int64).max),
         np.append(found.gain, 0.0),
         np.append(found.next_node, np.int32(-1)),
     )
-    return _Tables(*map(torch.from_numpy, arrays))
+
+
+def _begin_with(sign: str, tokens: TokenSigns) -> Float64s:
+    return np.array([text[:1] == sign for text in tokens.texts[AFTER_OTHER]], np.float64)
 
 
 class _SparseState(NamedTuple):
     """Where each row is, and its gains."""
 
-    node: Tensor  # (row,) int64
-    gains: Tensor  # (row, token) float64
+    node: Ints  # (row,)
+    gains: Float64s  # (row, token)
 
 
 class _SparseScorer:
     """The automaton as a `Scorer` without dense tables; see the top of `automaton.py`.
 
-    In most frames most rows stay as they are. The state keeps their gains, and on a CPU the tables are read only for
-    rows that took a token. On a GPU the search waits for the device in each frame, which counts the rows' entries.
+    In most frames most rows stay as they are. The state keeps their gains, and the tables are read only for rows that
+    took a token.
     """
 
     def __init__(self, tables: _Tables, start: int) -> None:
         self._tables, self._start = tables, start
         self._count = tables.base_gains.shape[1]
 
-    def start(self, batch: int, device: torch.device) -> _SparseState:
-        if self._tables.lent.device != device:
-            self._tables = _Tables(*(table.to(device) for table in self._tables))
-        node = torch.full((batch,), self._start, device=device)
+    def start(self, batch: int) -> _SparseState:
+        node = np.full(batch, self._start)
         return _SparseState(node, self._gains(node))
 
-    def score(self, state: _SparseState) -> Tensor:
+    def score(self, state: _SparseState) -> Float64s:
         return state.gains
 
-    def advance(self, state: _SparseState, parents: Tensor, tokens: Tensor) -> _SparseState:
-        node, gains = (part.index_select(0, parents) for part in state)
-        rows = tokens.nonzero().squeeze(1)
-        after = self._after(node.index_select(0, rows), tokens.index_select(0, rows))
-        return _SparseState(node.index_copy_(0, rows, after), gains.index_copy_(0, rows, self._gains(after)))
+    def advance(self, state: _SparseState, parents: Ints, tokens: Ints) -> _SparseState:
+        node, gains = state.node.take(parents), state.gains.take(parents, axis=0)
+        (rows,) = tokens.nonzero()
+        after = self._after(node.take(rows), tokens.take(rows))
+        node[rows], gains[rows] = after, self._gains(after)
+        return _SparseState(node, gains)
 
     def dense(self) -> TableScorer:
         """Return the same scorer as dense tables."""
-        nodes = torch.arange(len(self._tables.lent))
-        next_states = self._tables.base_next.index_select(0, self._tables.end)
+        nodes = np.arange(len(self._tables.lent))
+        next_states = self._tables.base_next.take(self._tables.end, axis=0)
         for row, node in reversed(list(self._with_fallbacks(nodes))):  # the longest has the last word
             which, entry = self._entries(node)
             leads = self._tables.next_node.take(entry) >= 0
             which, entry = which[leads], entry[leads]
-            next_states.view(-1)[self._place(row, node, which, entry)] = self._tables.next_node.take(entry).long()
+            next_states.reshape(-1)[self._place(row, node, which, entry)] = self._tables.next_node.take(entry)
         next_states[:, BLANK] = nodes
         return TableScorer(self._gains(nodes), next_states, self._start)
 
-    def _gains(self, node: Tensor) -> Tensor:
+    def _gains(self, node: Ints) -> Float64s:
         """Return `(row, token)` gains of nodes; column 0 is the sentence's end."""
         tables = self._tables
         lent, by_space = tables.lent.take(node), tables.by_space.take(node)
-        gains = tables.base_gains.index_select(0, tables.end.take(node)).sub_(lent[:, None])
-        gains.addr_(by_space, tables.begins_with_space).addr_(tables.by_edge.take(node), tables.begins_with_edge)
+        gains = tables.base_gains.take(tables.end.take(node), axis=0)
+        gains -= lent[:, None]
+        gains += by_space[:, None] * tables.begins_with_space
+        gains += tables.by_edge.take(node)[:, None] * tables.begins_with_edge
         for row, with_entries in self._with_fallbacks(node):
             which, entry = self._entries(with_entries)
-            gains.view(-1).index_add_(0, self._place(row, with_entries, which, entry), tables.gains.take(entry))
+            # No row has two entries of one token here, so that each place is added to once.
+            gains.reshape(-1)[self._place(row, with_entries, which, entry)] += tables.gains.take(entry)
         gains[:, BLANK] = by_space - lent
         return gains
 
-    def _after(self, node: Tensor, token: Tensor) -> Tensor:
+    def _after(self, node: Ints, token: Ints) -> Ints:
         """Return the nodes after tokens that are not the blank; all `(row,)`."""
         tables = self._tables
-        after = tables.base_next.take(tables.end.take(node) * self._count + token)
-        open_ = torch.ones_like(node, dtype=torch.bool)
+        after: Ints = tables.base_next.take(tables.end.take(node) * self._count + token)
+        is_open = np.ones(len(node), bool)
         for row, with_entries in self._with_fallbacks(node):
             key = with_entries * self._count + token.take(row)
-            entry = torch.searchsorted(tables.keys, key)
+            entry = np.searchsorted(tables.keys, key)
             next_node = tables.next_node.take(entry)
-            leads = (tables.keys.take(entry) == key) & (next_node >= 0) & open_.take(row)
-            after[row[leads]], open_[row[leads]] = next_node[leads].long(), False
+            leads = (tables.keys.take(entry) == key) & (next_node >= 0) & is_open.take(row)
+            after[row[leads]], is_open[row[leads]] = next_node[leads], False
         return after
 
-    def _with_fallbacks(self, node: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def _with_fallbacks(self, node: Ints) -> Iterator[tuple[Ints, Ints]]:
         """Yield all rows and their nodes, then those with a fallback that has entries and these, and so on."""
-        row = torch.arange(len(node), device=node.device)
+        row = np.arange(len(node))
         while len(row):
             yield row, node
             node = self._tables.shorter.take(node)
             exists = node >= 0
             row, node = row[exists], node[exists]
 
-    def _entries(self, node: Tensor) -> tuple[Tensor, Tensor]:
+    def _entries(self, node: Ints) -> tuple[Ints, Ints]:
         """Return all entries of nodes, and before them which node each belongs to."""
-        first = self._tables.first.take(node)
-        count = self._tables.first.take(node + 1) - first
-        which = torch.arange(len(node), device=node.device).repeat_interleave(count)
-        before = count.cumsum(0) - count
-        return which, torch.arange(len(which), device=node.device) + (first - before).take(which)
+        return ranges(self._tables.first.take(node), self._tables.first.take(node + 1))
 
-    def _place(self, row: Tensor, node: Tensor, which: Tensor, entry: Tensor) -> Tensor:
-        """Return the places of entries in a flat `(row, token)` tensor."""
-        return self._tables.keys.take(entry) + (row - node).take(which) * self._count
+    def _place(self, row: Ints, node: Ints, which: Ints, entry: Ints) -> Ints:
+        """Return the places of entries in a flat `(row, token)` array."""
+        places: Ints = self._tables.keys.take(entry) + (row - node).take(which) * self._count
+        return places

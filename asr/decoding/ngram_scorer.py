@@ -1,4 +1,4 @@
-"""Back-off n-grams as tensors: a sorted table for many words, and a dense one, which is the scorer over tokens.
+"""Back-off n-grams as arrays: a sorted table for many words, and a dense one, which is the scorer over tokens.
 
 `BackoffTable` is for word n-grams; `word_scorer.py` uses it. A word trigram may have 200,000 contexts and 60,000 words.
 No dense table can hold all pairs, but the model lists only a few million. Each listed pair is one integer,
@@ -20,9 +20,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from asr.decoding.frames import Float64s, Floats, Ints
 from asr.decoding.scorers import TableScorer
 from asr.errors import LanguageModelError
 from asr.lm.ngram import LN_10, LOG10_ZERO, SENTENCE_END, SENTENCE_START, UNKNOWN, Ngram, NgramLm
@@ -34,39 +33,28 @@ class BackoffTable(NamedTuple):
     """An n-gram model. Contexts and units are integers; context 0 is the empty one."""
 
     start: int  # the context at a sentence's start
-    keys: Tensor  # (ngram,) int64, ascending: context · units + unit of each listed n-gram; the last is the greatest
+    keys: Ints  # (ngram,), ascending: context · units + unit of each listed n-gram; the last is the greatest
     # integer, so that a search never ends beyond the table
-    log_probs: Tensor  # (ngram,) float64 natural logs, minus the context's `backoff`
-    next_contexts: Tensor  # (ngram,) int64, the longest context that the n-gram ends with
-    chains: Tensor  # (context, order) int64: units · the context, · the longest other one that it ends with, …, · 0
-    backoff: Tensor  # (context,) float64 natural logs, the sum of the weights down to the empty context
+    log_probs: Float64s  # (ngram,) natural logs, minus the context's `backoff`
+    next_contexts: Ints  # (ngram,), the longest context that the n-gram ends with
+    chains: Ints  # (context, order): units · the context, · the longest other one that it ends with, …, · 0
+    backoff: Float64s  # (context,) natural logs, the sum of the weights down to the empty context
 
-    def to(self, device: torch.device) -> BackoffTable:
-        """Return the table on a device."""
-        return self._replace(
-            keys=self.keys.to(device),
-            log_probs=self.log_probs.to(device),
-            next_contexts=self.next_contexts.to(device),
-            chains=self.chains.to(device),
-            backoff=self.backoff.to(device),
-        )
-
-    def look_up(self, context: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
+    def look_up(self, context: Ints, unit: Ints) -> tuple[Float64s, Ints]:
         """Return the units' natural-log probabilities and the contexts after them.
 
         Args:
-            context: `(row,)` int64.
-            unit: `(row,)` int64, each in the vocabulary.
+            context: `(row,)`.
+            unit: `(row,)`, each in the vocabulary.
 
         Returns:
-            `(row,)` float64 and `(row,)` int64, equal to `NgramLm.log_prob` of the whole history.
+            Both `(row,)`, equal to `NgramLm.log_prob` of the whole history.
         """
-        keys = self.chains.index_select(0, context) + unit[:, None]
-        places = torch.searchsorted(self.keys, keys)
+        keys = self.chains.take(context, axis=0) + unit[:, None]
+        places = np.searchsorted(self.keys, keys)
         listed = self.keys.take(places) == keys
-        place = places.mul_(listed).amax(dim=1)  # of the longest context; the empty one lists every unit
-        log_prob = self.log_probs.index_select(0, place) + self.backoff.index_select(0, context)
-        return log_prob, self.next_contexts.index_select(0, place)
+        place = (places * listed).max(axis=1)  # of the longest context; the empty one lists every unit
+        return self.log_probs.take(place) + self.backoff.take(context), self.next_contexts.take(place)
 
 
 def backoff_table(lm: NgramLm) -> tuple[BackoffTable, dict[str, int]]:
@@ -93,11 +81,11 @@ def backoff_table(lm: NgramLm) -> tuple[BackoffTable, dict[str, int]]:
         chains.append(shorter[chains[-1]])
     table = BackoffTable(
         start=contexts.get((SENTENCE_START,), 0),
-        keys=torch.from_numpy(np.append(np.array(keys, dtype=np.int64)[ascending], np.iinfo(np.int64).max)),
-        log_probs=torch.from_numpy(np.array(log_probs)[ascending]),
-        next_contexts=torch.from_numpy(np.array(next_contexts, dtype=np.int64)[ascending]),
-        chains=torch.from_numpy(np.stack(chains, axis=1) * len(units)),
-        backoff=torch.from_numpy(backoff),
+        keys=np.append(np.array(keys, dtype=np.int64)[ascending], np.iinfo(np.int64).max),
+        log_probs=np.array(log_probs)[ascending],
+        next_contexts=np.array(next_contexts, dtype=np.int64)[ascending],
+        chains=np.stack(chains, axis=1) * len(units),
+        backoff=backoff,
     )
     return table, units
 
@@ -115,7 +103,7 @@ class TokenNgramScorer(TableScorer):
     """A back-off n-gram over tokens, expanded into two dense tables.
 
     A state is a context of the model. `scores (state, token)` and `next_states (state, token)` hold what back-off would
-    find, so that one index operation scores a whole beam, on any device.
+    find, so that one index operation scores a whole beam.
 
     Attributes:
         contexts: the state of each context; 0 is the empty one.
@@ -170,7 +158,7 @@ def _columns(lm: NgramLm, tokens: TokenTable) -> dict[str, int]:
     return column
 
 
-def _expand(lm: NgramLm, tokens: TokenTable, states: dict[Ngram, int]) -> tuple[Tensor, Tensor]:
+def _expand(lm: NgramLm, tokens: TokenTable, states: dict[Ngram, int]) -> tuple[Floats, Ints]:
     """Return `scores (state, token)` float32 and `next_states (state, token)` int64.
 
     A context's row is the row of the longest shorter context plus its back-off weight, overwritten by the n-grams that
@@ -200,4 +188,4 @@ def _expand(lm: NgramLm, tokens: TokenTable, states: dict[Ngram, int]) -> tuple[
     by_token = [column[unit if (unit,) in lm.ngrams[0] else UNKNOWN] for unit in list(column)[: len(tokens)]]
     scores, next_states = scores[:, by_token].copy(), next_states[:, by_token].copy()  # each row in one piece of memory
     next_states[:, BLANK] = np.arange(len(states))  # the prefix as it was
-    return torch.from_numpy(scores), torch.from_numpy(next_states)
+    return scores, next_states

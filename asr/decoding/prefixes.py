@@ -12,9 +12,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from asr.decoding.frames import Bools, Float64s, Floats, Ints, greatest
 from asr.text.tokens import BLANK
 
 IMPOSSIBLE = float("-inf")
@@ -29,63 +28,70 @@ _UNUSED_HASH = 1  # of slots not in use; a prefix or a parent has it only by cha
 
 
 class Prefixes(NamedTuple):
-    """The prefixes that are kept, best first. Tensors are `(batch, beam)`; a slot not in use has no mass (−inf)."""
+    """The prefixes that are kept, best first. Arrays are `(batch, beam)`; a slot not in use has no mass (−inf)."""
 
-    ends_in_blank: Tensor  # float64 log-mass
-    ends_in_token: Tensor  # float64 log-mass
-    mass: Tensor  # float64, the sum of both: the log-probability that the frames so far collapse to the prefix
-    last: Tensor  # int64, the last token; BLANK if the prefix is empty
-    hash: Tensor  # int64, of its tokens
-    gain: Tensor  # float64, finite: the scorers' weighted sum and the insertion bonuses; mass + gain is the rank
+    ends_in_blank: Float64s  # log-mass
+    ends_in_token: Float64s  # log-mass
+    mass: Float64s  # the sum of both: the log-probability that the frames so far collapse to the prefix
+    last: Ints  # the last token; BLANK if the prefix is empty
+    hash: Ints  # of its tokens
+    gain: Float64s  # finite: the scorers' weighted sum and the insertion bonuses; mass + gain is the rank
 
     def first(self, utterances: int) -> Prefixes:
         """Return the prefixes of the first utterances."""
-        return Prefixes(*(part[:utterances] for part in self))
+        return Prefixes(
+            self.ends_in_blank[:utterances],
+            self.ends_in_token[:utterances],
+            self.mass[:utterances],
+            self.last[:utterances],
+            self.hash[:utterances],
+            self.gain[:utterances],
+        )
 
-    def after_blanks(self, skips: Tensor, log_blank: Tensor) -> Prefixes:
+    def after_blanks(self, skips: Bools, log_blank: Float64s) -> Prefixes:
         """Return the prefixes after frames that are taken as blank.
 
         Args:
-            skips: `(batch,)` bool, whether an utterance has such frames here.
-            log_blank: `(batch,)` float64, the log-probability that they are blank.
+            skips: `(batch,)`, whether an utterance has such frames here.
+            log_blank: `(batch,)`, the log-probability that they are blank.
         """
         skips, in_blank = skips[:, None], self.mass + log_blank[:, None]
         return self._replace(
-            mass=torch.where(skips, in_blank, self.mass),
-            ends_in_blank=torch.where(skips, in_blank, self.ends_in_blank),
-            ends_in_token=self.ends_in_token.masked_fill(skips, IMPOSSIBLE),
+            mass=np.where(skips, in_blank, self.mass),
+            ends_in_blank=np.where(skips, in_blank, self.ends_in_blank),
+            ends_in_token=np.where(skips, IMPOSSIBLE, self.ends_in_token),
         )
 
 
 class Frame(NamedTuple):
     """What the network and the language models say about a frame."""
 
-    log_posteriors: Tensor  # (batch, token)
-    tokens: Tensor | None  # (batch, column) int64, BLANK and the tokens that may extend prefixes; None: column = token
-    extending: Tensor  # (batch, column) float64, their log-posteriors; −inf in column 0 and in columns not in use
-    gains: Tensor  # (batch, beam, column) float64, what an extension adds to the prefix's gain; column 0 is not read
+    log_posteriors: Floats  # (batch, token)
+    tokens: Ints | None  # (batch, column), BLANK and the tokens that may extend prefixes; None: column = token
+    extending: Float64s  # (batch, column), their log-posteriors; −inf in column 0 and in columns not in use
+    gains: Float64s  # (batch, beam, column), what an extension adds to the prefix's gain; column 0 is not read
 
 
 class Passage(NamedTuple):
-    """How the prefixes came through a frame. Tensors are `(batch, beam)` int64."""
+    """How the prefixes came through a frame. Arrays are `(batch, beam)`."""
 
-    slot: Tensor  # of the prefix before the frame that it was, or was extended from
-    token: Tensor  # by which it was extended; BLANK if it stayed
-    came_by: Tensor  # the move that brought most of its mass; it may be another one where paths merged
+    slot: Ints  # of the prefix before the frame that it was, or was extended from
+    token: Ints  # by which it was extended; BLANK if it stayed
+    came_by: Ints  # the move that brought most of its mass; it may be another one where paths merged
 
 
-def root(batch: int, beam_size: int, device: torch.device) -> Prefixes:
+def root(batch: int, beam_size: int) -> Prefixes:
     """Return the beam before the first frame: the empty prefix with probability 1; all other slots are not in use."""
-    shape = (batch, beam_size)
-    impossible = torch.full(shape, IMPOSSIBLE, dtype=torch.float64, device=device)
-    first = torch.arange(beam_size, device=device) == 0
+    impossible = np.full((batch, beam_size), IMPOSSIBLE)
+    certain, hashes = impossible.copy(), np.full(impossible.shape, _UNUSED_HASH)
+    certain[:, 0], hashes[:, 0] = 0.0, _EMPTY_HASH
     return Prefixes(
-        ends_in_blank=impossible.masked_fill(first, 0.0),
+        ends_in_blank=certain,
         ends_in_token=impossible,
-        mass=impossible.masked_fill(first, 0.0),
-        last=torch.full(shape, BLANK, device=device),
-        hash=torch.full(shape, _UNUSED_HASH, device=device).masked_fill_(first, _EMPTY_HASH),
-        gain=torch.zeros_like(impossible),
+        mass=certain,
+        last=np.full(impossible.shape, BLANK),
+        hash=hashes,
+        gain=np.zeros_like(impossible),
     )
 
 
@@ -97,68 +103,73 @@ def through_frame(beam: Prefixes, frame: Frame) -> tuple[Prefixes, Passage]:
     """
     batch, size = beam.last.shape
     columns = frame.extending.shape[1]
+    # The first place of each utterance, and of each prefix, in arrays that are read as flat ones.
+    utterances = np.arange(batch)[:, None]
+    stays_alone = np.arange(0, size * columns, columns)
     rank = (beam.mass + beam.gain)[:, :, None] + frame.extending[:, None, :]
     rank += frame.gains
     # By its own last token, only the paths that end in a blank extend a prefix: a share of its mass. The share is not a
     # number if the slot is not in use.
     column = _columns(beam.last, frame)
-    share = (beam.ends_in_blank - beam.mass).nan_to_num_(nan=IMPOSSIBLE, neginf=IMPOSSIBLE)
-    rank.scatter_add_(2, column[:, :, None], share[:, :, None])
+    share = beam.ends_in_blank - beam.mass
+    moves = rank.reshape(batch, size * columns)
+    moves[utterances, stays_alone + column] += np.where(np.isnan(share), IMPOSSIBLE, share)
 
     # If the beam holds prefix j's parent too, the parent's extension by j's last token arrives at j, and its mass
     # belongs to j. (That mass is the rank minus j's gain, because the gain does not depend on the path.) Column 0 is
     # still impossible here, so move 0 brings nothing to prefixes without a parent.
     has_parent, parent = _parents(beam)
-    moves = rank.view(batch, size * columns)
-    arrival = torch.where(has_parent, parent * columns + column, 0)
-    arriving = moves.gather(1, arrival) - beam.gain
-    moves.scatter_(1, arrival, IMPOSSIBLE)
+    arrival = np.where(has_parent, parent * columns + column, 0)
+    arriving = moves[utterances, arrival] - beam.gain
+    moves[utterances, arrival] = IMPOSSIBLE
 
     in_blank = beam.mass + frame.log_posteriors[:, BLANK, None]
-    in_token = torch.logaddexp(beam.ends_in_token + frame.log_posteriors.gather(1, beam.last), arriving)
-    stay = torch.logaddexp(in_blank, in_token)
+    in_token = np.logaddexp(beam.ends_in_token + frame.log_posteriors[utterances, beam.last], arriving)
+    stay = np.logaddexp(in_blank, in_token)
     rank[:, :, 0] = stay + beam.gain
     from_parent = arriving > stay - _LN_2  # more than half of the mass
-    stays_alone = torch.arange(0, size * columns, columns, device=rank.device)
-    stay_came_by = torch.where(from_parent, arrival, stays_alone)
+    stay_came_by = np.where(from_parent, arrival, stays_alone)
 
-    best, move = moves.topk(size, dim=1)
+    move = greatest(moves, size)
+    best = moves[utterances, move]
     slot = move // columns
-    token = move % columns
+    token = move - slot * columns
+    stays, unused = token == 0, best == IMPOSSIBLE
     if frame.tokens is not None:
-        token = frame.tokens.gather(1, token)
-    stays, unused = token == BLANK, best == IMPOSSIBLE
+        token = frame.tokens[utterances, token]
     # The gain of slots not in use stays finite, so that their mass is −inf like their rank.
-    gained = frame.gains.flatten(1).gather(1, move).masked_fill_(stays | unused, 0.0)
-    gain = beam.gain.gather(1, slot) + gained
-    mass, hash_before = best - gain, beam.hash.gather(1, slot)
+    gained = np.where(stays | unused, 0.0, frame.gains.reshape(batch, -1)[utterances, move])
+    before = slot + utterances * size  # the same slots in flat arrays
+    gain = beam.gain.take(before) + gained
+    mass, hash_before = best - gain, beam.hash.take(before)
+    hashes = np.where(stays, hash_before, (hash_before ^ token) * _HASH_PRIME)
     after = Prefixes(
-        ends_in_blank=torch.where(stays, in_blank.gather(1, slot), IMPOSSIBLE),
-        ends_in_token=torch.where(stays, in_token.gather(1, slot), mass),
+        ends_in_blank=np.where(stays, in_blank.take(before), IMPOSSIBLE),
+        ends_in_token=np.where(stays, in_token.take(before), mass),
         mass=mass,
-        last=torch.where(stays, beam.last.gather(1, slot), token),
-        hash=torch.where(stays, hash_before, (hash_before ^ token) * _HASH_PRIME).masked_fill_(unused, _UNUSED_HASH),
+        last=np.where(stays, beam.last.take(before), token),
+        hash=np.where(unused, _UNUSED_HASH, hashes),
         gain=gain,
     )
-    came_by = torch.where(stays, stay_came_by.gather(1, slot), move)
+    came_by = np.where(stays, stay_came_by.take(before), move)
     return after, Passage(slot, token, came_by)
 
 
-def _columns(tokens: Tensor, frame: Frame) -> Tensor:
+def _columns(tokens: Ints, frame: Frame) -> Ints:
     """Return the columns of `(batch, beam)` tokens; 0 for tokens that may not extend prefixes in this frame."""
     if frame.tokens is None:
         return tokens
-    numbers = torch.arange(frame.tokens.shape[1], device=tokens.device).expand_as(frame.tokens)
-    of_token = torch.zeros_like(frame.log_posteriors, dtype=torch.int64).scatter_(1, frame.tokens, numbers)
-    return of_token.gather(1, tokens)
+    of_token = np.zeros(frame.log_posteriors.shape, np.int64)
+    np.put_along_axis(of_token, frame.tokens, np.arange(frame.tokens.shape[1])[None, :], 1)
+    of_token[:, BLANK] = 0
+    return np.take_along_axis(of_token, tokens, 1)
 
 
-def _parents(beam: Prefixes) -> tuple[Tensor, Tensor]:
+def _parents(beam: Prefixes) -> tuple[Bools, Ints]:
     """Return whether the beam holds each prefix's parent, and in which slot, both `(batch, beam)`."""
-    ascending, slots = beam.hash.sort(dim=1)
     parent_hash = (beam.hash * _HASH_INVERSE) ^ beam.last
-    place = torch.searchsorted(ascending, parent_hash).clamp_(max=ascending.shape[1] - 1)
-    return ascending.gather(1, place) == parent_hash, slots.gather(1, place)
+    equal = parent_hash[:, :, None] == beam.hash[:, None, :]
+    return equal.any(axis=2), equal.argmax(axis=2)
 
 
 # A prefix's tokens, and the frame in which each was emitted.
@@ -168,33 +179,34 @@ Traced = tuple[tuple[int, ...], tuple[int, ...]]
 class Moves(NamedTuple):
     """How each slot of a beam came through a frame."""
 
-    move: Tensor  # (batch, beam) int64: slot · columns + column; the slot is of the prefix before the frame
+    move: Ints  # (batch, beam): slot · columns + column; the slot is of the prefix before the frame
     columns: int
-    tokens: Tensor | None  # (batch, column) int64, the columns' tokens, BLANK for none; None: column = token
+    tokens: Ints | None  # (batch, column), the columns' tokens, BLANK for none; None: column = token
 
 
-def trace(moves: Sequence[Moves], slots: Tensor, frame_numbers: Tensor) -> list[list[Traced]]:
+def trace(moves: Sequence[Moves], slots: Ints, frame_numbers: Ints) -> list[list[Traced]]:
     """Return the tokens and frames of each utterance's prefixes, in the order of `slots`.
 
     Args:
         moves: of each frame, for the utterances that had not ended; they are the first of the batch.
-        slots: `(batch, beam)` int64, in the beam after each utterance's last frame.
-        frame_numbers: `(batch, frame)` int64, the numbers of the frames in the result.
+        slots: `(batch, beam)`, in the beam after each utterance's last frame.
+        frame_numbers: `(batch, frame)`, the numbers of the frames in the result.
     """
     batch, beam = slots.shape
-    slots = slots.clone()
-    paths = torch.zeros(len(moves), batch, beam, dtype=torch.int32, device=slots.device)
+    utterances = np.arange(batch)[:, None]
+    slots = slots.copy()
+    paths = np.zeros((len(moves), batch, beam), np.int32)
     for place in reversed(range(len(moves))):
         move, columns, tokens = moves[place]
-        running = len(move)
-        made = move.gather(1, slots[:running])
-        slots[:running] = made // columns
+        running = utterances[: len(move)]
+        made = move[running, slots[: len(move)]]
+        slots[: len(move)] = made // columns
         column = made % columns
-        paths[place, :running] = column if tokens is None else tokens.gather(1, column)
-    by_prefix = paths.flatten(1).T.contiguous().cpu().numpy()  # (batch · beam, frame)
+        paths[place, : len(move)] = column if tokens is None else tokens[running, column]
+    by_prefix = np.ascontiguousarray(paths.reshape(len(moves), batch * beam).T)  # (batch · beam, frame)
     rows, places = by_prefix.nonzero()
-    tokens = by_prefix[rows, places].tolist()
-    frames = frame_numbers.cpu().numpy()[rows // beam, places].tolist()
+    emitted = by_prefix[rows, places].tolist()
+    frames = frame_numbers[rows // beam, places].tolist()
     ends = np.bincount(rows, minlength=batch * beam).cumsum().tolist()
-    prefixes = [(tuple(tokens[start:end]), tuple(frames[start:end])) for start, end in pairwise([0, *ends])]
+    prefixes = [(tuple(emitted[start:end]), tuple(frames[start:end])) for start, end in pairwise([0, *ends])]
     return [prefixes[first : first + beam] for first in range(0, batch * beam, beam)]

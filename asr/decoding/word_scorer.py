@@ -29,8 +29,7 @@ spelling is allowed. Then a word outside the lexicon has `log p(<unk> | words be
 see `<unk>`. Words of the lexicon that the n-gram lacks are `<unk>` too, but without the penalty.
 
 The tables are `(node, token)` int32 and a few numbers for each node, n-gram or context. In most frames most rows stay
-as they are. The state keeps their scores, and on a CPU the tables are read only for rows that took a token. Numbers are
-float64 on every device, as in the search.
+as they are. The state keeps their scores, and the tables are read only for rows that took a token.
 
 Source: Ortmanns, Ney and Eiden 1996, "Language-model look-ahead for large vocabulary speech recognition" (there with
 the context's own probabilities instead of the unigram's).
@@ -43,9 +42,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
+from asr.decoding.frames import Bools, Float64s, Ints
 from asr.decoding.ngram_scorer import MAX_TABLE_BYTES, backoff_table
 from asr.errors import LanguageModelError, TokenError
 from asr.lm.ngram import MARKS, SENTENCE_END, UNKNOWN, NgramLm
@@ -58,12 +57,12 @@ NO_WORD = -1
 class Trie(NamedTuple):
     """A lexicon's trie. A node's parent has a smaller number than the node, except for `BETWEEN` and `OUTSIDE`."""
 
-    next_node: np.ndarray  # (node, token) int32; the blank leaves the node as it is
-    word: np.ndarray  # (node,) int64, the place in the lexicon of the node's word, or NO_WORD
-    parent: np.ndarray  # (node,) int64
-    opens_word: np.ndarray  # (token,) bool: the token is a space, or begins with one
+    next_node: NDArray[np.int32]  # (node, token); the blank leaves the node as it is
+    word: Ints  # (node,), the place in the lexicon of the node's word, or NO_WORD
+    parent: Ints  # (node,)
+    opens_word: Bools  # (token,): the token is a space, or begins with one
 
-    def best_below(self, scores: np.ndarray) -> np.ndarray:
+    def best_below(self, scores: Float64s) -> Float64s:
         """Return for each node the best `(word,)` score of the words that begin so; −inf for `OUTSIDE`."""
         best = np.where(self.word == NO_WORD, -np.inf, scores[self.word])
         for node in range(len(best) - 1, OUTSIDE, -1):
@@ -122,19 +121,19 @@ _IMPOSSIBLE = float("-inf")
 class WordState(NamedTuple):
     """Where each row is, and its scores of the next token."""
 
-    places: Tensor  # (row, 3) int64: the node of the word being spelled, the context, and the context if the word ends
-    scores: Tensor  # (row, token) float64, of the next token
+    places: Ints  # (row, 3): the node of the word being spelled, the context, and the context if the word ends
+    scores: Float64s  # (row, token), of the next token
 
 
 class _Tables(NamedTuple):
-    next_node: Tensor  # (node, token) int32
-    opens_word: Tensor  # (token,) bool
-    opening: Tensor  # int64, the tokens that open a word
-    end: Tensor  # (context,) float64 log-probability of the sentence's end
-    arrive: Tensor  # (node,) float64: what the node counts; −inf if no row may be there
-    ahead: Tensor  # (node,) float64: the same, but finite
-    unit: Tensor  # (node,) int64, the n-gram's unit for the word that is spelled
-    extra: Tensor  # (node,) float64, added for the word: 0, minus the OOV penalty, or −inf if it is no word
+    next_node: NDArray[np.int32]  # (node, token)
+    opens_word: Bools  # (token,)
+    opening: Ints  # the tokens that open a word
+    end: Float64s  # (context,), log-probability of the sentence's end
+    arrive: Float64s  # (node,): what the node counts; −inf if no row may be there
+    ahead: Float64s  # (node,): the same, but finite
+    unit: Ints  # (node,), the n-gram's unit for the word that is spelled
+    extra: Float64s  # (node,), added for the word: 0, minus the OOV penalty, or −inf if it is no word
 
 
 class WordNgramScorer:
@@ -190,44 +189,39 @@ class WordNgramScorer:
             more._tables = more._build()
         return more
 
-    def start(self, batch: int, device: torch.device) -> WordState:
-        """Return `batch` rows at a sentence's start; the tables move to `device`."""
-        if self._tables.ahead.device != device:
-            self._ngram, self._tables = self._ngram.to(device), _Tables(*(t.to(device) for t in self._tables))
-        node = torch.full((batch,), BETWEEN, device=device)
-        return self._state(node, torch.full((batch,), self._ngram.start, device=device))
+    def start(self, batch: int) -> WordState:
+        """Return `batch` rows at a sentence's start."""
+        return self._state(np.full(batch, BETWEEN), np.full(batch, self._ngram.start))
 
-    def score(self, state: WordState) -> Tensor:
-        """Return `(row, token)` float64 natural logs; column 0 is the sentence's end."""
+    def score(self, state: WordState) -> Float64s:
+        """Return `(row, token)` natural logs; column 0 is the sentence's end."""
         return state.scores
 
-    def advance(self, state: WordState, parents: Tensor, tokens: Tensor) -> WordState:
+    def advance(self, state: WordState, parents: Ints, tokens: Ints) -> WordState:
         """Return the states of new rows, see `Scorer`."""
         tables = self._tables
-        places, scores = (part.index_select(0, parents) for part in state)
-        # On a GPU all rows advance, because picking some would wait for the device; the blank leaves a row as it was.
-        on_cpu = tokens.device.type == "cpu"
-        rows = tokens.nonzero().squeeze(1) if on_cpu else torch.arange(len(tokens), device=tokens.device)
-        node, context, context_after = places.index_select(0, rows).unbind(1)
-        token = tokens.index_select(0, rows)
-        node = tables.next_node.take(node * tables.next_node.shape[1] + token).long()
-        context = torch.where(tables.opens_word.take(token), context_after, context)
-        grown = self._state(node, context)
-        return WordState(places.index_copy_(0, rows, grown.places), scores.index_copy_(0, rows, grown.scores))
+        places, scores = state.places.take(parents, axis=0), state.scores.take(parents, axis=0)
+        (rows,) = tokens.nonzero()
+        node, context, context_after = places.take(rows, axis=0).T
+        token = tokens.take(rows)
+        node = tables.next_node.take(node * tables.next_node.shape[1] + token).astype(np.int64)
+        context = np.where(tables.opens_word.take(token), context_after, context)
+        places[rows], scores[rows] = self._state(node, context)
+        return WordState(places, scores)
 
-    def _state(self, node: Tensor, context: Tensor) -> WordState:
+    def _state(self, node: Ints, context: Ints) -> WordState:
         tables, between = self._tables, node == BETWEEN
-        log_prob, context_after = self._ngram.look_up(context, tables.unit.index_select(0, node))
+        log_prob, context_after = self._ngram.look_up(context, tables.unit.take(node))
         # The word's log-probability if it ends here: 0 between words, −inf if it cannot.
-        finish = torch.where(between, 0.0, log_prob.add_(tables.extra.index_select(0, node)))
-        context_after = torch.where(between, context, context_after)
+        finish = np.where(between, 0.0, log_prob + tables.extra.take(node))
+        context_after = np.where(between, context, context_after)
 
-        ahead = tables.ahead.index_select(0, node)
-        next_nodes = tables.next_node.index_select(0, node)
-        scores = tables.arrive.index_select(0, next_nodes.view(-1)).view(next_nodes.shape).sub_(ahead[:, None])
-        scores.index_add_(1, tables.opening, finish[:, None].expand(-1, len(tables.opening)))
-        scores[:, BLANK] = finish + tables.end.index_select(0, context_after) - ahead
-        return WordState(torch.stack([node, context, context_after], dim=1), scores)
+        ahead = tables.ahead.take(node)
+        scores = tables.arrive.take(tables.next_node.take(node, axis=0))
+        scores -= ahead[:, None]
+        scores[:, tables.opening] += finish[:, None]
+        scores[:, BLANK] = finish + tables.end.take(context_after) - ahead
+        return WordState(np.stack([node, context, context_after], axis=1), scores)
 
     def _build(self) -> _Tables:
         trie = build_trie(self.words, self._tokens)
@@ -240,7 +234,7 @@ class WordNgramScorer:
         if self._oov_penalty is not None:
             best = np.maximum(best, self._log_probs(np.array([0]), np.array([oov])) + extra)
         best[BETWEEN] = 0.0
-        tensors = (
+        return _Tables(
             trie.next_node,
             trie.opens_word,
             trie.opens_word.nonzero()[0],
@@ -250,13 +244,9 @@ class WordNgramScorer:
             np.where(no_word, oov, units[trie.word]),
             np.where(no_word, extra, 0.0),
         )
-        device = self._ngram.keys.device
-        return _Tables(*(torch.from_numpy(tensor).to(device) for tensor in tensors))
 
-    def _log_probs(self, contexts: np.ndarray, units: np.ndarray) -> np.ndarray:
-        device = self._ngram.keys.device
-        context, unit = (torch.from_numpy(side).to(device) for side in (contexts, units))
-        return self._ngram.look_up(context, unit)[0].cpu().numpy()
+    def _log_probs(self, contexts: Ints, units: Ints) -> Float64s:
+        return self._ngram.look_up(contexts, units)[0]
 
     def _unit(self, word: str) -> int:
         """Return the n-gram's unit for a word."""

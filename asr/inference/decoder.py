@@ -74,7 +74,7 @@ class Decoder:
 
     Attributes:
         bundle: the model folder.
-        device: where network and search run.
+        device: where the network runs.
         precision: in which the network computes.
         model: the network.
         speaker: whom it is fitted to; None: to nobody.
@@ -233,12 +233,12 @@ class Decoder:
             ConfigError: a bonus is not above 0.
         """
         if self.method_of(search) == "greedy":
-            return [[hypothesis] for hypothesis in greedy_search(log_posteriors, lengths)]
+            return [[hypothesis] for hypothesis in greedy_search(*on_cpu(log_posteriors, lengths))]
         settings = search.settings or self.bundle.config.decode
         scorers = self._language_models.scorers(settings, search.hotwords)
         options = BeamOptions(settings.beam_size, settings.insertion_bonus, settings.blank_skip, settings.token_floor)
         with threads(self._threads.count):
-            searched = beam_search(log_posteriors, lengths, options, scorers)
+            searched = beam_search(*on_cpu(log_posteriors, lengths), options, scorers)
             nbest = [merge_texts(hypotheses, self.bundle.tokens) for hypotheses in searched]
             return self._language_models.rescored(nbest, settings)
 
@@ -265,7 +265,7 @@ class Decoder:
             search: how to search.
         """
         searched = self.search(log_posteriors, lengths, search)
-        utterances = zip(searched, log_posteriors.cpu(), lengths.tolist(), heard, strict=True)
+        utterances = zip(searched, *on_cpu(log_posteriors, lengths), heard, strict=True)
         return [
             Decoded(
                 tuple(hypotheses),
@@ -289,6 +289,11 @@ def _loaded(
     folder: Path, accelerator: Accelerator, precision: Precision, decode: Mapping[str, Any], speaker: str | None
 ) -> Decoder:
     return Decoder.load(folder, accelerator=accelerator, precision=precision, decode=decode, speaker=speaker)
+
+
+def on_cpu(log_posteriors: Tensor, lengths: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return log-posteriors and lengths as the search takes them."""
+    return log_posteriors.detach().float().cpu().numpy(), lengths.cpu().numpy()
 
 
 def waveforms(batch: Batch) -> list[NDArray[np.float32]]:

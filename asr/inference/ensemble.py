@@ -17,6 +17,8 @@ from math import log
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.audio.segment import Extent, Segment, speech_extent
@@ -26,7 +28,7 @@ from asr.decoding.align import align
 from asr.decoding.bayes_risk import join
 from asr.errors import ModelError
 from asr.features.batch import Batch
-from asr.inference.decoder import Decoder, Method, Search, waveforms
+from asr.inference.decoder import Decoder, Method, Search, on_cpu, waveforms
 from asr.inference.precision import WantedPrecision, settled_precision
 from asr.machine import Accelerator
 from asr.model.computation import Precision
@@ -136,7 +138,7 @@ class Ensemble:
 
     @property
     def device(self) -> object:
-        """Where networks and searches run."""
+        """Where the networks run."""
         return self.decoders[0].device
 
     @property
@@ -173,7 +175,7 @@ class Ensemble:
         """
         computed = [decoder.log_posteriors(batch) for decoder in self.decoders]
         searched = [decoder.search(*frames, search) for decoder, frames in zip(self.decoders, computed, strict=True)]
-        frames = [(log_posteriors.cpu(), lengths.tolist()) for log_posteriors, lengths in computed]
+        frames = [on_cpu(*of_model) for of_model in computed]
         return [
             self._joined(
                 [lists[row] for lists in searched],
@@ -187,7 +189,7 @@ class Ensemble:
     def _joined(
         self,
         lists: Sequence[Sequence[Hypothesis]],
-        frames: Sequence[Tensor],
+        frames: Sequence[NDArray[np.float32]],
         speech: Extent,
         *,
         keep_posteriors: bool = False,

@@ -22,11 +22,11 @@ from asr.bundle.bundle import ModelBundle
 from asr.bundle.files import RNN_LM, WORD_LANGUAGE_MODEL
 from asr.decoding.hotwords import HotwordScorer
 from asr.decoding.ngram_scorer import TokenNgramScorer
-from asr.decoding.rnn_scorer import RnnScorer, rescore
 from asr.decoding.scorers import WeightedScorer
 from asr.decoding.word_scorer import WordNgramScorer
 from asr.errors import LanguageModelError, ModelError, TokenError
 from asr.lm.arpa import read_arpa
+from asr.lm.rnn_scorer import RnnScorer, rescore
 from asr.lm.rnnlm import RnnLm
 from asr.search_config import DecodeSettings
 from asr.text.normalise import normalise
@@ -125,7 +125,7 @@ class LanguageModels:
 
     @cached_property
     def _rnn_scorer(self) -> RnnScorer:
-        return RnnScorer(self._recurrent, self._bundle.tokens)
+        return RnnScorer(self._recurrent, self._bundle.tokens, self._device)
 
     @cached_property
     def _recurrent(self) -> RnnLm:

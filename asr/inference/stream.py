@@ -36,7 +36,7 @@ from asr.audio.segment import EndRule, Segment, Segmenter
 from asr.decoding.greedy import greedy_search
 from asr.errors import ModelError
 from asr.features.batch import collate
-from asr.inference.decoder import Decoder, Search
+from asr.inference.decoder import Decoder, Search, on_cpu
 from asr.model.computation import thread_counts, threads
 from asr.reading import counted
 from asr.transcript.subtitles import joined
@@ -118,7 +118,7 @@ def _text(decoder: Decoder, hearing: Hearing, open: Segment | None, before: str)
     log_posteriors = hearing.more_of(open.waveform)
     if log_posteriors is None:
         return before
-    (best,) = greedy_search(log_posteriors[None], torch.tensor([len(log_posteriors)], device=log_posteriors.device))
+    (best,) = greedy_search(*on_cpu(log_posteriors[None], torch.tensor([len(log_posteriors)])))
     return decoder.bundle.tokens.decode(best.tokens)
 
 

@@ -317,7 +317,7 @@ def _aligned(
         return AlignedText(name, text, (), 0.0, f"the recording is too short for {len(tokens)} tokens")
     if not tokens:
         return AlignedText(name, text, (), _fit(log_posteriors, ()), "the transcript is empty")
-    spans = align(log_posteriors, tokens)
+    spans = align(log_posteriors.numpy(), tokens)
     spoken = by_word(spans, table)
     extents = word_extents(
         [word.spans for word in spoken], decoder.model.frame_shift_s, speech_extent(waveform.numpy(), rate_hz)

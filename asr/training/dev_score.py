@@ -148,7 +148,7 @@ def score_dev(
         texts = [references[name] for name in batch.ids]
         targets = [_target(text, frames, tokens) for text, frames in zip(texts, lengths.tolist(), strict=True)]
         losses = _losses(log_posteriors, lengths, targets)
-        searched = greedy_search(log_posteriors, lengths)
+        searched = greedy_search(log_posteriors.float().cpu().numpy(), lengths.cpu().numpy())
         for name, text, target, loss, hypothesis in zip(batch.ids, texts, targets, losses, searched, strict=True):
             recognised = normalised_hypothesis(tokens.decode(hypothesis.tokens), config.text)
             counts = [astuple(count_errors(text, recognised, unit=unit)) for unit in ("word", "character")]

@@ -231,7 +231,8 @@ def label_batch(fabric: Fabric, average: AcousticModel, batch: Batch, config: Co
     with fabric.autocast():
         log_posteriors, lengths = average(batch.waveforms, batch.lengths, moments=batch.moments)
     assert batch.perturbation is not None
-    labels = [hypothesis.tokens for hypothesis in greedy_search(log_posteriors, lengths)]
+    recognised = greedy_search(log_posteriors.float().cpu().numpy(), lengths.cpu().numpy())
+    labels = [hypothesis.tokens for hypothesis in recognised]
     frames = [output_frames(length, config.frames_joined) for length in batch.perturbation.frames]
     rows = [row for row, label in enumerate(labels) if label and min_frames(label) <= frames[row]]
     return batch.labelled(rows, [labels[row] for row in rows]) if rows else None

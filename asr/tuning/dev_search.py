@@ -31,7 +31,7 @@ from asr.corpus.manifest import transcripts
 from asr.decoding.align import align
 from asr.errors import AsrError
 from asr.features.batching import evaluation_batches
-from asr.inference.decoder import Decoder, Search
+from asr.inference.decoder import Decoder, Search, on_cpu
 from asr.machine import cores, end_with_the_first
 from asr.model.speaker_moments import speaker_moments
 from asr.scoring.error_counts import Unit, count_errors, words_right
@@ -90,13 +90,12 @@ def run_network(decoder: Decoder, cuts: Iterable[Cut]) -> Iterator[DevBatch]:
     # Utterances of similar length need little padding. What takes longest comes first, so no core is idle at the end.
     in_order = sorted(cuts, key=lambda cut: -cut.duration)
     for batch in evaluation_batches(in_order, config, speaker_moments(cuts, config), batch_s=DEV_BATCH_S):
-        yield DevBatch(batch.ids, [references[name] for name in batch.ids], *decoder.log_posteriors(batch))
+        log_posteriors, lengths = decoder.log_posteriors(batch)
+        yield DevBatch(batch.ids, [references[name] for name in batch.ids], log_posteriors.cpu(), lengths.cpu())
 
 
-def usual_jobs(decoder: Decoder, audio_s: float) -> int:
-    """Return how many processes search this much audio soonest: one a core, fewer for little audio, one on a GPU."""
-    if decoder.device.type == "cuda":
-        return 1
+def usual_jobs(audio_s: float) -> int:
+    """Return how many processes search this much audio soonest: one a core, fewer for little audio."""
     return max(1, min(cores(), int(audio_s / AUDIO_OF_PROCESS_S)))
 
 
@@ -167,7 +166,7 @@ class UtteranceEvidence(NamedTuple):
 def utterance_evidence(decoder: Decoder, batch: DevBatch, task: Task) -> list[UtteranceEvidence]:
     """Return what a beam search finds in each utterance, compared with the reference."""
     searched = decoder.search(batch.log_posteriors, batch.lengths, Search("beam", settings=task.settings))
-    utterances = zip(searched, batch.references, batch.log_posteriors.cpu(), batch.lengths.tolist(), strict=True)
+    utterances = zip(searched, batch.references, *on_cpu(batch.log_posteriors, batch.lengths), strict=True)
     return [
         _evidence(decoder, hypotheses, reference, frames[:length])
         for hypotheses, reference, frames, length in utterances
@@ -175,7 +174,7 @@ def utterance_evidence(decoder: Decoder, batch: DevBatch, task: Task) -> list[Ut
 
 
 def _evidence(
-    decoder: Decoder, hypotheses: Sequence[Hypothesis], reference: str, log_posteriors: Tensor
+    decoder: Decoder, hypotheses: Sequence[Hypothesis], reference: str, log_posteriors: NDArray[np.float32]
 ) -> UtteranceEvidence:
     tokens, text = decoder.bundle.tokens, decoder.bundle.config.text
     found = evidence_of(hypotheses, align(log_posteriors, hypotheses[0].tokens), tokens)
@@ -292,8 +291,8 @@ def _decoder(folder: Path) -> Decoder:
 def _save(batches: Sequence[DevBatch], file: Path) -> None:
     tensors: dict[str, Tensor] = {}
     for place, batch in enumerate(batches):
-        tensors[f"{place}.log_posteriors"] = batch.log_posteriors.cpu().contiguous()
-        tensors[f"{place}.lengths"] = batch.lengths.cpu()
+        tensors[f"{place}.log_posteriors"] = batch.log_posteriors.contiguous()
+        tensors[f"{place}.lengths"] = batch.lengths
     texts = {f"{place}": json.dumps([batch.ids, batch.references]) for place, batch in enumerate(batches)}
     try:
         save_file(tensors, file, texts)

@@ -129,7 +129,7 @@ def tune(
     measured_on, group_of = _dev_set(batches, known_speakers(cuts))
     if measured_on.length == 0:
         raise ScoringError(f"{manifest}: no transcript holds a word, so there are no errors to choose by")
-    with DevSearch(decoder, batches, jobs or usual_jobs(decoder, sum(cut.duration for cut in cuts))) as dev:
+    with DevSearch(decoder, batches, jobs or usual_jobs(sum(cut.duration for cut in cuts))) as dev:
 
         def measure(what: str, several: Sequence[DecodeSettings]) -> list[Measured]:
             with progress(what, len(several) * len(batches)) as advance:

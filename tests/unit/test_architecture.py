@@ -35,7 +35,9 @@ FLOW = [
 ORDER = [*BASE, *FLOW]
 MAY_IMPORT = {room: {room, *ORDER[:place]} for place, room in enumerate(ORDER)} | {
     # What runs without torch, pydantic and the rest; tests/unit/runtime runs it with numpy and onnxruntime alone.
-    "runtime": {"errors", "files", "reading", "runtime", "audio", "text", "transcript", "bundle"},
+    "runtime": {
+        *("errors", "files", "reading", "runtime", "audio", "text", "transcript", "bundle", "lm", "decoding"),
+    },
     # The door and the public API lead to every room.
     "cli": {*ORDER, "__init__"},
     "__init__": {*ORDER},
@@ -44,7 +46,7 @@ MAY_IMPORT = {room: {room, *ORDER[:place]} for place, room in enumerate(ORDER)} 
 # Neither torch nor what loads it may be imported in these rooms.
 WITHOUT_TORCH = [
     *("errors", "search_config", "config", "files", "reading", "plotting", "settings_file"),
-    *("audio", "text", "transcript", "pages", "scoring", "runtime"),
+    *("audio", "text", "transcript", "pages", "scoring", "decoding", "runtime"),
 ]
 LOADS_TORCH = {"torch", "torchaudio", "lightning_fabric", "lhotse"}
 MOST_LINES = 400

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from asr.config import TextSettings
 from asr.lm.kneser_ney import kneser_ney
@@ -36,17 +36,22 @@ def all_paths(frames: int, tokens: int) -> tuple[np.ndarray, list[Tokens], np.nd
     return np.array(paths, dtype=np.int64).reshape(len(paths), frames), list(index), np.array(places)
 
 
-def enumerate_sequences(log_posteriors: Tensor) -> dict[Tokens, float]:
+def enumerate_sequences(log_posteriors: NDArray[np.floating]) -> dict[Tokens, float]:
     """Return the log-probability of every token sequence that `(frame, token)` log-posteriors allow."""
-    table = log_posteriors.double().numpy()
+    table = log_posteriors.astype(np.float64)
     paths, sequences, places = all_paths(*table.shape)
     mass = np.bincount(places, weights=np.exp(table[np.arange(len(table)), paths].sum(axis=1)))
-    return dict(zip(sequences, np.log(mass).tolist(), strict=True))
+    with np.errstate(divide="ignore"):  # sequences that are ruled out
+        return dict(zip(sequences, np.log(mass).tolist(), strict=True))
 
 
-def random_posteriors(seed: int, frames: int, tokens: int, batch: int = 1, scale: float = 2.0) -> Tensor:
+def random_posteriors(seed: int, frames: int, tokens: int, batch: int = 1, scale: float = 2.0) -> NDArray[np.float32]:
     generator = torch.Generator().manual_seed(seed)
-    return (scale * torch.randn(batch, frames, tokens, generator=generator)).log_softmax(-1)
+    return log_softmax(scale * torch.randn(batch, frames, tokens, generator=generator).numpy())
+
+
+def log_softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
+    return torch.from_numpy(logits.astype(np.float32)).log_softmax(-1).numpy()
 
 
 def random_word(rng: random.Random, longest: int = 3) -> str:

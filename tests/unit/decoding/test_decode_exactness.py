@@ -30,10 +30,10 @@ from enumeration import (
 from asr.decoding.beam import BeamOptions, beam_search
 from asr.decoding.hotwords import DENSE_BYTES, HotwordScorer
 from asr.decoding.ngram_scorer import TokenNgramScorer
-from asr.decoding.rnn_scorer import RnnScorer
 from asr.decoding.scorers import WeightedScorer
 from asr.decoding.word_scorer import WordNgramScorer
 from asr.lm.estimate import token_ngram
+from asr.lm.rnn_scorer import RnnScorer
 from asr.lm.rnnlm import LmUnits, RnnLm
 from asr.search_config import RnnLmSettings
 from asr.text.tokens import TokenTable
@@ -120,7 +120,7 @@ def test_scores_and_order_are_those_of_enumeration(kind: str) -> None:
         table, longest = {0: (PIECES, 3), 1: (WORDS, 2)}.get(seed % 4, (LETTERS, 5))
         kinds, bonus = KINDS[kind](rng, table), rng.uniform(-1, 2)
         log_posteriors = random_posteriors(rng.randrange(2**31), longest, len(table), batch=CASES // MODELS)
-        lengths = torch.tensor([rng.choice([longest, *range(longest)]) for _ in log_posteriors])
+        lengths = np.array([rng.choice([longest, *range(longest)]) for _ in log_posteriors])
         sentences = list(enumerate_sequences(log_posteriors[0]))
         language = sum((kind.expected(sentences) for kind in kinds), np.zeros(len(sentences)))
         of_sentence = dict(zip(sentences, language.tolist(), strict=True))
@@ -152,7 +152,7 @@ def test_batches_of_1_8_and_64_give_the_same_hypotheses_with_all_scorers_at_once
     rng = random.Random(5)
     scorers = [kind.scorer for kind in all_kinds(rng, LETTERS)]
     log_posteriors = random_posteriors(6, 30, len(LETTERS), batch=64, scale=3.0)
-    lengths = torch.tensor([rng.randint(0, 30) for _ in range(64)])
+    lengths = np.array([rng.randint(0, 30) for _ in range(64)])
 
     def search(size: int) -> list[list[tuple[Tokens, tuple[int, ...], float]]]:
         return [

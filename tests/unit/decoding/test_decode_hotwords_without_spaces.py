@@ -2,8 +2,9 @@
 
 import math
 
+import numpy as np
 import pytest
-import torch
+from enumeration import log_softmax
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_decode_hotwords import TABLES, Pieces, running_totals
@@ -93,14 +94,14 @@ def test_a_word_of_another_script_stays_whole():
 
 
 def test_a_hotword_turns_the_search_to_its_characters():
-    scores = torch.full((1, 12, len(CHINESE)), -12.0)
+    scores = np.full((1, 12, len(CHINESE)), -12.0)
     for place, character in enumerate("今田田气很好"):
         scores[0, 2 * place, CHINESE.symbols.index(character)] = math.log(0.6)
         scores[0, 2 * place + 1, 0] = math.log(0.98)
     scores[0, 4, CHINESE.symbols.index("天")] = math.log(0.38)
     scorers = [WeightedScorer(HotwordScorer({"天气": 8.0}, CHINESE), 1.0)]
     plain, helped = (
-        beam_search(scores.log_softmax(-1), torch.tensor([12]), BeamOptions(beam_size=16), used)[0][0]
+        beam_search(log_softmax(scores), np.array([12]), BeamOptions(beam_size=16), used)[0][0]
         for used in ([], scorers)
     )
     assert CHINESE.decode(plain.tokens) == "今田田气很好"
