@@ -271,7 +271,7 @@ class Decoder:
                 tuple(hypotheses),
                 tuple(align(frames[:length], hypotheses[0].tokens)),
                 speech_extent(waveform, self.sample_rate_hz),
-                posteriors=SparsePosteriors.of(frames[:length].numpy()) if search.keep_posteriors else None,
+                posteriors=SparsePosteriors.of(frames[:length]) if search.keep_posteriors else None,
             )
             for hypotheses, frames, length, waveform in utterances
         ]

@@ -214,7 +214,7 @@ class Ensemble:
         )
         owner = candidates[0].model
         spans = tuple(align(frames[owner], hypotheses[0].tokens))
-        posteriors = SparsePosteriors.of(frames[owner].numpy(), owner) if keep_posteriors else None
+        posteriors = SparsePosteriors.of(frames[owner], owner) if keep_posteriors else None
         joined = tuple(candidate.text for candidate in candidates)
         return JoinedDecoded(hypotheses, spans, speech, joined, owner, posteriors=posteriors)
 

@@ -99,7 +99,7 @@ def tune(
     Args:
         model: a model folder with a language model.
         manifest: the dev set.
-        jobs: number of processes that search. Default: one a core, fewer for little audio, one on a GPU.
+        jobs: number of processes that search. Default: one a core, fewer for little audio.
         decode: settings of the search in place of the folder's, e.g. `{"lm": "words"}`; they are kept too.
         accelerator: where the network runs; auto takes a GPU if there is one.
         progress: shows how far each step is.

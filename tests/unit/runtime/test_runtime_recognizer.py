@@ -154,10 +154,10 @@ def test_channels_and_rates_are_converted(recognizer, exported, tmp_path, rng):
 @given(arrays(np.float32, st.tuples(st.integers(1, 12), st.integers(2, 4)), elements=st.floats(-8, 0, width=16)))
 def test_the_best_path_and_its_frames_are_those_of_greedy_search_and_alignment(scores):
     log_posteriors = (
-        torch.from_numpy(scores + np.random.default_rng(0).normal(size=scores.shape)).float().log_softmax(-1)
+        torch.from_numpy(scores + np.random.default_rng(0).normal(size=scores.shape)).float().log_softmax(-1).numpy()
     )
-    (expected,) = greedy_search(log_posteriors[None], torch.tensor([len(scores)]))
-    hypothesis, spans = best_path(log_posteriors.numpy())
+    (expected,) = greedy_search(log_posteriors[None], np.array([len(scores)]))
+    hypothesis, spans = best_path(log_posteriors)
     assert (hypothesis.tokens, hypothesis.frames) == (expected.tokens, expected.frames)
     assert hypothesis.score == pytest.approx(expected.score)
     aligned = align(log_posteriors, hypothesis.tokens)
