@@ -1,4 +1,4 @@
-"""`asr compare`: several systems → how they differ, as tables."""
+"""`asr compare`: several systems → how they differ, as tables and as a page."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ def compare(
             metavar="SYSTEM...", help="Two or more decode folders of the same utterances, or model folders with them."
         ),
     ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="A page to write: also with curves, and utterances word by word."),
+    ] = None,
     common: Annotated[
         bool,
         typer.Option("--common", help="Compare only the utterances that all systems have with the same reference."),
@@ -26,6 +30,10 @@ def compare(
     that differ. Model folders are compared by the decode folder that all of them have.
     """
     import asr
-    from asr.scoring.compare import to_text
+    from asr.files import printable
+    from asr.scoring.compare_text import to_text
 
-    typer.echo(to_text(asr.compare(systems, common=common)))
+    comparison = asr.compare(systems, out=out, common=common)
+    typer.echo(to_text(comparison))
+    if comparison.page is not None:
+        typer.echo(f"\npage   {printable(comparison.page)}")

@@ -1,173 +1,39 @@
-"""Folders of several systems → a comparison, and the tables that `asr compare` prints. No torch."""
+"""Folders of several systems → a comparison of them, and a page of it. No torch."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import yaml
-from rich.cells import cell_len, set_cell_size
-
-from asr.files import printable
-from asr.reading import counted
-from asr.scoring.comparison import ComparedPair, Comparison, compared
-from asr.scoring.error_counts import RATE_NAMES
-from asr.scoring.intervals import Interval
+from asr.files import write_text
+from asr.scoring.compare_page import comparison_page
+from asr.scoring.comparison import Comparison, compared
 from asr.scoring.systems import decode_folders
 
-_WIDEST_VALUE = 30  # columns of a setting in the terminal
-_UNKNOWN = "–"
 
-
-def compare(systems: Sequence[str | os.PathLike[str]], *, common: bool = False) -> Comparison:
-    """Return how systems differ on the same utterances.
+def compare(
+    systems: Sequence[str | os.PathLike[str]],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    common: bool = False,
+) -> Comparison:
+    """Return how systems differ on the same utterances; write a page of it for the browser if asked to.
 
     A system is a decode folder, or a model folder. Of model folders, the decode folder is taken that all have.
 
     Args:
         systems: two or more folders. A difference is that of the later one minus that of the earlier one.
+        out: the page to write; one file with all that it needs. Without it nothing is written.
         common: compare only the utterances that all have with the same reference, and name the others.
 
     Raises:
         ScoringError: a file of a decode folder is missing or malformed, the references differ, or it is not clear which
             decode folder of a model folder is meant.
     """
-    return compared(decode_folders([Path(system) for system in systems]), common=common)
-
-
-def to_text(comparison: Comparison) -> str:
-    """Return the tables for the terminal: systems, pairs, which utterances differ, settings."""
-    sections = [
-        "\n".join(f"{system.letter}   {printable(system.folder)}" for system in comparison.systems),
-        f"{_columns(system_rows(comparison))}\n{sample_text(comparison)}",
-        "\n".join([_columns(pair_rows(comparison)), *test_lines(comparison)]),
-        f"{_columns(outcome_rows(comparison))}\nutterances without and with errors",
-    ]
-    if comparison.settings:
-        sections.append(_columns(setting_rows(comparison, _WIDEST_VALUE)))
-    sections += [f"note: {printable(note)}" for note in comparison.notes]
-    return "\n\n".join(sections)
-
-
-def system_rows(comparison: Comparison) -> list[list[str]]:
-    """Return a table of texts: a head, and a row for each system; the main error rate is first."""
-    rates = list(RATE_NAMES.values())[:: 1 if comparison.unit == "word" else -1]
-    rows = [["", *(head for rate in rates for head in (rate, "95 % interval")), "size", "training"]]
-    for system in comparison.systems:
-        score = system.score
-        figures = {"WER": (score.wer, score.word_interval), "CER": (score.cer, score.character_interval)}
-        cells = [cell for rate in rates for cell in (_percent(figures[rate][0]), _range(figures[rate][1]))]
-        rows.append([system.letter, *cells, _size(system.parameters), _duration(system.training_s)])
-    return rows
-
-
-def pair_rows(comparison: Comparison) -> list[list[str]]:
-    """Return a table of texts: a head, and a row for each pair with its difference, interval, p-values and verdict."""
-    several = len(comparison.pairs) > 1
-    rows = [[RATE_NAMES[comparison.unit], "difference", "95 % interval", "p", *["p (Holm)"] * several, "MAPSSWE", ""]]
-    for pair in comparison.pairs:
-        difference = pair.difference
-        rows.append(
-            [
-                f"{pair.second} − {pair.first}",
-                f"{100 * difference.difference:+.2f} %",
-                _range(difference.interval, signed=True),
-                f"{difference.p_value:.3f}",
-                *[f"{pair.p_corrected:.3f}"] * several,
-                _UNKNOWN if difference.matched_pairs is None else f"{difference.matched_pairs.p_value:.3f}",
-                _verdict(pair),
-            ]
-        )
-    return rows
-
-
-def outcome_rows(comparison: Comparison) -> list[list[str]]:
-    """Return a table of texts: a head, and a row for each pair with how many utterances each got right."""
-    rows = [["", "both right", "only first right", "only second right", "both wrong"]]
-    for pair in comparison.pairs:
-        counts = (pair.both_right, pair.only_first_right, pair.only_second_right, pair.both_wrong)
-        rows.append([f"{pair.first}, {pair.second}", *map(str, counts)])
-    return rows
-
-
-def setting_rows(comparison: Comparison, longest: int) -> list[list[str]]:
-    """Return a table of texts: a head, and a row for each setting that differs, with the value in each system."""
-    rows = [["setting", *(system.letter for system in comparison.systems)]]
-    for setting in comparison.settings:
-        values = (
-            _shortened(_as_yaml(value), longest) if known else _UNKNOWN
-            for value, known in zip(setting.values, setting.known, strict=True)
-        )
-        rows.append([setting.name, *values])
-    return rows
-
-
-def sample_text(comparison: Comparison) -> str:
-    """Return on what the systems are compared, in a sentence."""
-    sample = comparison.systems[0].score.word_interval.sample
-    text = f"{counted(comparison.compared, 'utterance')}; intervals over {sample}"
-    if comparison.left_out:
-        names = ", ".join(map(printable, comparison.left_out[:3])) + ", …" * (len(comparison.left_out) > 3)
-        text += f"; {counted(len(comparison.left_out), 'utterance')} not in all systems: {names}"
-    return text
-
-
-def test_lines(comparison: Comparison) -> list[str]:
-    """Return how pairs are tested, in lines."""
-    lines = [f"p: randomisation test over {comparison.pairs[0].difference.interval.sample}"]
-    if len(comparison.pairs) > 1:
-        lines[0] += f"; p (Holm): corrected for {len(comparison.pairs)} pairs"
-    return [*lines, "MAPSSWE: p of NIST's matched pairs test, over stretches with errors"]
-
-
-def _verdict(pair: ComparedPair) -> str:
-    return "not sure" if pair.better is None else f"{pair.better} better"
-
-
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.2f} %"
-
-
-def _range(interval: Interval, *, signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    return f"{100 * interval.low:{sign}.2f} … {100 * interval.high:{sign}.2f} %"
-
-
-def _size(parameters: int | None) -> str:
-    if parameters is None:
-        return _UNKNOWN
-    return f"{parameters / 1e6:.1f} M" if parameters >= 1e6 else f"{parameters / 1e3:.0f} k"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return _UNKNOWN
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _as_yaml(value: Any) -> str:
-    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=float("inf"))
-    return printable(text.removesuffix("\n...\n").strip())
-
-
-def _shortened(text: str, longest: int) -> str:
-    return text if cell_len(text) <= longest else set_cell_size(text, longest - 1).rstrip() + "…"
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table with its columns aligned to the right, but the first, and a last one without a head."""
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-    to_the_left = {0} if rows[0][-1] else {0, len(widths) - 1}
-    lines = []
-    for row in rows:
-        spaces = [" " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
-        cells = [
-            cell + space if column in to_the_left else space + cell
-            for column, (cell, space) in enumerate(zip(row, spaces, strict=True))
-        ]
-        lines.append("   ".join(cells).rstrip())
-    return "\n".join(lines)
+    comparison = compared(decode_folders([Path(system) for system in systems]), common=common)
+    if out is None:
+        return comparison
+    write_text(Path(out), comparison_page(comparison))
+    return replace(comparison, page=Path(out))

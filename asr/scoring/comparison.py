@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from asr.scoring.error_counts import RATE_NAMES, Unit, align_words
+from asr.scoring.error_counts import RATE_NAMES, Unit, WordPair
 from asr.scoring.intervals import PairedComparison
 from asr.scoring.score import compare_scores, read_score
 from asr.scoring.systems import LETTERS, ComparedSystem, common_utterances, read_system, require_same
@@ -101,6 +101,7 @@ class Comparison:
         compared: number of utterances that were compared.
         left_out: ids of the utterances that are not in all systems, or with another reference there.
         notes: what a reader must know, such as a comparison on dev.
+        page: the page that was written; None if none was asked for.
     """
 
     systems: tuple[ComparedSystem, ...]
@@ -110,6 +111,7 @@ class Comparison:
     compared: int
     left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    page: Path | None = None
 
     @property
     def unit(self) -> Unit:
@@ -204,44 +206,45 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def align_systems(reference: str, hypotheses: Sequence[str]) -> tuple[AlignedColumn, ...]:
+def align_systems(alignments: Sequence[Sequence[WordPair]]) -> tuple[AlignedColumn, ...]:
     """Return the texts of several systems aligned word by word with one reference.
 
-    Each is aligned as `align_words` does. What systems insert at the same place is in the same columns.
+    Args:
+        alignments: of each system with that reference. What they insert at the same place is in the same columns.
     """
-    words = words_of(reference)
     # By system: the word in place of each of the reference's, and what is inserted before each, and at the end.
-    taken: list[list[str | None]] = []
+    taken: list[list[WordPair]] = []
     inserted: list[list[list[str]]] = []
-    for hypothesis in hypotheses:
-        mine: list[str | None] = []
+    for alignment in alignments:
+        mine: list[WordPair] = []
         added: list[list[str]] = [[]]
-        for pair in align_words(reference, hypothesis):
+        for pair in alignment:
             if pair.reference is None:
                 added[-1].append(pair.hypothesis or "")
             else:
-                mine.append(pair.hypothesis)
+                mine.append(pair)
                 added.append([])
         taken.append(mine)
         inserted.append(added)
     columns: list[AlignedColumn] = []
-    for place in range(len(words) + 1):
+    for place in range(len(inserted[0])):
         gaps = itertools.zip_longest(*(added[place] for added in inserted))
-        columns += [AlignedColumn(None, tuple(gap)) for gap in gaps]
-        if place < len(words):
-            columns.append(AlignedColumn(words[place], tuple(mine[place] for mine in taken)))
+        columns += [AlignedColumn(None, gap) for gap in gaps]
+        if place < len(taken[0]):
+            columns.append(AlignedColumn(taken[0][place].reference, tuple(mine[place].hypothesis for mine in taken)))
     return tuple(columns)
 
 
 def _utterances(systems: Sequence[ComparedSystem]) -> Iterator[ComparedUtterance]:
     """Yield the utterances in which a system has errors."""
-    score = systems[0].score
     speakers = {name: speaker for system in systems for name, speaker in system.score.speakers.items()}
-    for name, reference in score.references.items():
+    wrong = [{utterance.id: utterance.alignment for utterance in system.score.wrong} for system in systems]
+    for name, reference in systems[0].score.references.items():
         counts = [system.score.by_unit[name] for system in systems]
         if any(count.errors for count in counts):
-            columns = align_systems(reference, [system.hypotheses[name] for system in systems])
+            right = tuple(WordPair(word, word) for word in words_of(reference))
             errors = tuple(count.errors for count in counts)
+            columns = align_systems([of_system.get(name, right) for of_system in wrong])
             yield ComparedUtterance(name, speakers.get(name), counts[0].reference_length, errors, columns)
 
 

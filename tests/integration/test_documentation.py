@@ -213,6 +213,7 @@ def corrected_by_somebody(found: Review, title: str, port: int, on_ready: object
 LAY_OUT = {
     "check": lay_out_mine,
     "choosing_settings": lay_out_mine,
+    "comparing": lay_out_mine,
     "first_hour": lay_out_a_phone_s_recordings,
     "interview": lay_out_an_interview,
     "pretrained_encoder": lay_out_an_encoder,

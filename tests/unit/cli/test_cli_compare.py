@@ -40,6 +40,14 @@ def test_other_references_are_an_error_that_names_the_way_out(call, tmp_path):
     assert "1 utterance; intervals over 1 utterance; 2 utterances not in all systems: u2, u3" in out
 
 
+def test_a_page_is_written_if_asked_for_and_named(succeed, tmp_path):
+    folders = [decode_folder(tmp_path / name, f"one {name}") for name in "ab"]
+    assert "\npage " not in succeed("compare", *folders)
+    page = tmp_path / "pages" / "compare.html"
+    assert succeed("compare", *folders, "--out", page).endswith(f"\npage   {page}\n")
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
 def test_with_names_of_usual_length_the_tables_fit_80_columns(succeed, tmp_path):
     folders = [decode_folder(tmp_path / name, f"one {name} four") for name in "abcd"]
     tables = succeed("compare", *folders).replace(str(tmp_path), "exp")

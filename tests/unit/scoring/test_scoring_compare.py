@@ -18,8 +18,9 @@ import asr
 from asr.bundle.bundle import ModelBundle
 from asr.errors import ScoringError
 from asr.model.acoustic import AcousticModel
-from asr.scoring.compare import to_text
+from asr.scoring.compare_text import to_text
 from asr.scoring.comparison import align_systems, holm
+from asr.scoring.error_counts import align_words
 from asr.scoring.score import write_trn
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
@@ -136,7 +137,7 @@ words = st.lists(st.sampled_from(["a", "b", "c", "ab"]), max_size=6).map(" ".joi
 
 @given(words, st.lists(words, min_size=1, max_size=4))
 def test_an_alignment_keeps_all_texts_and_as_many_errors_as_the_distance(reference: str, hypotheses: list[str]) -> None:
-    columns = align_systems(reference, hypotheses)
+    columns = align_systems([align_words(reference, hypothesis) for hypothesis in hypotheses])
     assert [column.reference for column in columns if column.reference is not None] == reference.split()
     for place, hypothesis in enumerate(hypotheses):
         mine = [(column.reference, column.hypotheses[place]) for column in columns]
@@ -156,7 +157,7 @@ def distance(a: list[str], b: list[str]) -> int:
 
 
 def test_what_systems_insert_at_one_place_is_in_the_same_columns() -> None:
-    columns = align_systems("a b", ["a x y b", "z a b", "a w"])
+    columns = align_systems([align_words("a b", hypothesis) for hypothesis in ("a x y b", "z a b", "a w")])
     assert [(column.reference, *column.hypotheses) for column in columns] == [
         (None, None, "z", None),
         ("a", "a", "a", "a"),
