@@ -65,11 +65,16 @@ def decode(
 
 def score(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A decode folder, as `asr decode` writes it.")],
+    audio: Annotated[
+        bool,
+        typer.Option("--audio/--no-audio", help="Put the audio into the page: some 180 kB a minute, at most 10 MB."),
+    ] = True,
 ) -> None:
     """Count the errors of a decode folder: WER and CER.
 
-    Both have 95 % intervals. wer.txt lists each utterance's errors. report.html shows them too, and whether the
-    confidences can be trusted. If the decode folder is in a model folder, the rates also go into the model card there.
+    Both have 95 % intervals. wer.txt lists each utterance's errors. report.html plays and shows them, and says where
+    they are: by speaker, by length, by any field of the manifest. If the decode folder is in a model folder, the rates
+    also go into the model card there.
 
     asr compare says whether two systems differ.
     """
@@ -78,7 +83,7 @@ def score(
     from asr.files import printable
     from asr.scoring.report import summary
 
-    scored = asr.score(folder)
+    scored = asr.score(folder, audio=audio)
     name = printable(scored.folder)
     typer.echo(f"{name}\n{summary(scored.figures)}")
     typer.echo(f"\ndetails   {name}: {SCORES_TEXT}, {SCORES_PAGE}")

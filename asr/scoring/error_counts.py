@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import starmap, zip_longest
 from typing import Literal
 
 import jiwer
@@ -20,6 +21,9 @@ from asr.text.units import words_of, writes_spaces
 
 Unit = Literal["word", "character"]
 RATE_NAMES: Mapping[Unit, str] = {"word": "WER", "character": "CER"}
+LISTED_ERRORS = 20  # entries in each list of frequent errors
+# What a table of rates is followed by where the main figure is the CER.
+NO_SPACES = "most letters belong to scripts without spaces, where WER takes a character for a word"
 _NAMES_IN_A_MESSAGE = 5
 
 
@@ -160,6 +164,22 @@ def align_words(reference: str, hypothesis: str) -> tuple[WordPair, ...]:
     return tuple(WordPair(*pair) for pair in aligned_pairs(words_of(reference), words_of(hypothesis)))
 
 
+def align_characters(reference: str, hypothesis: str) -> tuple[WordPair, ...]:
+    """Return two texts aligned character by character, as `count_errors` counts them; the "words" are characters.
+
+    The space between two words is one character.
+    """
+    output = jiwer.process_characters(" ".join(reference.split()), " ".join(hypothesis.split()))
+    said: list[str] = output.references[0]
+    recognised: list[str] = output.hypotheses[0]
+    aligned: list[WordPair] = []
+    for chunk in output.alignments[0]:
+        removed = said[chunk.ref_start_idx : chunk.ref_end_idx]
+        added = recognised[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        aligned += starmap(WordPair, zip_longest(removed, added))  # a gap has no characters on one side
+    return tuple(aligned)
+
+
 def words_right(reference: str, hypothesis: str) -> list[bool]:
     """Return for each hypothesis word whether it is right: aligned with the same word of the reference."""
     return [word.mark == "C" for word in align_words(reference, hypothesis) if word.hypothesis is not None]
@@ -176,3 +196,40 @@ def count_confusions(alignments: Iterable[tuple[WordPair, ...]]) -> Confusions:
         elif word.reference != word.hypothesis and word.reference and word.hypothesis:
             confusions.substitutions[word.reference, word.hypothesis] += 1
     return confusions
+
+
+@dataclass(frozen=True)
+class FrequentErrors:
+    """The most frequent errors of one kind.
+
+    Attributes:
+        name: e.g. "substitutions".
+        listed: the words of each (one, or the reference's and the hypothesis's), and how often it occurs.
+        total: number of errors of this kind.
+        others: how many different ones are not listed.
+    """
+
+    name: str
+    listed: tuple[tuple[tuple[str, ...], int], ...]
+    total: int
+    others: int
+
+    @classmethod
+    def of(cls, name: str, counter: Mapping[tuple[str, ...], int]) -> FrequentErrors:
+        """Return the most frequent ones of a kind."""
+        listed = tuple(Counter(counter).most_common(LISTED_ERRORS))
+        return cls(name, listed, sum(counter.values()), len(counter) - len(listed))
+
+    @property
+    def others_total(self) -> int:
+        """How often those occur that are not listed."""
+        return self.total - sum(count for _, count in self.listed)
+
+
+def frequent_errors(confusions: Confusions) -> list[FrequentErrors]:
+    """Return the most frequent substitutions, deletions and insertions."""
+    return [
+        FrequentErrors.of("substitutions", dict(confusions.substitutions.items())),
+        FrequentErrors.of("deletions", {(word,): count for word, count in confusions.deletions.items()}),
+        FrequentErrors.of("insertions", {(word,): count for word, count in confusions.insertions.items()}),
+    ]

@@ -60,11 +60,13 @@ def _groups(score: CorpusScore, values: Mapping[str, FieldValue]) -> dict[str, E
     sums: dict[str, ErrorCounts] = {}
     for utterance, counts in score.by_unit.items():
         value = values.get(utterance)
-        group = UNKNOWN if value is None else _shown(value)
+        group = UNKNOWN if value is None else shown_value(value)
         sums[group] = sums.get(group, ErrorCounts()) + counts
     places = {}
     if len(numbers) == len(values):
-        places = {_shown(values[name]): place for place, name in enumerate(sorted(numbers, key=lambda n: numbers[n]))}
+        places = {
+            shown_value(values[name]): place for place, name in enumerate(sorted(numbers, key=lambda n: numbers[n]))
+        }
     return dict(
         sorted(sums.items(), key=lambda item: (item[0] == UNKNOWN, places.get(item[0], 0), -item[1].errors, item[0]))
     )
@@ -103,7 +105,8 @@ def _is_number(value: FieldValue) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _shown(value: FieldValue) -> str:
+def shown_value(value: FieldValue) -> str:
+    """Return the name of the group of a value, unless it falls into a range."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -11,7 +11,7 @@ from pydantic import Field
 from asr.bundle.files import RECOGNISED
 from asr.errors import ScoringError
 from asr.reading import parse_json, read_lines
-from asr.records import Record, Text, checked
+from asr.records import Count, Record, Text, checked
 
 
 class RecognisedWord(Record):
@@ -27,7 +27,7 @@ class Place(Record):
     """Where the audio of an utterance is: the mean of some channels of a part of a file."""
 
     path: Text
-    channels: list[int] = Field(min_length=1)
+    channels: list[Count] = Field(min_length=1)
     start_s: float = Field(ge=0)
     duration_s: float = Field(gt=0)
 

@@ -1,15 +1,13 @@
 """A decode folder → `wer.json`, `wer.txt` and `report.html` inside it, and what `asr score` prints. No torch.
 
-Plain text is in columns, like sclite's reports. The page is one file without scripts that needs nothing from elsewhere;
-its template and style are in `asr/scoring/templates/` and `asr/pages/templates/`.
+Plain text is in columns, like sclite's reports. `report_page.py` makes the page.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,19 +17,22 @@ from rich.cells import cell_len, set_cell_size
 from asr.bundle.card import is_model_folder, write_card
 from asr.bundle.files import SCORES, SCORES_PAGE, SCORES_TEXT
 from asr.files import printable, write_text
-from asr.pages.page import render
 from asr.reading import counted
-from asr.scoring.calibration import reliability_svg, render_calibration
-from asr.scoring.error_counts import RATE_NAMES, Confusions, ErrorCounts, WordPair
+from asr.scoring.calibration import render_calibration
+from asr.scoring.error_counts import (
+    LISTED_ERRORS,
+    NO_SPACES,
+    RATE_NAMES,
+    ErrorCounts,
+    FrequentErrors,
+    WordPair,
+    frequent_errors,
+)
 from asr.scoring.intervals import Interval
+from asr.scoring.report_page import report_page
 from asr.scoring.score import CorpusScore, UtteranceErrors, read_score
 
 WIDTH = 80  # characters in a line of an aligned utterance; a longer word is still on one line
-LISTED_ERRORS = 20  # entries in each list of frequent errors
-LISTED_UTTERANCES = 200  # utterances with errors on the page; the text report has all of them
-
-# What the rates' table is followed by where the main figure is the CER.
-NO_SPACES = "most letters belong to scripts without spaces, where WER takes a character for a word"
 
 _LABELS = ("REF: ", "HYP: ", "EVAL:")
 
@@ -51,13 +52,14 @@ class ScoreReport:
     card: Path | None = None
 
 
-def score(folder: str | os.PathLike[str]) -> ScoreReport:
+def score(folder: str | os.PathLike[str], *, audio: bool = True) -> ScoreReport:
     """Return the error rates of a decode folder and write `wer.json`, `wer.txt` and `report.html` into it.
 
     If the decode folder is inside a model folder, the rates also go into the model card there.
 
     Args:
         folder: as `asr.decode` wrote it.
+        audio: whether the utterances can be played on the page. In large test sets those with the most errors can.
 
     Raises:
         ScoringError: a file is missing or malformed.
@@ -67,17 +69,23 @@ def score(folder: str | os.PathLike[str]) -> ScoreReport:
     if folder.name in ("", ".."):  # the current folder or the one above: the model folder is found by the full path
         folder = folder.resolve()
     figures = read_score(folder)
-    write_reports(figures, folder)
+    write_reports(figures, folder, audio=audio)
     card = write_card(folder.parent) if is_model_folder(folder.parent) else None
     return ScoreReport(folder, figures, card)
 
 
-def write_reports(score: CorpusScore, folder: Path) -> None:
-    """Write the figures of a decode folder into it: `wer.json`, and `wer.txt` and `report.html` to read."""
+def write_reports(score: CorpusScore, folder: Path, *, audio: bool = True) -> None:
+    """Write the figures of a decode folder into it: `wer.json`, and `wer.txt` and `report.html` to read.
+
+    Args:
+        score: the figures.
+        folder: the decode folder.
+        audio: whether the utterances can be played on the page.
+    """
     contents = {
         SCORES: json.dumps(to_json(score), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
         SCORES_TEXT: to_text(score),
-        SCORES_PAGE: to_html(score, str(folder)),
+        SCORES_PAGE: report_page(score, folder, audio=audio),
     }
     for name, content in contents.items():
         write_text(folder / name, content)
@@ -120,23 +128,6 @@ def _counts(counts: ErrorCounts) -> dict[str, int]:
     }
 
 
-def to_html(score: CorpusScore, title: str) -> str:
-    """Return the content of `report.html`; `title` names what was scored."""
-    return render(
-        "asr.scoring",
-        f"{SCORES_PAGE}.jinja",
-        {
-            "title": title,
-            "score": score,
-            "table": _rates(score),
-            "note": "" if score.unit == "word" else NO_SPACES,
-            "diagram": None if score.calibration is None else reliability_svg(score.calibration),
-            "frequent": _frequent_errors(score.confusions),
-            "shown": score.wrong[:LISTED_UTTERANCES],
-        },
-    )
-
-
 def to_text(score: CorpusScore) -> str:
     """Return the content of `wer.txt`: the rates, each utterance with errors aligned, the frequent errors."""
     sections = [summary(score)]
@@ -145,7 +136,7 @@ def to_text(score: CorpusScore) -> str:
     if score.wrong:
         sections.append("UTTERANCES WITH ERRORS, most errors first")
         sections += [render_utterance(utterance) for utterance in score.wrong]
-        sections += [_render_list(errors) for errors in _frequent_errors(score.confusions)]
+        sections += [_render_list(errors) for errors in frequent_errors(score.confusions)]
     return "\n\n".join(sections) + "\n"
 
 
@@ -195,41 +186,7 @@ def _rates(score: CorpusScore) -> list[list[str]]:
     return rows
 
 
-@dataclass(frozen=True)
-class _FrequentErrors:
-    """The most frequent errors of one kind.
-
-    Attributes:
-        name: e.g. "substitutions".
-        listed: the words of each (one, or the reference's and the hypothesis's), and how often it occurs.
-        total: number of errors of this kind.
-        others: how many different ones are not listed.
-    """
-
-    name: str
-    listed: tuple[tuple[tuple[str, ...], int], ...]
-    total: int
-    others: int
-
-    @classmethod
-    def of(cls, name: str, counter: Mapping[tuple[str, ...], int]) -> _FrequentErrors:
-        listed = tuple(Counter(counter).most_common(LISTED_ERRORS))
-        return cls(name, listed, sum(counter.values()), len(counter) - len(listed))
-
-    @property
-    def others_total(self) -> int:
-        return self.total - sum(count for _, count in self.listed)
-
-
-def _frequent_errors(confusions: Confusions) -> list[_FrequentErrors]:
-    return [
-        _FrequentErrors.of("substitutions", dict(confusions.substitutions.items())),
-        _FrequentErrors.of("deletions", {(word,): count for word, count in confusions.deletions.items()}),
-        _FrequentErrors.of("insertions", {(word,): count for word, count in confusions.insertions.items()}),
-    ]
-
-
-def _render_list(errors: _FrequentErrors) -> str:
+def _render_list(errors: FrequentErrors) -> str:
     lines = [f"{errors.name.upper()}: {errors.total}"]
     lines += [f"{count:6d}  {printable(' → '.join(words))}" for words, count in errors.listed]
     if errors.others:
