@@ -327,6 +327,12 @@ class TrainingSettings(Settings):
     accelerator: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Device to train on; auto takes a GPU if there is one."
     )
+    tracker: Literal["none", "trackio", "wandb"] = Field(
+        "none",
+        description="What shows the run besides TensorBoard. trackio keeps it on this machine. wandb sends it to its "
+        "server, with text and audio of three dev utterances.",
+    )
+    tracker_project: str = Field("asr", min_length=1, description="The project in the tracker that the run is part of.")
 
 
 class Config(Settings):

@@ -14,6 +14,7 @@ CARD = "README.md"  # the model card
 CHECKPOINTS = "checkpoints"  # a folder: the state of the training run
 TRAINING_LOG = "log.jsonl"  # a line per epoch
 SKIPPED_STEPS = "skipped.jsonl"  # a line per training step that was skipped
+TRACKED_RUN = "tracker.json"  # beside the checkpoints: by what name a tracker knows the run
 TENSORBOARD = "tensorboard"  # a folder: the curves of the training
 FAILED_STEPS = "failed"  # a folder: the batch of the last skipped step, if there were too many
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import Field
@@ -12,7 +13,7 @@ from pydantic import Field
 from asr.bundle.files import TRAINING_LOG
 from asr.errors import ModelError
 from asr.reading import parse_json, read_raw_lines
-from asr.records import Count, Record, Text, checked
+from asr.records import Count, Record, checked
 
 _WAY_OUT = "delete the line, or the file if nobody needs the curves"
 
@@ -26,12 +27,13 @@ class DevErrors(Record):
     reference_length: Count
 
 
-class DevText(Record):
+@dataclass(frozen=True)
+class DevText:
     """What the averaged weights recognised in one utterance of dev; both texts are normalised."""
 
-    id: Text
-    reference: Text
-    hypothesis: Text
+    id: str
+    reference: str
+    hypothesis: str
 
 
 class EpochLine(Record):

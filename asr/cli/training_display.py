@@ -1,6 +1,7 @@
 """How training shows itself: facts at the start, progress within an epoch, a line per epoch.
 
-On a terminal the progress is a bar. Elsewhere, as in a log file, it is a line every half minute.
+On a terminal the progress is a bar, with the course of the error rate and three utterances of dev below it. Elsewhere,
+as in a log file, the progress is a line every half minute, and the utterances come after some epochs.
 """
 
 from __future__ import annotations
@@ -10,13 +11,19 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
 
 from asr.bundle.files import CONFIG
-from asr.cli.console import clock, progress
+from asr.cli.console import progress
+from asr.cli.dev_texts import sparkline, text_lines
+from asr.cli.pace import EpochLines, pace_after
 from asr.corpus.limits import low_rate_note
+from asr.files import printable
 from asr.reading import counted
+from asr.scoring.error_counts import RATE_NAMES
 from asr.training.pretraining_data import PretrainingEpoch, PretrainingReport, PretrainingStart, PretrainingStep
 from asr.training.reports import (
     EpochReport,
@@ -29,6 +36,7 @@ from asr.training.reports import (
     RunStopped,
     StepReport,
     StepSkipped,
+    TrackerFailed,
 )
 from asr.training.step import part_of
 
@@ -40,8 +48,6 @@ if TYPE_CHECKING:
     from asr.training.loop import TrainingResult
     from asr.training.transfer import Transfer
 
-LINE_EVERY_S = 30.0
-
 
 class TrainingDisplay:
     """Prints the reports of `asr.train`."""
@@ -52,17 +58,19 @@ class TrainingDisplay:
         self._config = config
         self._now = now
         self._lines: EpochLines | None = None
+        self._rates: list[float] = []  # the main figure of each epoch
+        self._pace = ""
+        self._last: EpochReport | None = None
+        self._unshown: EpochReport | None = None  # whose utterances are not printed yet
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description:9}"),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:3.0f} %"),
-            TimeRemainingColumn(),
             TextColumn("loss {task.fields[loss]:.3f}"),
             console=console,
-            transient=True,
-            disable=not console.is_terminal,
         )
         self._task = self._progress.add_task("training", total=1.0, loss=0.0)
+        self._live = Live(console=console, get_renderable=self._below, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> TrainingDisplay:
         return self
@@ -70,7 +78,9 @@ class TrainingDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._live.stop()
+        if self._unshown:  # what was below the bar stays, and a log has the last epoch
+            self._print_state(self._unshown)
 
     def show(self, report: Report) -> None:
         """Show one report."""
@@ -85,23 +95,55 @@ class TrainingDisplay:
             self._print(
                 f"skipped   step {report.step}: loss {report.loss}, gradient norm {report.gradient_norm}{named}"
             )
+        elif isinstance(report, TrackerFailed):
+            self._print(tracker_note(report))
         else:
             self._stopped(report)
 
     def finish(self, result: TrainingResult) -> None:
         """Say where the model is. Processes that reported nothing stay silent, and so does a run that was stopped."""
         if self._lines and result.stopped_by is None:
-            self._print(f"model   {result.folder}")
+            self._print(f"model     {result.folder}")
 
     def _print(self, line: str) -> None:
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
     def _step(self, report: StepReport) -> None:
-        self._progress.start()  # not before: only one of several processes has reports
+        if self._console.is_terminal:
+            self._live.start()  # not before: only one of several processes has reports
         self._progress.update(self._task, completed=report.progress, loss=report.loss)
-        line = self._lines.add(report, self._now()) if self._lines else None
-        if line and not self._console.is_terminal:
-            self._print(f"progress  {line}")
+        if self._lines is None:
+            return
+        line = self._lines.add(report, self._now())
+        if not self._console.is_terminal:
+            if line:
+                self._print(f"progress  {line}")
+        elif pace := self._lines.pace(report, self._now()):
+            self._pace = pace
+
+    def _below(self) -> RenderableType:
+        """Return what is below all lines on a terminal."""
+        if self._last is None:
+            return Group(self._progress, Text(f"          {self._pace}", no_wrap=True, overflow="ellipsis"))
+        return Group(self._progress, *self._state(self._last, self._pace))
+
+    def _print_state(self, report: EpochReport) -> None:
+        """Print the state after an epoch, where it stays."""
+        self._unshown = None
+        for line in self._state(report, pace_after(report, self._config.training.epochs)):
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def _state(self, report: EpochReport, pace: str) -> list[Text]:
+        """Return the course of the error rate, the pace, and the utterances of dev, each line cut to the width."""
+        dev, width = report.dev, self._console.width
+        name = RATE_NAMES["character" if dev.by_characters else "word"] if dev else "pace"
+        course = f"{name:<10}{sparkline(self._rates)}  " if dev else f"{name:<10}"
+        lines = [Text((course + pace).rstrip())] if dev or pace else []
+        for line in lines:
+            line.truncate(width, overflow="ellipsis")
+        for text in report.dev_texts:
+            lines += text_lines(text, by_characters=dev is not None and dev.by_characters, width=width)
+        return lines
 
     def _stopped(self, report: RunStopped) -> None:
         self._print(
@@ -111,6 +153,7 @@ class TrainingDisplay:
     def _start(self, start: RunStart) -> None:
         model, survey, line = self._config.model, start.survey, self._print
         self._lines = EpochLines(self._config.training.epochs, survey.audio_s, self._now())
+        self._rates += start.dev_rates
         line(f"network   {model.network}, {start.parameter_count:,} parameters")
         context = "the whole utterance" if model.sees_whole_utterance else "all before"
         if model.lookahead_frames:
@@ -172,6 +215,23 @@ class TrainingDisplay:
         )
         if dev and 2 * dev.empty > dev.utterances:
             self._print(f"note      {dev.empty} of {dev.utterances} dev utterances give no text, only blanks")
+        self._rates += [dev.rate] if dev else []
+        self._last = self._unshown = report
+        self._pace = pace_after(report, self._config.training.epochs)
+        if self._console.is_terminal:
+            self._live.refresh()
+        elif is_shown_in_a_log(report.epoch + 1):
+            self._print_state(report)
+
+
+def is_shown_in_a_log(epoch: int) -> bool:
+    """Return whether a log, which is to stay short, has the utterances of dev after this epoch, counted from 1."""
+    return epoch in (1, 2, 5) or epoch % 10 == 0
+
+
+def tracker_note(report: TrackerFailed) -> str:
+    """Return the line that says so."""
+    return f"note      {report.tracker} gets no more of this run, which goes on: {report.problem}"
 
 
 def step_times(times_s: Mapping[Computation, float]) -> str:
@@ -181,47 +241,6 @@ def step_times(times_s: Mapping[Computation, float]) -> str:
 
 def _labels(share: float | None) -> str:
     return "" if share is None else f"  {100 * share:.0f} % of the untranscribed labelled"
-
-
-class EpochLines:
-    """Says from time to time how far an epoch is. Short epochs need no such line and get none."""
-
-    def __init__(self, epochs: int, audio_s: float, now_s: float) -> None:
-        """Begin a run of `epochs` epochs of `audio_s` seconds of audio each, or resume it."""
-        self._epochs, self._audio_s = epochs, audio_s
-        self._dev_s = 0.0  # that the evaluation of the last epoch took
-        self._begin_epoch(now_s)
-
-    def end_epoch(self, report: EpochReport, now_s: float) -> None:
-        """Turn to the next epoch."""
-        self._dev_s = report.dev_s
-        self._begin_epoch(now_s)
-
-    def _begin_epoch(self, now_s: float) -> None:
-        self._began_s = self._line_s = now_s
-        self._first_share: float | None = None
-        self._since_line: list[StepReport] = []
-
-    def add(self, report: StepReport, now_s: float) -> str | None:
-        """Return a line if the last one, or the start of the epoch, is `LINE_EVERY_S` seconds ago."""
-        before = report.progress * self._epochs - report.epoch
-        if self._first_share is None:  # above 0 if the run was resumed within the epoch
-            self._first_share = before
-        self._since_line.append(report)
-        waited_s = now_s - self._line_s
-        if waited_s < LINE_EVERY_S:
-            return None
-        share = min(1.0, before + report.audio_s / self._audio_s)
-        loss = sum(step.loss for step in self._since_line) / len(self._since_line)
-        speed = sum(step.audio_s for step in self._since_line) / waited_s
-        self._line_s, self._since_line = now_s, []
-        epoch_s = (now_s - self._began_s) / (share - self._first_share)
-        left_s = epoch_s * (1 - share)
-        whole_s = left_s + self._dev_s + (self._epochs - report.epoch - 1) * (epoch_s + self._dev_s)
-        return (
-            f"epoch {report.epoch + 1}/{self._epochs}, {100 * share:.0f} %: loss {loss:.3f}, {speed:.0f} s of audio a "
-            f"second, {clock(left_s)} left in the epoch, {clock(whole_s)} in the run"
-        )
 
 
 class PretrainingDisplay:
@@ -255,6 +274,8 @@ class PretrainingDisplay:
             self._start(report)
         elif isinstance(report, StepSkipped):
             line(f"skipped   step {report.step}: loss {report.loss}, gradient norm {report.gradient_norm}")
+        elif isinstance(report, TrackerFailed):
+            line(tracker_note(report))
         else:
             line(f"stopped   by {report.signal} after step {report.step}; --resume continues it")
 
@@ -331,6 +352,8 @@ class LmTrainingDisplay:
             self._epoch(report)
         elif isinstance(report, LmStart):
             self._begin(report)
+        elif isinstance(report, TrackerFailed):
+            line(tracker_note(report))
         else:
             line(f"stopped   by {report.signal} after step {report.step}; --resume continues it")
 

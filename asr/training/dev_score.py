@@ -16,7 +16,7 @@ away from it. In scripts without spaces the character error rate takes the place
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
@@ -141,21 +141,34 @@ def score_dev(
     places = {name: place for place, name in enumerate(references)}
     figures = torch.zeros(len(places), _FIGURES, dtype=torch.float64)
     shared = cuts[fabric.global_rank :: fabric.world_size]
-    for cpu_batch in evaluation_batches(shared, config, moments, stored=stored):
-        batch = cpu_batch.to(fabric.device)
-        with fabric.autocast():
-            log_posteriors, lengths = model(batch.waveforms, batch.lengths, moments=batch.moments)
-        texts = [references[name] for name in batch.ids]
+    for ids, log_posteriors, lengths in network_outputs(model, shared, config, fabric, moments, stored):
+        texts = [references[name] for name in ids]
         targets = [_target(text, frames, tokens) for text, frames in zip(texts, lengths.tolist(), strict=True)]
         losses = _losses(log_posteriors, lengths, targets)
         searched = greedy_search(log_posteriors.float().cpu().numpy(), lengths.cpu().numpy())
-        for name, text, target, loss, hypothesis in zip(batch.ids, texts, targets, losses, searched, strict=True):
+        for name, text, target, loss, hypothesis in zip(ids, texts, targets, losses, searched, strict=True):
             recognised = normalised_hypothesis(tokens.decode(hypothesis.tokens), config.text)
             counts = [astuple(count_errors(text, recognised, unit=unit)) for unit in ("word", "character")]
             row = (*counts[0], *counts[1], loss, len(target), bool(text) and not recognised)
             figures[places[name]] = torch.tensor(row, dtype=torch.float64)
     summed = fabric.all_reduce(figures.to(fabric.device), reduce_op="sum")
     return _score(summed.cpu().numpy(), references, known_speakers(cuts))  # type: ignore[union-attr]
+
+
+def network_outputs(
+    model: AcousticModel,
+    cuts: Sequence[Cut],
+    config: Config,
+    fabric: Fabric,
+    moments: Moments | None,
+    stored: Stored | None,
+) -> Iterator[tuple[list[str], Tensor, Tensor]]:
+    """Yield the ids of a batch, its log-posteriors `(utterance, frame, token)` and its lengths in frames."""
+    for cpu_batch in evaluation_batches(cuts, config, moments, stored=stored):
+        batch = cpu_batch.to(fabric.device)
+        with fabric.autocast():
+            log_posteriors, lengths = model(batch.waveforms, batch.lengths, moments=batch.moments)
+        yield batch.ids, log_posteriors, lengths
 
 
 _FIGURES = 11  # of an utterance: four counts in words, four in characters, its loss, its tokens there, is it empty

@@ -35,6 +35,7 @@ from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_r
 from asr.training.reports import LmEpoch, LmReport, LmStart, LmStep
 from asr.training.run_state import RunState, learning_rate
 from asr.training.step import parameter_groups
+from asr.training.trackers import Tracking
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 
@@ -224,6 +225,7 @@ class LmTraining:
     out: Path
 
     first = True
+    tracking = Tracking()  # TensorBoard alone
 
     @property
     def epochs(self) -> int:

@@ -23,8 +23,10 @@ from lightning_fabric import Fabric
 from asr.bundle.files import CHECKPOINTS
 from asr.errors import TrainingError
 from asr.training.checkpoint import LAST, find_checkpoint
-from asr.training.reports import RunStopped, SomeEpoch, SomeStep, TrainingLog
+from asr.training.log import TrainingLog
+from asr.training.reports import RunStopped, SomeEpoch, SomeStep, TrackerFailed
 from asr.training.run_state import RunState
+from asr.training.trackers import Tracking
 
 LOCK = "lock"  # in the folder of the checkpoints
 
@@ -66,6 +68,10 @@ class Training(Protocol[Batch, Step, Epoch]):
     def first(self) -> bool:
         """Whether this process writes the log and reports; of several processes one does."""
 
+    @property
+    def tracking(self) -> Tracking:
+        """What trackers get once."""
+
     def batches(self, skip: int) -> Iterable[Batch]:
         """Return the batches of the current epoch, without the `skip` first ones."""
 
@@ -100,8 +106,8 @@ class TrainingResult:
 
 def training_loop(
     training: Training[Batch, Step, Epoch], start: Start, requests: Requests
-) -> Generator[Start | Step | Epoch | RunStopped, None, TrainingResult]:
-    """Train to the end, or until a signal; yield the start, each step, each epoch, and the stop.
+) -> Generator[Start | Step | Epoch | RunStopped | TrackerFailed, None, TrainingResult]:
+    """Train to the end, or until a signal; yield the start, each step, each epoch, the stop, a tracker's failure.
 
     Only the first process yields. Its log has each report before it is yielded.
 
@@ -109,9 +115,12 @@ def training_loop(
         TrainingError: the log or a checkpoint cannot be written.
     """
     state, stopped_by = training.state, None
-    log = TrainingLog(training.out, first_epoch=state.epoch, first_step=state.step) if training.first else None
-    if log:
+    log = None
+    if training.first:
+        out, tracking = training.out, training.tracking
+        log = TrainingLog(out, first_epoch=state.epoch, first_step=state.step, tracking=tracking)
         yield start
+        yield from log.failures()
     requests.saved()
     while state.epoch < training.epochs and stopped_by is None:
         if (yield from _steps(training, requests, log)):
@@ -126,8 +135,10 @@ def training_loop(
             requests.saved()
             if log:
                 yield report
+                yield from log.failures()
     if log:
         log.close()
+        yield from log.failures()
         if stopped_by is not None:
             yield RunStopped(stopped_by, state.step, training.out / CHECKPOINTS / LAST)
     return TrainingResult(training.out, state.epoch, state.kept_dev_score, stopped_by)
@@ -135,7 +146,7 @@ def training_loop(
 
 def _steps(
     training: Training[Batch, Step, Epoch], requests: Requests, log: TrainingLog | None
-) -> Generator[Step, None, bool]:
+) -> Generator[Step | TrackerFailed, None, bool]:
     """Take the steps of the current epoch and yield their reports; return whether the run is to stop."""
     state = training.state
     began = time.perf_counter()
@@ -147,6 +158,7 @@ def _steps(
         if log:
             log.step(report)
             yield report
+            yield from log.failures()
         stop, save = asked.stop, asked.save
         if stop or save:
             training.save()

@@ -44,6 +44,7 @@ from asr.training.run import WITHOUT_INFLUENCE, Run, Trial, choose_computation, 
 from asr.training.run_state import RunState, learning_rate
 from asr.training.step import Accumulated, accumulate, memory_errors_explained
 from asr.training.survey import feature_moments
+from asr.training.trackers import Tracking, require_tracker
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 
@@ -108,6 +109,7 @@ def pretraining_reports(
     if not (out / CHECKPOINTS).exists():
         _refuse_foreign_files(out)
     own = pretraining_config(config)
+    require_tracker(config.training.tracker)
     with Requests(own.training.checkpoint_every_s) as requests:
         fabric = make_fabric(own.training)
         with only_run_of_all_in(out, fabric):
@@ -252,6 +254,11 @@ class Pretraining:
     def first(self) -> bool:
         """Whether this process writes files and reports."""
         return self.run.first
+
+    @property
+    def tracking(self) -> Tracking:
+        """What trackers get once: all settings."""
+        return Tracking.of(self.given)
 
     def save(self) -> None:
         """Write a checkpoint; every process calls this."""

@@ -17,7 +17,7 @@ from asr.errors import TrainingError
 from asr.features.augment import Draw
 from asr.features.conditions import conditions_checksum
 from asr.model.computation import Computation
-from asr.training.reports import RunStopped, StepSkipped
+from asr.training.reports import RunStopped, StepSkipped, TrackerFailed
 from asr.training.survey import Count, checksum_with, draw_of
 
 if TYPE_CHECKING:
@@ -262,4 +262,4 @@ class PretrainingEpoch:
         return asdict(self)
 
 
-PretrainingReport = PretrainingStart | PretrainingStep | StepSkipped | PretrainingEpoch | RunStopped
+PretrainingReport = PretrainingStart | PretrainingStep | StepSkipped | PretrainingEpoch | RunStopped | TrackerFailed

@@ -1,30 +1,15 @@
-"""What a training run reports: its start, each step, each epoch and a stop. And its log, which keeps them.
-
-The log is `log.jsonl` with a line per epoch, `skipped.jsonl`, and TensorBoard curves with a point per step.
-"""
+"""What a training run reports: its start, each step, each epoch and a stop. `log.py` keeps the reports."""
 
 from __future__ import annotations
 
-import math
-import os
-import re
-import socket
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.record_writer import RecordWriter
-
-from asr.bundle.files import SKIPPED_STEPS, TENSORBOARD, TRAINING_LOG
-from asr.errors import TrainingError
-from asr.files import append_line, to_json, write_text
+from asr.bundle.training_log import DevText
 from asr.lm.ngram import Perplexity
 from asr.model.computation import Computation
-from asr.reading import parse_json
 from asr.training.dev_score import DevScore
 from asr.training.survey import Survey
 from asr.training.transfer import Transfer
@@ -78,6 +63,7 @@ class RunStart:
     damaged_checkpoint: str | None
     transfer: Transfer | None
     timed_s: Sequence[Mapping[Computation, float]] = ()
+    dev_rates: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -146,7 +132,8 @@ class EpochReport:
     `dev` is the score of the averaged weights, and `best` says whether they are kept; if dev is trained on, there is no
     score and each epoch is kept. `clipped_share` is the share of steps whose gradient was scaled down. `spikes` counts
     steps whose loss rose far above the level before, and `skipped` those without a finite gradient. `learning_rate` is
-    that at the end of the epoch. `labelled_share` is the share of untranscribed utterances in which the average
+    that at the end of the epoch. `dev_texts` are what was recognised in three utterances of dev, the same in each
+    epoch; none without a dev set. `labelled_share` is the share of untranscribed utterances in which the average
     recognised something that could be learnt; None if there were none.
     """
 
@@ -162,6 +149,7 @@ class EpochReport:
     train_s: float
     dev_s: float
     learning_rate: float
+    dev_texts: Sequence[DevText] = ()
     labelled_share: float | None = None
 
     @property
@@ -197,7 +185,15 @@ class RunStopped:
     checkpoint: Path
 
 
-Report = RunStart | StepReport | StepSkipped | EpochReport | RunStopped
+@dataclass(frozen=True)
+class TrackerFailed:
+    """The program `tracker` failed and gets no more of this run; the training goes on. `problem` says what it said."""
+
+    tracker: str
+    problem: str
+
+
+Report = RunStart | StepReport | StepSkipped | EpochReport | RunStopped | TrackerFailed
 
 
 @dataclass(frozen=True)
@@ -274,101 +270,4 @@ class LmEpoch:
         return asdict(self) | {"dev": self.dev._asdict()}
 
 
-LmReport = LmStart | LmStep | LmEpoch | RunStopped
-
-
-class TrainingLog:
-    """Writes reports as they come. A resumed run first drops what was logged after its checkpoint."""
-
-    def __init__(self, out: Path, *, first_epoch: int, first_step: int) -> None:
-        """Open the log of the run in `out`, which continues with `first_epoch` and after `first_step` steps."""
-        self._epochs, self._skipped = out / TRAINING_LOG, out / SKIPPED_STEPS
-        for path, key, first in ((self._epochs, "epoch", first_epoch), (self._skipped, "step", first_step + 1)):
-            if path.exists():
-                lines = path.read_bytes().split(b"\n")[:-1]  # the last one is empty, or half written
-                kept = [line for line in lines if _number(line, key) < first]
-                write_text(path, b"".join(line + b"\n" for line in kept).decode())
-        self._curves = _Curves(out / TENSORBOARD, first_step + 1)
-
-    def step(self, report: SomeStep) -> None:
-        """Add a point to each curve; for a skipped step add a line that names its utterances."""
-        if isinstance(report, StepSkipped):
-            _append(self._skipped, report.line)
-        self._curves.add(report.curves, report.step)
-
-    def epoch(self, report: SomeEpoch) -> None:
-        """Add a line to `log.jsonl` and, if there is a dev set, a point to its curve."""
-        _append(self._epochs, report.line)
-        self._curves.add(report.curves, report.epoch)
-
-    def close(self) -> None:
-        """Close the curves."""
-        self._curves.close()
-
-
-class _Curves:
-    """A file of curves for TensorBoard, which continues those in the same folder."""
-
-    def __init__(self, folder: Path, first_step: int) -> None:
-        """Begin a file; the points of earlier files from `first_step` on count no more.
-
-        TensorBoard reads files in the order of their names, which begin with the time. The new name comes after all
-        others, also if the clock was set back.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        earlier = (re.match(r"events\.out\.tfevents\.(\d+)\.", path.name) for path in folder.iterdir())
-        now_s = max([int(time.time()), *(1 + int(match[1]) for match in earlier if match)])
-        self._path = folder / f"events.out.tfevents.{now_s:010d}.{socket.gethostname()}.{os.getpid()}"
-        self._file = self._path.open("wb", buffering=0)  # so that a killed run has all points
-        self._records = RecordWriter(self._file)
-        self._add(Event(wall_time=time.time(), file_version="brain.Event:2"))
-        self._add(Event(wall_time=time.time(), step=first_step, session_log=SessionLog(status=SessionLog.START)))
-
-    def add(self, values: Mapping[str, float], step: int) -> None:
-        """Add a point to each named curve, all in one record, which is cheaper than a record for each."""
-        if values:
-            points = [Summary.Value(tag=curve, simple_value=value) for curve, value in values.items()]
-            self._add(Event(wall_time=time.time(), step=step, summary=Summary(value=points)))
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def _add(self, event: Event) -> None:
-        """Write a record.
-
-        Raises:
-            TrainingError: it cannot be written.
-        """
-        try:
-            self._records.write(event.SerializeToString())
-        except OSError as error:
-            raise _cannot_log(self._path, error) from None
-
-
-def _append(path: Path, record: dict[str, Any]) -> None:
-    """Add a line of JSON to a log and sync it to the disk.
-
-    Raises:
-        TrainingError: it cannot be written.
-    """
-    try:
-        append_line(path, to_json(record))
-    except OSError as error:
-        raise _cannot_log(path, error) from None
-
-
-def _cannot_log(path: Path, error: OSError) -> TrainingError:
-    return TrainingError(
-        f"{path}: cannot write the log ({error.strerror}); the last checkpoint is intact. "
-        "Make room or permission, then go on with --resume"
-    )
-
-
-def _number(line: bytes, key: str) -> float:
-    """Return a line's epoch or step. A line that did not reach the disk whole counts as one to come."""
-    try:
-        number = parse_json(line.decode(), TrainingError, TRAINING_LOG)[key]
-    except (TrainingError, ValueError, LookupError, TypeError):
-        return math.inf
-    return number if isinstance(number, int) and number >= 0 else math.inf
+LmReport = LmStart | LmStep | LmEpoch | RunStopped | TrackerFailed

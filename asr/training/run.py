@@ -49,7 +49,10 @@ Trial: TypeAlias = Callable[[Network, float], Callable[[], Tensor]]
 
 # Settings that do not change the result: a run may be resumed with others.
 WITHOUT_INFLUENCE: dict[str, set[str] | bool] = {
-    "training": {"accelerator", "micro_batch_s", "checkpoint_every_s", "loading_processes"},
+    "training": {
+        *("accelerator", "micro_batch_s", "checkpoint_every_s", "loading_processes"),
+        *("tracker", "tracker_project"),
+    },
     "pretraining": True,
     "decode": True,
     "rnnlm": True,

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from lightning_fabric import Fabric
@@ -39,6 +40,7 @@ from asr.model.speaker_moments import speaker_moments
 from asr.settings_file import load_config
 from asr.training.dev_score import score_dev
 from asr.training.engine import make_fabric
+from asr.training.examples import example_audio, example_cuts, recognise_examples
 from asr.training.loop import (
     Requests,
     TrainingResult,
@@ -61,7 +63,11 @@ from asr.training.step import (
     write_failed_step,
 )
 from asr.training.survey import TrainingData, feature_moments, read_training_data, training_facts
+from asr.training.trackers import Tracking, require_tracker
 from asr.training.transfer import Transfer, transfer_weights
+
+if TYPE_CHECKING:
+    from lhotse.cut import Cut
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 
@@ -144,6 +150,7 @@ def training_reports(
         _refuse_foreign_files(out)
     if with_dev and config.training.schedule == "plateau":
         raise ConfigError("training.schedule=plateau goes by the dev WER, and --with-dev leaves none; take one-cycle")
+    require_tracker(config.training.tracker)
     config, stored = with_stored_features(config, data)
     if stored is not None and unlabelled:
         raise ConfigError(f"{data}: audio without transcripts has no stored features; train on the other data")
@@ -202,7 +209,8 @@ def _start(
     moments = speaker_moments(data.usable, config, speeds), speaker_moments(data.dev, config)
     pseudo = PseudoLabelling(other, config, speaker_moments(other.usable, config, speeds)) if other else None
     placed = teachers.to(fabric.device) if teachers else None
-    return AcousticTraining(run, config, data, out, *moments, placed, pseudo), transfer
+    examples = example_cuts(data.dev, config.text)
+    return AcousticTraining(run, config, data, out, *moments, placed, pseudo, examples), transfer
 
 
 def _start_report(
@@ -226,6 +234,7 @@ def _start_report(
         resumed_at_step=state.step,
         damaged_checkpoint=damage,
         transfer=transfer,
+        dev_rates=tuple(state.dev_scores),
     )
 
 
@@ -241,6 +250,7 @@ class AcousticTraining:
     dev_moments: Moments | None = None
     teachers: Teachers | None = None
     pseudo: PseudoLabelling | None = None  # with untranscribed utterances
+    examples: Sequence[Cut] = ()  # of dev, whose texts are shown
 
     @property
     def epochs(self) -> int:
@@ -256,6 +266,11 @@ class AcousticTraining:
     def first(self) -> bool:
         """Whether this process writes files and reports."""
         return self.run.first
+
+    @property
+    def tracking(self) -> Tracking:
+        """What trackers get once: all settings and the sound of three utterances of dev."""
+        return Tracking.of(self.config, partial(example_audio, self.examples, self.config))
 
     def save(self) -> None:
         """Write a checkpoint; every process calls this."""
@@ -357,9 +372,10 @@ class AcousticTraining:
         """
         began, state, sums = time.perf_counter(), self.state, self.state.sums
         model, tokens = self.run.average.model, self.data.survey.tokens
-        fabric, cuts, stored = self.run.fabric, self.data.dev, self.data.load_stored
-        dev = score_dev(model, cuts, tokens, self.config, fabric, self.dev_moments, stored) if cuts else None
+        cuts, more = self.data.dev, (self.config, self.run.fabric, self.dev_moments, self.data.load_stored)
+        dev = score_dev(model, cuts, tokens, *more) if cuts else None
         rate = learning_rate(self.config.training, (state.epoch + 1) / self.config.training.epochs, state.improved)
+        texts = recognise_examples(model, self.examples, tokens, *more) if self.first else ()
         best = state.take_dev_score(dev)
         if best and self.first:
             taught_by = self.teachers.names if self.teachers else ()
@@ -378,5 +394,6 @@ class AcousticTraining:
             train_s=sums.train_s,
             dev_s=time.perf_counter() - began,
             learning_rate=rate,
+            dev_texts=texts,
             labelled_share=1 - sums.without_label / sums.untranscribed if sums.untranscribed else None,
         )

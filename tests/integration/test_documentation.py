@@ -224,6 +224,7 @@ LAY_OUT = {
     "speakers": lay_out_an4,
     "several_models": lay_out_mine_and_a_recording,
     "searching_settings": lay_out_a_search,
+    "watching": lay_out_mine,
 }
 
 
