@@ -80,6 +80,10 @@ class AudioWarning(UserWarning):
     """Audio was used in another way than asked for; a warning of Python's module `warnings`, not an error."""
 
 
+class FontWarning(UserWarning):
+    """A figure has characters that no font of this machine has; a warning of Python's module `warnings`, no error."""
+
+
 class UnknownFormatError(AudioError):
     """An audio file is in a format that nothing here decodes."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asr.errors import AsrError
+from asr.errors import AsrError, FontWarning
 from asr.files import atomic_path
 
 if TYPE_CHECKING:
@@ -46,6 +48,9 @@ _FONTS = (
 )
 
 
+_MISSING = r"Glyph (\d+) .*missing from font"  # matplotlib's warning of a character
+
+
 @contextmanager
 def styled_figure(width_in: float, height_in: float, *, in_a_page: bool = False) -> Iterator[Figure]:
     """Yield an empty figure in the style of this package; it must be saved before the block ends.
@@ -61,7 +66,8 @@ def styled_figure(width_in: float, height_in: float, *, in_a_page: bool = False)
 
     installed = {font.name for font in fontManager.ttflist}
     fonts = {"font.family": [name for name in _FONTS if name in installed] + ["sans-serif"]}
-    with style.context(["default", _STYLE, fonts, _IN_A_PAGE if in_a_page else {}]):
+    with style.context(["default", _STYLE, fonts, _IN_A_PAGE if in_a_page else {}]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=_MISSING)  # `save_figure` says so, once
         yield Figure(figsize=(width_in, height_in), layout="constrained")
 
 
@@ -78,13 +84,27 @@ def check_format(path: Path) -> None:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure, whole or not at all, in the format that the file's name says.
 
+    A `FontWarning` names characters that no font of this machine has. An SVG file does not need them: it holds text.
+
     Raises:
         AsrError: the name ends in none of `FORMATS`.
     """
     check_format(path)
     kind = path.suffix.lower()
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", message=_MISSING)
         figure.savefig(temporary, format=kind[1:], dpi=_DOTS_PER_INCH, metadata=_metadata(kind))
+    found = [(warning, re.match(_MISSING, str(warning.message))) for warning in caught]
+    for warning in (warning for warning, match in found if not match):
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    missing = "".join(sorted({chr(int(match[1])) for _, match in found if match}))
+    if missing and kind != ".svg":
+        warnings.warn(
+            f"{path}: no font of this machine has {missing}; install one that has, such as a Noto font, or write .svg, "
+            "which is shown with the fonts of its reader",
+            FontWarning,
+            stacklevel=2,
+        )
 
 
 def svg_element(figure: Figure, title: str, description: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
     from asr.model.computation import Computation
     from asr.training.loop import TrainingResult
     from asr.training.transfer import Transfer
+
+
+_SHORT = 10  # bars at the end of a line
 
 
 class TrainingDisplay:
@@ -106,7 +110,7 @@ class TrainingDisplay:
             self._print(f"model     {result.folder}")
 
     def _print(self, line: str) -> None:
-        self._console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        write_line(self._console, line)
 
     def _step(self, report: StepReport) -> None:
         if self._console.is_terminal:
@@ -224,6 +228,11 @@ class TrainingDisplay:
             self._print_state(report)
 
 
+def write_line(console: Console, line: str) -> None:
+    """Print a line as it is: nothing in it is markup, and control characters are escaped."""
+    console.print(printable(line), markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
 def is_shown_in_a_log(epoch: int) -> bool:
     """Return whether a log, which is to stay short, has the utterances of dev after this epoch, counted from 1."""
     return epoch in (1, 2, 5) or epoch % 10 == 0
@@ -251,7 +260,7 @@ class PretrainingDisplay:
         self._console = console
         self._config = config
         self._spoke = False
-        self._done_s = 0.0
+        self._losses: list[float] = []
         self._bar = ExitStack()
         self._advance: Callable[[float], None] = lambda _: None
 
@@ -265,7 +274,7 @@ class PretrainingDisplay:
 
     def show(self, report: PretrainingReport) -> None:
         """Show one report."""
-        line = self._console.print
+        line = partial(write_line, self._console)
         if isinstance(report, PretrainingStep):
             self._advance(report.audio_s)
         elif isinstance(report, PretrainingEpoch):
@@ -282,11 +291,12 @@ class PretrainingDisplay:
     def finish(self, result: TrainingResult) -> None:
         """Say where the weights are, and what to do with them."""
         if self._spoke and result.stopped_by is None:
-            self._console.print(f"written   {result.folder}; asr train --init-from {result.folder} starts from it")
+            folder = result.folder
+            write_line(self._console, f"written   {folder}; asr train --init-from {folder} starts from it")
 
     def _start(self, start: PretrainingStart) -> None:
         self._spoke = True
-        line, survey, epochs = self._console.print, start.survey, self._config.pretraining.epochs
+        line, survey, epochs = partial(write_line, self._console), start.survey, self._config.pretraining.epochs
         line(f"network   {self._config.model.network}, {start.parameter_count:,} parameters; {start.kind} prediction")
         hours = survey.audio_s / 3600
         line(f"data      {survey.utterances} utterances, {hours:.2f} h; {start.dev_utterances} utterances of dev")
@@ -316,10 +326,12 @@ class PretrainingDisplay:
 
     def _epoch(self, report: PretrainingEpoch) -> None:
         accuracy = "" if report.dev_accuracy is None else f"  accuracy {100 * report.dev_accuracy:5.2f} %"
-        self._console.print(
+        self._losses.append(report.dev_loss)
+        write_line(
+            self._console,
             f"epoch {report.epoch + 1:3d}/{self._config.pretraining.epochs}  loss {report.loss:6.3f}, "
             f"dev {report.dev_loss:6.3f}{accuracy}{' *' if report.best else '  '}"
-            f"  {report.train_s + report.dev_s:5.1f} s"
+            f"  {report.train_s + report.dev_s:5.1f} s  {sparkline(self._losses[-_SHORT:])}",
         )
 
 
@@ -330,6 +342,7 @@ class LmTrainingDisplay:
         """Show on `console`."""
         self._console = console
         self._start: LmStart | None = None
+        self._perplexities: list[float] = []
         self._bar = ExitStack()
         self._advance: Callable[[float], None] = lambda _: None
 
@@ -343,7 +356,7 @@ class LmTrainingDisplay:
 
     def show(self, report: LmReport) -> None:
         """Show one report."""
-        line = self._console.print
+        line = partial(write_line, self._console)
         if isinstance(report, LmStep):
             self._advance(1)
             if report.skipped:
@@ -359,7 +372,7 @@ class LmTrainingDisplay:
 
     def _begin(self, start: LmStart) -> None:
         self._start = start
-        line = self._console.print
+        line = partial(write_line, self._console)
         if start.left_out:
             line(f"left out  {counted(start.left_out, 'sentence')}; {start.left_out_reason}")
         line(f"network   {start.network}, {start.parameter_count:,} parameters")
@@ -376,8 +389,12 @@ class LmTrainingDisplay:
     def _epoch(self, report: LmEpoch) -> None:
         assert self._start is not None
         found = report.dev
-        self._console.print(
-            f"epoch {report.epoch + 1:3d}/{self._start.epochs}   loss {report.loss:6.3f}"
-            f"   dev perplexity {found.perplexity:.2f} on {found.units} {self._start.kind}, {found.oovs} OOV"
-            f"{' *' if report.best else '  '}   {report.train_s + report.dev_s:5.1f} s"
+        if not self._perplexities:
+            write_line(self._console, f"dev       {found.units} {self._start.kind}, {found.oovs} OOV")
+        self._perplexities.append(found.perplexity)
+        write_line(
+            self._console,
+            f"epoch {report.epoch + 1:3d}/{self._start.epochs}  loss {report.loss:6.3f}, dev perplexity"
+            f" {found.perplexity:8.2f}{' *' if report.best else '  '}  {report.train_s + report.dev_s:5.1f} s"
+            f"  {sparkline(self._perplexities[-_SHORT:])}",
         )

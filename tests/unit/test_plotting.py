@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib as mpl
 import pytest
 
-from asr.errors import AsrError
+from asr.errors import AsrError, FontWarning
 from asr.plotting import FORMATS, save_figure, styled_figure, svg_element
 
 
@@ -51,3 +52,24 @@ def test_an_element_for_a_page_has_no_colour_of_its_own_for_text_and_axes() -> N
     assert "<seconds>" in [text.text for text in svg.iter("{http://www.w3.org/2000/svg}text")]
     assert "currentColor" in element
     assert "#000000" not in element
+
+
+@pytest.mark.parametrize(("suffix", "named"), [(".png", True), (".pdf", True), (".svg", False)])
+def test_characters_that_no_font_has_are_named_once_unless_the_file_holds_text(
+    tmp_path: Path, suffix: str, named: bool
+) -> None:
+    with warnings.catch_warnings(record=True) as caught, styled_figure(2, 1) as figure:
+        warnings.simplefilter("always")
+        figure.subplots().set_title("a \U0010fffd \U000ffffd b \U0010fffd")  # for private use: no font has them
+        figure.suptitle("\U000ffffd")
+        save_figure(figure, tmp_path / f"a{suffix}")
+    assert [warning.category for warning in caught] == [FontWarning] * named
+    for warning in caught:
+        assert "no font of this machine has \U000ffffd\U0010fffd; install one" in str(warning.message)
+
+
+def test_other_warnings_of_a_drawing_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with styled_figure(2, 1) as figure:
+        monkeypatch.setattr(figure, "savefig", lambda *_, **__: warnings.warn("too many ticks", stacklevel=1))
+        with pytest.warns(UserWarning, match="too many ticks"):
+            save_figure(figure, tmp_path / "a.png")

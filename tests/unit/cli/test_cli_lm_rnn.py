@@ -38,7 +38,9 @@ def test_without_a_model_it_reads_words_and_reports_units_and_oovs(train: Train,
     assert status == 0
     assert RnnLm.load(out / RNN_LM_WEIGHTS).units.symbols == ("</s>", "<unk>", "one", "One", "TWO", "three", "two")
     assert "30 sentences, 90 units" in printed
-    assert re.search(r"dev perplexity \d+\.\d+ on 2 words, 1 OOV", printed)
+    assert re.search(
+        r"^dev       2 words, 1 OOV\nepoch   1/1  .* dev perplexity +\d+\.\d\d \*  +\d+\.\d s  ▁$", printed, re.M
+    )
     status, _, err = train(text, "--dev", dev, "--out", out, *TINY)
     assert status == 1
     assert "--resume" in err
