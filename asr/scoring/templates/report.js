@@ -124,9 +124,8 @@ function tracksOf([model, frames, packed]) {
 function wordElement(utterance, place, isOpen) {
   const [reference, hypothesis, startS, endS, confidence] = utterance.words[place];
   const mark = markOf(utterance.words[place]);
-  const said = element('bdi', {}, reference ?? '');
-  const found = element('bdi', {}, hypothesis ?? '');
-  const lines = [element('span', {}, said), element('span', {}, found)];
+  // No <bdi>: `dir="auto"` of the line takes its direction from these texts, and looks into no <bdi>.
+  const lines = [element('span', {}, reference ?? ''), element('span', {}, hypothesis ?? '')];
   if (!isOpen) return element('span', {class: `word ${mark}`, 'data-place': place}, ...lines);
   const times = startS == null ? '' : `${startS.toFixed(2)}–${endS.toFixed(2)} s`;
   const sure = confidence == null ? '' : `${Math.round(100 * confidence)} %`;
@@ -160,9 +159,8 @@ function rowElement(utterance, place, count) {
 
 /** The rows of a list: those near what is seen are elements, the others empty space. */
 class RowList {
-  constructor(place, filled) {
+  constructor(place) {
     this.place = place;
-    this.filled = filled; // called with each row that was made
     this.rowPx = ROW_PX;
     this.seen = new IntersectionObserver((entries) => entries.forEach((entry) => this.turn(entry)), {
       rootMargin: `${NEAR_PX}px`,
@@ -179,6 +177,7 @@ class RowList {
       this.empty(group);
       this.groups.push(group);
     }
+    if (this.groups.length) this.fill(this.groups[0]); // at once, or the list would be blank for a moment
     this.place.replaceChildren(...this.groups);
     this.groups.forEach((group) => this.seen.observe(group));
   }
@@ -198,7 +197,6 @@ class RowList {
     const rows = some.map((utterance, place) => rowElement(utterance, group.first + place, this.shown.length));
     group.style.minHeight = '';
     group.replaceChildren(...rows);
-    rows.forEach(this.filled);
   }
 
   empty(group) {
@@ -218,7 +216,7 @@ class RowList {
 }
 
 const player = new Player();
-const list = new RowList(document.getElementById('list'), () => {});
+const list = new RowList(document.getElementById('list'));
 const controls = Object.fromEntries(
   ['search', 'show', 'order', 'clear', 'count'].map((id) => [id, document.getElementById(id)]));
 const state = {filter: null, open: null, view: null, word: -1};

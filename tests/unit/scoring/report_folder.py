@@ -39,7 +39,7 @@ SPOKEN = {
 }
 
 
-def write_folder(folder: Path, spoken: Mapping[str, Spoken] = SPOKEN, *, part_s: float = 1.0) -> None:
+def write_folder(folder: Path, spoken: Mapping[str, Spoken] = SPOKEN, part_s: float = 1.0) -> None:
     """Write a decode folder; recognised words follow each other, each for `part_s`, after 0.5 s of silence."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(3)
