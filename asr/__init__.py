@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     )
     from asr.scoring.intervals import PairedComparison
     from asr.scoring.report import ScoreReport, score
+    from asr.scoring.score_files import score_files
     from asr.scoring.systems import ComparedSystem
     from asr.search_config import DecodeSettings, RnnLmSettings
     from asr.segmenting.segment import SegmentReport, SkippedStretch, segment
@@ -202,6 +203,7 @@ __all__ = [
     "review",
     "run_recipe",
     "score",
+    "score_files",
     "search",
     "segment",
     "train",
@@ -278,6 +280,7 @@ _HOMES = {
         "SettingDifference",
     ),
     "asr.scoring.report": ("ScoreReport", "score"),
+    "asr.scoring.score_files": ("score_files",),
     "asr.scoring.systems": ("ComparedSystem",),
     "asr.segmenting.segment": ("SegmentReport", "SkippedStretch", "segment"),
     "asr.settings_file": ("load_config",),

@@ -49,7 +49,7 @@ def main() -> None:
 
     print("the 95 % interval holds the true rate in")
     for speakers, of_each, spread, by_speaker in (
-        *((number, 13, spread, True) for number in (10, 20, 40) for spread in (0.3, 0.5, 0.8)),
+        *((number, 13, spread, True) for number in (5, 7, 10, 20, 40) for spread in (0.3, 0.5, 0.8)),
         *((number, 1, 0.3, False) for number in (40, 130, 1000)),
     ):
         held = 0

@@ -10,6 +10,8 @@ import typer
 from asr.cli.options import Accelerator, DecodeSet, Hotword, Method, Speaker
 from asr.reading import counted
 
+LISTED = 10  # ids, rules and groups that the terminal shows; the files have all
+
 
 def decode(
     models: Annotated[
@@ -64,29 +66,70 @@ def decode(
 
 
 def score(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A decode folder, as `asr decode` writes it.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER|REF", help="A decode folder, as asr decode writes it, or a file of references."),
+    ],
+    hypothesis: Annotated[
+        Path | None, typer.Argument(metavar="HYP", help="With REF: the file of recognised texts.", show_default=False)
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD",
+            help="Also count the errors by speaker, length, or a field of the manifest; may be repeated.",
+        ),
+    ] = None,
+    equivalences: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Spellings that count as the same: lines such as 'okay => ok', or NIST's .glm."
+        ),
+    ] = None,
     audio: Annotated[
         bool,
         typer.Option("--audio/--no-audio", help="Put the audio into the page: some 180 kB a minute, at most 10 MB."),
     ] = True,
+    ignore_case: Annotated[
+        bool, typer.Option("--ignore-case", help="With REF and HYP: capital and small letters count as the same.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="With REF and HYP: a folder to write the reports into."),
+    ] = None,
 ) -> None:
-    """Count the errors of a decode folder: WER and CER.
+    """Count the errors of a decode folder, or of one file against another: WER and CER.
 
     Both have 95 % intervals. wer.txt lists each utterance's errors. report.html plays and shows them, and says where
     they are: by speaker, by length, by any field of the manifest. If the decode folder is in a model folder, the rates
     also go into the model card there.
 
+    Files are trn, stm, ctm, Kaldi's text or jsonl. An utterance without a hypothesis counts as deleted and is named.
+
     asr compare says whether two systems differ.
     """
     import asr
     from asr.bundle.files import SCORES_PAGE, SCORES_TEXT
+    from asr.errors import ConfigError
     from asr.files import printable
-    from asr.scoring.report import summary
+    from asr.scoring.report import render_details, summary
 
-    scored = asr.score(folder, audio=audio)
-    name = printable(scored.folder)
-    typer.echo(f"{name}\n{summary(scored.figures)}")
-    typer.echo(f"\ndetails   {name}: {SCORES_TEXT}, {SCORES_PAGE}")
+    if hypothesis is None:
+        if folder.is_file():
+            raise ConfigError(f"{folder}: a file, so the recognised texts are needed too: asr score {folder} HYP")
+        if out is not None or ignore_case:
+            option = "--ignore-case" if out is None else "--out"
+            raise ConfigError(f"{option} is for REF and HYP: a decode folder gets its reports, and has one case")
+        scored = asr.score(folder, by=by or (), equivalences=equivalences, audio=audio)
+        title = printable(folder if scored.folder is None else scored.folder)
+    else:
+        scored = asr.score_files(
+            folder, hypothesis, out=out, by=by or (), equivalences=equivalences, ignore_case=ignore_case
+        )
+        title = printable(f"{hypothesis} against {folder}")
+    typer.echo("\n\n".join([f"{title}\n{summary(scored.figures)}", *render_details(scored.figures, LISTED)]))
+    if scored.folder is not None:
+        typer.echo(f"\ndetails   {printable(scored.folder)}: {SCORES_TEXT}, {SCORES_PAGE}")
 
 
 def adapt(

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Iterable, Mapping
-from typing import TypeAlias, TypeGuard
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeGuard
 
-from asr.scoring.error_counts import ErrorCounts
-from asr.scoring.score import CorpusScore
-
-FieldValue: TypeAlias = str | int | float | bool | None
-Fields: TypeAlias = Mapping[str, Mapping[str, FieldValue]]
-"""Utterance id → name of a field → its value."""
+from asr.errors import ScoringError
+from asr.reading import shown
+from asr.scoring.error_counts import RATE_NAMES, ErrorCounts
+from asr.scoring.score import CorpusScore, Fields, FieldValue
 
 SPEAKER, LENGTH = "speaker", "length"  # fields that need no manifest
 UNKNOWN = "(unknown)"  # the group of the utterances without the field
@@ -50,6 +49,34 @@ def by_field(score: CorpusScore, fields: Fields) -> dict[str, dict[str, ErrorCou
     groups = {field: _groups(score, values) for field, values in known.items()}
     ordered = {SPEAKER: groups.pop(SPEAKER)} if SPEAKER in groups else {}
     return {**ordered, LENGTH: _by_length(score), **groups}
+
+
+def with_groups(score: CorpusScore, names: Sequence[str]) -> CorpusScore:
+    """Return figures with the groups of some fields, for the reports.
+
+    Args:
+        score: the figures; they know the fields.
+        names: `speaker`, `length`, or the names of fields.
+
+    Raises:
+        ScoringError: no utterance has such a field.
+    """
+    found = by_field(score, score.fields)
+    for name in names:
+        if name not in found:
+            raise ScoringError(f"no utterance has a field {shown(name)}; there are: {', '.join(map(shown, found))}")
+    return replace(score, groups={name: found[name] for name in names})
+
+
+def group_rows(score: CorpusScore, field: str, most: int | None = None) -> list[list[str]]:
+    """Return the groups of a field as a table of texts: a head, and a row for each of the first `most` groups."""
+    groups = list(score.groups[field].items())
+    rows = [[field, RATE_NAMES[score.unit], "errors", "sub", "del", "ins", f"{score.unit}s"]]
+    for name, counts in groups[:most]:
+        figures = (counts.errors, counts.substitutions, counts.deletions, counts.insertions, counts.reference_length)
+        rate = f"{100 * counts.rate:.2f} %" if counts.reference_length else "-"
+        rows.append([name, rate, *map(str, figures)])
+    return rows
 
 
 def _groups(score: CorpusScore, values: Mapping[str, FieldValue]) -> dict[str, ErrorCounts]:

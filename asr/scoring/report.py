@@ -28,9 +28,11 @@ from asr.scoring.error_counts import (
     WordPair,
     frequent_errors,
 )
+from asr.scoring.groups import group_rows, with_groups
 from asr.scoring.intervals import Interval
 from asr.scoring.report_page import report_page
 from asr.scoring.score import CorpusScore, UtteranceErrors, read_score
+from asr.scoring.spellings import read_rules
 
 WIDTH = 80  # characters in a line of an aligned utterance; a longer word is still on one line
 
@@ -42,50 +44,60 @@ class ScoreReport:
     """What `score` found.
 
     Attributes:
-        folder: the decode folder, which now has the reports.
+        folder: where the reports are: the decode folder; None if none were written.
         figures: all figures of the folder, e.g. `figures.wer`.
         card: the model card that was written again; None if the folder is not in a model folder.
     """
 
-    folder: Path
+    folder: Path | None
     figures: CorpusScore
     card: Path | None = None
 
 
-def score(folder: str | os.PathLike[str], *, audio: bool = True) -> ScoreReport:
+def score(
+    folder: str | os.PathLike[str],
+    *,
+    by: Sequence[str] = (),
+    equivalences: str | os.PathLike[str] | None = None,
+    audio: bool = True,
+) -> ScoreReport:
     """Return the error rates of a decode folder and write `wer.json`, `wer.txt` and `report.html` into it.
 
     If the decode folder is inside a model folder, the rates also go into the model card there.
 
     Args:
         folder: as `asr.decode` wrote it.
+        by: fields by which errors are also counted in groups: `speaker`, `length`, or any of the manifest.
+        equivalences: a file of spellings that count as the same, see `asr/scoring/spellings.py`.
         audio: whether the utterances can be played on the page. In large test sets those with the most errors can.
 
     Raises:
-        ScoringError: a file is missing or malformed.
+        ScoringError: a file is missing or malformed, or no utterance has such a field.
         ModelError: the model folder around it is damaged.
     """
     folder = Path(folder)
     if folder.name in ("", ".."):  # the current folder or the one above: the model folder is found by the full path
         folder = folder.resolve()
-    figures = read_score(folder)
+    rules = [] if equivalences is None else read_rules(Path(equivalences))
+    figures = with_groups(read_score(folder, rules), by)
     write_reports(figures, folder, audio=audio)
     card = write_card(folder.parent) if is_model_folder(folder.parent) else None
     return ScoreReport(folder, figures, card)
 
 
-def write_reports(score: CorpusScore, folder: Path, *, audio: bool = True) -> None:
-    """Write the figures of a decode folder into it: `wer.json`, and `wer.txt` and `report.html` to read.
+def write_reports(score: CorpusScore, folder: Path, *, audio: bool = True, title: str | None = None) -> None:
+    """Write figures into a folder: `wer.json`, and `wer.txt` and `report.html` to read.
 
     Args:
         score: the figures.
         folder: the decode folder.
         audio: whether the utterances can be played on the page.
+        title: what was scored; None names the folder.
     """
     contents = {
         SCORES: json.dumps(to_json(score), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
         SCORES_TEXT: to_text(score),
-        SCORES_PAGE: report_page(score, folder, audio=audio),
+        SCORES_PAGE: report_page(score, folder, audio=audio, title=title),
     }
     for name, content in contents.items():
         write_text(folder / name, content)
@@ -115,6 +127,12 @@ def to_json(score: CorpusScore) -> dict[str, Any]:
         "insertions": [
             {"word": word, "count": count} for word, count in confusions.insertions.most_common(LISTED_ERRORS)
         ],
+        "by": {
+            field: {name: _counts(counts) for name, counts in groups.items()} for field, groups in score.groups.items()
+        },
+        "missing": list(score.missing),
+        "surplus": list(score.surplus),
+        "respelled": [asdict(use) for use in score.respelled],
     }
 
 
@@ -130,7 +148,7 @@ def _counts(counts: ErrorCounts) -> dict[str, int]:
 
 def to_text(score: CorpusScore) -> str:
     """Return the content of `wer.txt`: the rates, each utterance with errors aligned, the frequent errors."""
-    sections = [summary(score)]
+    sections = [summary(score), *render_details(score)]
     if score.calibration is not None:
         sections.append(render_calibration(score.calibration))
     if score.wrong:
@@ -153,6 +171,45 @@ def summary(score: CorpusScore) -> str:
         auc = "" if score.calibration.auc is None else f", AUC {score.calibration.auc:.3f}"
         lines.append(f"confidences: ECE {score.calibration.ece:.3f}{auc}")
     return "\n".join(lines)
+
+
+def render_details(score: CorpusScore, most: int | None = None) -> list[str]:
+    """Return what was asked for or is unusual, a text each: missing utterances, replaced spellings, errors by group.
+
+    Args:
+        score: the figures.
+        most: the most ids, rules and groups that are listed; None lists all.
+    """
+    sections = []
+    if score.case_errors:
+        said = f"{counted(score.case_errors, 'word error')} of {score.word_total.errors}"
+        sections.append(f"CASE: {said} would be none with --ignore-case, or if both were written the same way")
+    if score.missing:
+        said = f"MISSING: {counted(len(score.missing), 'utterance')} without a hypothesis, counted as deleted"
+        sections.append(f"{said}\n{_listed(score.missing, most)}")
+    if score.surplus:
+        said = f"SURPLUS: {counted(len(score.surplus), 'recognised text')} without a reference, not counted"
+        sections.append(f"{said}\n{_listed(score.surplus, most)}")
+    if score.respelled:
+        uses = sorted(score.respelled, key=lambda use: -use.reference - use.hypothesis)
+        rows = [["SPELLINGS: words replaced", "reference", "hypothesis"]]
+        rows += [[printable(use.rule), str(use.reference), str(use.hypothesis)] for use in uses[:most]]
+        sections.append(_with_rest(rows, len(uses)))
+    for field, groups in score.groups.items():
+        rows = [[*map(printable, row)] for row in group_rows(score, field, most)]
+        sections.append(_with_rest(rows, len(groups)))
+    return sections
+
+
+def _listed(names: Sequence[str], most: int | None) -> str:
+    lines = [f"  {printable(name)}" for name in names[:most]]
+    return "\n".join([*lines, *([f"  and {len(names) - len(lines)} more"] if len(names) > len(lines) else [])])
+
+
+def _with_rest(rows: list[list[str]], size: int) -> str:
+    """Return a table, and below it how many rows of `size` are not in it."""
+    rest = size - len(rows) + 1
+    return _columns(rows) + (f"\nand {rest} more" if rest else "")
 
 
 def render_utterance(utterance: UtteranceErrors) -> str:
@@ -230,11 +287,10 @@ def _block(cells: Sequence[tuple[str, str, str]]) -> str:
 
 def _columns(rows: Sequence[Sequence[str]]) -> str:
     """Return a table with every column but the first aligned to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "   ".join(
-            cell.rjust(width) if index else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+
+    def padded(index: int, cell: str) -> str:
+        space = " " * (widths[index] - cell_len(cell))
+        return space + cell if index else cell + space
+
+    return "\n".join("   ".join(padded(index, cell) for index, cell in enumerate(row)).rstrip() for row in rows)

@@ -37,13 +37,14 @@ from asr.transcript.posteriors import PosteriorFile, read_posteriors
 LISTED_GROUPS = 40  # rows in a table of groups
 
 
-def report_page(score: CorpusScore, folder: Path, *, audio: bool = True) -> str:
+def report_page(score: CorpusScore, folder: Path, *, audio: bool = True, title: str | None = None) -> str:
     """Return the content of `report.html` of a decode folder.
 
     Args:
         score: the figures of the folder.
         folder: the decode folder; posteriors are read from it, and the training log from the model folder around it.
         audio: whether utterances can be played. Large test sets: those with the most errors, as far as there is room.
+        title: what was scored; None names the folder.
     """
     names = worst_first(score)
     posteriors, missing = _posteriors(folder)
@@ -53,7 +54,7 @@ def report_page(score: CorpusScore, folder: Path, *, audio: bool = True) -> str:
         "asr.scoring",
         f"{SCORES_PAGE}.jinja",
         {
-            "title": str(folder),
+            "title": title or str(folder),
             "score": score,
             "rates": _rates(score),
             "notes": [*_rate_notes(score)],
@@ -172,7 +173,7 @@ class _GroupTable:
 
 def _groups(score: CorpusScore) -> list[_GroupTable]:
     """Return a table for each field that divides the utterances, unless each is a group of its own."""
-    fields = {name: found.fields for name, found in score.recognised.items()}
+    fields = {name: found.fields for name, found in score.recognised.items()} or score.fields
     tables = []
     for field, groups in by_field(score, fields).items():
         if 1 < len(groups) < len(score.words):

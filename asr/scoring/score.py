@@ -6,10 +6,11 @@ References and hypotheses are in the trn format of NIST's sclite: one line per u
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 from asr.bundle.files import HYPOTHESES, RECOGNISED, REFERENCES, WEIGHTS
 from asr.errors import ScoringError
@@ -30,8 +31,13 @@ from asr.scoring.error_counts import (
 from asr.scoring.intervals import Interval, PairedComparison, compare_rates, rate_interval, speakers_of
 from asr.scoring.matched_pairs import matched_pairs_test
 from asr.scoring.recognised import RecognisedUtterance, read_recognised
+from asr.scoring.spellings import Rule, RuleUse, plain_reading, respell
 from asr.text.normalise import is_utterance_id
 from asr.text.units import words_of
+
+FieldValue: TypeAlias = str | int | float | bool | None
+Fields: TypeAlias = Mapping[str, Mapping[str, FieldValue]]
+"""Utterance id → name of a field → its value."""
 
 _LINE = re.compile(r"(?P<text>.*)\((?P<id>[^()]+)\)")
 
@@ -60,6 +66,12 @@ class CorpusScore:
         calibration: how well the hypotheses' confidences agree with the facts; None if they have none.
         speakers: each utterance's speaker by utterance id; only those that are known.
         recognised: what else a decode folder has of its utterances, by id; nothing if they come from elsewhere.
+        fields: what else is known of the utterances, by id and name of the field, e.g. from their manifest.
+        groups: the errors by field and group, of those fields that were asked for.
+        missing: ids of the utterances without a hypothesis, whose words all count as deleted.
+        surplus: ids of the hypotheses without a reference, which do not count.
+        respelled: how many words each rule for spellings replaced.
+        case_errors: how many word errors fewer there would be if capital and small letters were the same.
     """
 
     words: Mapping[str, ErrorCounts]
@@ -72,6 +84,12 @@ class CorpusScore:
     calibration: CalibrationScore | None = None
     speakers: Mapping[str, str] = field(default_factory=dict)
     recognised: Mapping[str, RecognisedUtterance] = field(default_factory=dict)
+    fields: Fields = field(default_factory=dict)
+    groups: Mapping[str, Mapping[str, ErrorCounts]] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    surplus: tuple[str, ...] = ()
+    respelled: tuple[RuleUse, ...] = ()
+    case_errors: int = 0
 
     @property
     def word_total(self) -> ErrorCounts:
@@ -139,8 +157,12 @@ def score_texts(
     )
 
 
-def read_score(folder: Path) -> CorpusScore:
+def read_score(folder: Path, rules: Sequence[Rule] = ()) -> CorpusScore:
     """Return the figures of a decode folder: its texts, and the speakers and confidences of `hyp.jsonl`; write nothing.
+
+    Args:
+        folder: as `asr.decode` wrote it.
+        rules: for spellings that count as the same.
 
     Raises:
         ScoringError: a file is missing or malformed, or the files do not belong together.
@@ -157,10 +179,20 @@ def read_score(folder: Path) -> CorpusScore:
     references, hypotheses = read_trn(folder / REFERENCES), read_trn(folder / HYPOTHESES)
     recognised = read_recognised(folder)
     try:
+        respelled: tuple[RuleUse, ...] = ()
+        if rules and references.keys() == hypotheses.keys():
+            said = {name: plain_reading(text) for name, text in references.items()}
+            heard = {name: plain_reading(text) for name, text in hypotheses.items()}
+            references, hypotheses, respelled = respell(said, heard, rules)
         speakers = {name: item.speaker for name, item in recognised.items() if item.speaker is not None}
         score = score_texts(references, hypotheses, speakers)
-        calibration = _calibration(recognised, references, hypotheses)
-        return replace(score, calibration=calibration, recognised=recognised)
+        return replace(
+            score,
+            calibration=_calibration(recognised, references, hypotheses),
+            recognised=recognised,
+            fields={name: {**item.fields, "duration_s": item.duration_s} for name, item in recognised.items()},
+            respelled=respelled,
+        )
     except ScoringError as error:
         raise ScoringError(f"{folder}: {error}") from None
 
