@@ -36,15 +36,18 @@ _TARGET_BYTES = 200
 def to_json(content: Any, *, indent: int | None = None) -> str:
     """Return figures as JSON. NaN and infinite numbers become null, because JSON has none.
 
-    All of it is ASCII if a text, such as a path that is not UTF-8, holds what UTF-8 cannot encode.
+    Its characters are those of `visible_json`.
     """
-    finite = _finite(content)
-    text = json.dumps(finite, ensure_ascii=False, allow_nan=False, indent=indent)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(finite, allow_nan=False, indent=indent)
-    return text
+    return visible_json(json.dumps(_finite(content), ensure_ascii=False, allow_nan=False, indent=indent))
+
+
+def visible_json(text: str) -> str:
+    """Return JSON in which all characters can be seen, or are line ends or escapes, and UTF-8 can encode them."""
+    return text if text.isprintable() else _JSON_ESCAPED.sub(lambda match: json.dumps(match[0])[1:-1], text)
+
+
+# What JSON leaves as it is, but a terminal or who splits text into lines does not. Indentation has the line ends.
+_JSON_ESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def _finite(content: Any) -> Any:
@@ -325,6 +328,11 @@ def printable(text: str | os.PathLike[str]) -> str:
     with suppress(UnicodeError):  # a locale without UTF-8 tore the characters of a name into bytes
         text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
     return "".join(map(_visible, text))
+
+
+def printable_lines(text: str) -> str:
+    """Return text as `printable` shows it, but with its line ends."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _visible(character: str) -> str:

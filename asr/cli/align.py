@@ -50,14 +50,15 @@ def _given_text(text: str | None, text_file: Path | None) -> str:
 
 def _align_file(model: Path, audio: Path, text: str, accelerator: Accelerator) -> None:
     import asr
+    from asr.cli.console import err, out
 
     aligned = asr.load(model, accelerator=accelerator).align(audio, text)
-    typer.echo(f"{'start_s':>8} {'end_s':>8}  {'fit':5}  word", err=True)  # stdout has the lines alone
+    err.print(f"{'start_s':>8} {'end_s':>8}  {'fit':5}  word")  # stdout has the lines alone
     for word in aligned.words:
         note = "  fits badly" if word.fits_badly else ""
-        typer.echo(f"{word.start_s:8.2f} {word.end_s:8.2f}  {word.fit:.3f}  {printable(word.text)}{note}")
+        out.print(f"{word.start_s:8.2f} {word.end_s:8.2f}  {word.fit:.3f}  {printable(word.text)}{note}")
     bad = sum(word.fits_badly for word in aligned.words)
-    typer.echo(f"fit of the whole {aligned.fit:.3f}; {bad} of {len(aligned.words)} words fit badly", err=True)
+    err.print(f"fit of the whole {aligned.fit:.3f}; {bad} of {len(aligned.words)} words fit badly")
 
 
 def _align_manifest(model: Path, manifest: Path, accelerator: Accelerator) -> None:

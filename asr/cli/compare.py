@@ -30,10 +30,11 @@ def compare(
     that differ. Model folders are compared by the decode folder that all of them have.
     """
     import asr
+    from asr.cli.console import out as console
     from asr.files import printable
     from asr.scoring.compare_text import to_text
 
     comparison = asr.compare(systems, out=out, common=common)
-    typer.echo(to_text(comparison))
+    console.print(to_text(comparison))
     if comparison.page is not None:
-        typer.echo(f"\npage   {printable(comparison.page)}")
+        console.print(f"\npage   {printable(comparison.page)}")

@@ -1,7 +1,7 @@
 """The consoles that every command prints to, and the progress of long work.
 
 Text is printed as it is: a path such as `talk[1].wav` or `:mic:.wav` is neither markup nor an emoji, and long lines are
-not broken. Use `style=` or a `rich.text.Text` for colour.
+not broken. What would control a terminal is shown as an escape. Use `style=` or a `rich.text.Text` for colour.
 """
 
 from __future__ import annotations
@@ -10,11 +10,25 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
+from typing import Any
 
 from rich.console import Console
+from rich.style import Style
+from rich.text import Text
 
-out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
-err = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, stderr=True)
+from asr.files import printable_lines
+
+
+class _Console(Console):
+    """Prints lines of text, and nothing that text says beyond its characters."""
+
+    def render_str(self, text: str, *, style: str | Style = "", **_: Any) -> Text:
+        """Return a text as it is, without markup and emoji; only line ends have an effect."""
+        return Text(printable_lines(text), style=style)
+
+
+out = _Console(soft_wrap=True)
+err = _Console(soft_wrap=True, stderr=True)
 
 QUIET_S = 2.0  # shorter work shows no progress
 LINE_EVERY_S = 10.0  # between two lines, where there is no terminal

@@ -44,6 +44,7 @@ def decode(
     language model rank the hypotheses. asr lm writes both models into the model folder.
     """
     import asr
+    from asr.cli.console import out as console
     from asr.cli.console import progress
     from asr.cli.options import decode_settings, hotword_bonuses
 
@@ -59,7 +60,7 @@ def decode(
         accelerator=accelerator,
         progress=progress,
     )
-    typer.echo(
+    console.print(
         f"{out}: {counted(report.utterances, 'utterance')}, {report.audio_s / 60:.1f} min of audio, "
         f"{report.method} search, {report.seconds:.1f} s, RTF {report.rtf:.4f}"
     )
@@ -110,6 +111,7 @@ def score(
     """
     import asr
     from asr.bundle.files import SCORES_PAGE, SCORES_TEXT
+    from asr.cli.console import out as console
     from asr.errors import ConfigError
     from asr.files import printable
     from asr.scoring.report import render_details, summary
@@ -127,9 +129,9 @@ def score(
             folder, hypothesis, out=out, by=by or (), equivalences=equivalences, ignore_case=ignore_case
         )
         title = printable(f"{hypothesis} against {folder}")
-    typer.echo("\n\n".join([f"{title}\n{summary(scored.figures)}", *render_details(scored.figures, LISTED)]))
+    console.print("\n\n".join([f"{title}\n{summary(scored.figures)}", *render_details(scored.figures, LISTED)]))
     if scored.folder is not None:
-        typer.echo(f"\ndetails   {printable(scored.folder)}: {SCORES_TEXT}, {SCORES_PAGE}")
+        console.print(f"\ndetails   {printable(scored.folder)}: {SCORES_TEXT}, {SCORES_PAGE}")
 
 
 def adapt(
@@ -157,19 +159,20 @@ def adapt(
     asr transcribe and asr decode take it with --speaker NAME, and nothing else changes.
     """
     import asr
+    from asr.cli.console import out as console
     from asr.cli.console import progress
     from asr.files import printable
 
     report = asr.adapt(model, data, speaker, transcripts=transcripts, accelerator=accelerator, progress=progress)
-    typer.echo(
+    console.print(
         f"{printable(speaker)}: {report.utterances} utterances, {report.audio_s / 60:.1f} min, "
         f"{report.transcribed} with transcripts"
     )
     before, after = report.loss
-    typer.echo(f"held out    loss {before:.3f} → {after:.3f} nats a token after {report.steps} steps")
+    console.print(f"held out    loss {before:.3f} → {after:.3f} nats a token after {report.steps} steps")
     if report.reference_length:
-        typer.echo(f"            errors {report.errors[0]} → {report.errors[1]} of {report.reference_length}")
+        console.print(f"            errors {report.errors[0]} → {report.errors[1]} of {report.reference_length}")
     if not report.steps:
-        typer.echo("no gain     the model stays as it is for this speaker")
+        console.print("no gain     the model stays as it is for this speaker")
     if report.path is not None:
-        typer.echo(f"written to  {printable(report.path)}, {report.path.stat().st_size / 1000:.0f} kB")
+        console.print(f"written to  {printable(report.path)}, {report.path.stat().st_size / 1000:.0f} kB")

@@ -32,10 +32,11 @@ def export(
     rounding.
     """
     import asr
+    from asr.cli.console import out as console
 
     report = asr.export(model, out, format=format, int8=int8)
-    typer.echo(f"{report.folder}: {'int8' if int8 else 'float32'}, {report.size_bytes / 1e6:.1f} MB")
+    console.print(f"{report.folder}: {'int8' if int8 else 'float32'}, {report.size_bytes / 1e6:.1f} MB")
     if format == "onnx":
-        typer.echo(f"transcribe with it, without torch: python -m asr.runtime {report.folder} FILE…")
+        console.print(f"transcribe with it, without torch: python -m asr.runtime {report.folder} FILE…")
     else:
-        typer.echo(f"transcribe with it: asr transcribe {report.folder} FILE…")
+        console.print(f"transcribe with it: asr transcribe {report.folder} FILE…")

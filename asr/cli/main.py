@@ -34,7 +34,7 @@ from asr.cli import (
     tune,
 )
 from asr.errors import AsrError, ExitStatus, StageError, explained
-from asr.files import printable, set_up_streams, show_notes
+from asr.files import printable_lines, set_up_streams, show_notes
 
 # In the order of a user's work, which the help keeps. The first line of a docstring is a command's summary.
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
@@ -179,4 +179,4 @@ def _print_error(message: str) -> None:
 
     from asr.cli.console import err
 
-    err.print(Text.assemble(("error: ", "bold red"), "\n".join(map(printable, message.split("\n")))))
+    err.print(Text.assemble(("error: ", "bold red"), printable_lines(message)))

@@ -29,11 +29,12 @@ def plot(
     each token in each frame, and the recognised words with their times.
     """
     import asr
+    from asr.cli.console import out as console
     from asr.files import printable
     from asr.reading import counted
 
     plotted = asr.plot(audio, out, model=model, start_s=start, duration_s=duration)
     words = "" if plotted.words is None else f", {counted(len(plotted.words), 'word')}"
-    typer.echo(
+    console.print(
         f"{printable(plotted.path)}: {plotted.start_s:.2f} to {plotted.end_s:.2f} s of {printable(audio)}{words}"
     )

@@ -29,10 +29,11 @@ def settings(
     those of the section decode, --set of asr lm rnn those of the section rnnlm, with or without the section:
     lm_weight=0.5 or decode.lm_weight=0.5.
     """
+    from asr.cli.console import out as console
     from asr.settings_file import describe, load_config
 
     for line in describe(load_config(config, overrides or ())):
-        typer.echo(line)
+        console.print(line)
 
 
 def pretrain(

@@ -38,6 +38,7 @@ def tune(
     """
     import asr
     from asr.bundle.files import CALIBRATION, DECODER, EXPECTED_ERRORS, TUNE_PLOT, TUNE_TRIALS
+    from asr.cli.console import out as console
     from asr.cli.console import progress
     from asr.cli.options import decode_settings
     from asr.scoring.error_counts import RATE_NAMES
@@ -49,14 +50,15 @@ def tune(
     report = asr.tune(model, manifest, jobs=jobs, decode=given, accelerator=accelerator, progress=progress)
     choice = report.choice
     without, rate = f"{100 * report.rate_without_lm:.2f} %", f"{100 * report.rate:.2f} %"
-    typer.echo(f"dev {RATE_NAMES[choice.dev.unit]}     {without} without, {rate} with the n-gram")
+    console.print(f"dev {RATE_NAMES[choice.dev.unit]}     {without} without, {rate} with the n-gram")
     if report.rate == report.rate_without_lm == 0:
-        typer.echo("note        dev has no error to choose by; a larger dev set would tell more")
-    typer.echo(f"chosen      {', '.join(f'{name} {getattr(choice.best, name):g}' for name in choice.chosen)}")
-    typer.echo(f"            the most usual weights within chance, over {len(choice.dev.lengths)} {choice.dev.drawn}")
+        console.print("note        dev has no error to choose by; a larger dev set would tell more")
+    console.print(f"chosen      {', '.join(f'{name} {getattr(choice.best, name):g}' for name in choice.chosen)}")
+    drawn = f"{len(choice.dev.lengths)} {choice.dev.drawn}"
+    console.print(f"            the most usual weights within chance, over {drawn}")
     beams = (f"{trial.beam_size}: {100 * trial.errors / choice.dev.length:.2f} %" for trial in choice.beams)
-    typer.echo(f"beam sizes  {', '.join(beams)}; {choice.best.beam_size} stays")
+    console.print(f"beam sizes  {', '.join(beams)}; {choice.best.beam_size} stays")
     if report.confidences is not None:
         auc = "" if report.confidences.auc is None else f", AUC {report.confidences.auc:.3f}"
-        typer.echo(f"confidence  ECE {report.confidences.ece:.3f}{auc} on dev")
-    typer.echo(f"written to  {model}: {DECODER}, {CALIBRATION}, {EXPECTED_ERRORS}, {TUNE_TRIALS}, {TUNE_PLOT}")
+        console.print(f"confidence  ECE {report.confidences.ece:.3f}{auc} on dev")
+    console.print(f"written to  {model}: {DECODER}, {CALIBRATION}, {EXPECTED_ERRORS}, {TUNE_TRIALS}, {TUNE_PLOT}")

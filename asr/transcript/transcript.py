@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product, starmap
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from asr.errors import ConfigError, DependencyError
+from asr.files import printable, visible_json
 from asr.reading import counted
 from asr.transcript.subtitles import break_into_cues, joined
 
@@ -137,7 +139,7 @@ class Transcript:
 
     def to_txt(self) -> str:
         """Return the text as one line, as in a `.txt` file."""
-        return f"{self.text}\n"
+        return f"{printable(self.text)}\n"
 
     def to_json(self) -> str:
         """Return an indented JSON document, as in a `.json` file.
@@ -159,11 +161,14 @@ class Transcript:
     def to_srt(self) -> str:
         """Return SubRip subtitles, as in a `.srt` file: cues numbered from 1; empty if there are no words.
 
+        The format has tags and no escapes. A word joiner (U+2060), which is not seen, keeps a player from taking text
+        for a tag.
+
         Source: https://www.matroska.org/technical/subtitles.html, because the format has no standard.
         """
         cues = [
-            f"{number}\n{_time(cue.start_ms, ',')} --> {_time(cue.end_ms, ',')}\n" + "\n".join(cue.lines) + "\n"
-            for number, cue in enumerate(break_into_cues(self.words), start=1)
+            f"{number}\n{_time(cue.start_ms, ',')} --> {_time(cue.end_ms, ',')}\n{_apart(chr(10).join(cue.lines))}\n"
+            for number, cue in enumerate(break_into_cues(self._shown_words()), start=1)
         ]
         return "\n".join(cues)
 
@@ -174,7 +179,7 @@ class Transcript:
         """
         cues = [
             f"{_time(cue.start_ms, '.')} --> {_time(cue.end_ms, '.')}\n{_without_tags(chr(10).join(cue.lines))}\n"
-            for cue in break_into_cues(self.words)
+            for cue in break_into_cues(self._shown_words())
         ]
         return "\n".join(["WEBVTT\n", *cues])
 
@@ -186,7 +191,7 @@ class Transcript:
         """
         rows = [
             f"{word.start_s:.{_TIME_DIGITS}f}\t{word.end_s:.{_TIME_DIGITS}f}\t"
-            f"{word.confidence:.{_CONFIDENCE_DIGITS}f}\t{_one_field(word.text)}"
+            f"{word.confidence:.{_CONFIDENCE_DIGITS}f}\t{printable(_one_field(word.text))}"
             for word in self.words
         ]
         return "\n".join(["start_s\tend_s\tconfidence\tword", *rows]) + "\n"
@@ -200,12 +205,12 @@ class Transcript:
 
         Source: NIST SCTK, doc/infmts.htm.
         """
-        recording = _one_field(PurePath(self.path).stem) if self.path else "waveform"
+        recording = printable(_writable(_one_field(PurePath(self.path).stem))) if self.path else "waveform"
         channel = 1 + (self.channel or 0)
         lines = "".join(
             f"{recording} {channel} {word.start_s:.{_TIME_DIGITS}f} "
             f"{max(0.0, word.end_s - word.start_s):.{_TIME_DIGITS}f} "
-            f"{_one_field(word.text)} {word.confidence:.{_CONFIDENCE_DIGITS}f}\n"
+            f"{printable(_one_field(word.text))} {word.confidence:.{_CONFIDENCE_DIGITS}f}\n"
             for word in self.words
         )
         return _writable(lines)
@@ -243,7 +248,7 @@ class Transcript:
         """
         intervals: list[tuple[int, int, str]] = []
         reached_ms = 0
-        for word in self.words:
+        for word in self._shown_words():
             start_ms = max(reached_ms, round(1000 * word.start_s))
             end_ms = max(start_ms + 1, round(1000 * word.end_s))
             if start_ms > reached_ms:
@@ -254,6 +259,10 @@ class Transcript:
         if whole_ms > reached_ms:
             intervals.append((reached_ms, whole_ms, ""))
         return intervals
+
+    def _shown_words(self) -> list[Word]:
+        """Return the words as a line of text shows them: what would end the line or control a terminal is an escape."""
+        return [word if word.text.isprintable() else replace(word, text=printable(word.text)) for word in self.words]
 
     def _dumped(self, indent: int | None) -> str:
         words = [
@@ -275,7 +284,7 @@ class Transcript:
         }
         if self.n_best:
             content["n_best"] = [{"text": item.text, "score": round(item.score, _SCORE_DIGITS)} for item in self.n_best]
-        return _writable(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent) + "\n")
+        return visible_json(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent)) + "\n"
 
 
 FORMATS: dict[str, Callable[[Transcript], str]] = {
@@ -330,6 +339,11 @@ def _time(time_ms: int, point: str) -> str:
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:02d}:{minutes:02d}:{seconds:02d}{point}{ms:03d}"
+
+
+def _apart(text: str) -> str:
+    """Return text in which no player of SubRip sees a tag such as `<i>` or `{\\an8}`, or the times of a cue."""
+    return re.sub(r"<|\{(?=\\)|--(?=>)", lambda sign: f"{sign[0]}\u2060", text)
 
 
 def _without_tags(text: str) -> str:
