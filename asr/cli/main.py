@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -99,15 +100,34 @@ class _Command(TyperCommand):
         super().format_help(ctx, formatter)
 
 
+# What wrong arguments raise: an error of click, or of the copy of it inside typer.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+@contextmanager
+def _visible_usage_errors() -> Iterator[None]:
+    """Let the message of a usage error, which repeats an argument, do nothing to a terminal."""
+    try:
+        yield
+    except _UsageError as error:
+        error.message = printable_lines(error.message)
+        raise
+
+
 class _Commands(TyperGroup):
     """Lists commands in the order of work, and prints errors that are meant for users without a traceback."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        with _visible_usage_errors():
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with _visible_usage_errors():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             _print_error("interrupted")
             raise typer.Exit(ExitStatus.INTERRUPTED) from None
