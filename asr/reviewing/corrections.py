@@ -90,16 +90,15 @@ class Review:
     @property
     def first(self) -> int:
         """The place of the first utterance that nobody has dealt with; 0 if there is none."""
-        return next((place for place, now in enumerate(self._now()) if not (now.confirmed or now.bad)), 0)
+        states = (self.history(place).now for place in range(len(self.utterances)))
+        return next((place for place, now in enumerate(states) if not (now.confirmed or now.bad)), 0)
 
     def counts(self) -> dict[str, int]:
         """Return the numbers of all utterances, of those that are bad and of the others whose text is confirmed."""
-        found = self._now()
+        # Those that nobody corrected are neither, and there may be very many.
+        found = [one.now for journal in self._journals.values() for one in journal.histories.values()]
         confirmed = sum(now.confirmed and not now.bad for now in found)
-        return {"all": len(found), "confirmed": confirmed, "bad": sum(now.bad for now in found)}
-
-    def _now(self) -> list[State]:
-        return [self.history(place).now for place in range(len(self.utterances))]
+        return {"all": len(self.utterances), "confirmed": confirmed, "bad": sum(now.bad for now in found)}
 
     def history(self, place: int) -> History:
         """Return what became of an utterance."""

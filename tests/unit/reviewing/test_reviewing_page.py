@@ -228,10 +228,11 @@ def test_hostile_text_is_text(opened, tmp_path):
     manifest = write_reviewable(tmp_path / "</title><script>alert(2)</script>")
     (cut,) = (cut for cut in load_manifest(manifest) if cut.id == "three")
     heard = Heard(f"<img src=x onerror=alert(3)> {HOSTILE}", (), 0.5, "<b>no reason</b>")
-    cut = cut.with_id("<i>\u202eid</i> [red]")
+    cut = cut.with_id(f"<i>\u202eid</i> [red]{'i' * 10_000}")
     review = Review([Utterance("<u>split", cut, heard)], {"<u>split": Journal(journal_of(manifest))})
-    page = opened(opened.served(review))
+    page = opened(opened.served(review), viewport={"width": 360, "height": 800})
     assert page.locator("#text").input_value() == HOSTILE
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "nothing is cut off"
     assert page.locator("#name").text_content() == cut.id
     assert heard.text.split()[0] in page.locator("#heard-text").text_content()
     assert "<b>no reason</b>" in page.locator("#facts").text_content()
