@@ -12,7 +12,7 @@ def compare(
     systems: Annotated[
         list[Path],
         typer.Argument(
-            metavar="SYSTEM...", help="Two or more decode folders of the same utterances, or model folders with them."
+            metavar="SYSTEM", help="Two or more decode folders of the same utterances, or model folders with them."
         ),
     ],
     out: Annotated[

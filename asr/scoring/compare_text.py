@@ -55,9 +55,9 @@ def pair_rows(comparison: Comparison) -> list[list[str]]:
                 f"{pair.second} − {pair.first}",
                 f"{100 * difference.difference:+.2f} %",
                 _range(difference.interval, signed=True),
-                f"{difference.p_value:.3f}",
-                *[f"{pair.p_corrected:.3f}"] * several,
-                _UNKNOWN if difference.matched_pairs is None else f"{difference.matched_pairs.p_value:.3f}",
+                _probability(difference.p_value),
+                *[_probability(pair.p_corrected)] * several,
+                _UNKNOWN if difference.matched_pairs is None else _probability(difference.matched_pairs.p_value),
                 _verdict(pair),
             ]
         )
@@ -105,6 +105,10 @@ def test_lines(comparison: Comparison) -> list[str]:
 
 def _verdict(pair: ComparedPair) -> str:
     return "not sure" if pair.better is None else f"{pair.better} better"
+
+
+def _probability(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.0005 else "<0.001"
 
 
 def _percent(rate: float) -> str:

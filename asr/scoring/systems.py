@@ -74,10 +74,15 @@ def decode_folders(given: Sequence[Path]) -> list[Path]:
     """
     if not 2 <= len(given) <= len(LETTERS):
         raise ScoringError(f"{counted(len(given), 'system')}: a comparison needs 2 to {len(LETTERS)}")
+    _require_different(given)
     found = _decode_folders(given)
-    if len({folder.resolve() for folder in found}) < len(found):
-        raise ScoringError(f"a system is given twice: {', '.join(map(str, found))}")
+    _require_different(found)
     return found
+
+
+def _require_different(folders: Sequence[Path]) -> None:
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ScoringError(f"a system is given twice: {', '.join(map(str, folders))}")
 
 
 def _decode_folders(given: Sequence[Path]) -> list[Path]:

@@ -247,8 +247,19 @@ def test_one_system_and_the_same_twice_are_refused(three: list[Path]) -> None:
         asr.compare(three[:1])
     with pytest.raises(ScoringError, match="given twice"):
         asr.compare([three[0], three[0] / ".." / three[0].name])
+    with pytest.raises(ScoringError, match="given twice"):
+        asr.compare([three[0].parent, three[0].parent])
     with pytest.raises(ScoringError, match="no such file"):
         asr.compare([three[0], three[0] / "nowhere"])
+
+
+def test_a_probability_is_never_shown_as_zero(tmp_path: Path) -> None:
+    references = {f"u{n}": "one two three" for n in range(14)}
+    folders = [decode_folder(tmp_path / "a", references, references)]
+    folders.append(decode_folder(tmp_path / "b", dict.fromkeys(references, "one two"), references))
+    comparison = asr.compare(folders)
+    assert comparison.pairs[0].difference.p_value == pytest.approx(2**-14)
+    assert "   <0.001   " in to_text(comparison)
 
 
 def test_settings_that_differ_are_listed_with_the_value_of_each_system(tmp_path: Path) -> None:
