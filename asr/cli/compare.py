@@ -23,6 +23,10 @@ def compare(
         bool,
         typer.Option("--common", help="Compare only the utterances that all systems have with the same reference."),
     ] = False,
+    audio: Annotated[
+        bool,
+        typer.Option("--audio/--no-audio", help="Put the audio into the page: some 180 kB a minute, at most 10 MB."),
+    ] = True,
 ) -> None:
     """Compare systems on the same utterances.
 
@@ -34,7 +38,7 @@ def compare(
     from asr.files import printable
     from asr.scoring.compare_text import to_text
 
-    comparison = asr.compare(systems, out=out, common=common)
+    comparison = asr.compare(systems, out=out, common=common, audio=audio)
     console.print(to_text(comparison))
     if comparison.page is not None:
         console.print(f"\npage   {printable(comparison.page)}")

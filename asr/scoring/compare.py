@@ -18,6 +18,7 @@ def compare(
     *,
     out: str | os.PathLike[str] | None = None,
     common: bool = False,
+    audio: bool = True,
 ) -> Comparison:
     """Return how systems differ on the same utterances; write a page of it for the browser if asked to.
 
@@ -27,6 +28,7 @@ def compare(
         systems: two or more folders. A difference is that of the later one minus that of the earlier one.
         out: the page to write; one file with all that it needs. Without it nothing is written.
         common: compare only the utterances that all have with the same reference, and name the others.
+        audio: whether utterances can be played on the page, as far as there is room for 10 MB of audio.
 
     Raises:
         ScoringError: a file of a decode folder is missing or malformed, the references differ, or it is not clear which
@@ -35,5 +37,5 @@ def compare(
     comparison = compared(decode_folders([Path(system) for system in systems]), common=common)
     if out is None:
         return comparison
-    write_text(Path(out), comparison_page(comparison))
+    write_text(Path(out), comparison_page(comparison, audio=audio))
     return replace(comparison, page=Path(out))

@@ -6,7 +6,7 @@ The page is one file that needs nothing from elsewhere. Its template, script and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,27 @@ from asr.pages.page import render
 from asr.reading import counted
 from asr.scoring.compare_text import outcome_rows, pair_rows, sample_text, setting_rows, system_rows, test_lines
 from asr.scoring.comparison import ComparedUtterance, Comparison
-from asr.scoring.curves import Curve, line_style
 from asr.scoring.error_counts import RATE_NAMES
+from asr.scoring.report_utterances import PageAudio, page_audio
 from asr.scoring.systems import ComparedSystem
+from asr.scoring.training_curves import Curve, line_style
 
 MOST_UTTERANCES = 3000  # on the page: some 3 MB with four systems
 _LONGEST_VALUE = 300  # characters of a setting
 
 
-def comparison_page(comparison: Comparison) -> str:
-    """Return the page of a comparison."""
+def comparison_page(comparison: Comparison, *, audio: bool = True) -> str:
+    """Return the page of a comparison.
+
+    Args:
+        comparison: what is shown.
+        audio: whether utterances can be played, as far as there is room: those first in which the systems differ most.
+    """
     listed = _most_different(comparison.utterances)
     left_out = len(comparison.utterances) - len(listed)
+    sound = _sound(comparison, listed) if audio else PageAudio({}, "There is no audio, as asked for by --no-audio.")
+    places = {name: place for place, name in enumerate(sound.files)}
+    notes = [f"{counted(left_out, 'utterance')} with errors that differ less are not on this page."] if left_out else []
     return render(
         "asr.scoring",
         "compare.html.jinja",
@@ -44,15 +53,13 @@ def comparison_page(comparison: Comparison) -> str:
             "settings": setting_rows(comparison, _LONGEST_VALUE) if comparison.settings else [],
             "curves": [curve.svg() for curve in _curves(comparison)],
             "lines": [(line, *line_style(place)) for place, line in enumerate(_trainings(comparison))],
-            "utterance_notes": [f"{counted(left_out, 'utterance')} with errors that differ less are not on this page."]
-            if left_out
-            else [],
+            "utterance_notes": [*notes, sound.note],
             "data": {
                 "letters": [system.letter for system in comparison.systems],
                 "unit": comparison.unit,
-                "utterances": [_utterance(utterance) for utterance in listed],
+                "utterances": [_utterance(utterance, places) for utterance in listed],
             },
-            "audio": [],
+            "audio": list(enumerate(sound.files.values())),
         },
     )
 
@@ -114,7 +121,14 @@ def _lines(trainings: Sequence[_Training], figure: str, times: float = 1) -> dic
     return lines
 
 
-def _utterance(utterance: ComparedUtterance) -> dict[str, Any]:
+def _sound(comparison: Comparison, listed: Sequence[ComparedUtterance]) -> PageAudio:
+    """Return the audio of these utterances, from the decode folder that says of most where it is."""
+    scores = [system.score for system in comparison.systems]
+    knows_most = max(scores, key=lambda score: sum(found.audio is not None for found in score.recognised.values()))
+    return page_audio(knows_most, [utterance.id for utterance in listed])
+
+
+def _utterance(utterance: ComparedUtterance, audio: Mapping[str, int]) -> dict[str, Any]:
     """Return what the page's script needs of an utterance; see the head of compare.js, which reads it."""
     words = [[column.reference, *column.hypotheses] for column in utterance.columns]
     return {
@@ -123,5 +137,5 @@ def _utterance(utterance: ComparedUtterance) -> dict[str, Any]:
         "length": utterance.reference_length,
         "errors": utterance.errors,
         "words": [[None if word is None else printable(word) for word in column] for column in words],
-        "audio": None,
+        "audio": audio.get(utterance.id),
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -175,11 +175,12 @@ def read_system(letter: str, folder: Path, score: CorpusScore, names: Sequence[s
     """
     hypotheses = read_trn(folder / HYPOTHESES)
     if len(names) != len(score.references):
-        score = score_texts(
+        some = score_texts(
             {name: score.references[name] for name in names},
             {name: hypotheses[name] for name in names},
             {name: score.speakers[name] for name in names if name in score.speakers},
         )
+        score = replace(some, recognised=score.recognised)
     notes: list[str] = []
     run = _unless_damaged(lambda: _read_run(folder), notes) or {}
     model = _model_of(folder, run)

@@ -80,7 +80,7 @@ function rowElement(utterance) {
   words.append(...utterance.words.map(columnElement));
   const row = element('article', {class: 'row', tabindex: -1, 'aria-label': utterance.id}, head, about);
   if (utterance.audio !== null) {
-    const listen = element('button', {type: 'button', class: 'listen'}, 'Listen');
+    const listen = element('button', {type: 'button', class: 'listen', 'aria-label': `Listen to ${utterance.id}`}, 'Listen');
     listen.addEventListener('click', () => open(row, utterance));
     row.append(listen);
   }
@@ -138,19 +138,25 @@ function showMore() {
 
 function close() {
   player.close();
-  state.view?.remove();
+  if (state.view) {
+    state.view.element.previousElementSibling.hidden = false;
+    state.view.remove();
+  }
   state.view = state.open = null;
 }
 
-/** Show the sound of an utterance and play it. */
+/** Show the sound of an utterance and play it. The player's button takes the place of the row's. */
 async function open(row, utterance) {
   if (state.open !== utterance) {
     close();
     state.open = utterance;
     state.view = new SoundView(player);
-    row.querySelector('.listen').after(state.view.element);
+    const listen = row.querySelector('.listen');
+    listen.after(state.view.element);
     const audio = document.getElementById(`audio-${utterance.audio}`);
     if (!await player.open(bytesOfBase64(audio.textContent))) return;
+    if (document.activeElement === listen) state.view.button.focus();
+    listen.hidden = true;
   }
   player.play();
 }

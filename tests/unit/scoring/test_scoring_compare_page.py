@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 from conftest import TINY
 
 import asr
@@ -249,6 +251,63 @@ def test_many_utterances_come_by_and_by_and_the_page_holds_the_most_different(br
     assert len(opened.ids()) == 150
     opened.context.close()
     assert opened.complaints == []
+
+
+@pytest.fixture
+def heard(tmp_path: Path) -> list[Path]:
+    """Two decode folders; one of them says where the audio of two utterances is, a second of tone each."""
+    tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(2 * 16000) / 16000)
+    soundfile.write(tmp_path / "tone.wav", tone, 16000)
+    folders = [decode_folder(tmp_path / name, REFERENCES, SYSTEMS[name]) for name in ("good", "bad")]
+    records = [
+        {
+            "id": name,
+            "words": [],
+            "duration_s": 1.0,
+            "audio": {"path": str(tmp_path / "tone.wav"), "channels": [0], "start_s": start_s, "duration_s": 1.0},
+        }
+        for name, start_s in (("u1", 0.0), ("u2", 1.0))
+    ]
+    (folders[1] / "hyp.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return folders
+
+
+def test_an_utterance_is_heard_by_its_button_and_by_space(browser: Any, heard: list[Path], tmp_path: Path) -> None:
+    asr.compare(heard, out=tmp_path / "page.html")
+    opened = Opened(browser, tmp_path / "page.html")
+    page = opened.page
+    assert opened.ids() == ["u1", "u2", "u4"]
+    assert page.locator(".row .listen").count() == 2, "nobody knows where the audio of u4 is"
+    page.locator(".row .listen").first.click()
+    page.wait_for_function("player.playing && player.positionS > 0.1")
+    assert page.evaluate("player.durationS") == pytest.approx(1.0, abs=0.05)
+    pause = page.locator(".row").first.locator(".sound button")
+    assert pause.inner_text() == "Pause"
+    assert pause.evaluate("button => button === document.activeElement")
+    assert not page.locator(".row .listen").first.is_visible()
+    page.keyboard.press("j")
+    assert opened.focused() == "u2"
+    page.keyboard.press(" ")
+    page.wait_for_function("state.open?.id === 'u2' && player.playing")
+    assert page.locator(".sound").count() == 1, "one is open at a time"
+    assert page.locator(".row .listen").first.is_visible()
+    page.keyboard.press(" ")
+    page.wait_for_function("!player.playing")
+    page.keyboard.press("j")
+    page.keyboard.press(" ")
+    assert page.evaluate("state.open.id") == "u2", "u4 cannot be heard"
+    page.select_option("#show", "second")
+    assert page.locator(".sound").count() == 0
+    opened.context.close()
+    assert opened.complaints == []
+
+
+def test_a_page_without_audio_says_so_and_has_none(heard: list[Path], tmp_path: Path) -> None:
+    with_audio = comparison_page(asr.compare(heard))
+    without = comparison_page(asr.compare(heard), audio=False)
+    assert 'id="audio-1"' in with_audio
+    assert 'id="audio-0"' not in without
+    assert "There is no audio, as asked for" in without
 
 
 def test_the_same_comparison_gives_the_same_page(page_file: Path) -> None:
