@@ -32,7 +32,7 @@ from asr.scoring.groups import group_rows, with_groups
 from asr.scoring.intervals import Interval
 from asr.scoring.report_page import report_page
 from asr.scoring.score import CorpusScore, UtteranceErrors, read_score
-from asr.scoring.spellings import read_rules
+from asr.scoring.spellings import RuleUse, read_rules
 
 WIDTH = 80  # characters in a line of an aligned utterance; a longer word is still on one line
 
@@ -191,14 +191,20 @@ def render_details(score: CorpusScore, most: int | None = None) -> list[str]:
         said = f"SURPLUS: {counted(len(score.surplus), 'recognised text')} without a reference, not counted"
         sections.append(f"{said}\n{_listed(score.surplus, most)}")
     if score.respelled:
-        uses = sorted(score.respelled, key=lambda use: -use.reference - use.hypothesis)
-        rows = [["SPELLINGS: words replaced", "reference", "hypothesis"]]
-        rows += [[printable(use.rule), str(use.reference), str(use.hypothesis)] for use in uses[:most]]
-        sections.append(_with_rest(rows, len(uses)))
+        sections.append(_respelled(score.respelled, most))
     for field, groups in score.groups.items():
         rows = [[*map(printable, row)] for row in group_rows(score, field, most)]
         sections.append(_with_rest(rows, len(groups)))
     return sections
+
+
+def _respelled(rules: Sequence[RuleUse], most: int | None) -> str:
+    """Return the rules that replaced words, most words first, and how many replaced nothing."""
+    used = sorted((use for use in rules if use.reference + use.hypothesis), key=lambda u: -u.reference - u.hypothesis)
+    rows = [["SPELLINGS: words replaced", "reference", "hypothesis"]]
+    rows += [[printable(use.rule), str(use.reference), str(use.hypothesis)] for use in used[:most]]
+    idle = len(rules) - len(used)
+    return _with_rest(rows, len(used)) + (f"\n{counted(idle, 'rule')} replaced nothing" if idle else "")
 
 
 def _listed(names: Sequence[str], most: int | None) -> str:

@@ -11,8 +11,9 @@ At each word the first rule of the file that fits is taken, and what it wrote is
 first. Case does not matter, and what is written takes the case of what it replaces. Nothing on the right removes the
 words; alternatives in braces are all right. What follows `;;` is a comment.
 
-NIST's global mapping files (.glm) are read if their rules are of the kind `[he's] => [{he is / he has}] / [ ] __ [ ]`.
-The part behind the last slash says that whole words are meant. Lines that begin with `*` are the file's heading.
+NIST's global mapping files (.glm) are read too: `[he's] => [{he is / he has}] / [ ] __ [ ]`, `tea => T / __ [ shirt]`.
+The part behind the last slash has the words that must be before and after; only whole words are replaced in any case.
+Lines that begin with `*` are the file's heading.
 
 A text with alternatives is read in the way that has the fewest errors. `@` in braces is nothing. In a reference of an
 stm file, a word in parentheses may be left out.
@@ -39,22 +40,25 @@ Reading: TypeAlias = list[tuple[Words, ...]]
 """A text: at each place the words that may be there; one choice, if there is no doubt."""
 
 _MOST_READINGS = 256  # that are all tried
-_WHOLE_WORDS = re.compile(r"\[\s*\]\s*__\s*\[\s*\]|__")
+_CONTEXT = re.compile(r"(?:\[(?P<before>[^\[\]]*)\])?\s*__\s*(?:\[(?P<after>[^\[\]]*)\])?")
 _FORM = "a rule is 'spelling => spelling'"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A line of a file of spellings: the words it replaces, and what may be in their place."""
+    """A line of a file of spellings: the words it replaces, what may be in their place, and the words beside them."""
 
     source: Words
     targets: tuple[Words, ...]
+    before: Words = ()
+    after: Words = ()
 
     def __str__(self) -> str:
         """Return the rule as a line."""
         targets = " / ".join(" ".join(target) or "@" for target in self.targets)
         target = f"{{ {targets} }}" if len(self.targets) > 1 else " ".join(self.targets[0])
-        return f"{' '.join(self.source)} => {target}".rstrip()
+        beside = " ".join([*self.before, "__", *self.after])
+        return f"{' '.join(self.source)} => {target}".rstrip() + (f" / {beside}" if beside != "__" else "")
 
 
 @dataclass(frozen=True)
@@ -87,18 +91,22 @@ def _rule(line: str, where: str) -> Rule:
     if not arrow:
         raise ScoringError(f"{where}: {shown(line)} has no '=>'; {_FORM}")
     target, context = _without_context(rest.strip())
-    if context and not _WHOLE_WORDS.fullmatch(context):
-        raise ScoringError(f"{where}: {shown(context)}: only whole words are replaced; write '/ [ ] __ [ ]' or nothing")
+    beside = _CONTEXT.fullmatch(context or "__")
+    if beside is None:
+        raise ScoringError(
+            f"{where}: {shown(context)} are no words beside '__'; write '/ [before ] __ [ after]' or nothing"
+        )
     words = tuple(_unquoted(source).split())
     if not words or "{" in source:
         raise ScoringError(f"{where}: {shown(line)} has no words to replace before '=>'; {_FORM}")
-    inside = _unquoted(target)
+    inside = _unquoted(target).removeprefix("[")  # in NIST's own files a closing bracket is missing
     alternatives = [inside]
     if inside.startswith("{") and inside.endswith("}"):
         alternatives = re.split(r"\s/\s", inside[1:-1])
     if any(mark in part for part in alternatives for mark in "{}"):
         raise ScoringError(f"{where}: {shown(target)}: braces may be around the whole right side only")
-    return Rule(words, tuple(_without_nothing(part.split()) for part in alternatives))
+    targets = tuple(_without_nothing(part.split()) for part in alternatives)
+    return Rule(words, targets, tuple((beside["before"] or "").split()), tuple((beside["after"] or "").split()))
 
 
 def _without_context(text: str) -> tuple[str, str]:
@@ -201,8 +209,9 @@ def respell(
 
 def _fits(rule: Rule, reading: Reading, place: int) -> bool:
     """Whether a rule fits the words from a place on; within alternatives nothing is replaced."""
-    words = [_plain(choices) for choices in reading[place : place + len(rule.source)]]
-    return words == [word.casefold() for word in rule.source]
+    start, wanted = place - len(rule.before), (*rule.before, *rule.source, *rule.after)
+    words = [_plain(choices) for choices in reading[max(start, 0) : start + len(wanted)]]
+    return words == [word.casefold() for word in wanted]
 
 
 def _plain(choices: tuple[Words, ...]) -> str | None:

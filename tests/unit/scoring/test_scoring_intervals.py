@@ -34,7 +34,14 @@ def draw_corpus(rng, speakers, of_each, spread, systems=1, interaction=0.0):
 
 @pytest.mark.parametrize(
     ("speakers", "of_each", "spread", "by_speaker"),
-    [(10, 13, 0.5, True), (20, 10, 0.5, True), (40, 10, 0.5, True), (40, 1, 0.3, False), (130, 1, 0.3, False)],
+    [
+        (5, 13, 0.5, True),
+        (10, 13, 0.5, True),
+        (20, 10, 0.5, True),
+        (40, 10, 0.5, True),
+        (40, 1, 0.3, False),
+        (130, 1, 0.3, False),
+    ],
 )
 def test_the_interval_holds_the_true_rate_as_often_as_it_says(speakers, of_each, spread, by_speaker):
     rng = np.random.default_rng(1)

@@ -40,6 +40,8 @@ def respelled(path: Path, rules: str, reference: str, hypothesis: str) -> tuple[
         ("he's => { he is / he has }", "he's gone", "he has gone", ("he has gone", "he has gone")),
         ("[he's] => [{he is / he has}] / [ ] __ [ ]", "he is here", "he's here", ("he is here", "he is here")),
         ("he's => { he is / he has }", "he is gone", "he has gone", ("he is gone", "he has gone")),
+        ("[tea] => [T] / __ [ shirt]", "tea shirt tea", "a tea shirt", ("t shirt tea", "a t shirt")),
+        ("[johns] => [john's] / [saint ] __", "johns saint johns", "", ("johns saint john's", "")),
         ('* name "x"\n;; text\nokay => ok', "okay", "ok", ("ok", "ok")),
     ],
 )
@@ -47,12 +49,17 @@ def test_rules_replace_whole_words_of_both_texts(tmp_path, rules, reference, hyp
     assert respelled(tmp_path / "rules", rules, reference, hypothesis) == expected
 
 
+def test_a_missing_bracket_as_in_nists_own_file_does_no_harm(tmp_path):
+    (rule,) = rules_of(tmp_path / "rules", "[webster's] => [{webster's / webster is} / [ ] __ [ ]\n")
+    assert rule.targets == (("webster's",), ("webster", "is"))
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("okay ok", "rules:1: 'okay ok' has no '=>'; a rule is 'spelling => spelling'"),
         ("=> ok", "rules:1: .* has no words to replace"),
-        ("okay => ok / [a] __ [b]", "rules:1: .*only whole words are replaced"),
+        ("okay => ok / a __ b", "rules:1: 'a __ b' are no words beside '__'; write"),
         ("okay => a { b / c }", "rules:1: .*braces may be around the whole right side only"),
         (";; nothing", "rules: no rules; a rule is"),
     ],
@@ -77,6 +84,7 @@ def test_the_reports_say_how_many_words_each_rule_replaced(tmp_path, call):
     ]
     for report in (out, (tmp_path / "wer.txt").read_text()):
         assert "okay => ok                          2            1\n" in report
+        assert "can not => cannot                   2            0\n1 rule replaced nothing\n" in report
     files = asr.score_files(tmp_path / "ref.trn", tmp_path / "hyp.trn", equivalences=tmp_path / "rules").figures
     assert [(use.rule, use.reference, use.hypothesis) for use in files.respelled] == [
         tuple(use.values()) for use in figures["respelled"]
