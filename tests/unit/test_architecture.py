@@ -238,18 +238,26 @@ def run_asr(arguments):
     )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["transcribe", "--help"], ["score", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["transcribe", "--help"], ["score", "--help"], ["compare", "--help"]]
+)
 def test_asking_for_help_loads_no_torch(arguments):
     loaded, output = modules_loaded_by(run_asr(arguments))
     assert "Usage" in output
     assert loaded.isdisjoint({"torch", "torchaudio", "lhotse", "librosa", "numpy"})
 
 
-def test_scoring_a_folder_loads_no_torch(tmp_path):
-    (tmp_path / "ref.trn").write_text("one two (a)\n", encoding="utf-8")
-    (tmp_path / "hyp.trn").write_text("one (a)\n", encoding="utf-8")
-    loaded, _ = modules_loaded_by(f"import asr\nasr.score({str(tmp_path)!r})")
-    assert (tmp_path / "wer.json").exists()
+def test_scoring_and_comparing_folders_loads_no_torch(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ref.trn").write_text("one two (a)\n", encoding="utf-8")
+        (tmp_path / name / "hyp.trn").write_text("one (a)\n", encoding="utf-8")
+    loaded, _ = modules_loaded_by(
+        f"import asr\nfolders = [{str(tmp_path / 'a')!r}, {str(tmp_path / 'b')!r}]\n"
+        f"asr.score(folders[0])\nasr.compare(folders, out={str(tmp_path / 'page.html')!r})"
+    )
+    assert (tmp_path / "a" / "wer.json").exists()
+    assert (tmp_path / "page.html").exists()
     assert "torch" not in loaded
 
 
