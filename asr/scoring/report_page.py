@@ -145,8 +145,8 @@ def _rate_notes(score: CorpusScore) -> list[str]:
         )
     else:
         notes.append(
-            "The interval over speakers says how the rate would differ with other speakers; the one over utterances "
-            "takes each utterance for a speaker of its own, and is too narrow where speakers differ."
+            "The interval over speakers says how far the rate would differ with other speakers. The one over utterances "
+            "takes each utterance for a speaker of its own, which is too narrow where speakers differ."
         )
     return notes if score.unit == "word" else [*notes, f"{NO_SPACES[0].upper()}{NO_SPACES[1:]}."]
 
