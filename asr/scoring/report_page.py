@@ -6,10 +6,9 @@ The page is one file that needs nothing from elsewhere. Its template, script and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from asr.bundle.card import is_model_folder
 from asr.bundle.files import POSTERIORS, SCORES_PAGE, TRAINING_LOG
@@ -17,6 +16,7 @@ from asr.bundle.training_log import read_epochs
 from asr.errors import AsrError
 from asr.files import printable
 from asr.pages.page import render
+from asr.reading import counted
 from asr.scoring.calibration import reliability_svg
 from asr.scoring.error_counts import (
     NO_SPACES,
@@ -47,7 +47,7 @@ def report_page(score: CorpusScore, folder: Path, *, audio: bool = True, title: 
         title: what was scored; None names the folder.
     """
     names = worst_first(score)
-    posteriors, missing = _posteriors(folder)
+    posteriors, no_posteriors = _posteriors(folder) if score.recognised else (PosteriorFile(), "")
     sound = page_audio(score, names) if audio else PageAudio({}, "There is no audio, as asked for by --no-audio.")
     curves, no_curves = _curves(folder)
     return render(
@@ -57,14 +57,15 @@ def report_page(score: CorpusScore, folder: Path, *, audio: bool = True, title: 
             "title": title or str(folder),
             "score": score,
             "rates": _rates(score),
-            "notes": [*_rate_notes(score)],
+            "notes": _rate_notes(score),
+            "odd": _odd(score),
             "curves": [(curve, curve.svg()) for curve in curves],
             "no_curves": no_curves,
             "diagram": None if score.calibration is None else reliability_svg(score.calibration),
             "groups": _groups(score),
             "frequent": _some(frequent_errors(score.confusions)),
             "frequent_characters": _some(frequent_errors(_character_confusions(score))) if score.unit == "word" else [],
-            "utterance_notes": [note for note in (sound.note, missing) if note],
+            "utterance_notes": [note for note in (sound.note, no_posteriors) if note],
             "data": {
                 "utterances": list(utterance_data(score, names, posteriors.utterances)),
                 "models": [model.model_dump() for model in posteriors.models],
@@ -145,10 +146,28 @@ def _rate_notes(score: CorpusScore) -> list[str]:
         )
     else:
         notes.append(
-            "The interval over speakers says how far the rate would differ with other speakers. The one over utterances "
-            "takes each utterance for a speaker of its own, which is too narrow where speakers differ."
+            "The interval over speakers says how far the rate would differ with other speakers. The other one takes "
+            "each utterance for a speaker of its own, which is too narrow where speakers differ."
         )
     return notes if score.unit == "word" else [*notes, f"{NO_SPACES[0].upper()}{NO_SPACES[1:]}."]
+
+
+def _odd(score: CorpusScore) -> list[tuple[str, Sequence[str]]]:
+    """Return what is unusual about the texts that were compared: a sentence, and what it is about."""
+    found: list[tuple[str, Sequence[str]]] = []
+    if score.missing:
+        said = f"{counted(len(score.missing), 'utterance')} without a hypothesis: all words count as deleted"
+        found.append((said, score.missing))
+    if score.surplus:
+        said = f"{counted(len(score.surplus), 'recognised text')} without a reference: not counted"
+        found.append((said, score.surplus))
+    if score.respelled:
+        uses = [f"{use.rule}: {use.reference} × in references, {use.hypothesis} ×" for use in score.respelled]
+        found.append(("Spellings that counted as the same", uses))
+    if score.case_errors:
+        said = f"{counted(score.case_errors, 'word error')} would be none without regard to capital letters"
+        found.append((said, ()))
+    return found
 
 
 @dataclass(frozen=True)
@@ -173,11 +192,10 @@ class _GroupTable:
 
 def _groups(score: CorpusScore) -> list[_GroupTable]:
     """Return a table for each field that divides the utterances, unless each is a group of its own."""
-    fields = {name: found.fields for name, found in score.recognised.items()} or score.fields
     tables = []
-    for field, groups in by_field(score, fields).items():
+    for field, groups in by_field(score, score.fields).items():
         if 1 < len(groups) < len(score.words):
-            values = _values(score, fields, field)
+            values = _values(score, field)
             rows = [_Group(name, counts, name if name in values else None) for name, counts in groups.items()]
             listed = rows[:LISTED_GROUPS]
             highest = max((row.counts.rate for row in listed if row.counts.reference_length), default=0.0)
@@ -186,10 +204,10 @@ def _groups(score: CorpusScore) -> list[_GroupTable]:
     return tables
 
 
-def _values(score: CorpusScore, fields: Mapping[str, Mapping[str, Any]], field: str) -> set[str]:
+def _values(score: CorpusScore, field: str) -> set[str]:
     if field == SPEAKER:
         return set(score.speakers.values())
-    return {shown_value(values[field]) for values in fields.values() if field in values}
+    return {shown_value(values[field]) for values in score.fields.values() if field in values}
 
 
 def _some(kinds: Sequence[FrequentErrors]) -> list[FrequentErrors]:

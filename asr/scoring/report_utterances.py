@@ -64,8 +64,9 @@ def utterance_data(
             data["speaker"] = printable(score.speakers[name])
         if found is not None and found.duration_s is not None:
             data["duration_s"] = round(found.duration_s, 3)
-        if found is not None and found.fields:
-            data["fields"] = {printable(key): printable(shown_value(value)) for key, value in found.fields.items()}
+        fields = {key: value for key, value in score.fields.get(name, {}).items() if value is not None}
+        if fields:
+            data["fields"] = {printable(key): printable(shown_value(value)) for key, value in fields.items()}
         if name in posteriors:
             data["posteriors"] = _packed(posteriors[name])
         yield data
@@ -113,7 +114,9 @@ class PageAudio:
 def page_audio(score: CorpusScore, names: Sequence[str]) -> PageAudio:
     """Return the audio of as many of these utterances, in their order, as a page has room and time for."""
     if not score.recognised:
-        return PageAudio({}, f"There is no audio, because the folder has no {RECOGNISED}; asr decode writes one.")
+        return PageAudio(
+            {}, f"Only texts were scored: without {RECOGNISED} of asr decode there are no times, audio and posteriors."
+        )
     places = {name: found.audio for name in names if (found := score.recognised.get(name)) and found.audio}
     if not places:
         return PageAudio({}, _why_nowhere(score))

@@ -219,6 +219,7 @@ LAY_OUT = {
     "pretrained_encoder": lay_out_an_encoder,
     "pretraining": lay_out_recordings,
     "recurrent_networks": lay_out_an4,
+    "report": lay_out_mine,
     "reviewing": lay_out_calls,
     "untranscribed": lay_out_calls,
     "speakers": lay_out_an4,

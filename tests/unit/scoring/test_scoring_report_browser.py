@@ -104,7 +104,7 @@ def test_an_open_utterance_has_pictures_and_words_with_times_and_confidences(ope
     label = row.locator("canvas.posteriors").get_attribute("aria-label")
     assert label == "Posteriors of the tokens, with the highest of each: a 80 %, b 80 %, c 80 %, d 80 %"
     assert row.locator(".word").all_inner_texts()[2].split() == ["aa", "ca", "2.50–3.50", "s", "70", "%"]
-    assert row.locator("dl").inner_text().split() == ["noise", "none", "snr_db", "20"]
+    assert row.locator("dl").inner_text().split() == ["noise", "none", "snr_db", "20", "duration_s", "4"]
     assert page.evaluate("tracksOf(state.open.posteriors).tracks[0]") == {
         "text": "a",
         "points": [[pytest.approx(frame), pytest.approx(0.8)] for frame in (40, 69)],  # (1.5 + 0.1) s; (2.5 + 0.25) s

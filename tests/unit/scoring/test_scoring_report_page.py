@@ -19,6 +19,7 @@ from asr.scoring.report import write_reports
 from asr.scoring.report_page import report_page
 from asr.scoring.report_utterances import page_audio, worst_first
 from asr.scoring.score import read_score, score_texts, write_trn
+from asr.scoring.score_files import score_files
 from tests.unit.scoring.report_folder import SPOKEN, Spoken, write_folder
 
 
@@ -112,7 +113,7 @@ def test_all_utterances_are_there_worst_first_with_times_speakers_and_fields(fol
         ["aa", "ca", 2.5, 3.5, 0.7],
     ]
     assert utterances["worst"]["speaker"] == "bob"
-    assert utterances["worst"]["fields"] == {"noise": "street", "snr_db": "5"}
+    assert utterances["worst"]["fields"] == {"noise": "street", "snr_db": "5", "duration_s": "6"}
     assert (utterances["worst"]["duration_s"], utterances["worst"]["length"]) == (6.0, 4)
 
 
@@ -222,7 +223,8 @@ def test_texts_alone_give_a_page_too(folder: Path) -> None:
     (folder / "hyp.jsonl").unlink()
     shutil.rmtree(folder.parent / "audio", ignore_errors=True)
     page = page_of(folder)
-    assert any("no hyp.jsonl" in text for text in page.texts)
+    assert any(text.startswith("Only texts were scored") for text in page.texts)
+    assert not [text for text in page.texts if "decode again" in text]
     assert any("No speaker is known." in text for text in page.texts)
     assert page.utterances["one"]["words"] == [["ab", "ab"], ["cd", "cb"]]
 
@@ -285,3 +287,14 @@ def test_in_a_script_without_spaces_the_page_counts_characters_first(tmp_path: P
     page = page_of(tmp_path / "decode", audio=False)
     assert page.texts.index("CER") < page.texts.index("WER")
     assert any(text.startswith("Most letters belong to scripts without spaces") for text in page.texts)
+
+
+def test_what_did_not_match_is_named_on_the_page(tmp_path: Path) -> None:
+    (tmp_path / "ref.trn").write_text("Ab cd (u1)\ncd (u 2)\n")
+    (tmp_path / "hyp.trn").write_text("ab cd (u1)\nab (u<3>)\n")
+    score_files(tmp_path / "ref.trn", tmp_path / "hyp.trn", out=tmp_path / "out")
+    texts = list(filter(None, Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8")).texts))
+    said = "1 utterance without a hypothesis: all words count as deleted"
+    assert texts[texts.index(said) + 1] == "u 2"
+    assert texts[texts.index("1 recognised text without a reference: not counted") + 1] == "u<3>"
+    assert "1 word error would be none without regard to capital letters." in texts
