@@ -193,7 +193,7 @@ def render_details(score: CorpusScore, most: int | None = None) -> list[str]:
     if score.respelled:
         sections.append(_respelled(score.respelled, most))
     for field, groups in score.groups.items():
-        rows = [[*map(printable, row)] for row in group_rows(score, field, most)]
+        rows = [[*map(_shortened, row)] for row in group_rows(score, field, most)]
         sections.append(_with_rest(rows, len(groups)))
     return sections
 
@@ -202,7 +202,7 @@ def _respelled(rules: Sequence[RuleUse], most: int | None) -> str:
     """Return the rules that replaced words, most words first, and how many replaced nothing."""
     used = sorted((use for use in rules if use.reference + use.hypothesis), key=lambda u: -u.reference - u.hypothesis)
     rows = [["SPELLINGS: words replaced", "reference", "hypothesis"]]
-    rows += [[printable(use.rule), str(use.reference), str(use.hypothesis)] for use in used[:most]]
+    rows += [[_shortened(use.rule), str(use.reference), str(use.hypothesis)] for use in used[:most]]
     idle = len(rules) - len(used)
     return _with_rest(rows, len(used)) + (f"\n{counted(idle, 'rule')} replaced nothing" if idle else "")
 
@@ -210,6 +210,12 @@ def _respelled(rules: Sequence[RuleUse], most: int | None) -> str:
 def _listed(names: Sequence[str], most: int | None) -> str:
     lines = [f"  {printable(name)}" for name in names[:most]]
     return "\n".join([*lines, *([f"  and {len(names) - len(lines)} more"] if len(names) > len(lines) else [])])
+
+
+def _shortened(text: str) -> str:
+    """Return a text as a cell of a table, which is at most as wide as a line."""
+    shown = printable(text)
+    return shown if cell_len(shown) <= WIDTH else f"{set_cell_size(shown, WIDTH - 1).rstrip()}…"
 
 
 def _with_rest(rows: list[list[str]], size: int) -> str:

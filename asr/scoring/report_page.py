@@ -162,7 +162,10 @@ def _odd(score: CorpusScore) -> list[tuple[str, Sequence[str]]]:
         said = f"{counted(len(score.surplus), 'recognised text')} without a reference: not counted"
         found.append((said, score.surplus))
     if score.respelled:
-        uses = [f"{use.rule}: {use.reference} × in references, {use.hypothesis} ×" for use in score.respelled]
+        used = [use for use in score.respelled if use.reference + use.hypothesis]
+        uses = [
+            f"{use.rule}: {use.reference} words of references, {use.hypothesis} of recognised texts" for use in used
+        ]
         found.append(("Spellings that counted as the same", uses))
     if score.case_errors:
         said = f"{counted(score.case_errors, 'word error')} would be none without regard to capital letters"

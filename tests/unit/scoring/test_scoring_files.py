@@ -94,7 +94,11 @@ def test_missing_utterances_count_as_deleted_and_surplus_ones_not_at_all(tmp_pat
     assert figures["words"] == {"reference": 50, "hits": 20, "substitutions": 0, "deletions": 30, "insertions": 0}
     assert (figures["missing"], figures["surplus"]) == (names[10:], ["other\x1b[2J"])
     assert (tmp_path / "out" / "wer.txt").read_text().count("\n  u") == 15
-    assert (tmp_path / "out" / "report.html").is_file()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "15 utterances without a hypothesis" in page
+    assert "1 recognised text without a reference" in page
+    assert "other\\x1b[2J" in page
+    assert "decode again" not in page
 
 
 def test_words_of_a_ctm_are_divided_by_time_among_the_segments_of_an_stm(tmp_path):
@@ -225,3 +229,18 @@ def test_a_decode_folder_is_scored_by_the_fields_of_its_manifest(tmp_path, call)
     figures = json.loads((tmp_path / "wer.json").read_text())
     assert figures["by"]["speaker"]["anna"]["deletions"] == 1
     assert re.search(r"^bert +0\.00 %", (tmp_path / "wer.txt").read_text(), re.MULTILINE)
+
+
+def test_names_of_any_kind_are_shown_as_text_in_tables_of_one_width(tmp_path, call):
+    speakers = ["<script>alert(1)</script>", "[red]x[/red]", "\x1b[2Ja", "\u202eabc", "אבג", "👩‍🚀", "x" * 10_000]
+    lines = [{"id": f"u{n}", "text": "one", "speaker": speaker} for n, speaker in enumerate(speakers)]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "h.jsonl").write_text("".join(json.dumps({**line, "text": "two"}) + "\n" for line in lines))
+    status, out, _ = call(
+        "score", tmp_path / "r.jsonl", tmp_path / "h.jsonl", "--by", "speaker", "--out", tmp_path / "o"
+    )
+    assert status == 0
+    assert all(character.isprintable() or character in "\n\u200d" for character in out)
+    for shown in ("<script>alert(1)</script>", "[red]x[/red]", "\\x1b[2Ja", "\\u202eabc", "אבג", "👩", f"{'x' * 79}…"):
+        assert re.search(rf"^{re.escape(shown)}.* 100\.00 % +1 +1 +0 +0 +1$", out, re.MULTILINE), shown
+    assert "<script>alert" not in (tmp_path / "o" / "report.html").read_text()
