@@ -55,10 +55,24 @@ function columnElement(column) {
   return element('span', {class: 'column'}, element('span', {}, reference ?? ''), ...cells);
 }
 
-/** Return the names of the lines, which are before the first word. */
+/** Return the names of the texts, one above the other. */
 function namesElement() {
   const names = ['said', ...data.letters].map((name) => element('span', {}, name));
   return element('span', {class: 'column names', dir: 'ltr'}, ...names);
+}
+
+/** Begin each line of an utterance with the names of the texts; where lines end depends on the width of the page. */
+function nameLines(words) {
+  for (const added of words.querySelectorAll('.break, .break + .names')) added.remove();
+  let top = words.firstElementChild.offsetTop;
+  for (const column of [...words.children].slice(1)) {
+    if (column.offsetTop > top) column.before(element('span', {class: 'break'}), namesElement());
+    top = column.offsetTop;
+  }
+}
+
+function nameAllLines() {
+  for (const words of document.querySelectorAll('.words')) nameLines(words);
 }
 
 /** Return an utterance for those who hear the page: each text as a whole, in place of the columns. */
@@ -130,7 +144,9 @@ function refresh() {
 
 function showMore() {
   const shown = controls.list.childElementCount;
-  controls.list.append(...state.found.slice(shown, shown + ROWS_TOGETHER).map(rowElement));
+  const rows = state.found.slice(shown, shown + ROWS_TOGETHER).map(rowElement);
+  controls.list.append(...rows);
+  for (const row of rows) nameLines(row.querySelector('.words'));
   const left = state.found.length - controls.list.childElementCount;
   controls.more.hidden = left === 0;
   controls.more.textContent = `Show ${Math.min(left, ROWS_TOGETHER)} more of ${left}`;
@@ -207,3 +223,9 @@ controls.more.addEventListener('click', () => {
 document.querySelector('.tools').addEventListener('submit', (event) => event.preventDefault());
 nameFilters();
 refresh();
+let widthPx = controls.list.clientWidth;
+new ResizeObserver(() => {
+  if (controls.list.clientWidth === widthPx) return; // only its height has changed
+  widthPx = controls.list.clientWidth;
+  nameAllLines();
+}).observe(controls.list);

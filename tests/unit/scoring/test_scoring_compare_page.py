@@ -253,6 +253,43 @@ def test_many_utterances_come_by_and_by_and_the_page_holds_the_most_different(br
     assert opened.complaints == []
 
 
+def first_of_each_line(opened: Opened) -> list[str]:
+    """Return the uppermost word of the first column of each line of the only utterance, from above."""
+    found: list[str] = opened.page.evaluate(
+        """() => {
+          const lines = new Map();
+          for (const column of document.querySelectorAll('.row .column')) {
+            const {top, left} = column.getBoundingClientRect();
+            const line = lines.get(top);
+            if (!line || left < line.left) lines.set(top, {left, text: column.firstElementChild.textContent});
+          }
+          return [...lines.keys()].sort((one, other) => one - other).map((top) => lines.get(top).text);
+        }"""
+    )
+    return found
+
+
+def test_each_line_of_a_long_utterance_begins_with_the_names_at_any_width(browser: Any, tmp_path: Path) -> None:
+    references = {"u": " ".join(["word"] * 40)}
+    folders = [
+        decode_folder(tmp_path / name, references, {"u": f"{name} {references['u']}"}) for name in ("aa", "bb", "cc")
+    ]
+    asr.compare(folders, out=tmp_path / "page.html")
+    opened = Opened(browser, tmp_path / "page.html", viewport={"width": 360, "height": 800})
+    narrow = first_of_each_line(opened)
+    assert len(narrow) > 5
+    assert set(narrow) == {"said"}
+    opened.page.set_viewport_size({"width": 900, "height": 800})
+    opened.page.wait_for_function("document.querySelectorAll('.break').length < 4")
+    wide = first_of_each_line(opened)
+    assert 1 < len(wide) < len(narrow)
+    assert set(wide) == {"said"}
+    words = opened.page.locator(".column:not(.names) > :first-child").all_inner_texts()
+    assert words == ["", *references["u"].split()]
+    opened.context.close()
+    assert opened.complaints == []
+
+
 @pytest.fixture
 def heard(tmp_path: Path) -> list[Path]:
     """Two decode folders; one of them says where the audio of two utterances is, a second of tone each."""
