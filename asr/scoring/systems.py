@@ -236,7 +236,8 @@ def _settings_of_run(run: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `run.json` says as settings; those of the search are the ones that were used."""
     used = run.get(_SEARCH)
     unwanted = {*_MEASURED, _SEARCH, *[_MODELS] * (len(_models(run)) < 2)}
-    how = {name: value for name, value in run.items() if name not in unwanted}
+    # What was not asked for is null or 0; older folders do not mention it.
+    how = {name: value for name, value in run.items() if name not in unwanted and value not in (None, 0)}
     return _flat({"run": how} | ({_SEARCH: used} if isinstance(used, dict) else {}))
 
 

@@ -297,6 +297,15 @@ def test_settings_of_the_search_are_those_that_the_decode_folder_was_made_with(t
     assert (setting.name, setting.values) == ("decode.beam_size", (16, 50))
 
 
+def test_what_was_not_asked_for_is_no_difference_to_folders_that_do_not_mention_it(tmp_path: Path) -> None:
+    runs = [{"method": "beam"}, {"method": "beam", "speaker": None, "adapt": None, "hotwords": 0}]
+    folders = [decode_folder(tmp_path / name, GOOD, run=run) for name, run in zip("ab", runs, strict=True)]
+    assert asr.compare(folders).settings == ()
+    folders.append(decode_folder(tmp_path / "c", GOOD, run={"method": "beam", "speaker": "anna", "hotwords": 3}))
+    found = {setting.name: setting.values for setting in asr.compare(folders).settings}
+    assert found == {"run.speaker": (None, None, "anna"), "run.hotwords": (None, None, 3)}
+
+
 def test_the_model_of_a_decode_folder_elsewhere_is_the_one_that_it_was_made_with(tmp_path: Path) -> None:
     models = [model_folder(tmp_path / name, f"training.seed={seed}") for name, seed in (("a", 1), ("b", 2))]
     made_with = {"one": models[:1], "other": models[1:], "both": models, "gone": [tmp_path / "gone"]}
