@@ -53,9 +53,13 @@ def with_torch(recognizer: Recognizer, cuts: CutSet, method: str) -> Hypotheses:
     }
 
 
-def with_onnx(recognizer: asr.runtime.OnnxRecognizer, cuts: CutSet) -> Hypotheses:
+def with_onnx(recognizer: asr.runtime.OnnxRecognizer, cuts: CutSet, method: asr.runtime.Method) -> Hypotheses:
     rate_hz = recognizer.sample_rate_hz
-    return {cut.id: recognizer.transcribe(load_cut(cut, rate_hz), sample_rate_hz=rate_hz).text for cut in cuts}
+    waveforms = ((cut.id, load_cut(cut, rate_hz)) for cut in cuts)
+    return {
+        name: recognizer.transcribe(waveform, sample_rate_hz=rate_hz, method=method).text
+        for name, waveform in waveforms
+    }
 
 
 def with_pocketsphinx(dictionary: Path, lm: Path, cuts: CutSet) -> Hypotheses:
@@ -112,7 +116,9 @@ def main() -> None:
         for name, export in exports.items():
             size = export_onnx(arguments.model, export, int8=name == "int8")
             exported = asr.runtime.load(export)
-            systems[f"ONNX {name}, {size / 1e6:.2f} MB"] = lambda exported=exported: with_onnx(exported, cuts)
+            systems[f"ONNX {name}, {size / 1e6:.2f} MB"] = lambda exported=exported: with_onnx(exported, cuts, "greedy")
+            if recognizer.decoder.method_of(Search()) == "beam":
+                systems[f"ONNX {name}, beam search"] = lambda exported=exported: with_onnx(exported, cuts, "beam")
         if recognizer.decoder.method_of(Search()) == "beam":
             systems["torch float32, beam search"] = lambda: with_torch(recognizer, cuts, "beam")
         if arguments.corpus_dir is not None:

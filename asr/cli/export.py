@@ -25,8 +25,9 @@ def export(
 ) -> None:
     """Write a model to pass on: as ONNX, or in 8 bits.
 
-    An onnx folder holds the network with features and normalisation. python -m asr.runtime DIR FILE… transcribes with
-    it and needs only numpy, onnxruntime and soundfile. Its search is greedy, because no language model is exported.
+    An onnx folder holds the network with features and normalisation, the n-gram and the settings of the search. python
+    -m asr.runtime DIR FILE… transcribes with it and needs only numpy, onnxruntime and soundfile. A recurrent language
+    model stays behind, because it needs torch.
 
     A torch folder is a model folder for all commands, with its language models. With --int8, results differ only by
     rounding.

@@ -71,16 +71,13 @@ def hotword_bonuses(given: Sequence[str] | None) -> dict[str, float]:
     Raises:
         BadParameter: the text after the `=` is not a number.
     """
-    from asr.decoding.hotwords import DEFAULT_BONUS
+    from asr.decoding.hotwords import parse_hotwords
+    from asr.errors import ConfigError
 
-    bonuses = {}
-    for item in given or ():
-        phrase, separator, bonus = item.partition("=")
-        try:
-            bonuses[phrase] = float(bonus) if separator else DEFAULT_BONUS
-        except ValueError:
-            raise typer.BadParameter(f"{item!r}: {bonus!r} is not a number", param_hint="--hotword") from None
-    return bonuses
+    try:
+        return parse_hotwords(given or ())
+    except ConfigError as error:
+        raise typer.BadParameter(str(error), param_hint="--hotword") from None
 
 
 def decode_settings(overrides: Sequence[str] | None) -> dict[str, Any]:

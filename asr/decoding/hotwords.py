@@ -76,6 +76,22 @@ def hotword_bonuses(hotwords: Mapping[str, float] | Iterable[str]) -> dict[str, 
     return dict.fromkeys(phrases, DEFAULT_BONUS)
 
 
+def parse_hotwords(given: Iterable[str]) -> dict[str, float]:
+    """Return the bonus of each phrase of `PHRASE` or `PHRASE=BONUS`; if a phrase is given twice, the last one holds.
+
+    Raises:
+        ConfigError: the text after the `=` is not a number.
+    """
+    bonuses = {}
+    for item in given:
+        phrase, separator, bonus = item.partition("=")
+        try:
+            bonuses[phrase] = float(bonus) if separator else DEFAULT_BONUS
+        except ValueError:
+            raise ConfigError(f"{item!r}: {bonus!r} is not a number") from None
+    return bonuses
+
+
 class HotwordScorer:
     """Phrases with bonuses, as a `Scorer` of weight 1.
 

@@ -15,9 +15,11 @@ from asr.audio.speech_detector import shipped_weights
 from asr.bundle import files
 from asr.bundle.bundle import ModelBundle, save_weights, to_int8
 from asr.bundle.card import Exported, is_foreign_card, model_card
+from asr.decoding.beam import BeamOptions
+from asr.decoding.folder_scorers import NgramUse
 from asr.errors import ConfigError, DependencyError, ModelError
 from asr.files import atomic_path, write_text
-from asr.runtime.recognizer import Description
+from asr.runtime.description import TEXT_SETTINGS, Description
 
 Format = Literal["onnx", "torch"]
 
@@ -44,8 +46,8 @@ def export(
     Args:
         model: a model folder.
         out: the folder to write. Default: beside the model, with `-onnx`, `-torch` and `-int8` added to its name.
-        format: `onnx` runs without torch, see `asr.runtime`, and has no language model. `torch` is a model folder
-            again, with its language models.
+        format: `onnx` runs without torch, see `asr.runtime`. It takes the n-gram along that the settings of the search
+            name, but no recurrent language model. `torch` is a model folder again, with its language models.
         int8: store the weights in 8 bits, a quarter of the size.
 
     Raises:
@@ -64,7 +66,9 @@ def export(
 
 
 def export_onnx(model: Path, folder: Path, *, int8: bool = False) -> int:
-    """Write a model as ONNX, with features and normalisation inside. Language models are not exported.
+    """Write a model as ONNX, with features and normalisation inside, the n-gram and the settings of the search.
+
+    A recurrent language model needs torch, so it stays behind.
 
     Args:
         model: the model folder.
@@ -89,10 +93,36 @@ def export_onnx(model: Path, folder: Path, *, int8: bool = False) -> int:
     network = acoustic_graph(bundle.model, int8=int8).SerializeToString()
     with atomic_path(folder / files.ONNX_NETWORK) as temporary:
         temporary.write_bytes(network)
-    Description(bundle.model.sample_rate_hz, bundle.model.frame_shift_s, bundle.tokens.texts).save(folder)
+    _description(bundle).save(folder)
+    _copy_ngram(bundle, folder)
     _write_speech_detector(folder)
     write_text(folder / files.CARD, model_card(model, Exported("onnx", len(network), int8)))
     return len(network)
+
+
+def _description(bundle: ModelBundle) -> Description:
+    text, decode = bundle.config.text.model_dump(), bundle.config.decode
+    return Description(
+        bundle.model.sample_rate_hz,
+        bundle.model.frame_shift_s,
+        bundle.tokens.symbols,
+        bundle.tokens.kind,
+        {name: text[name] for name in TEXT_SETTINGS},
+        bundle.calibration,
+        BeamOptions(decode.beam_size, decode.insertion_bonus, decode.blank_skip, decode.token_floor),
+        NgramUse(decode.lm, decode.lm_weight, decode.oov_penalty),
+    )
+
+
+def _copy_ngram(bundle: ModelBundle, folder: Path) -> None:
+    """Take the n-gram along that the settings name, and leave no other one from an export before."""
+    used = files.WORD_LANGUAGE_MODEL if bundle.config.decode.lm == "words" else files.LANGUAGE_MODEL
+    for name in (files.LANGUAGE_MODEL, files.WORD_LANGUAGE_MODEL):
+        (folder / name).unlink(missing_ok=True)
+    source = None if bundle.folder is None else bundle.folder / used
+    if source is not None and source.is_file():
+        with atomic_path(folder / used) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def _write_speech_detector(folder: Path) -> None:

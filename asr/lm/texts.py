@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from asr.config import TextSettings
 from asr.errors import LanguageModelError, TokenError
 from asr.reading import counted, read_lines
 from asr.text.normalise import normalise
 from asr.text.tokens import BLANK, WORD_START, TokenTable
+
+if TYPE_CHECKING:
+    from asr.config import TextSettings
 
 _MANIFEST_SUFFIXES = (".jsonl", ".jsonl.gz")
 

@@ -8,8 +8,8 @@
 From the shell: `python -m asr.runtime exp/mine-onnx call.wav`.
 """
 
-from asr.runtime.recognizer import OnnxRecognizer, load
+from asr.runtime.recognizer import Method, OnnxRecognizer, load
 from asr.transcript.transcript import Transcript
 from asr.transcript.words import Word
 
-__all__ = ["OnnxRecognizer", "Transcript", "Word", "load"]
+__all__ = ["Method", "OnnxRecognizer", "Transcript", "Word", "load"]

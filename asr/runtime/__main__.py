@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from typing import get_args
 
+from asr.decoding.hotwords import parse_hotwords
 from asr.errors import AsrError, AudioError, ConfigError, ExitStatus, explained
 from asr.files import printable, set_up_streams, show_notes, write_output
-from asr.runtime.recognizer import load
+from asr.runtime.recognizer import Method, load
 from asr.transcript.transcript import FORMATS, STREAMED, format_names
 
 
@@ -19,7 +20,7 @@ def main() -> int:
     try:
         try:
             arguments, format = _parsed()
-            return _transcribe(arguments.model, arguments.files, format, arguments.threads)
+            return _transcribe(arguments, format)
         finally:
             sys.stdout.flush()
     except BrokenPipeError:  # the reader of the output has seen enough
@@ -47,6 +48,18 @@ def _parsed() -> tuple[argparse.Namespace, str]:
         default="txt",
         help=f"{', '.join(FORMATS)}. Several files need {' or '.join(STREAMED)}. Default: txt.",
     )
+    parser.add_argument(
+        "--method",
+        choices=get_args(Method),
+        help="Search. Default: beam with a language model or hotwords, else greedy.",
+    )
+    parser.add_argument(
+        "--hotword",
+        metavar="PHRASE[=BONUS]",
+        action="append",
+        default=[],
+        help="An expected word or phrase, and the bonus for each time it occurs; repeatable.",
+    )
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="Number of threads. Default: 1.")
     arguments = parser.parse_args()
     try:
@@ -60,17 +73,18 @@ def _parsed() -> tuple[argparse.Namespace, str]:
     return arguments, formats[0]
 
 
-def _transcribe(model: str, files: Sequence[str], format: str, threads: int) -> ExitStatus:
+def _transcribe(arguments: argparse.Namespace, format: str) -> ExitStatus:
     status = ExitStatus.DONE
-    recognizer = load(model, threads=threads)
-    for path in files:
+    recognizer = load(arguments.model, threads=arguments.threads)
+    hotwords = parse_hotwords(arguments.hotword)
+    for path in arguments.files:
         try:
-            transcript = recognizer.transcribe(path)
+            transcript = recognizer.transcribe(path, method=arguments.method, hotwords=hotwords)
         except AudioError as error:
             status = ExitStatus.SKIPPED
             print(f"skipped: {printable(str(error))}", file=sys.stderr)
         else:
-            prefix = f"{printable(path)}\t" if len(files) > 1 and format == "txt" else ""
+            prefix = f"{printable(path)}\t" if len(arguments.files) > 1 and format == "txt" else ""
             write_output(prefix + FORMATS[format](transcript))
     return status
 

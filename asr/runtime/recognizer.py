@@ -1,24 +1,21 @@
 """Audio → transcripts with word times and confidences, by an exported model.
 
-The way of a recording: `open_audio` → `resampled` → `segments` → onnxruntime → `best_path` → `Decoded` → `Transcript`.
-Way and results are those of `asr.Recognizer` with greedy search.
-
-The exported folder's description is all that the runtime has to know besides the network. It is
-`{"format": 1, "sample_rate_hz": …, "frame_shift_s": …, "tokens": […]}`. `asr/bundle/files.py` lists the other files.
+The way of a recording: `open_audio` → `resampled` → `segments` → onnxruntime → `greedy_search` or `beam_search` →
+`align` → `Decoded` → `Transcript`. Way and results are those of `asr.Recognizer` without a recurrent language model.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import struct
 import threading
 import zlib
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
@@ -31,76 +28,34 @@ from asr.audio.segment import Segmentation, segments, speech_extent
 from asr.audio.sources import Source, is_source, source_name
 from asr.audio.speech_detector import RATE_HZ, SHAPES, Network, SpeechDetector
 from asr.bundle.files import ONNX_DESCRIPTION, ONNX_NETWORK, ONNX_SPEECH_DETECTOR
+from asr.decoding.align import align
+from asr.decoding.beam import beam_search, merge_texts
+from asr.decoding.folder_scorers import FolderScorers
+from asr.decoding.greedy import greedy_search
+from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import ConfigError, DependencyError, ModelError
-from asr.files import write_text
-from asr.reading import first_line, read_json, shown
+from asr.reading import first_line
+from asr.runtime.description import Description
 from asr.runtime.graph import check_graph
-from asr.text.tokens import BLANK, BLANK_SYMBOL, TokenTable
-from asr.transcript.transcript import Transcript
-from asr.transcript.words import Decoded, Hypothesis, TokenSpan, Word
+from asr.text.normalise import normalise
+from asr.transcript.transcript import Alternative, Transcript, best_alternatives
+from asr.transcript.words import Decoded, Hypothesis, Word
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
+Method = Literal["greedy", "beam"]
+Search: TypeAlias = Callable[[NDArray[np.float32]], list[Hypothesis]]
+
 INPUT, OUTPUT = "waveform", "log_posteriors"  # of the network
 
-_FORMAT = 1
 
+class _Wanted(NamedTuple):
+    """What is wanted of a recording: how it is cut and searched, and how many texts."""
 
-@dataclass(frozen=True)
-class Description:
-    """What the runtime knows of a network.
-
-    Attributes:
-        sample_rate_hz: of the audio that the network takes.
-        frame_shift_s: time between its output frames.
-        tokens: the text of each token; token 0 is the blank.
-    """
-
-    sample_rate_hz: int
-    frame_shift_s: float
-    tokens: tuple[str, ...]
-
-    def save(self, folder: Path) -> None:
-        """Write `model.json`."""
-        content = {"format": _FORMAT} | asdict(self)
-        write_text(folder / ONNX_DESCRIPTION, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
-
-    @classmethod
-    def load(cls, folder: Path) -> Description:
-        """Read `model.json`.
-
-        Raises:
-            ModelError: `asr export` did not write the folder, or the file is damaged.
-        """
-        path = folder / ONNX_DESCRIPTION
-        way_out = "the runtime needs a folder that `asr export` wrote; export it again"
-        content = read_json(path, ModelError, "the model's description", way_out=way_out)
-        if not isinstance(content, dict):
-            raise ModelError(f"{path}: not the description of an exported model; export it again")
-        if (format := content.get("format")) != _FORMAT:
-            raise ModelError(
-                f"{path}: format {shown(format)} is not {_FORMAT}, which this version reads; export it again"
-            )
-        rate_hz, shift_s, tokens = (content.get(name) for name in ("sample_rate_hz", "frame_shift_s", "tokens"))
-        loaded = cls(rate_hz, shift_s, tuple(tokens) if isinstance(tokens, list) else ())  # type: ignore[arg-type]
-        fault = loaded._fault()
-        if fault:
-            raise ModelError(f"{path}: {fault}; export the model again")
-        return loaded
-
-    def _fault(self) -> str | None:
-        if type(self.sample_rate_hz) is not int or not 4000 <= self.sample_rate_hz <= 48000:
-            return f"sample_rate_hz is {shown(self.sample_rate_hz)}, not an integer from 4000 to 48000"
-        if type(self.frame_shift_s) not in (int, float) or not 0 < self.frame_shift_s <= 1:
-            return f"frame_shift_s is {shown(self.frame_shift_s)}, not above 0 and at most 1"
-        if not all(isinstance(token, str) for token in self.tokens) or self.tokens[: BLANK + 1] != (BLANK_SYMBOL,):
-            return f"tokens are not a list of texts that begins with {BLANK_SYMBOL!r}"
-        if len(set(self.tokens)) < len(self.tokens):
-            return "tokens hold a text twice"
-        if any("\ud800" <= character <= "\udfff" for token in self.tokens for character in token):
-            return "tokens hold half of a surrogate pair, which is no character"
-        return None
+    segmentation: Segmentation
+    search: Search
+    n_best: int
 
 
 _MOST_NETWORK_BYTES = (1 << 31) - 1  # the format allows no more
@@ -143,7 +98,9 @@ class OnnxRecognizer:
         self._session = session
         self._folder = folder
         self._speech_network = speech_network
-        self._tokens = _Texts(description.tokens)
+        self._description = description
+        as_transcripts = partial(normalise, settings=SimpleNamespace(**description.text))  # type: ignore[arg-type]
+        self._scorers = FolderScorers(folder, description.table, as_transcripts)
         self.sample_rate_hz = description.sample_rate_hz
         self.frame_shift_s = description.frame_shift_s
 
@@ -152,7 +109,10 @@ class OnnxRecognizer:
         audio: Source | NDArray[np.floating],
         *,
         sample_rate_hz: int | None = None,
+        method: Method | None = None,
+        hotwords: Mapping[str, float] | Iterable[str] = (),
         segment: Segmentation = "vad",
+        n_best: int = 0,
     ) -> Transcript:
         """Transcribe a file or a waveform of any length. Memory does not grow with it, unless `segment` is `none`.
 
@@ -160,18 +120,26 @@ class OnnxRecognizer:
             audio: the path of an audio file, `-` for standard input, an open binary file or the bytes of one, or
                 samples in [-1, 1]: `(sample,)` or `(channel, sample)`, mixed down.
             sample_rate_hz: of samples, from 1,000 to 1,000,000; files carry their own.
+            method: `greedy` or `beam`; by default beam if the export has a language model, or with hotwords.
+            hotwords: expected words and phrases: `["anna"]`, or with the natural-log bonus of each: `{"anna": 5.0}`.
             segment: how a recording is cut, see `asr.audio.segment.segments`.
+            n_best: number of texts, at most, in `Transcript.n_best`; 0: none.
 
         Raises:
             AudioError: the audio cannot be used.
-            ConfigError: `segment` is none of `vad`, `fixed` and `none`.
+            ConfigError: an argument has a value that it cannot have.
+            TokenError: a hotword holds a character that is in none of the model's tokens.
+            LanguageModelError, ModelError: an n-gram of the folder is missing or damaged.
         """
+        if n_best < 0:
+            raise ConfigError(f"n_best={n_best}: a number of texts, from 0 on")
+        wanted = _Wanted(segment, self._search(method, hotword_bonuses(hotwords)), n_best)
         if is_source(audio):
             with open_audio(audio) as stream:
                 mono = mixed(stream.blocks, source_name(audio) or "the recording")
-                return self._transcribe(mono, stream.sample_rate_hz, source_name(audio), segment)
+                return self._transcribe(mono, stream.sample_rate_hz, source_name(audio), wanted)
         from_hz = checked_rate_hz(sample_rate_hz)
-        return self._transcribe(mixed([checked_waveform(np.asarray(audio))], "the waveform"), from_hz, None, segment)
+        return self._transcribe(mixed([checked_waveform(np.asarray(audio))], "the waveform"), from_hz, None, wanted)
 
     def log_posteriors(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return `(frame, token)` natural-log posteriors of `(sample,)` at the model's rate; token 0 is the blank.
@@ -199,50 +167,46 @@ class OnnxRecognizer:
             raise ModelError(f"{self._folder}: the network computes no numbers; train or export the model again")
         return result
 
+    def _search(self, method: Method | None, hotwords: Mapping[str, float]) -> Search:
+        """Return log-posteriors → hypotheses, best first; no two spell the same text."""
+        if method not in (None, *get_args(Method)):
+            raise ConfigError(f"method={method!r}: {' or '.join(get_args(Method))}")
+        if hotwords and method == "greedy":
+            raise ConfigError(f"hotwords ({', '.join(hotwords)}) need the beam search, not greedy")
+        known = self._description
+        if method == "greedy" or (method is None and not hotwords and not self._scorers.has_ngram(known.ngram.lm)):
+            return lambda log_posteriors: greedy_search(log_posteriors[None], np.array([len(log_posteriors)]))
+        scorers = self._scorers.scorers(known.ngram, hotwords)
+
+        def by_beam(log_posteriors: NDArray[np.float32]) -> list[Hypothesis]:
+            lengths = np.array([len(log_posteriors)])
+            (hypotheses,) = beam_search(log_posteriors[None], lengths, known.search, scorers)
+            return merge_texts(hypotheses, known.table)
+
+        return by_beam
+
     def _transcribe(
-        self, blocks: Iterable[NDArray[np.float32]], from_hz: int, name: str | None, segmentation: Segmentation
+        self, blocks: Iterable[NDArray[np.float32]], from_hz: int, name: str | None, wanted: _Wanted
     ) -> Transcript:
-        rate_hz = self.sample_rate_hz
+        rate_hz, table = self.sample_rate_hz, self._description.table
         recording = Heard(resampled(blocks, from_hz, rate_hz, FourierResampler(from_hz, rate_hz)))
         detector = SpeechDetector(rate_hz, self._speech_network, FourierResampler(rate_hz, RATE_HZ))
         words: list[Word] = []
-        for segment in segments(recording, rate_hz, segmentation, detector, name=name):
-            hypothesis, spans = best_path(self.log_posteriors(segment.waveform))
-            decoded = Decoded((hypothesis,), spans, speech_extent(segment.waveform, rate_hz))
-            words += decoded.words(self._tokens, self.frame_shift_s, segment.start / rate_hz)
+        found: list[list[Alternative]] = []
+        for segment in segments(recording, rate_hz, wanted.segmentation, detector, name=name):
+            decoded = self._decoded(segment.waveform, wanted.search)
+            words += decoded.words(table, self.frame_shift_s, segment.start / rate_hz, self._description.calibration)
+            best = decoded.hypotheses[: wanted.n_best]
+            found.append([Alternative(table.decode(one.tokens), one.score) for one in best])
         recording.warn_if_quiet(name or "the recording")
-        return Transcript.of(words, recording.samples / rate_hz, name)
+        n_best = best_alternatives(found, wanted.n_best) if wanted.n_best else ()
+        return Transcript.of(words, recording.samples / rate_hz, name, None, n_best)
 
-
-@dataclass(frozen=True)
-class _Texts(TokenTable):
-    """The texts of tokens of any kind. Those of pieces have several characters and an order of their own."""
-
-    def __post_init__(self) -> None:
-        pass
-
-
-def best_path(log_posteriors: NDArray[np.float32]) -> tuple[Hypothesis, tuple[TokenSpan, ...]]:
-    """Return the tokens of the most probable path, repeats collapsed and blanks dropped, and the frames of each.
-
-    Of the paths that spell these tokens it is also the most probable, so the frames are those of an alignment.
-
-    Args:
-        log_posteriors: `(frame, token)`, natural log.
-
-    Source: Graves et al. 2006, "Connectionist temporal classification", section 3.2, best path decoding.
-    """
-    path, best = log_posteriors.argmax(1), log_posteriors.max(1)
-    starts = np.flatnonzero(np.diff(path, prepend=-1))
-    runs = zip(path[starts].tolist(), starts.tolist(), [*starts[1:].tolist(), len(path)], strict=True)
-    spans = tuple(
-        TokenSpan(token, start, end, min(math.exp(best[start:end].max()), 1.0))
-        for token, start, end in runs
-        if token != BLANK
-    )
-    score = float(best.sum(dtype=np.float64))
-    tokens, frames = tuple(span.token for span in spans), tuple(span.start for span in spans)
-    return Hypothesis(tokens, score, score, 0.0, frames), spans
+    def _decoded(self, waveform: NDArray[np.float32], search: Search) -> Decoded:
+        log_posteriors = self.log_posteriors(waveform)
+        hypotheses = search(log_posteriors)
+        spans = align(log_posteriors, hypotheses[0].tokens)
+        return Decoded(tuple(hypotheses), tuple(spans), speech_extent(waveform, self.sample_rate_hz))
 
 
 def _speech_network(path: Path) -> Network:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from asr.errors import ConfigError, TokenError
 from asr.files import write_text
@@ -54,6 +54,7 @@ class TokenTable:
     """
 
     symbols: tuple[str, ...]
+    kind: ClassVar[str] = "char"
 
     def __post_init__(self) -> None:
         """Refuse a table whose ids would not mean what its symbols say."""
@@ -131,7 +132,7 @@ class TokenTable:
             )
 
     def _content(self) -> dict[str, Any]:
-        return {"kind": "char", "symbols": list(self.symbols)}
+        return {"kind": self.kind, "symbols": list(self.symbols)}
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ class PieceTable(TokenTable):
     """
 
     model: bytes = field(repr=False)
+    kind: ClassVar[str] = "pieces"
 
     def __post_init__(self) -> None:
         """Refuse a table whose ids would not mean what its symbols say."""
@@ -192,7 +194,7 @@ class PieceTable(TokenTable):
 
     def _content(self) -> dict[str, Any]:
         """Return what is saved: `{"kind": "pieces", "symbols": [...], "model": base64}`."""
-        return {"kind": "pieces", "symbols": list(self.symbols), "model": base64.b64encode(self.model).decode("ascii")}
+        return {"kind": self.kind, "symbols": list(self.symbols), "model": base64.b64encode(self.model).decode("ascii")}
 
 
 @dataclass(frozen=True)
@@ -202,6 +204,8 @@ class WordTable(TokenTable):
     Raises:
         TokenError: the symbols are not of that form.
     """
+
+    kind: ClassVar[str] = "words"
 
     def __post_init__(self) -> None:
         """Refuse a table whose ids would not mean what its symbols say."""
@@ -249,9 +253,6 @@ class WordTable(TokenTable):
                 "tokens are words"
             )
         return [self._ids[word] for word in words]
-
-    def _content(self) -> dict[str, Any]:
-        return {"kind": "words", "symbols": list(self.symbols)}
 
 
 def train_pieces(word_counts: Mapping[str, int], settings: TextSettings) -> PieceTable:

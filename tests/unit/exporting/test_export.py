@@ -12,7 +12,7 @@ from asr.bundle.settings import save_calibration
 from asr.errors import ConfigError, ModelError
 from asr.exporting.export import export_onnx, export_torch
 from asr.model.acoustic import AcousticModel
-from asr.runtime.recognizer import Description
+from asr.runtime.description import Description
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable, train_pieces
 from asr.transcript.confidence import Calibration
@@ -138,8 +138,9 @@ def test_the_description_holds_what_the_model_does(tmp_path):
     description = Description.load(tmp_path / "onnx")
     assert description.sample_rate_hz == 8000
     assert math.isclose(description.frame_shift_s, 4 * 0.0125)
-    assert description.tokens == pieces.texts
-    assert any(text.startswith(" ") and len(text) > 1 for text in description.tokens)
+    assert (description.tokens, description.token_kind) == (pieces.symbols, "pieces")
+    assert description.table.texts == pieces.texts
+    assert any(text.startswith(" ") and len(text) > 1 for text in description.table.texts)
 
 
 def test_a_conformer_is_not_exported(tmp_path):

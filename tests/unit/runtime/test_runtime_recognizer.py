@@ -10,17 +10,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from asr.audio.resample import FourierResampler as StreamResampler
 from asr.audio.resample import resample
 from asr.audio.segment import segments
 from asr.audio.speech_detector import SpeechDetector
 from asr.bundle.bundle import ModelBundle
-from asr.decoding.align import align
-from asr.decoding.greedy import greedy_search
 from asr.errors import AudioError, ConfigError, ModelError
 from asr.exporting.export import export_onnx
 from asr.inference.decoder import Decoder
@@ -28,12 +23,14 @@ from asr.inference.recognizer import Recognizer
 from asr.model.acoustic import AcousticModel
 from asr.runtime import load
 from asr.runtime.__main__ import main
-from asr.runtime.recognizer import best_path
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
 from tests.conftest import TINY, tone_speech, voice_like
 
 onnx = pytest.importorskip("onnx")
+
+SEARCH = {"beam_size": 16, "insertion_bonus": 0.0, "blank_skip": 1.0, "token_floor": 0.0}
+SEARCH |= {"lm": "tokens", "lm_weight": 0.5, "oov_penalty": None}
 
 # The three packages that the runtime needs, and what they in turn import.
 PRESENT = {
@@ -150,21 +147,6 @@ def test_channels_and_rates_are_converted(recognizer, exported, tmp_path, rng):
     assert result.duration_s == pytest.approx(len(speech) / 44100, abs=1e-3)
 
 
-@settings(max_examples=50, deadline=None)
-@given(arrays(np.float32, st.tuples(st.integers(1, 12), st.integers(2, 4)), elements=st.floats(-8, 0, width=16)))
-def test_the_best_path_and_its_frames_are_those_of_greedy_search_and_alignment(scores):
-    log_posteriors = (
-        torch.from_numpy(scores + np.random.default_rng(0).normal(size=scores.shape)).float().log_softmax(-1).numpy()
-    )
-    (expected,) = greedy_search(log_posteriors[None], np.array([len(scores)]))
-    hypothesis, spans = best_path(log_posteriors)
-    assert (hypothesis.tokens, hypothesis.frames) == (expected.tokens, expected.frames)
-    assert hypothesis.score == pytest.approx(expected.score)
-    aligned = align(log_posteriors, hypothesis.tokens)
-    assert [(span.token, span.start, span.end) for span in spans] == [(s.token, s.start, s.end) for s in aligned]
-    assert [span.probability for span in spans] == pytest.approx([span.probability for span in aligned])
-
-
 def test_it_transcribes_where_numpy_onnxruntime_and_soundfile_are_all_there_is(recognizer, exported, tmp_path, rng):
     path = tmp_path / "speech.wav"
     soundfile.write(path, tone_speech("ab cd", rng, rate_hz=22050), 22050)
@@ -220,15 +202,19 @@ def test_weights_outside_the_network_s_file_are_not_read(exported, tmp_path, mon
         ("model.json", None, "asr export"),
         ("model.json", b"{", "export it again"),
         ("model.json", b"[" * 100_000, "export it again"),
-        ("model.json", b'{"format": 2, "rate": 1}', "format 2"),
-        ("model.json", b'{"format": 1, "sample_rate_hz": 16000, "frame_shift_s": 0.0, "tokens": []}', "frame_shift_s"),
-        ("model.json", b'{"format": 1, "sample_rate_hz": 1e9, "frame_shift_s": 0.1, "tokens": []}', "sample_rate_hz"),
-        ("model.json", b'{"format": 1, "sample_rate_hz": 16000, "frame_shift_s": 0.1, "tokens": ["a"]}', "<blank>"),
-        (
-            "model.json",
-            b'{"format": 1, "sample_rate_hz": 16000, "frame_shift_s": 0.1, "tokens": ["<blank>", "a"]}',
-            r"model\.onnx: does not belong",
-        ),
+        ("model.json", b'{"format": 1, "rate": 1}', "format 1"),
+        ("model.json", {"frame_shift_s": 0.0}, "frame_shift_s"),
+        ("model.json", {"sample_rate_hz": 1e9}, "sample_rate_hz"),
+        ("model.json", {"tokens": ["a"]}, "<blank>"),
+        ("model.json", {"tokens": ["<blank>", "b", "a"]}, "sorted"),
+        ("model.json", {"tokens": ["<blank>", "a"]}, r"model\.onnx: does not belong"),
+        ("model.json", {"token_kind": "bytes"}, "token_kind"),
+        ("model.json", {"text": {"case": "lower"}}, "text does not say"),
+        ("model.json", {"calibration": {"bias": 0, "posterior": 1, "acoustic": None}}, "calibration"),
+        ("model.json", {"search": {"beam_size": 16}}, "search"),
+        ("model.json", {"search": SEARCH | {"beam_size": 10**9}}, "beam_size"),
+        ("model.json", {"search": SEARCH | {"blank_skip": 2}}, "blank_skip"),
+        ("model.json", {"search": SEARCH | {"lm_weight": "1"}}, "search"),
         ("model.onnx", None, "cannot be read"),
         ("model.onnx", b"", "damaged"),
         ("model.onnx", b"\x08\x08\x12\x03asr", "damaged"),
@@ -237,6 +223,8 @@ def test_weights_outside_the_network_s_file_are_not_read(exported, tmp_path, mon
 def test_a_damaged_export_is_refused_with_the_reason(file, content, message, exported, tmp_path):
     for name in ("model.json", "model.onnx"):
         (tmp_path / name).write_bytes((exported / name).read_bytes())
+    if isinstance(content, dict):
+        content = json.dumps(json.loads((exported / file).read_text()) | content).encode()
     if content is None:
         (tmp_path / file).unlink()
     else:
