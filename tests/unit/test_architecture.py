@@ -50,7 +50,7 @@ WITHOUT_TORCH = [
 ]
 LOADS_TORCH = {"torch", "torchaudio", "lightning_fabric", "lhotse"}
 MOST_LINES = 400
-MOST_FILES = 240
+MOST_FILES = 250
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 
