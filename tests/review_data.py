@@ -51,8 +51,8 @@ def served(review: Review, title: str = "train") -> Iterator[str]:
     """Serve a review in a thread; yield the address of its page."""
     import uvicorn
 
-    settings = uvicorn.Config(app(review, TOKEN, title), port=0, log_level="warning", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(settings)
+    page = app(review, TOKEN, title, lambda: server.should_exit)
+    server = uvicorn.Server(uvicorn.Config(page, port=0, log_level="warning", timeout_graceful_shutdown=5))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

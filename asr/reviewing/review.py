@@ -150,19 +150,19 @@ def _serve(found: Review, title: str, port: int, on_ready: Callable[[str], objec
     except ImportError:
         raise DependencyError("the page needs the package uvicorn: pip install 'asr[serve]'") from None
     token = new_token()
-    served = app(found, token, title)
+    served = app(found, token, title, lambda: server.should_exit)
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((_HOST, port))
         except OSError as error:
             raise AsrError(f"port {port} cannot be used ({error.strerror}); choose another one") from None
-        # A page that listens for changes never ends by itself.
-        settings = uvicorn.Config(served, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+        settings = uvicorn.Config(served, log_level="warning", access_log=False, timeout_graceful_shutdown=3)
+        server = uvicorn.Server(settings)
         listening.listen()
         on_ready(f"http://{_HOST}:{listening.getsockname()[1]}/{token}/")
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(settings).run(sockets=[listening])
+            server.run(sockets=[listening])
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -39,7 +39,7 @@ TOKEN_HEADER = "X-Review-Token"
 START_HEADER = "X-Review-Start"  # where audio begins in its recording, in seconds
 _OWN_NAMES = frozenset({"127.0.0.1", "localhost"})
 _MOST_BYTES = 1 << 20  # of a request
-_ALIVE_EVERY_S = 15.0
+_LOOK_EVERY_S = 0.5  # whether the server is to end
 
 
 class _Wish(Record):
@@ -55,13 +55,14 @@ def new_token() -> str:
     return secrets.token_urlsafe(24)
 
 
-def app(review: Review, token: str, title: str) -> Starlette:
+def app(review: Review, token: str, title: str, is_ending: Callable[[], bool] = lambda: False) -> Starlette:
     """Return the application that serves a review to this machine.
 
     Args:
         review: utterances and their corrections.
         token: `new_token()`.
         title: names the data on the page.
+        is_ending: whether the server is to end; what a page listens to ends then, because it would never do so itself.
 
     Raises:
         DependencyError: starlette is not installed.
@@ -72,7 +73,7 @@ def app(review: Review, token: str, title: str) -> Starlette:
         from starlette.routing import Mount, Route
     except ImportError:
         raise DependencyError("the page needs the package starlette: pip install 'asr[serve]'") from None
-    desk = _Desk(review, token, title)
+    desk = _Desk(review, token, title, is_ending)
     routes = [
         Route("/", desk.page),
         Route("/utterance/{place:int}", desk.utterance),
@@ -127,10 +128,11 @@ def _same(given: str, token: str) -> bool:
 class _Desk:
     """The answers to requests; files are read and written in threads."""
 
-    def __init__(self, review: Review, token: str, title: str) -> None:
+    def __init__(self, review: Review, token: str, title: str, is_ending: Callable[[], bool]) -> None:
         self._review = review
         self._token = token
         self._title = title
+        self._is_ending = is_ending
         self._listeners: set[asyncio.Queue[str]] = set()
 
     async def page(self, request: Request) -> Response:
@@ -208,11 +210,11 @@ class _Desk:
         self._listeners.add(listener)
         try:
             yield ": open\n\n"
-            while True:
+            while not self._is_ending():
                 try:
-                    yield f"data: {await asyncio.wait_for(listener.get(), _ALIVE_EVERY_S)}\n\n"
+                    yield f"data: {await asyncio.wait_for(listener.get(), _LOOK_EVERY_S)}\n\n"
                 except asyncio.TimeoutError:
-                    yield ": alive\n\n"
+                    yield ":\n\n"
         finally:
             self._listeners.discard(listener)
 

@@ -1,4 +1,4 @@
-"""A review that is killed at any moment: what it said is kept is there after a restart."""
+"""A review that is killed at any moment: what it said is kept is there after a restart. One that is ended says so."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -81,3 +83,21 @@ def test_every_correction_that_was_confirmed_survives_twenty_kills(
         assert confirmed <= found
         assert len(found - confirmed) <= kill + 1, "at most one a kill was written and not confirmed any more"
     assert len(confirmed) > KILLS
+
+
+def test_ctrl_c_ends_a_review_with_an_open_page_and_says_what_it_came_to(tmp_path: Path) -> None:
+    manifest = write_reviewable(tmp_path)
+    command = [sys.executable, "-m", "asr", "review", str(manifest)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "4 utterances: 0 confirmed, 0 bad\n"
+        address = urlsplit(process.stdout.readline().removeprefix("open ").strip())
+        assert process.stdout.readline() == "Ctrl-C ends\n"
+        listening = http.client.HTTPConnection(address.netloc, timeout=30)
+        listening.request("GET", f"{address.path}changes")
+        assert listening.getresponse().readline() == b": open\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read().splitlines()[0] == "4 utterances: 0 confirmed, 0 bad"
+        assert process.stderr.read() == ""
+        assert process.wait() == 0
