@@ -21,9 +21,11 @@ from safetensors.torch import load, save
 import asr
 from asr.bulk.journal import RECORD, finish, tasks_of, unfinished
 from asr.bundle.training_log import read_epochs
-from asr.corpus.cut_audio import example_file
+from asr.corpus.cut_audio import example_file, load_cut
 from asr.corpus.manifest import make_cut, read_manifest, write_manifest
 from asr.lm.texts import read_texts
+from asr.reviewing.corrections import Review, Utterance
+from asr.reviewing.journal import Journal, journal_of
 from asr.training.reports import EpochReport, StepReport
 from asr.training.trainer import training_reports
 from asr.transcript.posteriors import read_posteriors
@@ -117,6 +119,7 @@ def make_good_files(folder: Path, seed: int = 0) -> None:
         write_manifest(cuts, data / f"{split}.jsonl")
     for split in texts:  # asr train wants them compressed
         write_manifest(read_manifest(data / f"{split}.jsonl"), data / f"{split}.jsonl.gz")
+    _review(data / "dev.jsonl.gz")
     _write_sources(folder, rows)
     write_imports(folder, rows)
     _train_in_part(data, folder / "run")
@@ -127,6 +130,17 @@ def make_good_files(folder: Path, seed: int = 0) -> None:
     asr.score(model / "decode")
     (folder / "text").mkdir()
     asr.transcribe_files(model, audio, out=folder / "text", jobs=1)
+
+
+def _review(manifest: Path) -> None:
+    """Correct the utterances of a manifest."""
+    review = Review([Utterance("dev", cut) for cut in read_manifest(manifest)], {"dev": Journal(journal_of(manifest))})
+    for version, change in enumerate(({"text": "ba"}, {"text": "ba", "start_s": 0.05, "confirmed": True}, None)):
+        for place, utterance in enumerate(review.utterances):
+            if change is None:
+                review.undo(place, version)
+            else:
+                review.correct(place, version, utterance.was.model_copy(update=change))
 
 
 def _train_in_part(data: Path, out: Path) -> None:
@@ -202,6 +216,12 @@ def _journal(folder: Path, out: Path) -> None:
         finish(task, {task.output: "text"})
 
 
+def read_again(report: asr.AppliedReview) -> None:
+    """Load the audio of what was written: what is used is sound."""
+    for cut in read_manifest(*report.written.values()) if report.written else ():
+        load_cut(cut)
+
+
 KINDS = {
     "manifest": Kind(
         "data/train.jsonl",
@@ -231,5 +251,10 @@ KINDS = {
     "hyp.jsonl": Kind("model/decode/hyp.jsonl", damaged_lines, (_score,)),
     "ref.trn": Kind("model/decode/ref.trn", damaged_bytes, (_score,)),
     "run.json": Kind("model/decode/run.json", damaged_document, (_score,)),
+    "review": Kind(
+        "data/review.dev.jsonl",
+        damaged_lines,
+        (lambda folder, out: read_again(asr.apply_review(folder / "data" / "dev.jsonl.gz", out / "new")),),
+    ),
     "journal": Kind(f"text/{RECORD}", damaged_lines, (_journal,)),
 }

@@ -22,7 +22,7 @@ from asr.corpus.line import require_text
 from asr.corpus.manifest import cut_text, load_manifest
 from asr.errors import ManifestError
 from asr.reading import counted
-from asr.reviewing.journal import History, Journal, State, changed, journal_of
+from asr.reviewing.journal import WAY_OUT, History, Journal, State, changed, journal_of
 from asr.reviewing.order import Heard
 from asr.text.units import words_of
 
@@ -156,8 +156,9 @@ class Review:
             OSError: it cannot be written.
         """
         with self._lock:
-            refusal = self._stale(place, based_on) or self._impossible(place, now)
+            refusal = self._stale(place, based_on)
             history = self.history(place)
+            refusal = refusal or impossible(self.utterances[place], history.now, now)
             if not refusal and not (history.kept and history.now == now):
                 self._add(place, now)
             return Answer(not refusal, self.shown(place), refusal)
@@ -179,25 +180,25 @@ class Review:
     def _stale(self, place: int, based_on: int) -> str:
         return "it was corrected elsewhere meanwhile" if based_on != self.history(place).version else ""
 
-    def _impossible(self, place: int, now: State) -> str:
-        """Return why an utterance cannot be corrected to this; empty if it can."""
-        utterance, before = self.utterances[place], self.history(place).now
-        if utterance.fixed and (now.text, now.start_s, now.end_s) != (before.text, before.start_s, before.end_s):
-            return f"text and borders cannot be corrected here, because {utterance.fixed}"
-        if len(now.text) > _LONGEST_TEXT:
-            return f"a text may have {_LONGEST_TEXT:,} characters"
-        try:
-            require_text("text", now.text)
-        except ManifestError as error:
-            return str(error)
-        if (now.start_s, now.end_s) == (before.start_s, before.end_s):
-            return ""
-        last_s = max(utterance.cut.recording.duration, before.end_s) if utterance.cut.has_recording else before.end_s
-        if not 0 <= now.start_s < now.end_s <= last_s:
-            return f"{now.start_s:g} s to {now.end_s:g} s is no part of the recording, which lasts {last_s:g} s"
-        if now.end_s - now.start_s < _SHORTEST_S:
-            return f"an utterance lasts at least {_SHORTEST_S:g} s"
+
+def impossible(utterance: Utterance, before: State, now: State) -> str:
+    """Return why an utterance cannot be corrected from one state to another; empty if it can."""
+    if utterance.fixed and (now.text, now.start_s, now.end_s) != (before.text, before.start_s, before.end_s):
+        return f"text and borders cannot be corrected here, because {utterance.fixed}"
+    if len(now.text) > _LONGEST_TEXT:
+        return f"a text may have {_LONGEST_TEXT:,} characters"
+    try:
+        require_text("text", now.text)
+    except ManifestError as error:
+        return str(error)
+    if (now.start_s, now.end_s) == (before.start_s, before.end_s):
         return ""
+    last_s = max(utterance.cut.recording.duration, before.end_s) if utterance.cut.has_recording else before.end_s
+    if not 0 <= now.start_s < now.end_s <= last_s:
+        return f"{now.start_s:g} s to {now.end_s:g} s is no part of the recording, which lasts {last_s:g} s"
+    if now.end_s - now.start_s < _SHORTEST_S:
+        return f"an utterance lasts at least {_SHORTEST_S:g} s"
+    return ""
 
 
 def _shown(heard: Heard) -> dict[str, Any]:
@@ -230,8 +231,8 @@ def load_utterances(manifest: Path) -> list[Cut]:
     return list(load_manifest(manifest))
 
 
-def require_unchanged(found: Mapping[str, History], cuts: Sequence[Cut], manifest: Path) -> None:
-    """Refuse corrections of a manifest that has changed since.
+def require_fitting(found: Mapping[str, History], cuts: Sequence[Cut], manifest: Path) -> None:
+    """Refuse corrections of a manifest that has changed since, and impossible ones.
 
     Args:
         found: the histories of corrected utterances.
@@ -239,7 +240,8 @@ def require_unchanged(found: Mapping[str, History], cuts: Sequence[Cut], manifes
         manifest: the file.
 
     Raises:
-        ManifestError: it says something else of a corrected utterance now, or lacks it; it is named.
+        ManifestError: it says something else of a corrected utterance now, or lacks it, or no manifest could say what
+            the utterance was corrected to; it is named.
     """
     names = changed(found, {cut.id: state_of(cut) for cut in cuts})
     if names:
@@ -249,3 +251,8 @@ def require_unchanged(found: Mapping[str, History], cuts: Sequence[Cut], manifes
             f"text or other times; put that manifest back, or move {journal_of(manifest)} away, which holds the "
             "corrections"
         )
+    for cut in cuts:
+        history = found.get(cut.id)
+        for now in history.kept if history else ():
+            if history and (reason := impossible(Utterance("", cut), history.was, now)):
+                raise ManifestError(f"{journal_of(manifest)}: utterance {cut.id}: {reason}; {WAY_OUT}")

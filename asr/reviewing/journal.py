@@ -22,7 +22,7 @@ from asr.files import append_line, to_json
 from asr.reading import parse_json, read_raw_lines
 from asr.records import Record, Text, checked
 
-_WAY_OUT = "mend the line, or move the file away; without it, its corrections are lost"
+WAY_OUT = "mend the line, or move the file away; without it, its corrections are lost"
 
 
 class State(Record):
@@ -97,12 +97,12 @@ def histories(corrections: Iterable[Correction]) -> dict[str, History]:
         if (correction.version, correction.was) != (history.version + 1, history.was):
             raise ManifestError(
                 f"utterance {correction.id}: its correction {correction.version} does not follow the one before; "
-                f"{_WAY_OUT}"
+                f"{WAY_OUT}"
             )
         if correction.now is None and not history.kept:
             raise ManifestError(
                 f"utterance {correction.id}: its correction {correction.version} takes back what is not there; "
-                f"{_WAY_OUT}"
+                f"{WAY_OUT}"
             )
         found[correction.id] = history.then(correction.now)
     return found
@@ -139,9 +139,9 @@ def _read(path: Path) -> Iterator[tuple[Correction, int]]:
         try:
             text = line.decode()
         except UnicodeDecodeError:
-            raise ManifestError(f"{where}: not UTF-8; {_WAY_OUT}") from None
-        content = parse_json(text, ManifestError, where, way_out=_WAY_OUT)
-        yield checked(Correction, content, where, ManifestError, _WAY_OUT), size
+            raise ManifestError(f"{where}: not UTF-8; {WAY_OUT}") from None
+        content = parse_json(text, ManifestError, where, way_out=WAY_OUT)
+        yield checked(Correction, content, where, ManifestError, WAY_OUT), size
 
 
 @dataclass

@@ -19,7 +19,7 @@ from asr.corpus.untranscribed import UTTERANCES, cut_recordings
 from asr.errors import AsrError, DependencyError, ManifestError
 from asr.inference.decoder import Decoder
 from asr.machine import Accelerator, Progress, silent
-from asr.reviewing.corrections import Review, Utterance, load_utterances, require_unchanged, state_of
+from asr.reviewing.corrections import Review, Utterance, load_utterances, require_fitting, state_of
 from asr.reviewing.journal import History, Journal, State, hold, journal_of, read_journal
 from asr.reviewing.order import Heard, listen, worst_first
 from asr.reviewing.server import app, new_token
@@ -97,7 +97,7 @@ def review(
         cuts = {split: load_utterances(path) for split, path in paths.items()}
         journals = {split: Journal.open(journal_of(path)) for split, path in paths.items()}
         for split, journal in journals.items():
-            require_unchanged(journal.histories, cuts[split], paths[split])
+            require_fitting(journal.histories, cuts[split], paths[split])
         decoder = None if model is None else Decoder.load(model, accelerator=accelerator)
         found = Review(in_order(cuts, decoder, progress), journals)
         dropped = {str(journal.path): journal.dropped for journal in journals.values() if journal.dropped}
@@ -203,7 +203,7 @@ def apply_review(data: str | os.PathLike[str], out: str | os.PathLike[str]) -> A
     paths = find_splits(Path(data))
     reviewed = {split: (load_utterances(path), read_journal(journal_of(path))) for split, path in paths.items()}
     for split, (cuts, found) in reviewed.items():
-        require_unchanged(found, cuts, paths[split])
+        require_fitting(found, cuts, paths[split])
     if not any(found for _, found in reviewed.values()):
         raise ManifestError(f"{data}: nobody has corrected anything in it; `asr review {data}` opens a page for that")
     targets = {split: Path(out) / f"{split}.jsonl.gz" for split in paths}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 import shutil
 import sys
 from types import SimpleNamespace
@@ -266,3 +267,18 @@ def test_without_uvicorn_the_error_names_the_extra(manifest, call, monkeypatch):
     status, _, err = call("review", manifest)
     assert status == 1
     assert "pip install 'asr[serve]'" in err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"end_s": 1e9}, "no part of the recording"), ({"start_s": -1.0}, "no part"), ({"text": "\x1b[31m"}, "U+001B")],
+)
+def test_a_journal_with_what_no_manifest_could_hold_is_refused_by_name(manifest, tmp_path, change, said):
+    correct(manifest, one={"text": "other"})
+    journal = journal_of(manifest)
+    line = json.loads(journal.read_text())
+    line["now"] |= change
+    journal.write_text(json.dumps(line) + "\n")
+    for use in (lambda: asr.apply_review(manifest, tmp_path / "new"), lambda: asr.review(manifest)):
+        with pytest.raises(ManifestError, match=f"utterance one: .*{re.escape(said)}"):
+            use()
