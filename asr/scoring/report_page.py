@@ -34,7 +34,7 @@ from asr.scoring.score import CorpusScore
 from asr.scoring.training_curves import Curve, training_curves
 from asr.transcript.posteriors import PosteriorFile, read_posteriors
 
-LISTED_GROUPS = 40  # rows in a table of groups
+LISTED_GROUPS = 20  # rows in a table of groups
 
 
 def report_page(score: CorpusScore, folder: Path, *, audio: bool = True, title: str | None = None) -> str:

@@ -153,7 +153,7 @@ function rowElement(utterance, place, count) {
   words.append(...utterance.words.map((_, word) => wordElement(utterance, word, false)));
   return element(
     'article',
-    {class: 'row', 'data-number': utterance.number, 'aria-posinset': place + 1, 'aria-setsize': count, 'aria-label': utterance.id},
+    {class: utterance.wrong ? 'row' : 'row right', 'data-number': utterance.number, 'aria-posinset': place + 1, 'aria-setsize': count, 'aria-label': utterance.id},
     head, about, words);
 }
 

@@ -1,4 +1,5 @@
 from asr.scoring.score import write_trn
+from tests.unit.scoring.report_folder import Spoken, write_folder
 
 
 def decode_folder(path, hypothesis):
@@ -43,3 +44,12 @@ def test_a_model_folder_in_place_of_a_decode_folder_is_answered_with_the_next_co
     status, _, err = call("score", tmp_path)
     assert status == 1
     assert f"`asr score {tmp_path / 'decode_test'}` scores one" in err.replace("\n", "")
+
+
+def test_the_audio_is_part_of_the_page_unless_it_is_not_wanted(succeed, tmp_path):
+    write_folder(tmp_path / "decode", {"u": Spoken("ab", "ab")})
+    page = tmp_path / "decode" / "report.html"
+    succeed("score", tmp_path / "decode")
+    assert 'id="audio-0"' in page.read_text(encoding="utf-8")
+    succeed("score", tmp_path / "decode", "--no-audio")
+    assert 'id="audio-0"' not in page.read_text(encoding="utf-8")

@@ -15,6 +15,7 @@ import soundfile
 import torch
 
 import asr.pages
+from asr.audio.opus import ogg_opus
 from asr.config import FeatureSettings
 from asr.model.logmel import LogMel
 from tests.conftest import voice_like
@@ -94,6 +95,20 @@ def test_opus_in_ogg_is_decoded_in_time(page: Any, rng: np.random.Generator) -> 
     samples = np.abs(page.evaluate("[...player.samples]"))
     assert len(samples) == pytest.approx(16000, abs=160)
     assert np.argmax(samples) == pytest.approx(8020, abs=80)  # 5 ms
+
+
+def test_the_opus_of_a_page_is_played_by_an_audio_element_too(page: Any, rng: np.random.Generator) -> None:
+    content = base64.b64encode(ogg_opus([voice_like(rng, 1.5)])).decode()
+    page.mouse.click(5, 5)  # without a click or a key, a browser plays nothing
+    played = page.evaluate(
+        """(content) => new Promise((resolve) => {
+            const audio = new Audio(`data:audio/ogg;base64,${content}`);
+            audio.addEventListener('ended', () => resolve([audio.duration, audio.currentTime, audio.error]));
+            audio.play();
+        })""",
+        content,
+    )
+    assert played == [pytest.approx(1.5, abs=0.02), pytest.approx(1.5, abs=0.02), None]
 
 
 def test_a_click_on_the_button_plays_and_another_one_pauses(page: Any, rng: np.random.Generator) -> None:

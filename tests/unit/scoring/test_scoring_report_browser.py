@@ -97,6 +97,14 @@ def test_rows_are_in_the_order_that_is_asked_for(open_page: Callable[..., Any]) 
         assert ids(page) == expected
 
 
+def test_a_text_without_errors_is_on_one_line_until_it_is_opened(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    words = page.locator(".row", has_text="right").locator(".words")
+    assert words.inner_text().split() == ["ab", "cd"]
+    open_row(page, "right")
+    assert words.inner_text().split()[:2] == ["ab", "ab"]
+
+
 def test_an_open_utterance_has_pictures_and_words_with_times_and_confidences(open_page: Callable[..., Any]) -> None:
     page = open_page()
     row = open_row(page, "two")

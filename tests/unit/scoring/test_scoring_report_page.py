@@ -16,7 +16,7 @@ import soundfile
 
 from asr.scoring import report_utterances
 from asr.scoring.report import write_reports
-from asr.scoring.report_page import report_page
+from asr.scoring.report_page import LISTED_GROUPS, report_page
 from asr.scoring.report_utterances import page_audio, worst_first
 from asr.scoring.score import read_score, score_texts, write_trn
 from asr.scoring.score_files import score_files
@@ -255,6 +255,15 @@ def test_the_groups_of_speakers_lengths_and_fields_have_their_rates(folder: Path
     filters = [json.loads(str(a["data-values"])) for _, a in page.tags if a.get("data-kind") == "field"]
     assert ["speaker", "anna"] in filters
     assert ["snr_db", "5"] in filters
+
+
+def test_of_very_many_groups_those_with_most_errors_are_listed_and_the_others_counted(tmp_path: Path) -> None:
+    names = [f"s{number:02d}" for number in range(LISTED_GROUPS + 3)]
+    spoken = {f"{name}-{take}": Spoken("ab", "cd" if name > "s02" else "ab", name) for name in names for take in (1, 2)}
+    write_folder(tmp_path / "decode", spoken)
+    cells = cells_after(page_of(tmp_path / "decode", audio=False), "by speaker")
+    assert [cell for cell in cells if cell in names] == names[3:]
+    assert "3 others with fewer errors" in cells
 
 
 def test_a_field_that_divides_nothing_has_no_table(tmp_path: Path) -> None:
