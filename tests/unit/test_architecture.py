@@ -16,6 +16,7 @@ from asr.bundle.bundle import ModelBundle
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
+from tests.unit.scoring.report_folder import Spoken, write_folder
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "asr"
@@ -249,14 +250,12 @@ def test_asking_for_help_loads_no_torch(arguments):
 
 def test_scoring_and_comparing_folders_loads_no_torch(tmp_path):
     for name in "ab":
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "ref.trn").write_text("one two (a)\n", encoding="utf-8")
-        (tmp_path / name / "hyp.trn").write_text("one (a)\n", encoding="utf-8")
+        write_folder(tmp_path / name, {"u": Spoken("ab cd", "ab")})  # with audio and posteriors
     loaded, _ = modules_loaded_by(
         f"import asr\nfolders = [{str(tmp_path / 'a')!r}, {str(tmp_path / 'b')!r}]\n"
         f"asr.score(folders[0])\nasr.compare(folders, out={str(tmp_path / 'page.html')!r})"
     )
-    assert (tmp_path / "a" / "wer.json").exists()
+    assert 'id="audio-0"' in (tmp_path / "a" / "report.html").read_text(encoding="utf-8")
     assert (tmp_path / "page.html").exists()
     assert "torch" not in loaded
 
