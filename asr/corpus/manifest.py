@@ -33,7 +33,7 @@ from asr.corpus.line import (
 )
 from asr.corpus.shar import Shard, find_shards
 from asr.errors import ManifestError
-from asr.files import atomic_path
+from asr.files import atomic_path, visible_json
 from asr.reading import read_raw_lines
 from asr.text.normalise import normalise
 
@@ -243,7 +243,7 @@ def write_manifest(cuts: Iterable[Cut], path: str | Path) -> None:
         packed = gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw
         with packed as file:
             for cut in chain([first], distinct_cuts):
-                file.write((json.dumps(cut.to_dict(), ensure_ascii=False) + "\n").encode())
+                file.write((visible_json(json.dumps(cut.to_dict(), ensure_ascii=False)) + "\n").encode())
 
 
 def make_cut(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import distinct, entries, find_splits, read_manifest
 from asr.errors import AudioError, ManifestError
-from asr.files import complete_folder
+from asr.files import complete_folder, visible_json
 from asr.machine import Progress, silent
 
 SHARD_UTTERANCES = 1000
@@ -140,7 +140,7 @@ def _write_shard(utterances: Iterable[tuple[MonoCut, NDArray[np.float32]]], fold
         for cut, samples in utterances:
             _add(tar, f"{cut.id}.flac", flac(samples, cut.sampling_rate))
             _add(tar, f"{cut.id}.json", json.dumps(cut.recording.to_dict()).encode())
-            lines.write((json.dumps(cut.to_dict(), ensure_ascii=False) + "\n").encode())
+            lines.write((visible_json(json.dumps(cut.to_dict(), ensure_ascii=False)) + "\n").encode())
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from asr.files import printable
+from asr.files import printable, visible_json
 
 
 def render(package: str, template: str, values: Mapping[str, Any]) -> str:
@@ -44,7 +44,7 @@ def _in_script(value: Any) -> Any:
     """Return JSON for a script element: no text in it can end the element or begin another."""
     from markupsafe import Markup
 
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
+    text = visible_json(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+    for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)

@@ -20,7 +20,7 @@ from asr.bundle.files import ONNX_DESCRIPTION
 from asr.decoding.beam import BeamOptions
 from asr.decoding.folder_scorers import NgramUse
 from asr.errors import AsrError, ModelError
-from asr.files import write_text
+from asr.files import visible_json, write_text
 from asr.reading import read_json, shown
 from asr.text.tokens import BLANK, BLANK_SYMBOL, WORD_START, TokenTable, WordTable
 from asr.transcript.confidence import Calibration
@@ -85,7 +85,8 @@ class Description:
             "calibration": asdict(self.calibration),
             "search": asdict(self.search) | asdict(self.ngram),
         }
-        write_text(folder / ONNX_DESCRIPTION, json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+        text = visible_json(json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False))
+        write_text(folder / ONNX_DESCRIPTION, f"{text}\n")
 
     @classmethod
     def load(cls, folder: Path) -> Description:

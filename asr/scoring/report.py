@@ -16,7 +16,7 @@ from rich.cells import cell_len, set_cell_size
 
 from asr.bundle.card import is_model_folder, write_card
 from asr.bundle.files import SCORES, SCORES_PAGE, SCORES_TEXT
-from asr.files import printable, write_text
+from asr.files import printable, visible_json, write_text
 from asr.reading import counted
 from asr.scoring.calibration import render_calibration
 from asr.scoring.error_counts import (
@@ -95,7 +95,7 @@ def write_reports(score: CorpusScore, folder: Path, *, audio: bool = True, title
         title: what was scored; None names the folder.
     """
     contents = {
-        SCORES: json.dumps(to_json(score), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        SCORES: visible_json(json.dumps(to_json(score), indent=2, ensure_ascii=False, allow_nan=False)) + "\n",
         SCORES_TEXT: to_text(score),
         SCORES_PAGE: report_page(score, folder, audio=audio, title=title),
     }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from asr.audio.sound_file import audio_info
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError, ModelError
-from asr.files import write_text
+from asr.files import visible_json, write_text
 from asr.importing.table import Columns, read_table
 from asr.importing.utterances import ImportReport, Material, Utterance, write_splits
 from asr.inference.decoder import Decoder
@@ -233,7 +233,7 @@ def _segment_once(
     rule, notes = _possible(target.split or SplitRule(), utterances)
     material = Material(utterances, notes=notes)
     manifests = write_splits(material, target.out, rule, language=target.language, progress=target.progress)
-    lines = [json.dumps(_as_json(one), ensure_ascii=False) + "\n" for one in skipped]
+    lines = [visible_json(json.dumps(_as_json(one), ensure_ascii=False)) + "\n" for one in skipped]
     write_text(target.out / SKIPPED, "".join(lines))
     total_s = sum(utterance.duration_s or 0.0 for utterance in utterances)
     return SegmentReport(manifests, sum(durations), total_s, words, utterance_words, tuple(skipped), model)

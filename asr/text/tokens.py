@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from asr.errors import ConfigError, TokenError
-from asr.files import write_text
+from asr.files import visible_json, write_text
 from asr.reading import first_line, read_json, shown
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class TokenTable:
 
     def save(self, path: str | Path) -> None:
         """Write the table as JSON: `{"kind": "char", "symbols": [...]}`, or as `PieceTable` says. See `load_tokens`."""
-        write_text(Path(path), json.dumps(self._content(), ensure_ascii=False, indent=1) + "\n")
+        write_text(Path(path), visible_json(json.dumps(self._content(), ensure_ascii=False, indent=1)) + "\n")
 
     def _require_known(self, text: str) -> None:
         unknown = sorted(set(text) - self._ids.keys())

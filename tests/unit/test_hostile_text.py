@@ -8,13 +8,19 @@ import csv
 import html
 import io
 import json
+import shutil
 import unicodedata
 
+import numpy as np
 import praatio.textgrid
 import pysubs2
 import pytest
+import soundfile
+from conftest import TINY, tone_speech
 
+from asr.corpus.manifest import make_cut, read_manifest, write_manifest
 from asr.files import printable
+from asr.scoring.score import read_trn
 from asr.transcript.transcript import FORMATS, Transcript
 from asr.transcript.words import Word
 
@@ -109,3 +115,126 @@ def test_praat_reads_the_text_back(text, tmp_path):
     (tmp_path / "a.TextGrid").write_text(transcript_of(text).to_textgrid(), encoding="utf-8")
     grid = praatio.textgrid.openTextgrid(str(tmp_path / "a.TextGrid"), includeEmptyIntervals=False)
     assert [entry.label for entry in grid.getTier("words").entries] == ["before", printable(text), "after"]
+
+
+NAME = "$x^{[red]<b>{0}%s&amp;\u202e\x1b[31m:warning:\n👩‍👩‍👧‍👦"  # a folder may be called so
+IDS = [name for name in (*WORDS.values(), "abc\u202efed") if len(name) < 1000 and not set(name) & set("()\n")]
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """A folder with data of hostile ids, speakers, texts and file names, and a model of them, made by the commands."""
+    root = tmp_path_factory.mktemp("hostile") / NAME
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 24), ("dev", 6), ("test", len(IDS))):
+        cuts = []
+        for number in range(count):
+            path = root / "audio" / f"{split}{number}{NAME}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, tone_speech("ab cd", rng), 16000)
+            name = IDS[number % len(IDS)]
+            cuts.append(make_cut(f"{split}{number}{name}", path, f"{name} b", f"{split}{name}"))
+        write_manifest(cuts, root / "data" / f"{split}.jsonl.gz")
+    (root / "spoken").mkdir()
+    for number, text in enumerate(HOSTILE.values()):
+        shutil.copy(path, root / "spoken" / f"{number}.wav")
+        (root / "spoken" / f"{number}.txt").write_text(text, encoding="utf-8")
+    shutil.copytree(root / "audio", root / "recordings" / NAME)
+    for path in (root / "recordings").rglob("*.wav"):
+        path.with_suffix(".txt").write_text("ab cd", encoding="utf-8")
+    return root
+
+
+def run(call, *arguments):
+    """Run a command; see that neither what it shows nor its errors control a terminal, and return all of it."""
+    status, out, err = call(*arguments)
+    assert "Traceback" not in err
+    assert controlling(out, "\n\t") == []  # a tab is between columns
+    assert controlling(err) == []
+    return status, out + err
+
+
+KEEP_ALL = ("text.clean=false", "text.case=keep", "training.epochs=1", *TINY)
+# As a user works, one after the other, each with its exit status; @ is the hostile folder.
+COMMANDS = """
+1 check @data
+1 check @data --json
+0 train --data @data --out @model SETTINGS
+0 lm ngram @data/train.jsonl.gz --model @model
+0 tune @model @data/dev.jsonl.gz --jobs 1
+0 decode @model @data/test.jsonl.gz --out @model/decode_test
+0 decode @model @data/test.jsonl.gz --out @model/decode_other --method greedy
+0 score @model/decode_test
+1 score @model/decode_test/ref.trn @model/decode_test/hyp.trn --out @scored
+0 compare @model/decode_test @model/decode_other --out @compared.html
+0 transcribe @model @audio --segment none
+0 transcribe @model @audio --segment none --out @texts --format srt,vtt,json
+0 align @model @data/dev.jsonl.gz
+1 label @model @data/dev.jsonl.gz --out @labelled --wer 0.1
+0 choose @model @data/dev.jsonl.gz --out @chosen --minutes 1
+0 diagnose @model
+1 diagnose @model --data @data
+0 export @model --out @exported --format onnx
+1 import folder @recordings --out @refused
+1 import folder @spoken --out @imported --split-by utterance
+0 pack @data --out @packed
+0 settings --set text.remove=<[red]
+1 check @missing
+1 train --data @data --out @model SETTINGS
+2 transcribe @model @missing.wav
+1 score @missing
+1 compare @missing @model
+1 lm ngram @missing.txt --out @missing.arpa
+1 plot @missing.wav --out @plot.png
+2 diagnose @model @data
+2 --@option
+2 @command
+"""
+
+
+@pytest.fixture(scope="module")
+def worked(hostile, call):
+    """The folder after all commands."""
+    settings = " ".join(f"--set {item}" for item in KEEP_ALL)
+    for line in COMMANDS.strip().replace("SETTINGS", settings).splitlines():
+        expected, *words = (f"{hostile}/{word[1:]}" if word[0] == "@" else word for word in line.split())
+        status, shown = run(call, *words)
+        assert status == int(expected), f"{line}\n{shown}"
+    return hostile
+
+
+def test_no_command_controls_a_terminal(worked):
+    """Neither by what it prints nor by a file that people read."""
+    read = (".html", ".json", ".jsonl", ".md", ".srt", ".svg", ".tsv", ".txt", ".vtt", ".yaml")
+    files = [
+        path
+        for path in worked.rglob("*")
+        if path.suffix in read and not {"recordings", "spoken"}.intersection(path.parts)
+    ]
+    assert {path.suffix for path in files} >= {".html", ".json", ".jsonl", ".md", ".srt", ".txt", ".vtt", ".yaml"}
+    faults = {path.relative_to(worked): controlling(path.read_text(encoding="utf-8"), "\n\t") for path in files}
+    assert {path: found for path, found in faults.items() if found} == {}
+
+
+def test_a_trn_file_gives_ids_and_texts_back(worked):
+    cuts = {cut.id: cut.supervisions[0].text for cut in read_manifest(worked / "data" / "test.jsonl.gz")}
+    assert read_trn(worked / "model" / "decode_test" / "ref.trn") == cuts
+
+
+@pytest.mark.parametrize("page", ["model/decode_test/report.html", "compared.html"])
+def test_a_page_runs_nothing_of_the_text_and_shows_all_of_it(worked, browser, page):
+    faults = []
+    *_, last = cuts = list(read_manifest(worked / "data" / "test.jsonl.gz"))
+    opened = browser.new_page(viewport={"width": 1200, "height": 20_000})  # rows are built when they come into sight
+    for event in ("console", "pageerror", "dialog"):
+        opened.on(event, lambda found: faults.append(str(found)))
+    opened.goto((worked / page).as_uri())
+    opened.get_by_text(printable(last.id)).first.wait_for()
+    text = opened.locator("body").inner_text()
+    assert faults == []
+    assert controlling(text, "\n\t") == []
+    assert opened.locator("body i, body script:text-is('alert(1)')").count() == 0
+    for cut in cuts:
+        assert printable(cut.id) in text
+        assert all(printable(word) in text for word in cut.supervisions[0].text.split())
+    opened.close()
