@@ -116,6 +116,9 @@ def train(
     are above 90 %, the CER decides, and while that is above 90 % too, the loss. In scripts without spaces the CER takes
     the place of the WER.
 
+    Each epoch has a line. A terminal also shows three utterances of dev below: what was said, and what the network
+    recognises, with the errors in brackets. A log file has them after some epochs, log.jsonl after each.
+
     SIGTERM or Ctrl-C finishes the step, writes a checkpoint and ends with status 75. --resume then continues the run.
 
     Several processes: torchrun --nproc-per-node 2 -m asr train … or srun python -m asr train …
