@@ -6,7 +6,7 @@ The page is one file that needs nothing from elsewhere. Its template, script and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,9 @@ def comparison_page(comparison: Comparison, *, audio: bool = True) -> str:
             "data": {
                 "letters": [system.letter for system in comparison.systems],
                 "unit": comparison.unit,
-                "utterances": [_utterance(utterance, places) for utterance in listed],
+                "utterances": [
+                    _utterance(utterance, comparison.systems, places.get(utterance.id)) for utterance in listed
+                ],
             },
             "audio": list(enumerate(sound.files.values())),
         },
@@ -128,7 +130,7 @@ def _sound(comparison: Comparison, listed: Sequence[ComparedUtterance]) -> PageA
     return page_audio(knows_most, [utterance.id for utterance in listed])
 
 
-def _utterance(utterance: ComparedUtterance, audio: Mapping[str, int]) -> dict[str, Any]:
+def _utterance(utterance: ComparedUtterance, systems: Sequence[ComparedSystem], audio: int | None) -> dict[str, Any]:
     """Return what the page's script needs of an utterance; see the head of compare.js, which reads it."""
     words = [[column.reference, *column.hypotheses] for column in utterance.columns]
     return {
@@ -137,5 +139,21 @@ def _utterance(utterance: ComparedUtterance, audio: Mapping[str, int]) -> dict[s
         "length": utterance.reference_length,
         "errors": utterance.errors,
         "words": [[None if word is None else printable(word) for word in column] for column in words],
-        "audio": audio.get(utterance.id),
+        "times": [[] if audio is None else _times(utterance, place, system) for place, system in enumerate(systems)],
+        "audio": audio,
     }
+
+
+def _times(utterance: ComparedUtterance, place: int, system: ComparedSystem) -> list[list[float]]:
+    """Return begin and end of each word that a system recognised; nothing if they are not known of all."""
+    found = system.score.recognised.get(utterance.id)
+    words = sum(column.hypotheses[place] is not None for column in utterance.columns)
+    # `text.replace` can make other words of those that have times.
+    if found is None or len(found.words) != words:
+        return []
+    times = [
+        [round(word.start_s, 3), round(word.end_s, 3)]
+        for word in found.words
+        if word.start_s is not None and word.end_s is not None
+    ]
+    return times if len(times) == words else []

@@ -3,9 +3,10 @@
 //
 // The element #data has {letters, unit, utterances: [utterance, …]}:
 //   letters: the short name of each system, e.g. ['A', 'B'].
-//   utterance: {id, speaker, length, errors, words, audio}; speaker is null if it is not known.
+//   utterance: {id, speaker, length, errors, words, times, audio}; speaker is null if it is not known.
 //   length: of the reference, in the unit. errors: of each system.
 //   words: [[reference, hypothesis of A, hypothesis of B, …], …]; null for a gap.
+//   times: of each system, [start, end] in seconds of each of its words; none where they are not known.
 //   audio: number of the element #audio-NUMBER, which has the audio as Opus in base64; null if there is none.
 
 const ROWS_TOGETHER = 50; // shown at first, and with each click on "more"
@@ -48,10 +49,14 @@ function counted(number, thing) {
   return `${number} ${thing}${number === 1 ? '' : 's'}`;
 }
 
-/** Return one place of the alignment: the words of all texts, one above the other. */
-function columnElement(column) {
+/** Return one place of the alignment: the words of all texts, one above the other; `times` yields those of each text. */
+function columnElement(column, times) {
   const [reference, ...hypotheses] = column;
-  const cells = hypotheses.map((word) => element('span', {class: markOf(reference, word)}, word ?? (reference ? '–' : '')));
+  const cells = hypotheses.map((word, system) => {
+    const part = word === null ? undefined : times[system].next().value;
+    const attributes = {class: markOf(reference, word), 'data-part': part ? part.join(' ') : null};
+    return element('span', attributes, word ?? (reference ? '–' : ''));
+  });
   return element('span', {class: 'column'}, element('span', {}, reference ?? ''), ...cells);
 }
 
@@ -91,7 +96,8 @@ function rowElement(utterance) {
   const about = element('p', {class: 'facts'}, `errors: ${errors} of ${counted(utterance.length, data.unit)}`);
   if (utterance.speaker !== null) about.append(' · ', element('bdi', {}, utterance.speaker));
   const words = element('div', {class: 'words', dir: 'auto', 'aria-hidden': 'true'}, namesElement());
-  words.append(...utterance.words.map(columnElement));
+  const times = utterance.times.map((ofSystem) => ofSystem.values());
+  words.append(...utterance.words.map((column) => columnElement(column, times)));
   const row = element('article', {class: 'row', tabindex: -1, 'aria-label': utterance.id}, head, about);
   if (utterance.audio !== null) {
     const listen = element('button', {type: 'button', class: 'listen', 'aria-label': `Listen to ${utterance.id}`}, 'Listen');
@@ -161,8 +167,8 @@ function close() {
   state.view = state.open = null;
 }
 
-/** Show the sound of an utterance and play it. The player's button takes the place of the row's. */
-async function open(row, utterance) {
+/** Show the sound of an utterance and play it, or a part of it. The player's button takes the place of the row's. */
+async function open(row, utterance, startS, endS) {
   if (state.open !== utterance) {
     close();
     state.open = utterance;
@@ -174,7 +180,7 @@ async function open(row, utterance) {
     if (document.activeElement === listen) state.view.button.focus();
     listen.hidden = true;
   }
-  player.play();
+  player.play(startS, endS);
 }
 
 /** Move the focus to the row that is `step` rows further. */
@@ -209,6 +215,12 @@ document.addEventListener('keydown', (event) => {
   act();
 });
 
+controls.list.addEventListener('click', (event) => {
+  const word = event.target.closest('[data-part]');
+  if (!word) return;
+  const row = word.closest('.row');
+  open(row, row.utterance, ...word.dataset.part.split(' ').map(Number));
+});
 controls.search.addEventListener('input', refresh);
 controls.show.addEventListener('change', refresh);
 controls.pair.addEventListener('change', () => {

@@ -299,7 +299,10 @@ def heard(tmp_path: Path) -> list[Path]:
     records = [
         {
             "id": name,
-            "words": [],
+            "words": [
+                {"text": word, "confidence": 0.5, "start_s": 0.3 * place, "end_s": 0.3 * place + 0.25}
+                for place, word in enumerate(SYSTEMS["bad"][name].split())
+            ],
             "duration_s": 1.0,
             "audio": {"path": str(tmp_path / "tone.wav"), "channels": [0], "start_s": start_s, "duration_s": 1.0},
         }
@@ -335,6 +338,21 @@ def test_an_utterance_is_heard_by_its_button_and_by_space(browser: Any, heard: l
     assert page.evaluate("state.open.id") == "u2", "u4 cannot be heard"
     page.select_option("#show", "second")
     assert page.locator(".sound").count() == 0
+    opened.context.close()
+    assert opened.complaints == []
+
+
+def test_a_click_on_a_word_plays_it(browser: Any, heard: list[Path], tmp_path: Path) -> None:
+    asr.compare(heard, out=tmp_path / "page.html")
+    opened = Opened(browser, tmp_path / "page.html")
+    page, row = opened.page, opened.page.locator(".row").first
+    assert row.locator("[data-part]").all_inner_texts() == ["one", "for", "four"], "the times of A are not known"
+    row.locator("[data-part]", has_text="four").click()
+    page.wait_for_function("player.part[0] > 0")
+    assert page.evaluate("player.part") == pytest.approx([0.6, 0.85])
+    row.locator("[data-part]", has_text="one").click()
+    page.wait_for_function("player.part[0] === 0")
+    assert page.evaluate("player.part") == pytest.approx([0, 0.25])
     opened.context.close()
     assert opened.complaints == []
 
