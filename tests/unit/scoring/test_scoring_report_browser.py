@@ -261,3 +261,16 @@ def test_of_many_utterances_only_those_near_the_view_are_elements_and_all_can_be
     page.evaluate("document.querySelector('#list').scrollIntoView()")
     page.locator(".row", has_text="u0000").wait_for()
     assert page.locator(".row").first.get_attribute("aria-setsize") == "600"
+
+
+def test_a_wrong_word_has_the_colour_of_the_legend_closed_and_open(open_page: Callable[..., Any]) -> None:
+    page = open_page()
+    colour = "(element) => getComputedStyle(element).backgroundColor"
+    legend = {mark: page.locator(f"p > .{mark}").evaluate(colour) for mark in "SDI"}
+    assert len({*legend.values(), "rgba(0, 0, 0, 0)"}) == 4
+    open_row(page, "worst")
+    for mark in "SDI":
+        marked = page.locator(f".row .word.{mark}").all()
+        assert marked
+        assert {word.evaluate(colour) for word in marked} == {legend[mark]}
+    assert {word.evaluate(colour) for word in page.locator(".row .word.C").all()} == {"rgba(0, 0, 0, 0)"}
