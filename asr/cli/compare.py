@@ -17,7 +17,7 @@ def compare(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.html", help="A page to write: also with curves, and utterances word by word."),
+        typer.Option(metavar="FILE", help="A page to write, e.g. compare.html, with curves and utterances."),
     ] = None,
     common: Annotated[
         bool,

@@ -99,7 +99,7 @@ def score(
         typer.Option(metavar="DIR", help="With REF and HYP: a folder to write the reports into."),
     ] = None,
 ) -> None:
-    """Count the errors of a decode folder, or of one file against another: WER and CER.
+    """Count errors, of a decode folder or of two files: WER and CER.
 
     Both have 95 % intervals. wer.txt lists each utterance's errors. report.html plays and shows them, and says where
     they are: by speaker, by length, by any field of the manifest. If the decode folder is in a model folder, the rates
