@@ -300,14 +300,14 @@ def _on_terminal(partial: Partial, write: Callable[[str], object]) -> None:
     import shutil
 
     if partial.is_final:
-        write(_CLEAR_LINE + (partial.text + "\n" if partial.text else ""))
+        write(_CLEAR_LINE + (printable(partial.text) + "\n" if partial.text else ""))
     else:  # as much of its end as fits in a line, since only the last line can be written again
-        write(_CLEAR_LINE + partial.text[-(shutil.get_terminal_size().columns - 1) :])
+        write(_CLEAR_LINE + printable(partial.text)[-(shutil.get_terminal_size().columns - 1) :])
 
 
 def _in_lines(partial: Partial, write: Callable[[str], object]) -> None:
     if partial.is_final and partial.text:
-        write(partial.text + "\n")
+        write(printable(partial.text) + "\n")
 
 
 @contextmanager

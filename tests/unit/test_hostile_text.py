@@ -18,8 +18,10 @@ import pytest
 import soundfile
 from conftest import TINY, tone_speech
 
+from asr.cli.transcribe import _in_lines, _on_terminal
 from asr.corpus.manifest import make_cut, read_manifest, write_manifest
 from asr.files import printable
+from asr.inference.stream import Partial
 from asr.scoring.score import read_trn
 from asr.transcript.transcript import FORMATS, Transcript
 from asr.transcript.words import Word
@@ -76,6 +78,15 @@ def transcript_of(text, path="a.wav"):
 def test_no_format_of_a_transcript_controls_a_terminal(format, text):
     written = FORMATS[format](transcript_of(text, f"folder/{text}.wav"))
     assert controlling(written, "\n\t" if format == "tsv" else "\n") == []
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("is_final", [False, True])
+@pytest.mark.parametrize("show", [_in_lines, _on_terminal])
+def test_no_stream_controls_a_terminal_but_to_clear_its_line(show, is_final, text):
+    written = []
+    show(Partial(text, (), is_final), written.append)
+    assert controlling("".join(written).removeprefix("\r\x1b[K")) == []
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
