@@ -35,7 +35,8 @@ def executed(folder: Path, names: Iterable[str] = NAMES) -> dict[str, nbformat.N
     notebooks = {}
     for name in names:
         notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
-        client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": os.fspath(folder)}})
+        resources = {"metadata": {"path": os.fspath(folder)}}
+        client = NotebookClient(notebook, timeout=300, resources=resources, coalesce_streams=True)
         client.execute(env=environment)
         notebooks[name] = clean(notebook, name)
     return notebooks
