@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from asr.corpus.findings import Finding
     from asr.corpus.pack import PackReport, pack
     from asr.corpus.splits import SplitRule
+    from asr.decoding.streaming import Partial
     from asr.errors import (
         AsrError,
         AudioError,
@@ -63,7 +64,6 @@ if TYPE_CHECKING:
     from asr.inference.decode_corpus import DecodeReport, decode
     from asr.inference.plot import PlotReport, plot
     from asr.inference.recognizer import Recognizer, load
-    from asr.inference.stream import Partial
     from asr.inference.text_alignment import AlignedText, AlignedWord, align_manifest
     from asr.labelling.choose import ChooseReport, ChosenRecording, choose
     from asr.labelling.label import LabelReport, label
@@ -264,7 +264,7 @@ _HOMES = {
     "asr.inference.decode_corpus": ("DecodeReport", "decode"),
     "asr.inference.plot": ("PlotReport", "plot"),
     "asr.inference.recognizer": ("Recognizer", "load"),
-    "asr.inference.stream": ("Partial",),
+    "asr.decoding.streaming": ("Partial",),
     "asr.inference.text_alignment": ("AlignedText", "AlignedWord", "align_manifest"),
     "asr.labelling.choose": ("ChooseReport", "ChosenRecording", "choose"),
     "asr.labelling.label": ("LabelReport", "label"),

@@ -24,10 +24,11 @@ import asr
 from asr.audio.segment import STREAM_RULE
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import read_manifest, transcripts
+from asr.decoding.streaming import AGAIN_S, PIECE_S
 from asr.features.batch import collate
 from asr.inference.decoder import Search
 from asr.inference.recognizer import Recognizer
-from asr.inference.stream import AGAIN_S, PIECE_S, CarriedState
+from asr.inference.stream import CarriedState
 from asr.scoring.error_counts import ErrorCounts, count_errors
 
 PAUSE_S = (0.3, 3.0)

@@ -162,7 +162,7 @@ def voice_like(rng: np.random.Generator, seconds: float = 3.0) -> np.ndarray:
 class LoudnessDetector:
     """Takes what is loud for speech, in place of the speech detector, which knows that tones are none."""
 
-    def __init__(self, rate_hz: int) -> None:
+    def __init__(self, rate_hz: int, network: object = None, resampler: object = None) -> None:
         self.window = round(0.032 * rate_hz)
         self.rest = np.zeros(0)
 

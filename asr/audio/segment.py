@@ -1,7 +1,7 @@
 """Recordings that arrive in blocks → segments, cut where nobody speaks.
 
 `Segmenter` is the one rule for where an utterance ends. `segments` cuts files with it, for the recogniser and for the
-runtime without torch; `asr.inference.stream` cuts streams. Only the times differ: `FILE_RULE` and `STREAM_RULE`.
+runtime without torch; `asr.decoding.streaming` cuts streams. Only the times differ: `FILE_RULE` and `STREAM_RULE`.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from asr.bulk.run import TranscribeReport
+    from asr.decoding.streaming import Partial
     from asr.inference.recognizer import Recognizer
-    from asr.inference.stream import Partial
     from asr.transcript.transcript import Transcript
 
 

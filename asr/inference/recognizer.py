@@ -22,12 +22,13 @@ from asr.audio.blocks import Heard, audio_blocks, checked_rate_hz, checked_wavef
 from asr.audio.segment import STREAM_RULE, Segment, Segmentation, segments
 from asr.audio.sources import Source, is_source, source_name
 from asr.decoding.hotwords import hotword_bonuses
+from asr.decoding.streaming import Partial
 from asr.errors import AudioError, ConfigError
 from asr.features.batch import collate_segments, segment_batches
 from asr.inference.decoder import Adaptation, Decoder, Method, Search
 from asr.inference.ensemble import Ensemble, Models, load_decoder
 from asr.inference.precision import WantedPrecision
-from asr.inference.stream import Partial, stream_results
+from asr.inference.stream import stream_results
 from asr.inference.text_alignment import AlignedText, align_audio
 from asr.machine import Accelerator
 from asr.transcript.transcript import Alternative, Transcript, best_alternatives

@@ -1,78 +1,33 @@
-"""Audio that is still arriving → what has been said so far, and the final words of each utterance at its end.
+"""A model folder that listens to a stream; how streams become text is in `asr/decoding/streaming.py`.
 
-An utterance ends by the rule that cuts files (`asr.audio.segment.Segmenter`, with `STREAM_RULE`). What has been heard
-of the present utterance is the open segment. A partial result is the best path through its log-posteriors. When the
-segment has ended, its words are final: they come from the search that files go through, over the whole segment, with
-the language model if there is one.
-
-How a segment is heard depends on the model:
-
-* A model that streams (one direction, global normalisation) carries its state from the segment's first sample on. It
-  computes nothing while nobody speaks, and nothing twice, unless a segment is cut for its length. Each segment begins
-  with a new state, as each utterance did in training. A state that is carried on over pauses costs many words.
-* Any other model needs the whole segment. It hears the open segment again from its start after each `AGAIN_S` of new
-  audio, and once more when the segment has ended. Chunks of fixed length would be worse: they mix pauses and speakers,
-  and are normalised as no utterance was in training.
-
-Results do not depend on how the audio was cut into blocks, to the last digit, because all that is computed goes by
-pieces of fixed length: from the start of the stream for resampling and the speech detector, from the start of the
-segment for a carried state. Memory is bounded, because a segment has a greatest length.
+A model that streams (one direction, global normalisation) carries its state from a segment's first sample on. It
+computes nothing while nobody speaks, and nothing twice, unless a segment is cut for its length. Each segment begins
+with a new state, as each utterance did in training. A state that is carried on over pauses costs many words. Any other
+model hears the open segment again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import chain
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from asr.audio.blocks import Heard, equal_blocks, resampled
 from asr.audio.segment import EndRule, Segment, Segmenter
-from asr.decoding.greedy import greedy_search
+from asr.decoding import streaming
+from asr.decoding.streaming import PIECE_S, HeardAgain, Hearing, Listener, Partial
 from asr.errors import ModelError
 from asr.features.batch import collate
-from asr.inference.decoder import Decoder, Search, on_cpu
+from asr.inference.decoder import Decoder, Search
 from asr.model.computation import thread_counts, threads
-from asr.reading import counted
-from asr.transcript.subtitles import joined
-from asr.transcript.transcript import shortened
 from asr.transcript.words import Word
 
-PIECE_S = 0.1
-AGAIN_S = 0.5
-
-
-@dataclass(frozen=True, repr=False)
-class Partial:
-    """What has been understood of an utterance so far, or finally.
-
-    Attributes:
-        text: its words so far, which may still change; all of them once it is final.
-        words: with times from the start of the stream and confidences; none before it is final.
-        is_final: whether the utterance has ended. The next result is about another one.
-    """
-
-    text: str
-    words: tuple[Word, ...]
-    is_final: bool
-
-    def __repr__(self) -> str:
-        """Return the beginning of the text, and whether it is final."""
-        state = f"final, {counted(len(self.words), 'word')}" if self.is_final else "may change"
-        return f"<asr.Partial {shortened(self.text)!r}: {state}>"
+Floats = NDArray[np.float32]
 
 
 def stream_results(
-    decoder: Decoder,
-    blocks: Iterable[NDArray[np.float32]],
-    sample_rate_hz: int,
-    search: Search,
-    rule: EndRule,
+    decoder: Decoder, blocks: Iterable[Floats], sample_rate_hz: int, search: Search, rule: EndRule
 ) -> Iterator[Partial]:
     """Yield a partial result whenever it has changed, and a final one at the end of each utterance.
 
@@ -84,60 +39,15 @@ def stream_results(
         rule: where an utterance ends.
     """
     rate_hz = decoder.sample_rate_hz
-    segmenter = Segmenter(rate_hz, rule)
-    hearing = hearing_of(decoder)
-    recording = Heard(blocks)
-    pieces = equal_blocks(recording, round(PIECE_S * sample_rate_hz))
-    shown = ""
-    for piece in chain(resampled(pieces, sample_rate_hz, rate_hz), [None]):
-        last = piece is None
-        for segment in segmenter.hear(np.zeros(0, np.float32) if piece is None else piece, last=last):
-            final = _final(decoder, hearing, segment, search)
-            if final.text or shown:
-                yield final
-            shown = ""
-        text = _text(decoder, hearing, segmenter.open, shown)
-        if text != shown:
-            shown = text
-            yield Partial(text, (), False)
-    recording.warn_if_quiet("the stream")
 
+    def words(log_posteriors: Floats, segment: Segment) -> list[Word]:
+        lengths = torch.tensor([len(log_posteriors)])
+        heard = torch.from_numpy(log_posteriors)[None]
+        (decoded,) = decoder.understand(heard, lengths, [segment.waveform], search)
+        return decoder.words(decoded, segment.start / rate_hz)
 
-def _final(decoder: Decoder, hearing: Hearing, segment: Segment, search: Search) -> Partial:
-    log_posteriors = hearing.all_of(segment.waveform)
-    lengths = torch.tensor([len(log_posteriors)], device=log_posteriors.device)
-    (decoded,) = decoder.understand(log_posteriors[None], lengths, [segment.waveform], search)
-    words = decoder.words(decoded, segment.start / decoder.sample_rate_hz)
-    return Partial(joined(words), tuple(words), True)
-
-
-def _text(decoder: Decoder, hearing: Hearing, open: Segment | None, before: str) -> str:
-    """Return what has been said in the open segment; `before` if nothing new is known of it."""
-    if open is None:
-        return ""
-    log_posteriors = hearing.more_of(open.waveform)
-    if log_posteriors is None:
-        return before
-    (best,) = greedy_search(*on_cpu(log_posteriors[None], torch.tensor([len(log_posteriors)])))
-    return decoder.bundle.tokens.decode(best.tokens)
-
-
-class Hearing(Protocol):
-    """Turns a segment that is still growing into log-posteriors `(frame, token)`, float32, natural log."""
-
-    def more_of(self, waveform: NDArray[np.float32]) -> Tensor | None:
-        """Return the log-posteriors of the open segment so far; None if they would be those of the last call.
-
-        Args:
-            waveform: `(sample,)`, the segment from its first sample on; never shorter than in the last call.
-        """
-
-    def all_of(self, waveform: NDArray[np.float32]) -> Tensor:
-        """Return the log-posteriors of a segment that has ended. The next call is about the next segment.
-
-        Args:
-            waveform: `(sample,)`, the whole segment; shorter than the open one was if it was cut for its length.
-        """
+    listener = Listener(rate_hz, hearing_of(decoder), decoder.bundle.tokens, words)
+    return streaming.stream_results(listener, blocks, sample_rate_hz, Segmenter(rate_hz, rule))
 
 
 def hearing_of(decoder: Decoder) -> Hearing:
@@ -152,32 +62,14 @@ def hearing_of(decoder: Decoder) -> Hearing:
             "hears a stream only of a speaker whom `asr adapt` has made known; transcribe a file, or train with "
             "features.cmvn=utterance or global"
         )
-    return CarriedState(decoder) if decoder.model.streams else HeardAgain(decoder)
+    if decoder.model.streams:
+        return CarriedState(decoder)
 
+    def log_posteriors(waveform: Floats) -> Floats:
+        found, _ = decoder.log_posteriors(collate([torch.from_numpy(waveform)], [[]], [""]))
+        return found[0].cpu().numpy()
 
-class HeardAgain:
-    """Hears the open segment again from its start after each `AGAIN_S` of new audio. For any model."""
-
-    def __init__(self, decoder: Decoder) -> None:
-        """Begin a segment."""
-        self._decoder = decoder
-        self._heard = 0  # samples of the segment, at the last time
-
-    def more_of(self, waveform: NDArray[np.float32]) -> Tensor | None:
-        """See `Hearing`."""
-        if len(waveform) - self._heard < AGAIN_S * self._decoder.sample_rate_hz:
-            return None
-        self._heard = len(waveform)
-        return self._log_posteriors(waveform)
-
-    def all_of(self, waveform: NDArray[np.float32]) -> Tensor:
-        """See `Hearing`; they are those of the segment as a file."""
-        self._heard = 0
-        return self._log_posteriors(waveform)
-
-    def _log_posteriors(self, waveform: NDArray[np.float32]) -> Tensor:
-        log_posteriors, _ = self._decoder.log_posteriors(collate([torch.from_numpy(waveform)], [[]], [""]))
-        return log_posteriors[0]
+    return HeardAgain(log_posteriors, decoder.sample_rate_hz)
 
 
 class CarriedState:
@@ -201,16 +93,16 @@ class CarriedState:
     def _begin(self) -> None:
         self._state = self._model.start()
         self._heard = 0  # samples
-        self._log_posteriors = self._model.output.weight.new_zeros(0, self._model.output.out_features)
+        self._log_posteriors = np.zeros((0, self._model.output.out_features), np.float32)
 
-    def more_of(self, waveform: NDArray[np.float32]) -> Tensor | None:
+    def more_of(self, waveform: Floats) -> Floats | None:
         """See `Hearing`; of whole pieces only, and without the frames that depend on what follows."""
         before = len(self._log_posteriors)
         while len(waveform) - self._heard >= self._piece:
             self._hear(waveform[self._heard : self._heard + self._piece])
         return self._log_posteriors if len(self._log_posteriors) > before else None
 
-    def all_of(self, waveform: NDArray[np.float32]) -> Tensor:
+    def all_of(self, waveform: Floats) -> Floats:
         """See `Hearing`; they are those of the segment as a file, to 1e-5."""
         if self._heard > len(waveform):  # it was cut for its length, before what has been heard
             self._begin()
@@ -220,9 +112,9 @@ class CarriedState:
         self._begin()
         return result
 
-    def _hear(self, samples: NDArray[np.float32], *, last: bool = False) -> None:
+    def _hear(self, samples: Floats, *, last: bool = False) -> None:
         piece = torch.from_numpy(samples).to(self._device)
         with threads(thread_counts()[0]):  # a piece is too short to share
             new, self._state = self._model.step(piece, self._state, last=last)
         self._heard += len(samples)
-        self._log_posteriors = torch.cat([self._log_posteriors, self._sound(new)])
+        self._log_posteriors = np.concatenate([self._log_posteriors, self._sound(new).detach().cpu().numpy()])

@@ -11,7 +11,8 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,10 +22,10 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.audio.blocks import Heard, checked_rate_hz, checked_waveform, open_audio, resampled
+from asr.audio.blocks import Heard, checked_rate_hz, checked_waveform, mono_blocks, open_audio, resampled
 from asr.audio.channels import mixed
 from asr.audio.resample import FourierResampler
-from asr.audio.segment import Segmentation, segments, speech_extent
+from asr.audio.segment import STREAM_RULE, Segment, Segmentation, Segmenter, segments, speech_extent
 from asr.audio.sources import Source, is_source, source_name
 from asr.audio.speech_detector import RATE_HZ, SHAPES, Network, SpeechDetector
 from asr.bundle.files import ONNX_DESCRIPTION, ONNX_NETWORK, ONNX_SPEECH_DETECTOR
@@ -33,6 +34,7 @@ from asr.decoding.beam import beam_search, merge_texts
 from asr.decoding.folder_scorers import FolderScorers
 from asr.decoding.greedy import greedy_search
 from asr.decoding.hotwords import hotword_bonuses
+from asr.decoding.streaming import HeardAgain, Listener, Partial, stream_results
 from asr.errors import ConfigError, DependencyError, ModelError
 from asr.reading import first_line
 from asr.runtime.description import Description
@@ -141,6 +143,46 @@ class OnnxRecognizer:
         from_hz = checked_rate_hz(sample_rate_hz)
         return self._transcribe(mixed([checked_waveform(np.asarray(audio))], "the waveform"), from_hz, None, wanted)
 
+    def stream(
+        self,
+        blocks: Iterable[NDArray[np.floating]],
+        *,
+        sample_rate_hz: int,
+        method: Method | None = None,
+        hotwords: Mapping[str, float] | Iterable[str] = (),
+        end_silence_s: float = STREAM_RULE.pause_s,
+        longest_s: float = STREAM_RULE.longest_s,
+    ) -> Iterator[Partial]:
+        """Transcribe audio while it arrives: what has been said so far, and at the end of each utterance its words.
+
+        The results are the same however the audio is cut into blocks. The utterance is heard again from its start after
+        each half second, so two threads or an int8 export pay for long ones.
+
+        Args:
+            blocks: the next samples each, in [-1, 1]: `(sample,)` or `(channel, sample)`, any number of them.
+            sample_rate_hz: of the blocks.
+            method: search of the final results, as for `transcribe`; partial ones are always greedy.
+            hotwords: see `transcribe`; they count in final results.
+            end_silence_s: an utterance ends after a pause of this length.
+            longest_s: no utterance is longer, at least 1 s.
+
+        Raises:
+            AudioError: a block cannot be used, or the sample rate is none.
+            ConfigError, TokenError, LanguageModelError, ModelError: as `transcribe`.
+        """
+        rate_hz, from_hz = self.sample_rate_hz, checked_rate_hz(sample_rate_hz)
+        search = self._search(method, hotword_bonuses(hotwords))
+
+        def words(log_posteriors: NDArray[np.float32], segment: Segment) -> list[Word]:
+            decoded = self._decoded(log_posteriors, segment.waveform, search)
+            return self._words(decoded, segment)
+
+        listener = Listener(rate_hz, HeardAgain(self.log_posteriors, rate_hz), self._description.table, words)
+        rule = replace(STREAM_RULE, pause_s=end_silence_s, longest_s=longest_s)
+        segmenter = Segmenter(rate_hz, rule, self._detector())
+        mono = mono_blocks(map(np.asarray, blocks))
+        return stream_results(listener, mono, from_hz, segmenter, FourierResampler(from_hz, rate_hz))
+
     def log_posteriors(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return `(frame, token)` natural-log posteriors of `(sample,)` at the model's rate; token 0 is the blank.
 
@@ -190,23 +232,29 @@ class OnnxRecognizer:
     ) -> Transcript:
         rate_hz, table = self.sample_rate_hz, self._description.table
         recording = Heard(resampled(blocks, from_hz, rate_hz, FourierResampler(from_hz, rate_hz)))
-        detector = SpeechDetector(rate_hz, self._speech_network, FourierResampler(rate_hz, RATE_HZ))
         words: list[Word] = []
         found: list[list[Alternative]] = []
-        for segment in segments(recording, rate_hz, wanted.segmentation, detector, name=name):
-            decoded = self._decoded(segment.waveform, wanted.search)
-            words += decoded.words(table, self.frame_shift_s, segment.start / rate_hz, self._description.calibration)
+        for segment in segments(recording, rate_hz, wanted.segmentation, self._detector(), name=name):
+            decoded = self._decoded(self.log_posteriors(segment.waveform), segment.waveform, wanted.search)
+            words += self._words(decoded, segment)
             best = decoded.hypotheses[: wanted.n_best]
             found.append([Alternative(table.decode(one.tokens), one.score) for one in best])
         recording.warn_if_quiet(name or "the recording")
         n_best = best_alternatives(found, wanted.n_best) if wanted.n_best else ()
         return Transcript.of(words, recording.samples / rate_hz, name, None, n_best)
 
-    def _decoded(self, waveform: NDArray[np.float32], search: Search) -> Decoded:
-        log_posteriors = self.log_posteriors(waveform)
+    def _detector(self) -> SpeechDetector:
+        rate_hz = self.sample_rate_hz
+        return SpeechDetector(rate_hz, self._speech_network, FourierResampler(rate_hz, RATE_HZ))
+
+    def _decoded(self, log_posteriors: NDArray[np.float32], waveform: NDArray[np.float32], search: Search) -> Decoded:
         hypotheses = search(log_posteriors)
         spans = align(log_posteriors, hypotheses[0].tokens)
         return Decoded(tuple(hypotheses), tuple(spans), speech_extent(waveform, self.sample_rate_hz))
+
+    def _words(self, decoded: Decoded, segment: Segment) -> list[Word]:
+        known = self._description
+        return decoded.words(known.table, self.frame_shift_s, segment.start / self.sample_rate_hz, known.calibration)
 
 
 def _speech_network(path: Path) -> Network:

@@ -20,8 +20,8 @@ from conftest import TINY, tone_speech
 
 from asr.cli.transcribe import _in_lines, _on_terminal
 from asr.corpus.manifest import make_cut, read_manifest, write_manifest
+from asr.decoding.streaming import Partial
 from asr.files import printable
-from asr.inference.stream import Partial
 from asr.scoring.score import read_trn
 from asr.transcript.transcript import FORMATS, Transcript
 from asr.transcript.words import Word

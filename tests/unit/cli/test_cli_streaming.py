@@ -11,8 +11,8 @@ import soundfile
 import typer
 
 from asr.cli.transcribe import print_stream as stream
+from asr.decoding.streaming import Partial
 from asr.errors import AudioError
-from asr.inference.stream import Partial
 
 
 class BlockCounter:

@@ -28,7 +28,7 @@ from asr.settings_file import load_config
 from asr.text.tokens import TokenTable, WordTable, train_pieces
 from asr.transcript.confidence import Calibration
 from asr.transcript.transcript import Transcript
-from tests.conftest import TINY, tone_speech
+from tests.conftest import TINY, LoudnessDetector, tone_speech
 from tests.unit.runtime.test_runtime_recognizer import WITHOUT
 
 pytest.importorskip("onnx")
@@ -97,6 +97,29 @@ def test_words_times_confidences_and_scores_are_those_of_torch(
     wanted: dict[str, Any] = {"sample_rate_hz": 16000, "segment": "none", "n_best": 5, "hotwords": hotwords}
     expected = asr.load(model, accelerator="cpu", precision="fp32").transcribe(speech, **wanted)
     assert_same(load(tmp_path / "onnx").transcribe(speech, **wanted), expected)
+
+
+@pytest.mark.parametrize("hotwords", [{}, HOTWORDS], ids=["", "hotwords"])
+def test_a_stream_has_the_results_of_torch_however_it_is_cut(
+    hotwords: Mapping[str, float], tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asr.audio.speech_detector.SpeechDetector", LoudnessDetector)
+    monkeypatch.setattr("asr.runtime.recognizer.SpeechDetector", LoudnessDetector)
+    model = model_folder(tmp_path / "model", "characters", [])
+    export_onnx(model, tmp_path / "onnx")
+    pause = np.zeros(16000, np.float32)
+    speech = np.concatenate([part for text in SENTENCES[:3] for part in (tone_speech(text, rng), pause)])
+    wanted: dict[str, Any] = {"sample_rate_hz": 16000, "hotwords": hotwords, "end_silence_s": 0.4}
+    torch_model = asr.load(model, accelerator="cpu", precision="fp32")
+    expected = list(torch_model.stream([speech], **wanted))
+    for blocks in ([speech], np.split(speech, [1000, 1001, 30_000])):
+        found = list(load(tmp_path / "onnx").stream(blocks, **wanted))
+        assert [(one.text, one.is_final) for one in found] == [(one.text, one.is_final) for one in expected]
+        finals = [[one for one in results if one.is_final] for results in (found, expected)]
+        assert len(finals[0]) > 1
+        for name in ("start_s", "end_s", "confidence"):
+            values = [[getattr(word, name) for final in side for word in final.words] for side in finals]
+            np.testing.assert_allclose(*values, atol=1e-4)
 
 
 def test_greedy_search_is_there_for_who_asks_for_it_or_has_no_n_gram(tmp_path: Path, rng: np.random.Generator) -> None:
