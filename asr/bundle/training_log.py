@@ -84,6 +84,11 @@ class EpochLine(Record):
     labelled_share: float | None = None
 
     @property
+    def number(self) -> int:
+        """Its number from 1, as the terminal and pages count."""
+        return self.epoch + 1
+
+    @property
     def main_rate(self) -> float | None:
         """The figure that decides: the character error rate if `dev_by_characters`, else the word error rate."""
         return self.dev_cer if self.dev_by_characters else self.dev_wer

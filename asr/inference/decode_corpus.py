@@ -96,8 +96,8 @@ def decode(
     folder = Path(out)
     cuts = load_manifest(Path(manifest))
     check_ids([cut.id for cut in cuts], folder)
-    folder.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost if it failed
     decoder = load_decoder(model, accelerator=accelerator, decode=decode, speaker=speaker)
+    folder.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost if it failed
     search = Search(method, hotword_bonuses(hotwords), keep_posteriors=True)
     folders = model_folders(model)
     how = {

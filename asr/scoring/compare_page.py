@@ -118,7 +118,7 @@ def _lines(trainings: Sequence[_Training], figure: str, times: float = 1) -> dic
     """Return the epochs and the values of a figure of the logs; without any where a log has none."""
     lines: dict[str, list[tuple[int, float]]] = {}
     for training in trainings:
-        values = ((epoch.epoch, getattr(epoch, figure)) for epoch in training.epochs)
+        values = ((epoch.number, getattr(epoch, figure)) for epoch in training.epochs)
         lines[training.letters] = [(epoch, times * value) for epoch, value in values if value is not None]
     return lines
 

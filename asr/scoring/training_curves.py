@@ -100,18 +100,18 @@ def training_curves(epochs: Sequence[EpochLine]) -> list[Curve]:
         Curve(
             "loss, nats per token",
             {
-                "training": [(epoch.epoch, epoch.loss) for epoch in epochs],
-                "dev": _known((epoch.epoch, epoch.dev_loss) for epoch in epochs),
+                "training": [(epoch.number, epoch.loss) for epoch in epochs],
+                "dev": _known((epoch.number, epoch.dev_loss) for epoch in epochs),
             },
         ),
         Curve(
             f"dev {RATE_NAMES[unit]}, %",
-            {"dev": _known((e.epoch, None if e.main_rate is None else 100 * e.main_rate) for e in epochs)},
+            {"dev": _known((e.number, None if e.main_rate is None else 100 * e.main_rate) for e in epochs)},
         ),
-        Curve("learning rate", {"rate": _known((epoch.epoch, epoch.learning_rate) for epoch in epochs)}),
+        Curve("learning rate", {"rate": _known((epoch.number, epoch.learning_rate) for epoch in epochs)}),
         Curve(
             "gradient norms before clipping",
-            {part: _known((epoch.epoch, epoch.gradient_norms.get(part)) for epoch in epochs) for part in parts},
+            {part: _known((epoch.number, epoch.gradient_norms.get(part)) for epoch in epochs) for part in parts},
         ),
     ]
     filled = [Curve(curve.title, {name: line for name, line in curve.lines.items() if line}) for curve in curves]

@@ -111,7 +111,7 @@ def test_the_tables_have_the_figures_worked_by_hand(opened: Opened) -> None:
 def test_the_curves_say_in_words_what_they_show(opened: Opened) -> None:
     labels = [svg.get_attribute("aria-label") for svg in opened.page.locator("#training figure svg").all()]
     assert len(labels) == 2
-    assert "B: 2 in epoch 0, 0.8 in epoch 3, least 0.8 in epoch 3" in str(labels[0])
+    assert "B: 2 in epoch 1, 0.8 in epoch 4, least 0.8 in epoch 4" in str(labels[0])
     assert [text.split()[0] for text in opened.page.locator("#training li").all_inner_texts()] == ["A", "B", "C"]
 
 
@@ -120,7 +120,7 @@ def test_a_model_that_was_decoded_twice_has_one_line(page_file: Path, tmp_path: 
     folders = [page_file.parent / "bad" / "decode", model / "decode"]
     folders += [decode_folder(tmp_path / name, REFERENCES, REFERENCES, {"models": [str(model)]}) for name in "xy"]
     page = comparison_page(asr.compare(folders))
-    assert "A: 2 in epoch 0, 0.8 in epoch 3, least 0.8 in epoch 3; B, C, D: 4 in epoch 0, 1 in epoch 3" in page
+    assert "A: 2 in epoch 1, 0.8 in epoch 4, least 0.8 in epoch 4; B, C, D: 4 in epoch 1, 1 in epoch 4" in page
 
 
 def test_the_pair_and_its_filters_choose_the_utterances(opened: Opened) -> None:

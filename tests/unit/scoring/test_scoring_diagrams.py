@@ -73,7 +73,7 @@ def test_a_curve_has_what_the_log_has_and_says_it_in_words() -> None:
         "gradient norms before clipping": {"output": [(0, 4.0), (1, 1.0), (2, 2.0)], "layers.0": [(1, 2.0)]},
     }
     svg = ElementTree.fromstring(curves["dev WER, %"].svg())
-    assert str(svg.get("aria-label")).endswith("dev: 90 in epoch 0, 50 in epoch 2, least 20 in epoch 1")
+    assert str(svg.get("aria-label")).endswith("dev: 90 in epoch 1, 50 in epoch 3, least 20 in epoch 2")
 
 
 def test_without_a_dev_set_and_learning_rates_there_are_no_curves_of_them() -> None:
