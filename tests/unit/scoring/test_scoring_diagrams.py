@@ -65,12 +65,12 @@ def test_a_curve_has_what_the_log_has_and_says_it_in_words() -> None:
     curves = {curve.title: curve for curve in training_curves(logged)}
     assert {title: dict(curve.lines) for title, curve in curves.items()} == {
         "loss, nats per token": {
-            "training": [(0, 8.0), (1, 4.0), (2, 8 / 3)],
-            "dev": [(1, 3.0), (2, 5.0)],
+            "training": [(1, 8.0), (2, 4.0), (3, 8 / 3)],
+            "dev": [(2, 3.0), (3, 5.0)],
         },
-        "dev WER, %": {"dev": [(0, 90.0), (1, 20.0), (2, 50.0)]},
-        "learning rate": {"rate": [(0, 0.1), (1, 0.3), (2, 0.2)]},
-        "gradient norms before clipping": {"output": [(0, 4.0), (1, 1.0), (2, 2.0)], "layers.0": [(1, 2.0)]},
+        "dev WER, %": {"dev": [(1, 90.0), (2, 20.0), (3, 50.0)]},
+        "learning rate": {"rate": [(1, 0.1), (2, 0.3), (3, 0.2)]},
+        "gradient norms before clipping": {"output": [(1, 4.0), (2, 1.0), (3, 2.0)], "layers.0": [(2, 2.0)]},
     }
     svg = ElementTree.fromstring(curves["dev WER, %"].svg())
     assert str(svg.get("aria-label")).endswith("dev: 90 in epoch 1, 50 in epoch 3, least 20 in epoch 2")
@@ -83,4 +83,4 @@ def test_without_a_dev_set_and_learning_rates_there_are_no_curves_of_them() -> N
 
 def test_where_characters_decide_the_curve_is_the_character_error_rate() -> None:
     curves = training_curves([epoch(0, dev_wer=1.0, dev_cer=0.25, dev_by_characters=True)])
-    assert [(curve.title, dict(curve.lines)) for curve in curves[1:]] == [("dev CER, %", {"dev": [(0, 25.0)]})]
+    assert [(curve.title, dict(curve.lines)) for curve in curves[1:]] == [("dev CER, %", {"dev": [(1, 25.0)]})]
