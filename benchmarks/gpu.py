@@ -46,9 +46,8 @@ from asr.decoding.greedy import greedy_search
 from asr.errors import AsrError
 from asr.features.batch import Batch
 from asr.features.batching import StepBatch, training_batches
-from asr.inference.decoder import on_cpu
 from asr.machine import choose_accelerator, processor_name
-from asr.model.acoustic import AcousticModel
+from asr.model.acoustic import AcousticModel, on_cpu
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
 from asr.training.engine import loading_processes, make_fabric

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -209,7 +209,11 @@ def parameter_count(folder: Path) -> int:
     Raises:
         ModelError: the weights are missing or damaged.
     """
-    return sum(math.prod(tensor.shape) for tensor in _trained_tensors(folder))
+    return _parameters(_trained_tensors(folder))
+
+
+def _parameters(tensors: Iterable[TensorForm]) -> int:
+    return sum(math.prod(tensor.shape) for tensor in tensors)
 
 
 def _trained_tensors(folder: Path) -> list[TensorForm]:
@@ -219,11 +223,12 @@ def _trained_tensors(folder: Path) -> list[TensorForm]:
 
 def _network(folder: Path, config: Config, exported: Exported | None) -> _Network:
     table = read_json(folder / TOKENS, ModelError, "the token table")
+    tensors = _trained_tensors(folder)
     return _Network(
         kind=config.model.network,
-        parameters=parameter_count(folder),
+        parameters=_parameters(tensors),
         weights_bytes=exported.weights_bytes if exported else (folder / WEIGHTS).stat().st_size,
-        int8=exported.int8 if exported else any(tensor.kind == "I8" for tensor in _trained_tensors(folder)),
+        int8=exported.int8 if exported else any(tensor.kind == "I8" for tensor in tensors),
         sample_rate_hz=config.features.sample_rate_hz,
         tokens=len(table["symbols"]) - 1,
         token_kind=config.text.tokens + " pieces" * (config.text.tokens in ("bpe", "unigram")),

@@ -28,6 +28,7 @@ from asr.features.batch import Batch
 from asr.inference.language_models import LanguageModels
 from asr.inference.precision import WantedPrecision, settled_precision
 from asr.machine import Accelerator, choose_accelerator, large_blocks_returned, one_thread_after_forks
+from asr.model.acoustic import on_cpu
 from asr.model.adaptation import adapted, doubt, fit, spoken_of, with_weights
 from asr.model.computation import Precision, ThreadChoice, thread_counts, threads
 from asr.model.logmel import moments_of
@@ -264,6 +265,7 @@ class Decoder:
             heard: each utterance's waveform `(sample,)`, to find where its speech begins and ends.
             search: how to search.
         """
+        log_posteriors, lengths = log_posteriors.cpu(), lengths.cpu()  # once, for the search and the alignment
         searched = self.search(log_posteriors, lengths, search)
         utterances = zip(searched, *on_cpu(log_posteriors, lengths), heard, strict=True)
         return [
@@ -289,11 +291,6 @@ def _loaded(
     folder: Path, accelerator: Accelerator, precision: Precision, decode: Mapping[str, Any], speaker: str | None
 ) -> Decoder:
     return Decoder.load(folder, accelerator=accelerator, precision=precision, decode=decode, speaker=speaker)
-
-
-def on_cpu(log_posteriors: Tensor, lengths: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return log-posteriors and lengths as the search takes them."""
-    return log_posteriors.detach().float().cpu().numpy(), lengths.cpu().numpy()
 
 
 def waveforms(batch: Batch) -> list[NDArray[np.float32]]:

@@ -28,9 +28,10 @@ from asr.decoding.align import align
 from asr.decoding.bayes_risk import join
 from asr.errors import ModelError
 from asr.features.batch import Batch
-from asr.inference.decoder import Decoder, Method, Search, on_cpu, waveforms
+from asr.inference.decoder import Decoder, Method, Search, waveforms
 from asr.inference.precision import WantedPrecision, settled_precision
 from asr.machine import Accelerator
+from asr.model.acoustic import on_cpu
 from asr.model.computation import Precision
 from asr.text.tokens import TokenTable
 from asr.text.units import words_of

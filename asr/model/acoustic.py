@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from asr.config import Config, ModelSettings
@@ -363,3 +365,8 @@ def make_layer(settings: ModelSettings, width: int) -> nn.Module:
     if settings.encoder == "conformer":
         return ConformerLayer(width, dropout=settings.dropout)
     return RecurrentLayer(settings.rnn, width, bidirectional=settings.bidirectional, dropout=settings.dropout)
+
+
+def on_cpu(log_posteriors: Tensor, lengths: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return log-posteriors and lengths as the searches of `asr/decoding/` take them."""
+    return log_posteriors.detach().float().cpu().numpy(), lengths.cpu().numpy()

@@ -33,7 +33,7 @@ from asr.corpus.manifest import known_speakers, transcripts
 from asr.decoding.greedy import greedy_search
 from asr.errors import TokenError, TrainingError
 from asr.features.batching import Moments, Stored, evaluation_batches
-from asr.model.acoustic import AcousticModel
+from asr.model.acoustic import AcousticModel, on_cpu
 from asr.scoring.error_counts import ErrorCounts, count_errors, main_unit
 from asr.scoring.intervals import difference_margin, speakers_of
 from asr.text.normalise import normalised_hypothesis
@@ -145,7 +145,7 @@ def score_dev(
         texts = [references[name] for name in ids]
         targets = [_target(text, frames, tokens) for text, frames in zip(texts, lengths.tolist(), strict=True)]
         losses = _losses(log_posteriors, lengths, targets)
-        searched = greedy_search(log_posteriors.float().cpu().numpy(), lengths.cpu().numpy())
+        searched = greedy_search(*on_cpu(log_posteriors, lengths))
         for name, text, target, loss, hypothesis in zip(ids, texts, targets, losses, searched, strict=True):
             recognised = normalised_hypothesis(tokens.decode(hypothesis.tokens), config.text)
             counts = [astuple(count_errors(text, recognised, unit=unit)) for unit in ("word", "character")]

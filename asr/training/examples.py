@@ -22,7 +22,7 @@ from asr.corpus.manifest import transcripts
 from asr.decoding.greedy import greedy_search
 from asr.errors import AudioError
 from asr.features.batching import Moments, Stored
-from asr.model.acoustic import AcousticModel
+from asr.model.acoustic import AcousticModel, on_cpu
 from asr.text.normalise import normalised_hypothesis
 from asr.text.tokens import TokenTable
 from asr.training.dev_score import network_outputs
@@ -76,7 +76,7 @@ def recognise_examples(
     references = transcripts(cuts, config.text)
     found: dict[str, str] = {}
     for ids, log_posteriors, lengths in network_outputs(model, cuts, config, fabric, moments, stored):
-        searched = greedy_search(log_posteriors.float().cpu().numpy(), lengths.cpu().numpy())
+        searched = greedy_search(*on_cpu(log_posteriors, lengths))
         for name, hypothesis in zip(ids, searched, strict=True):
             found[name] = normalised_hypothesis(tokens.decode(hypothesis.tokens), config.text)
     return tuple(DevText(name, reference, found[name]) for name, reference in references.items())

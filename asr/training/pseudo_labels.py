@@ -35,7 +35,7 @@ from asr.errors import AsrError, TrainingError
 from asr.features.augment import Draw
 from asr.features.batch import Batch
 from asr.features.batching import Moments, StepBatch
-from asr.model.acoustic import AcousticModel
+from asr.model.acoustic import AcousticModel, on_cpu
 from asr.model.subsampling import output_frames
 from asr.text.tokens import min_frames
 from asr.training.run_state import RunState
@@ -231,8 +231,7 @@ def label_batch(fabric: Fabric, average: AcousticModel, batch: Batch, config: Co
     with fabric.autocast():
         log_posteriors, lengths = average(batch.waveforms, batch.lengths, moments=batch.moments)
     assert batch.perturbation is not None
-    recognised = greedy_search(log_posteriors.float().cpu().numpy(), lengths.cpu().numpy())
-    labels = [hypothesis.tokens for hypothesis in recognised]
+    labels = [hypothesis.tokens for hypothesis in greedy_search(*on_cpu(log_posteriors, lengths))]
     frames = [output_frames(length, config.frames_joined) for length in batch.perturbation.frames]
     rows = [row for row, label in enumerate(labels) if label and min_frames(label) <= frames[row]]
     return batch.labelled(rows, [labels[row] for row in rows]) if rows else None

@@ -31,8 +31,9 @@ from asr.corpus.manifest import transcripts
 from asr.decoding.align import align
 from asr.errors import AsrError
 from asr.features.batching import evaluation_batches
-from asr.inference.decoder import Decoder, Search, on_cpu
+from asr.inference.decoder import Decoder, Search
 from asr.machine import cores, end_with_the_first
+from asr.model.acoustic import on_cpu
 from asr.model.speaker_moments import speaker_moments
 from asr.scoring.error_counts import Unit, count_errors, words_right
 from asr.scoring.expected_errors import DevUtterance, Signs, rivalry

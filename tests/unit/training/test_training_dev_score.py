@@ -21,8 +21,7 @@ import asr
 from asr.corpus.manifest import cut_text, load_manifest, read_manifest, write_manifest
 from asr.decoding.greedy import greedy_search
 from asr.features.batching import evaluation_batches
-from asr.inference.decoder import on_cpu
-from asr.model.acoustic import AcousticModel
+from asr.model.acoustic import AcousticModel, on_cpu
 from asr.scoring.error_counts import ErrorCounts
 from asr.scoring.score import read_score
 from asr.settings_file import load_config
