@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -25,7 +26,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from asr.errors import AsrError
-from asr.reading import counted, shown
+from asr.reading import counted, parse_json, read_raw_lines, shown
 
 
 class Record(BaseModel):
@@ -109,6 +110,35 @@ def checked(form: type[Form], value: Any, where: object, error: type[AsrError], 
     except ValidationError as reason:
         raise error(f"{where}: {next(faults(reason))}; {way_out}") from None
     return record
+
+
+def journal_records(
+    path: Path, form: type[Form], what: str, error: type[AsrError], way_out: str
+) -> Iterator[tuple[str, Form, int]]:
+    """Yield place, record and length in bytes of each line of a file to which JSON lines are appended.
+
+    A last line without an end is left out: it is being written, or whoever wrote it was stopped.
+
+    Args:
+        path: the file.
+        form: what each line must be.
+        what: the file holds, for the message, e.g. "the corrections".
+        error: what is raised if a line is something else.
+        way_out: what the user can do, for the message.
+
+    Raises:
+        error: the file cannot be read, or a line is not UTF-8, not JSON, or has not the form. The message names it.
+    """
+    for number, line in enumerate(read_raw_lines(path, error, what), 1):
+        if not line.endswith(b"\n"):
+            return
+        place = f"{path}:{number}"
+        try:
+            text = line.decode()
+        except UnicodeDecodeError:
+            raise error(f"{place}: not UTF-8; {way_out}") from None
+        content = parse_json(text, error, place, way_out=way_out)
+        yield place, checked(form, content, place, error, way_out), len(line)
 
 
 _adapter_of: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)  # making one takes long

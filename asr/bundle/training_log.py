@@ -12,8 +12,7 @@ from pydantic import Field
 
 from asr.bundle.files import TRAINING_LOG
 from asr.errors import ModelError
-from asr.reading import parse_json, read_raw_lines
-from asr.records import Count, Record, checked
+from asr.records import Count, Record, journal_records
 
 _WAY_OUT = "delete the line, or the file if nobody needs the curves"
 
@@ -106,15 +105,7 @@ def read_epochs(folder: Path) -> list[EpochLine]:
     if not path.exists():
         return []
     epochs: list[EpochLine] = []
-    for number, line in enumerate(read_raw_lines(path, ModelError, "the log of the training"), 1):
-        if not line.endswith(b"\n"):
-            break
-        place = f"{path}:{number}"
-        try:
-            text = line.decode()
-        except UnicodeDecodeError:
-            raise ModelError(f"{place}: not UTF-8; {_WAY_OUT}") from None
-        record = checked(EpochLine, parse_json(text, ModelError, place, way_out=_WAY_OUT), place, ModelError, _WAY_OUT)
+    for place, record, _ in journal_records(path, EpochLine, "the log of the training", ModelError, _WAY_OUT):
         if epochs and record.epoch <= epochs[-1].epoch:
             raise ModelError(f"{place}: epoch {record.epoch} comes after epoch {epochs[-1].epoch}; {_WAY_OUT}")
         epochs.append(record)

@@ -19,8 +19,7 @@ from filelock import FileLock, Timeout
 
 from asr.errors import AsrError, ManifestError
 from asr.files import append_line, to_json
-from asr.reading import parse_json, read_raw_lines
-from asr.records import Record, Text, checked
+from asr.records import Record, Text, journal_records
 
 WAY_OUT = "mend the line, or move the file away; without it, its corrections are lost"
 
@@ -131,17 +130,9 @@ def read_journal(path: Path) -> dict[str, History]:
 def _read(path: Path) -> Iterator[tuple[Correction, int]]:
     """Yield each correction, and how long the file is up to its end, in bytes."""
     size = 0
-    for number, line in enumerate(read_raw_lines(path, ManifestError, "the corrections"), 1):
-        size += len(line)
-        if not line.endswith(b"\n"):
-            return
-        where = f"{path}:{number}"
-        try:
-            text = line.decode()
-        except UnicodeDecodeError:
-            raise ManifestError(f"{where}: not UTF-8; {WAY_OUT}") from None
-        content = parse_json(text, ManifestError, where, way_out=WAY_OUT)
-        yield checked(Correction, content, where, ManifestError, WAY_OUT), size
+    for _, correction, length in journal_records(path, Correction, "the corrections", ManifestError, WAY_OUT):
+        size += length
+        yield correction, size
 
 
 @dataclass

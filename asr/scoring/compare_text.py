@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -13,6 +12,7 @@ from asr.reading import counted
 from asr.scoring.comparison import ComparedPair, Comparison
 from asr.scoring.error_counts import RATE_NAMES
 from asr.scoring.intervals import Interval
+from asr.scoring.report import columns
 
 _WIDEST_VALUE = 30  # columns of a setting in the terminal
 _UNKNOWN = "–"
@@ -22,12 +22,12 @@ def to_text(comparison: Comparison) -> str:
     """Return the tables for the terminal: systems, pairs, which utterances differ, settings."""
     sections = [
         "\n".join(f"{system.letter}   {printable(system.folder)}" for system in comparison.systems),
-        f"{_columns(system_rows(comparison))}\n{sample_text(comparison)}",
-        "\n".join([_columns(pair_rows(comparison)), *test_lines(comparison)]),
-        f"{_columns(outcome_rows(comparison))}\nutterances without and with errors",
+        f"{columns(system_rows(comparison))}\n{sample_text(comparison)}",
+        "\n".join([columns(pair_rows(comparison)), *test_lines(comparison)]),
+        f"{columns(outcome_rows(comparison))}\nutterances without and with errors",
     ]
     if comparison.settings:
-        sections.append(_columns(setting_rows(comparison, _WIDEST_VALUE)))
+        sections.append(columns(setting_rows(comparison, _WIDEST_VALUE)))
     sections += [f"note: {printable(note)}" for note in comparison.notes]
     return "\n\n".join(sections)
 
@@ -141,18 +141,3 @@ def _as_yaml(value: Any) -> str:
 
 def _shortened(text: str, longest: int) -> str:
     return text if cell_len(text) <= longest else set_cell_size(text, longest - 1).rstrip() + "…"
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table with its columns aligned to the right, but the first, and a last one without a head."""
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-    to_the_left = {0} if rows[0][-1] else {0, len(widths) - 1}
-    lines = []
-    for row in rows:
-        spaces = [" " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
-        cells = [
-            cell + space if column in to_the_left else space + cell
-            for column, (cell, space) in enumerate(zip(row, spaces, strict=True))
-        ]
-        lines.append("   ".join(cells).rstrip())
-    return "\n".join(lines)

@@ -162,7 +162,7 @@ def summary(score: CorpusScore) -> str:
     """Return the error rates as a small table, columns aligned, without a line break at the end."""
     share = len(score.wrong) / len(score.words)
     lines = [
-        _columns(_rates(score)),
+        columns(_rates(score)),
         *([] if score.unit == "word" else [NO_SPACES]),
         f"{counted(len(score.words), 'utterance')}, {len(score.wrong)} with errors ({100 * share:.1f} %); "
         f"intervals over {score.word_interval.sample}",
@@ -221,7 +221,7 @@ def _shortened(text: str) -> str:
 def _with_rest(rows: list[list[str]], size: int) -> str:
     """Return a table, and below it how many rows of `size` are not in it."""
     rest = size - len(rows) + 1
-    return _columns(rows) + (f"\nand {rest} more" if rest else "")
+    return columns(rows) + (f"\nand {rest} more" if rest else "")
 
 
 def render_utterance(utterance: UtteranceErrors) -> str:
@@ -297,12 +297,16 @@ def _block(cells: Sequence[tuple[str, str, str]]) -> str:
     return "\n".join(f"{label} {' '.join(row)}".rstrip() for label, row in zip(_LABELS, rows, strict=True))
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table with every column but the first aligned to the right."""
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Return a table with its columns aligned to the right, but the first, and a last one without a head."""
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-
-    def padded(index: int, cell: str) -> str:
-        space = " " * (widths[index] - cell_len(cell))
-        return space + cell if index else cell + space
-
-    return "\n".join("   ".join(padded(index, cell) for index, cell in enumerate(row)).rstrip() for row in rows)
+    to_the_left = {0} if rows[0][-1] else {0, len(widths) - 1}
+    lines = []
+    for row in rows:
+        spaces = [" " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
+        cells = [
+            cell + space if column in to_the_left else space + cell
+            for column, (cell, space) in enumerate(zip(row, spaces, strict=True))
+        ]
+        lines.append("   ".join(cells).rstrip())
+    return "\n".join(lines)
