@@ -29,9 +29,9 @@ SOURCES = sorted(
 BASE = ["errors", "files", "reading", "machine", "plotting", "records", "search_config", "config", "settings_file"]
 FLOW = [
     *("audio", "text", "corpus", "importing", "preparing", "features", "model", "pages", "transcript", "bundle"),
-    *("scoring", "lm", "decoding"),
+    *("sharing", "scoring", "lm", "decoding"),
     *("training", "inference", "tuning", "segmenting", "labelling", "reviewing", "bulk", "runtime", "exporting"),
-    *("stages", "cli"),
+    *("serving", "stages", "cli"),
 ]
 ORDER = [*BASE, *FLOW]
 MAY_IMPORT = {room: {room, *ORDER[:place]} for place, room in enumerate(ORDER)} | {
@@ -51,7 +51,7 @@ WITHOUT_TORCH = [
 ]
 LOADS_TORCH = {"torch", "torchaudio", "lightning_fabric", "lhotse"}
 MOST_LINES = 400
-MOST_FILES = 250
+MOST_FILES = 285
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 
