@@ -24,7 +24,7 @@ from asr.bulk.workers import Result, in_order, one_by_one
 from asr.bundle.speaker_names import speaker_path
 from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import AudioError, ConfigError
-from asr.inference.decoder import Adaptation, Method, Search
+from asr.inference.decoder import Method, Search
 from asr.inference.ensemble import Models, common_precision, model_folders
 from asr.inference.precision import WantedPrecision
 from asr.machine import Progress, cores, silent
@@ -93,7 +93,6 @@ def transcribe_files(
     decode: Mapping[str, Any] | None = None,
     precision: WantedPrecision = "auto",
     speaker: str | None = None,
-    adapt: Adaptation | None = None,
     accelerator: Accelerator = "auto",
     overwrite: bool = False,
     on_start: Callable[[TranscribeReport], object] = lambda _: None,
@@ -124,7 +123,6 @@ def transcribe_files(
         method, hotwords, n_best: as for `Recognizer.transcribe`; only `json` and `jsonl` hold an n-best list.
         decode, precision, accelerator: as for `asr.load`; on a ray cluster, whose machines may differ, `auto` is fp32.
         speaker: as for `asr.load`.
-        adapt: `recording` fits the network to each recording first, see `Recognizer.transcribe`.
         overwrite: transcribe all files anew and replace whatever is in the way.
         on_start: is called once before the first file, with what is known by then.
         on_result: is called for each file that is not done already, with its path and its transcripts (one, or one of
@@ -152,7 +150,7 @@ def transcribe_files(
         precision = "fp32"
     models = model_folders(model)
     settled = common_precision(models, accelerator, precision)
-    options = Options(search, segment, channels, settled, dict(decode or {}), n_best, speaker, adapt)
+    options = Options(search, segment, channels, settled, dict(decode or {}), n_best, speaker)
     work = _Work(models, accelerator, options, jobs, ray)
     formats, to_files = format_names(format), beside or out is not None
     found = find_audio(map(Path, names))

@@ -14,7 +14,7 @@ from asr.audio.blocks import open_audio
 from asr.audio.segment import Segmentation
 from asr.bulk.workers import Result, Transcribe
 from asr.errors import AsrError, AudioError
-from asr.inference.decoder import Adaptation, Search
+from asr.inference.decoder import Search
 from asr.inference.recognizer import Recognizer, load
 from asr.machine import Accelerator
 from asr.model.computation import Precision
@@ -33,7 +33,7 @@ class Options:
         segment: as for `Recognizer.transcribe`.
         channels: mixed down to one transcript, or one transcript of each.
         precision, decode, speaker: as for `asr.load`.
-        n_best, adapt: as for `Recognizer.transcribe`.
+        n_best: as for `Recognizer.transcribe`.
     """
 
     search: Search
@@ -43,7 +43,6 @@ class Options:
     decode: Mapping[str, Any] = field(default_factory=dict)
     n_best: int = 0
     speaker: str | None = None
-    adapt: Adaptation | None = None
 
 
 def load_transcriber(
@@ -105,7 +104,6 @@ def _transcribed(
             segment=options.segment,
             channel=channel,
             n_best=options.n_best,
-            adapt=options.adapt,
             on_progress=None if on_progress is None else lambda more_s: on_progress(more_s / len(channels)),
         )
         for channel in channels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -24,13 +24,6 @@ def decode(
     hotword: Hotword = None,
     overrides: DecodeSet = None,
     speaker: Speaker = None,
-    adapt: Annotated[
-        Literal["speaker", "recording"] | None,
-        typer.Option(
-            help="Fit the network to each speaker's utterances first, or to each utterance, and forget it afterwards. "
-            "Takes some 30 times as long as the network alone."
-        ),
-    ] = None,
     accelerator: Accelerator = "auto",
 ) -> None:
     """Recognise the utterances of a manifest.
@@ -56,7 +49,6 @@ def decode(
         hotwords=hotword_bonuses(hotword),
         decode=decode_settings(overrides),
         speaker=speaker,
-        adapt=adapt,
         accelerator=accelerator,
         progress=progress,
     )

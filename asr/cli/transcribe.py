@@ -108,13 +108,6 @@ def transcribe(
     hotword: Hotword = None,
     overrides: DecodeSet = None,
     speaker: Speaker = None,
-    adapt: Annotated[
-        Literal["recording"] | None,
-        typer.Option(
-            help="Fit the network to each recording first, and forget it afterwards. Takes as long as the network "
-            "needs for some 30 times the audio, or 30 times five minutes if it is longer."
-        ),
-    ] = None,
     accelerator: Accelerator = "auto",
 ) -> None:
     """Turn audio files into text.
@@ -146,7 +139,7 @@ def transcribe(
         raise typer.BadParameter("it belongs to --stream", param_hint="--rate")
     if stream:
         other_output = output != _Output("txt", False, separate=False, in_files=False) or n_best
-        if other_output or others or jobs or ray or segment != "vad" or adapt:
+        if other_output or others or jobs or ray or segment != "vad":
             reason = "one model prints the text of one file, cut at pauses; omit --out, --format, --jobs and the like"
             raise typer.BadParameter(reason, param_hint="--stream")
         import asr
@@ -170,7 +163,6 @@ def transcribe(
         decode=settings,
         precision=precision,
         speaker=speaker,
-        adapt=adapt,
         accelerator=accelerator,
         overwrite=overwrite,
         on_start=_print_start,

@@ -110,7 +110,7 @@ def adapt(
     steps, scores = _held_out(decoder, parts, progress)
     weights: dict[str, Tensor] = {}
     if steps:
-        *_, weights = fit(decoder.model, [some for part in parts for some in part.spoken], text_loss, (steps,))
+        *_, weights = fit(decoder.model, [some for part in parts for some in part.spoken], (steps,))
     path = None
     if weights or moments is not None:
         path = save_speaker(folder, Speaker(speaker, weights, moments), decoder.model)
@@ -214,7 +214,7 @@ def _held_out(decoder: Decoder, parts: Sequence[_Part], progress: Progress) -> t
     with progress("adapt", len(parts) * len(MARKS)) as advance:
         for part in parts:
             others = [some for other in parts if other is not part for some in other.spoken]
-            for mark, weights in zip(MARKS, fit(decoder.model, others, text_loss, MARKS), strict=True):
+            for mark, weights in zip(MARKS, fit(decoder.model, others, MARKS), strict=True):
                 with adapted(decoder.model, weights):
                     _count(decoder, part, scores[mark])
                 advance(1)

@@ -7,17 +7,15 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from asr.bundle.files import DECODE_RUN, HYPOTHESES, POSTERIORS, RECOGNISED, REFERENCES, SCORE_REPORTS
 from asr.corpus.cut_audio import AudioPlace, audio_place
 from asr.corpus.manifest import FieldValue, cut_fields, known_speakers, load_manifest, transcripts
 from asr.decoding.hotwords import hotword_bonuses
-from asr.errors import ConfigError
-from asr.features.batch import Batch
 from asr.features.batching import evaluation_batches
 from asr.files import to_json, write_text
-from asr.inference.decoder import Adaptation, Decoder, Method, Search
+from asr.inference.decoder import Decoder, Method, Search
 from asr.inference.ensemble import Ensemble, Models, load_decoder, model_folders
 from asr.machine import Accelerator, Progress, silent
 from asr.model.computation import Precision
@@ -66,7 +64,6 @@ def decode(
     hotwords: Mapping[str, float] | Iterable[str] = (),
     decode: Mapping[str, Any] | None = None,
     speaker: str | None = None,
-    adapt: Adaptation | None = None,
     accelerator: Accelerator = "auto",
     progress: Progress = silent,
 ) -> DecodeReport:
@@ -80,8 +77,6 @@ def decode(
         hotwords: expected words and phrases, as for `Recognizer.transcribe`.
         decode: settings of the search in place of the model folder's, e.g. `{"beam_size": 50}`.
         speaker: as for `asr.load`.
-        adapt: `speaker` fits the network to all utterances of a speaker first, without transcripts, and forgets it
-            afterwards; `recording` to each utterance. See `Decoder.adapted_to`.
         accelerator: auto takes a GPU if there is one.
         progress: shows how far it is.
 
@@ -104,21 +99,18 @@ def decode(
         "manifest": str(manifest),
         "models": list(map(str, folders)),
         "speaker": speaker,
-        "adapt": adapt,
         "hotwords": len(search.hotwords),
         # Several models each have their own.
         "decode": decoder.bundle.config.decode.model_dump(mode="json") if len(folders) == 1 else dict(decode or {}),
     }
     began, utterances = time.perf_counter(), []
     with progress("decode", len(cuts)) as advance:
-        for utterance in decode_cuts(decoder, cuts, search, adapt):
+        for utterance in decode_cuts(decoder, cuts, search):
             utterances.append(utterance)
             advance(1)
     seconds = time.perf_counter() - began
     audio_s = sum(cut.duration for cut in cuts)
     report = DecodeReport(folder, decoder.method_of(search), decoder.precision, len(utterances), audio_s, seconds)
-    places = {cut.id: place for place, cut in enumerate(cuts)}
-    utterances.sort(key=lambda utterance: places[utterance.id])
     write_decode_folder(folder, utterances, decoder)
     write_run(report, how)
     return report
@@ -147,47 +139,21 @@ class DecodedUtterance:
     fields: Mapping[str, FieldValue] = field(default_factory=dict)
 
 
-def decode_cuts(
-    decoder: Decoder | Ensemble, cuts: Iterable[Cut], search: Search, adapt: Adaptation | None = None
-) -> Iterator[DecodedUtterance]:
-    """Yield the utterances of a manifest in its order; adapted ones speaker by speaker.
+def decode_cuts(decoder: Decoder | Ensemble, cuts: Iterable[Cut], search: Search) -> Iterator[DecodedUtterance]:
+    """Yield the utterances of a manifest in its order.
 
     Raises:
         AudioError: a recording cannot be read. It is not skipped, because the error rate of the others is another one.
-        ConfigError: there is no such way to adapt.
     """
     config = decoder.bundle.config
     by_id = {cut.id: cut for cut in cuts}
     references = transcripts(cuts, config.text)
     speakers = known_speakers(cuts)
-    moments = speaker_moments(cuts, config)
-
-    def decoded(batches: Iterable[Batch]) -> Iterator[DecodedUtterance]:
-        for batch in batches:
-            for name, found in zip(batch.ids, decoder.decode(batch, search), strict=True):
-                cut = by_id[name]
-                about = cut.duration, audio_place(cut), cut_fields(cut)
-                yield DecodedUtterance(name, speakers.get(name), references[name], found, *about)
-
-    if adapt is None:
-        yield from decoded(evaluation_batches(cuts, config, moments))
-        return
-    for group in _groups(cuts, adapt, speakers):
-        batches = list(evaluation_batches(group, config, moments))
-        with decoder.adapted_to(batches):
-            found = list(decoded(batches))  # before anybody else computes with the fitted network
-        yield from found
-
-
-def _groups(cuts: Iterable[Cut], adapt: Adaptation, speakers: Mapping[str, str]) -> Iterable[list[Cut]]:
-    """Return the utterances that the network is fitted to together; one without a speaker is alone."""
-    if adapt not in get_args(Adaptation):
-        raise ConfigError(f"adapt={adapt!r}: {' or '.join(get_args(Adaptation))}")
-    groups: dict[tuple[str, str], list[Cut]] = {}
-    for cut in cuts:
-        speaker = speakers.get(cut.id) if adapt == "speaker" else None
-        groups.setdefault((cut.id, "") if speaker is None else ("", speaker), []).append(cut)
-    return groups.values()
+    for batch in evaluation_batches(cuts, config, speaker_moments(cuts, config)):
+        for name, found in zip(batch.ids, decoder.decode(batch, search), strict=True):
+            cut = by_id[name]
+            about = cut.duration, audio_place(cut), cut_fields(cut)
+            yield DecodedUtterance(name, speakers.get(name), references[name], found, *about)
 
 
 def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], decoder: Decoder | Ensemble) -> None:

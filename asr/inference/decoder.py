@@ -6,8 +6,7 @@ The recogniser, streams, `asr.decode`, `asr.align_manifest` and `asr.tune` all u
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -29,7 +28,7 @@ from asr.inference.language_models import LanguageModels
 from asr.inference.precision import WantedPrecision, settled_precision
 from asr.machine import Accelerator, choose_accelerator, large_blocks_returned, one_thread_after_forks
 from asr.model.acoustic import on_cpu
-from asr.model.adaptation import adapted, doubt, fit, spoken_of, with_weights
+from asr.model.adaptation import with_weights
 from asr.model.computation import Precision, ThreadChoice, thread_counts, threads
 from asr.model.logmel import moments_of
 from asr.search_config import DecodeSettings
@@ -37,9 +36,6 @@ from asr.transcript.posteriors import SparsePosteriors
 from asr.transcript.words import Decoded, Hypothesis, Word
 
 Method = Literal["greedy", "beam"]
-Adaptation = Literal["recording", "speaker"]  # to what a network is fitted before it is decoded
-ADAPT_STEPS = 10  # each takes about three times as long as the network alone
-MOST_ADAPTED = 5  # batches of up to a minute
 
 
 @dataclass(frozen=True)
@@ -167,25 +163,6 @@ class Decoder:
         with large_blocks_returned():
             log_posteriors, frames = self._threads.do(network)
         return self.sound(log_posteriors), frames
-
-    @contextmanager
-    def adapted_to(self, batches: Sequence[Batch]) -> Iterator[None]:
-        """Let the network be fitted to these utterances until the `with` statement ends; then it is as before.
-
-        They are of one speaker or recording. At most `MOST_ADAPTED` batches, evenly spread, are fitted to.
-
-        Args:
-            batches: without their texts; some seconds of speech at least, or nothing is gained.
-        """
-        if not batches:
-            yield
-            return
-        some = batches[:: -(-len(batches) // MOST_ADAPTED)]
-        with threads(self._threads.count):
-            spoken = [spoken_of(self.model, batch) for batch in some]
-            *_, weights = fit(self.model, spoken, doubt, (ADAPT_STEPS,))
-        with adapted(self.model, weights):
-            yield
 
     def of_one_speaker(self, segments: Iterable[Segment]) -> tuple[Iterable[Segment], Tensor | None]:
         """Return the segments of a recording, and the moments `(2, mel)` of its speaker if the model takes them.

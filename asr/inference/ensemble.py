@@ -10,8 +10,7 @@ model that gives the chosen text the highest posterior. The calibration is the f
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
@@ -160,14 +159,6 @@ class Ensemble:
     def of_one_speaker(self, segments: Iterable[Segment]) -> tuple[Iterable[Segment], Tensor | None]:
         """Return the segments of a recording, and the moments of its speaker, see `Decoder.of_one_speaker`."""
         return self.decoders[0].of_one_speaker(segments)
-
-    @contextmanager
-    def adapted_to(self, batches: Sequence[Batch]) -> Iterator[None]:
-        """Let each network be fitted to these utterances, see `Decoder.adapted_to`."""
-        with ExitStack() as fitted:
-            for decoder in self.decoders:
-                fitted.enter_context(decoder.adapted_to(batches))
-            yield
 
     def decode(self, batch: Batch, search: Search) -> list[Decoded]:
         """Return what the models found for each utterance.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ from asr.decoding.hotwords import hotword_bonuses
 from asr.decoding.streaming import Partial
 from asr.errors import AudioError, ConfigError
 from asr.features.batch import collate_segments, segment_batches
-from asr.inference.decoder import Adaptation, Decoder, Method, Search
+from asr.inference.decoder import Decoder, Method, Search
 from asr.inference.ensemble import Ensemble, Models, load_decoder
 from asr.inference.precision import WantedPrecision
 from asr.inference.stream import stream_results
@@ -108,7 +107,6 @@ class Recognizer:
         segment: Segmentation = "vad",
         channel: int | None = None,
         n_best: int = 0,
-        adapt: Adaptation | None = None,
         on_progress: Callable[[float], object] | None = None,
     ) -> Transcript:
         """Transcribe a recording of any length; memory does not grow with it unless `segment` is `none`.
@@ -128,9 +126,6 @@ class Recognizer:
             channel: the channel to transcribe, counted from 0; None mixes all down.
             n_best: number of texts, at most, in `Transcript.n_best`. The beam search finds up to `beam_size` for each
                 segment, greedy search finds one. 0: none.
-            adapt: `recording` fits the network to the recording first, without a transcript, and forgets it afterwards
-                (`Decoder.adapted_to`). That takes as long as the network needs for some 30 times the audio, counting
-                five minutes of it at most. All speech of the recording is in memory then.
             on_progress: is called each time some audio is done, with its seconds; they sum up to the duration.
 
         Raises:
@@ -140,8 +135,6 @@ class Recognizer:
         """
         if n_best < 0:
             raise ConfigError(f"n_best={n_best}: a number of texts, from 0 on")
-        if adapt not in (None, "recording"):
-            raise ConfigError(f"adapt={adapt!r}: of a recording, the network is fitted to the recording: 'recording'")
         search = Search(method, hotword_bonuses(hotwords))
         rate_hz = self.sample_rate_hz
         name: str | None = None
@@ -152,7 +145,7 @@ class Recognizer:
             blocks = waveform_blocks(checked_waveform(_array(audio)), from_hz, rate_hz, channel=channel)
         recording = Heard(blocks)
         found = segments(recording, rate_hz, segment, name=name)
-        heard = self._heard(recording, found, search, n_best, adapt, on_progress or (lambda _: None))
+        heard = self._heard(recording, found, search, n_best, on_progress or (lambda _: None))
         recording.warn_if_quiet(name or "the recording")
         return Transcript.of(
             [word for segment in heard for word in segment.words],
@@ -168,7 +161,6 @@ class Recognizer:
         segments: Iterable[Segment],
         search: Search,
         n_best: int,
-        adapt: Adaptation | None,
         on_progress: Callable[[float], object],
     ) -> list[_HeardSegment]:
         """Return what was heard in each segment, in their order."""
@@ -176,19 +168,14 @@ class Recognizer:
         found: list[_HeardSegment] = []
         done = 0
         segments, moments = self.decoder.of_one_speaker(segments)
-        groups: Iterable[list[Segment]] = segment_batches(segments, rate_hz)
-        with ExitStack() as fitted:
-            if adapt is not None:
-                groups = list(groups)
-                fitted.enter_context(self.decoder.adapted_to([collate_segments(group, moments) for group in groups]))
-            for group in groups:
-                batch = collate_segments(group, moments)
-                for piece, decoded in zip(group, self.decoder.decode(batch, search), strict=True):
-                    words = self.decoder.words(decoded, piece.start / rate_hz)
-                    found.append(_HeardSegment(piece.start, words, self._alternatives(decoded, n_best)))
-                covered = sum(piece.skipped + len(piece.waveform) for piece in group)
-                done += covered
-                on_progress(covered / rate_hz)
+        for group in segment_batches(segments, rate_hz):
+            batch = collate_segments(group, moments)
+            for piece, decoded in zip(group, self.decoder.decode(batch, search), strict=True):
+                words = self.decoder.words(decoded, piece.start / rate_hz)
+                found.append(_HeardSegment(piece.start, words, self._alternatives(decoded, n_best)))
+            covered = sum(piece.skipped + len(piece.waveform) for piece in group)
+            done += covered
+            on_progress(covered / rate_hz)
         on_progress((recording.samples - done) / rate_hz)
         return sorted(found, key=lambda segment: segment.start)
 

@@ -1,18 +1,15 @@
 """A few numbers of a network that are fitted to one speaker; all other weights stay.
 
 They are a scale of each unit of each recurrent layer's output, `2 · sigmoid(a)`, which is 1 at the start (LHUC), and
-gain and bias of each layer norm. Where there are transcripts, or texts that are taken for them, CTC is minimised.
-Without, the network is made surer of what it hears: the confusion of tokens with each other and the entropy of frames
-go down.
+gain and bias of each layer norm. The CTC loss of the speaker's texts is minimised.
 
-Sources: Swietojanski & Renals 2014, Learning hidden unit contributions for unsupervised speaker adaptation (LHUC); Lin
-et al. 2022, arXiv:2203.14222 (SUTA: entropy, minimum class confusion with a temperature, and the norms, at test time).
+Source: Swietojanski & Renals 2014, Learning hidden unit contributions for unsupervised speaker adaptation (LHUC).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,7 +19,6 @@ from torch import Tensor, nn
 
 from asr.features.batch import Batch
 from asr.model.acoustic import AcousticModel
-from asr.model.logmel import valid_frames
 from asr.model.rnn import RecurrentLayer
 from asr.text.tokens import BLANK
 
@@ -30,13 +26,11 @@ from asr.text.tokens import BLANK
 Weights = Mapping[str, Tensor]
 
 SCALE_RATE, NORM_RATE = 1e-2, 1e-3  # learning rates of `a`, and of gains and biases
-TEMPERATURE = 2.5  # of the class confusion
-_LEAST_PROBABILITY = 1e-9  # of a token in all frames, which is divided by
 
 
 @dataclass(frozen=True)
 class Spoken:
-    """Utterances of one speaker, and what the network heard in them before it was fitted.
+    """Utterances of one speaker and their texts.
 
     Attributes:
         features: `(batch, frame, mel)`, normalised.
@@ -44,7 +38,6 @@ class Spoken:
         tokens: `(batch, token)`, padded: what was said, or is taken for it.
         token_lengths: `(batch,)`; 0 for an utterance whose text is not known.
         weights: `(batch,)`, how much each text counts, from 0 to 1.
-        heard: `(batch, output frame)`, where the network heard a token that is no blank.
     """
 
     features: Tensor
@@ -52,33 +45,24 @@ class Spoken:
     tokens: Tensor
     token_lengths: Tensor
     weights: Tensor
-    heard: Tensor
-
-
-Loss = Callable[[Tensor, Tensor, Spoken], Tensor]  # of log-posteriors (batch, frame, token) and (batch,) frames
 
 
 @torch.no_grad()
-def spoken_of(model: AcousticModel, batch: Batch, texts: Sequence[tuple[Sequence[int], float]] = ()) -> Spoken:
+def spoken_of(model: AcousticModel, batch: Batch, texts: Sequence[tuple[Sequence[int], float]]) -> Spoken:
     """Return the utterances of a batch on the device of the model, with the tokens of each text and its weight."""
     batch = batch.to(model.output.weight.device)
     features, frames = model.features(batch.waveforms, batch.lengths, batch.moments)
-    log_posteriors, lengths = model.encode(features, frames)
-    given = list(texts) or [((), 0.0)] * len(batch.ids)
-    tokens = [torch.tensor(list(text), dtype=torch.int64) for text, _ in given]
+    tokens = [torch.tensor(list(text), dtype=torch.int64) for text, _ in texts]
     return Spoken(
         features,
         frames,
         torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True).to(features.device),
-        torch.tensor([len(text) for text, _ in given]),
-        torch.tensor([weight for _, weight in given], device=features.device),
-        valid_frames(lengths, log_posteriors.shape[1]) & (log_posteriors.argmax(-1) != BLANK),
+        torch.tensor([len(text) for text, _ in texts]),
+        torch.tensor([weight for _, weight in texts], device=features.device),
     )
 
 
-def fit(
-    model: AcousticModel, spoken: Sequence[Spoken], loss: Loss, marks: Sequence[int]
-) -> Iterator[dict[str, Tensor]]:
+def fit(model: AcousticModel, spoken: Sequence[Spoken], marks: Sequence[int]) -> Iterator[dict[str, Tensor]]:
     """Fit a network to a speaker by AdamW, and yield its weights after each number of steps in `marks`.
 
     Each step is over all utterances, so the result does not depend on their order to more than rounding. The network
@@ -87,7 +71,6 @@ def fit(
     Args:
         model: in evaluation mode.
         spoken: batches of the speaker's utterances.
-        loss: what is minimised, a sum over the utterances.
         marks: rising numbers of steps; after 0 the weights are the network's own.
     """
     start = _start(model)
@@ -103,15 +86,15 @@ def fit(
         if step < max(marks):
             optimizer.zero_grad(set_to_none=True)
             for some in spoken:
-                gradient(model, start, fitted, some, loss)
+                gradient(model, start, fitted, some)
             optimizer.step()
 
 
-def gradient(model: AcousticModel, start: Weights, fitted: Mapping[str, Tensor], spoken: Spoken, loss: Loss) -> Tensor:
+def gradient(model: AcousticModel, start: Weights, fitted: Mapping[str, Tensor], spoken: Spoken) -> Tensor:
     """Return a batch's loss; its gradient is added to the `grad` of what is fitted, and to nothing else."""
     with _only_fitted(model), adapted(model, _weights(start, fitted)):
         log_posteriors, lengths = model.encode(spoken.features, spoken.frames)
-        total = loss(log_posteriors, lengths, spoken)
+        total = text_loss(log_posteriors, lengths, spoken)
         gradients = torch.autograd.grad(total, list(fitted.values()), allow_unused=True)
     for value, more in zip(fitted.values(), gradients, strict=True):
         if more is not None:
@@ -211,18 +194,3 @@ def text_loss(log_posteriors: Tensor, lengths: Tensor, spoken: Spoken) -> Tensor
     )
     known = (spoken.token_lengths > 0).to(losses.device)
     return (losses * spoken.weights).where(known, 0.0).sum()
-
-
-def doubt(log_posteriors: Tensor, lengths: Tensor, spoken: Spoken) -> Tensor:
-    """Return how unsure the network is: entropy a frame, and class confusion, over the frames where it heard something.
-
-    Both are of posteriors flattened by `TEMPERATURE`. Class confusion: of each token, how much of its probability
-    shares frames with other tokens. The frames stay those of `spoken.heard`, or blanks would be the way to be sure.
-    """
-    logs = (log_posteriors / TEMPERATURE).log_softmax(-1)
-    posteriors = logs.exp() * spoken.heard[..., None]
-    entropy = -(posteriors * logs).sum() / spoken.heard.sum().clamp_min(1)
-    flat = posteriors.flatten(0, 1)
-    together = flat.T @ flat
-    shares = together / together.sum(1, keepdim=True).clamp_min(_LEAST_PROBABILITY)
-    return entropy + (shares.sum() - shares.diagonal().sum()) / len(shares)

@@ -168,7 +168,7 @@ def test_an_unknown_format_is_refused_with_those_that_exist(transcribe, loads):
 
 def test_options_reach_the_recogniser(transcribe, loads):
     given = "--method beam --accelerator cpu --hotword Rosa=4.5 --hotword Emma --set beam_size=3"
-    given += " --segment fixed --precision bf16 --n-best 7 --with other --adapt recording"
+    given += " --segment fixed --precision bf16 --n-best 7 --with other"
     assert transcribe("a.wav", *given.split())[0] == 0
     assert transcribe("a.wav")[0] == 0
     (folder, wishes, fake), (alone, defaults, other) = loads
@@ -183,7 +183,6 @@ def test_options_reach_the_recogniser(transcribe, loads):
         "segment": "fixed",
         "channel": None,
         "n_best": 7,
-        "adapt": "recording",
         "on_progress": None,
     }
     assert defaults == {"accelerator": "auto", "precision": "fp32", "decode": {}, "speaker": None}

@@ -14,14 +14,12 @@ from asr.bundle.bundle import ModelBundle
 from asr.bundle.speakers import Speaker, save_speaker
 from asr.config import Config
 from asr.corpus.manifest import load_manifest, read_manifest, write_manifest
-from asr.errors import ConfigError, ManifestError
+from asr.errors import ManifestError
 from asr.features.batching import evaluation_batches
 from asr.inference import adapt as adapting
-from asr.inference.decode_corpus import decode_cuts
-from asr.inference.decoder import Decoder, Search
-from asr.inference.recognizer import Recognizer
+from asr.inference.decoder import Decoder
 from asr.model.acoustic import AcousticModel
-from asr.model.adaptation import adapted, doubt, fit, gradient, own_weights, spoken_of, text_loss, with_weights
+from asr.model.adaptation import adapted, fit, gradient, own_weights, spoken_of, text_loss, with_weights
 from asr.model.rnn import layout_of
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
@@ -85,9 +83,8 @@ def test_a_scale_multiplies_what_its_unit_gives(tone_corpus: Path) -> None:
     torch.testing.assert_close(scaled, (x * valid) + (plain - x * valid) * scale)
 
 
-@pytest.mark.parametrize("loss", [text_loss, doubt])
 def test_gradients_agree_with_finite_differences_and_no_other_weight_gets_one(
-    tone_corpus: Path, loss, monkeypatch: pytest.MonkeyPatch
+    tone_corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def in_float64(self: AcousticModel, x: torch.Tensor) -> torch.Tensor:
         return self.output(self.norm(x)).log_softmax(-1)
@@ -98,12 +95,10 @@ def test_gradients_agree_with_finite_differences_and_no_other_weight_gets_one(
     (batch,) = evaluation_batches(cuts_of(tone_corpus)[:3], config)
     spoken = spoken_of(model, batch, [([1, 2, 3], 1.0), ([4, 2], 0.5), ([], 0.0)])
     model = model.double()
-    spoken = type(spoken)(
-        spoken.features.double(), spoken.frames, spoken.tokens, spoken.token_lengths, spoken.weights, spoken.heard
-    )
+    spoken = type(spoken)(spoken.features.double(), spoken.frames, spoken.tokens, spoken.token_lengths, spoken.weights)
     start = own_weights(model)
     fitted = {name: torch.zeros_like(value).requires_grad_() for name, value in start.items()}
-    gradient(model, start, fitted, spoken, loss)
+    gradient(model, start, fitted, spoken)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(parameter.requires_grad for parameter in model.parameters())
     step = 1e-5
@@ -114,7 +109,7 @@ def test_gradients_agree_with_finite_differences_and_no_other_weight_gets_one(
                 moved = {key: torch.zeros_like(other).requires_grad_() for key, other in start.items()}
                 with torch.no_grad():
                     moved[name][place] += sign * step
-                found.append(float(gradient(model, start, moved, spoken, loss)))
+                found.append(float(gradient(model, start, moved, spoken)))
             expected = (found[0] - found[1]) / (2 * step)
             assert float(value.grad[place]) == pytest.approx(expected, rel=1e-4, abs=1e-7), name
 
@@ -125,7 +120,7 @@ def test_fitting_lowers_the_loss_and_leaves_the_network_as_it_was(tone_corpus: P
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     (batch,) = evaluation_batches(cuts_of(tone_corpus)[:4], config)
     spoken = spoken_of(model, batch, [([1, 2], 1.0)] * 4)
-    first, *_, last = fit(model, [spoken], text_loss, (0, 5, 10))
+    first, *_, last = fit(model, [spoken], (0, 5, 10))
     for name, tensor in own_weights(model).items():
         assert torch.equal(first[name], tensor)
         assert not torch.equal(last[name], tensor)
@@ -136,7 +131,7 @@ def test_fitting_lowers_the_loss_and_leaves_the_network_as_it_was(tone_corpus: P
 
     assert loss(last) < loss(first)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-    *_, again = fit(model, [spoken], text_loss, (0, 5, 10))
+    *_, again = fit(model, [spoken], (0, 5, 10))
     assert all(torch.equal(tensor, again[name]) for name, tensor in last.items())
 
 
@@ -147,19 +142,6 @@ def test_texts_without_tokens_or_weight_teach_nothing(tone_corpus: Path) -> None
     spoken = spoken_of(model, batch, [([1, 2], 0.0), ([], 1.0)])
     with torch.no_grad():
         assert float(text_loss(*model.encode(spoken.features, spoken.frames), spoken)) == 0.0
-
-
-def test_confusion_and_entropy_are_those_of_a_case_worked_by_hand() -> None:
-    """Two frames with a token: (1/2, 1/2) and (1, 0) over two tokens at temperature 1."""
-    posteriors = torch.tensor([[[0.5, 0.5], [1 - 1e-12, 1e-12], [0.5, 0.5]]])
-    spoken = type("S", (), {"heard": torch.tensor([[True, True, False]])})()
-    entropy = np.log(2) / 2
-    # together = [[1.25, 0.25], [0.25, 0.25]]; shares of the others: 0.25/1.5 and 0.25/0.5, halved
-    confusion = (0.25 / 1.5 + 0.25 / 0.5) / 2
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("asr.model.adaptation.TEMPERATURE", 1.0)
-        found = float(doubt(posteriors.log(), torch.tensor([3]), spoken))
-    assert found == pytest.approx(entropy + confusion, abs=1e-5)
 
 
 def test_one_speaker_changes_nothing_for_another_or_for_nobody(tone_corpus: Path, tmp_path: Path) -> None:
@@ -193,16 +175,6 @@ def test_a_speaker_goes_with_a_decoder_to_another_process_and_into_an_export(tmp
     asr.export(folder, tmp_path / "small", format="torch", int8=True)
     assert Decoder.load(tmp_path / "small", accelerator="cpu", speaker="anna").speaker.name == "anna"
     assert "`anna`" in (tmp_path / "small" / "README.md").read_text(encoding="utf-8")
-
-
-def test_where_nothing_is_heard_nothing_is_fitted(tone_corpus: Path) -> None:
-    config = config_of(*DEEP)
-    model = model_of(config)
-    with torch.no_grad():
-        model.output.bias[0] = 100  # blanks alone
-    (batch,) = evaluation_batches(cuts_of(tone_corpus)[:2], config)
-    *_, weights = fit(model, [spoken_of(model, batch)], doubt, (3,))
-    assert all(torch.equal(weights[name], tensor) for name, tensor in own_weights(model).items())
 
 
 @pytest.fixture(scope="module")
@@ -304,40 +276,6 @@ def test_a_model_that_normalises_by_the_speaker_learns_his_moments_and_then_hear
     expected = speaker_moments(cuts, config_of("features.cmvn=speaker"))(cut, 1.0)
     assert torch.equal(recognizer.decoder.speaker.moments, expected)
     list(recognizer.stream([load_cut(cut)], sample_rate_hz=16000))
-
-
-def test_adapting_to_a_speaker_depends_on_no_other_speaker_and_is_forgotten(trained: Path, tone_corpus: Path) -> None:
-    decoder = Decoder.load(trained, accelerator="cpu", precision="fp32")
-    cuts = cuts_of(tone_corpus)
-    own = [cut for cut in cuts if cut.supervisions[0].speaker == "test-speaker-2"]
-
-    def scores(some: list, adapt: str | None) -> dict[str, float]:
-        return {u.id: u.decoded.hypotheses[0].score for u in decode_cuts(decoder, some, Search(), adapt)}
-
-    plain, together, alone = scores(cuts, None), scores(cuts, "speaker"), scores(own, "speaker")
-    assert {name: together[name] for name in alone} == alone
-    assert all(abs(together[name] - plain[name]) > 1e-4 for name in plain)
-    assert scores(cuts, None) == plain
-    each = scores(own, "recording")
-    assert each == {cut.id: scores([cut], "speaker")[cut.id] for cut in own}
-
-
-def test_adapting_to_a_recording_is_forgotten_even_after_a_failure(trained: Path, tone_corpus: Path) -> None:
-    recognizer = Recognizer(Decoder.load(trained, accelerator="cpu", precision="fp32"))
-    audio, other = (cut.recording.sources[0].source for cut in cuts_of(tone_corpus)[:2])
-    plain = recognizer.transcribe(audio, segment="none")
-    first = recognizer.transcribe(audio, segment="none", adapt="recording")
-    recognizer.transcribe(other, segment="none", adapt="recording")
-    assert recognizer.transcribe(audio, segment="none", adapt="recording") == first
-    assert recognizer.transcribe(audio, segment="none") == plain
-    (batch,) = evaluation_batches(cuts_of(tone_corpus)[:3], config_of())
-    with pytest.raises(RuntimeError), recognizer.decoder.adapted_to([batch]):
-        raise RuntimeError
-    assert recognizer.transcribe(audio, segment="none") == plain
-    with pytest.raises(ConfigError, match="adapt="):
-        recognizer.transcribe(audio, adapt="speaker")
-    with pytest.raises(ConfigError, match="adapt="):
-        list(decode_cuts(recognizer.decoder, cuts_of(tone_corpus), Search(), "everybody"))
 
 
 def test_a_transcript_made_for_another_speaker_is_made_anew(trained: Path, tone_corpus: Path, tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_a_manifest_is_decoded_into_a_folder_and_the_report_says_how(tmp_path, t
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert (run["manifest"], run["method"]) == (str(tmp_path / "test.jsonl.gz"), "beam")
     assert (run["audio_s"], run["seconds"]) == (report.audio_s, report.seconds)
-    assert (run["models"], run["hotwords"], run["speaker"], run["adapt"]) == ([str(tmp_path / "model")], 1, None, None)
+    assert (run["models"], run["hotwords"], run["speaker"]) == ([str(tmp_path / "model")], 1, None)
     assert run["decode"]["beam_size"] == DecodeSettings().beam_size
     with pytest.raises(ConfigError, match="beam_sise: unknown key"):
         asr.decode(tmp_path / "model", tmp_path / "test.jsonl.gz", tmp_path / "out", decode={"beam_sise": 3})

@@ -298,7 +298,7 @@ def test_settings_of_the_search_are_those_that_the_decode_folder_was_made_with(t
 
 
 def test_what_was_not_asked_for_is_no_difference_to_folders_that_do_not_mention_it(tmp_path: Path) -> None:
-    runs = [{"method": "beam"}, {"method": "beam", "speaker": None, "adapt": None, "hotwords": 0}]
+    runs = [{"method": "beam"}, {"method": "beam", "speaker": None, "hotwords": 0}]
     folders = [decode_folder(tmp_path / name, GOOD, run=run) for name, run in zip("ab", runs, strict=True)]
     assert asr.compare(folders).settings == ()
     folders.append(decode_folder(tmp_path / "c", GOOD, run={"method": "beam", "speaker": "anna", "hotwords": 3}))
