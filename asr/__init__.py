@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from asr.corpus.findings import Finding
     from asr.corpus.pack import PackReport, pack
     from asr.corpus.splits import SplitRule
-    from asr.decoding.streaming import Partial
+    from asr.decoding.streaming import Listening, Partial
     from asr.errors import (
         AsrError,
         AudioError,
@@ -135,6 +135,7 @@ __all__ = [
     "InitReport",
     "LabelReport",
     "LanguageModelError",
+    "Listening",
     "ManifestError",
     "ModelError",
     "NgramReport",
@@ -264,7 +265,7 @@ _HOMES = {
     "asr.inference.decode_corpus": ("DecodeReport", "decode"),
     "asr.inference.plot": ("PlotReport", "plot"),
     "asr.inference.recognizer": ("Recognizer", "load"),
-    "asr.decoding.streaming": ("Partial",),
+    "asr.decoding.streaming": ("Listening", "Partial"),
     "asr.inference.text_alignment": ("AlignedText", "AlignedWord", "align_manifest"),
     "asr.labelling.choose": ("ChooseReport", "ChosenRecording", "choose"),
     "asr.labelling.label": ("LabelReport", "label"),

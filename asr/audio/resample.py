@@ -1,7 +1,7 @@
 """Samples at one rate → samples at another, at once or block by block with the same result.
 
-`resample` and `StreamResampler` use the SoX resampler at its high quality setting (soxr_hq). `FourierResampler` needs
-only numpy; `asr.runtime` uses it.
+`resample` and `StreamResampler` use the SoX resampler at its high quality setting (soxr_hq). `FourierResampler` and
+`SincResampler` need only numpy; `asr.runtime` uses the first for files, the second for streams.
 
 Resamplers take what is beyond a recording's ends for 0. With an offset that would be a step, which sounds like a loud
 click. So the first sample is subtracted before and added afterwards: beyond the ends the recording stays as it began.
@@ -13,6 +13,7 @@ import math
 from typing import Protocol
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 
@@ -115,6 +116,73 @@ def _middle(waveform: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[
     gain = to_hz / from_hz * np.cos(np.pi / 2 * fall) ** 2
     whole = np.fft.irfft(spectrum * gain, seconds * to_hz)
     return whole[_OVERLAP_S * to_hz : -_OVERLAP_S * to_hz].astype(np.float32)
+
+
+# Half the length of the filter, in samples of the lower rate, and its window: 100 dB in the band that it must stop.
+_HALF_FILTER = 74
+_KAISER_BETA = 10.0
+_MOST_COEFFICIENTS = 1 << 22  # that are kept; a rate that shares no factor with the other one may need more
+_OUTPUTS_AT_ONCE = 4000
+
+
+class SincResampler:
+    """Changes the rate of a recording `(sample,)` that arrives in blocks, with numpy alone and a delay of 5 to 10 ms.
+
+    Each output is a weighted sum of the inputs around it. The weights are a sine cardinal under a Kaiser window. They
+    depend on where between two inputs the output is, of which there are as many cases as the ratio has.
+
+    Source: Oppenheim & Schafer, "Discrete-Time Signal Processing", sections 4.6 and 7.5.3.
+    """
+
+    def __init__(self, from_hz: int, to_hz: int) -> None:
+        """Begin a recording."""
+        common = math.gcd(from_hz, to_hz)
+        self._up, self._down = to_hz // common, from_hz // common
+        ratio = min(1.0, to_hz / from_hz)
+        self._cutoff = ratio * (1 + _PASSED) / 2
+        self._half = math.ceil(_HALF_FILTER / ratio)
+        kept = 2 * self._half * self._up <= _MOST_COEFFICIENTS
+        self._table = self._coefficients(np.arange(self._up)) if kept else None
+        self._waiting = np.zeros(0, np.float32)
+        self._start = -self._half  # the input that `_waiting` begins with
+        self._taken = self._given = 0
+
+    def __call__(self, block: NDArray[np.float32], *, last: bool = False) -> NDArray[np.float32]:
+        """Return the samples that are known by now, the rest with the `last`."""
+        if self._up == self._down:
+            return block
+        if self._taken == 0 and len(block):
+            self._waiting = np.full(self._half, block[0])
+        self._taken += len(block)
+        self._waiting = np.concatenate([self._waiting, block])
+        known = self._taken if last else max(0, self._taken - self._half)
+        if last and self._taken:
+            self._waiting = np.pad(self._waiting, (0, self._half), mode="edge")
+        count = -(-known * self._up // self._down)
+        steps = [np.arange(n, min(n + _OUTPUTS_AT_ONCE, count)) for n in range(self._given, count, _OUTPUTS_AT_ONCE)]
+        result = np.concatenate([np.zeros(0, np.float32), *map(self._outputs, steps)])
+        self._given = max(count, self._given)
+        needed_from = self._given * self._down // self._up - self._half + 1
+        self._waiting = self._waiting[max(0, needed_from - self._start) :]
+        self._start = max(self._start, needed_from)
+        return result
+
+    def _outputs(self, numbers: NDArray[np.integer]) -> NDArray[np.float32]:
+        before, phases = np.divmod(numbers * self._down, self._up)
+        around = sliding_window_view(self._waiting, 2 * self._half)[before - self._half + 1 - self._start]
+        weights = self._coefficients(phases) if self._table is None else self._table[phases]
+        result: NDArray[np.float32] = np.einsum("ij,ij->i", around, weights)
+        return result
+
+    def _coefficients(self, phases: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Return `(phase, input)` weights of the inputs around outputs that are `phase / up` after an input."""
+        inputs = np.arange(2 * self._half) - self._half + 1
+        distances = inputs - phases[:, None] / self._up
+        inside = np.clip(1 - (distances / self._half) ** 2, 0, None)
+        window = np.i0(_KAISER_BETA * np.sqrt(inside)) / np.i0(_KAISER_BETA)
+        weights = self._cutoff * np.sinc(self._cutoff * distances) * window
+        result: NDArray[np.float32] = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+        return result  # their sum is 1, so that an offset stays an offset
 
 
 class Resampler(Protocol):

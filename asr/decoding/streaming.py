@@ -19,14 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asr.audio.blocks import Heard, equal_blocks, resampled
-from asr.audio.resample import Resampler
+from asr.audio.blocks import Heard, equal_blocks
+from asr.audio.resample import Resampler, StreamResampler
 from asr.audio.segment import Segment, Segmenter
 from asr.decoding.greedy import greedy_search
 from asr.reading import counted
@@ -80,21 +79,22 @@ class Hearing(Protocol):
 
 
 class HeardAgain:
-    """Hears the open segment again from its start after each `AGAIN_S` of new audio. For any model."""
+    """Hears the open segment again from its start whenever there is enough new audio. For any model."""
 
-    def __init__(self, log_posteriors: Callable[[Floats], Floats], rate_hz: int) -> None:
+    def __init__(self, log_posteriors: Callable[[Floats], Floats], rate_hz: int, again_s: float = AGAIN_S) -> None:
         """Begin a segment.
 
         Args:
             log_posteriors: returns those of a waveform `(sample,)`.
             rate_hz: that the model works at.
+            again_s: how much new audio is enough.
         """
-        self._log_posteriors, self._rate_hz = log_posteriors, rate_hz
+        self._log_posteriors, self._rate_hz, self._again_s = log_posteriors, rate_hz, again_s
         self._heard = 0  # samples of the segment, at the last time
 
     def more_of(self, waveform: Floats) -> Floats | None:
         """See `Hearing`."""
-        if len(waveform) - self._heard < AGAIN_S * self._rate_hz:
+        if len(waveform) - self._heard < self._again_s * self._rate_hz:
             return None
         self._heard = len(waveform)
         return self._log_posteriors(waveform)
@@ -116,45 +116,87 @@ class Listener(NamedTuple):
     ]  # log-posteriors of an ended segment → its words, times in the stream
 
 
-def stream_results(
-    listener: Listener,
-    blocks: Iterable[Floats],
-    sample_rate_hz: int,
-    segmenter: Segmenter,
-    resampler: Resampler | None = None,
-) -> Iterator[Partial]:
+class Listening:
+    """Audio that is given block by block → the final words of each utterance that has ended, and what is said by now.
+
+    `stream_results` asks after each piece of `PIECE_S` what is said by now. Who serves many streams may ask less often:
+    final results do not depend on it.
+    """
+
+    def __init__(
+        self, listener: Listener, sample_rate_hz: int, segmenter: Segmenter, resampler: Resampler | None = None
+    ) -> None:
+        """Begin a stream.
+
+        Args:
+            listener: turns audio into text.
+            sample_rate_hz: of the blocks.
+            segmenter: finds the utterances at the model's rate, nothing heard yet.
+            resampler: from the blocks' rate to the model's, nothing heard yet; by default soxr's.
+        """
+        self._listener, self._segmenter = listener, segmenter
+        self._resample = resampler or StreamResampler(sample_rate_hz, listener.rate_hz)
+        self.piece_samples = max(1, round(PIECE_S * sample_rate_hz))
+        self._waiting = np.zeros(0, np.float32)  # less than a piece
+        self._shown = ""
+
+    def hear(self, block: Floats, *, last: bool = False) -> list[Partial]:
+        """Return the final results of the utterances that have ended by now and had not before.
+
+        Args:
+            block: mono `(sample,)`, the next samples; there may be none.
+            last: whether the stream ends with them.
+        """
+        waiting = np.concatenate([self._waiting, block])
+        whole = len(waiting) // self.piece_samples * self.piece_samples
+        pieces = list(waiting[:whole].reshape(-1, self.piece_samples))
+        self._waiting = waiting[whole:]
+        if last:
+            pieces += [self._waiting] if len(self._waiting) else []
+        ended = [segment for piece in pieces for segment in self._segments(self._resample(piece))]
+        if last:
+            ended += self._segments(self._resample(np.zeros(0, np.float32), last=True))
+            ended += self._segmenter.hear(np.zeros(0, np.float32), last=True)
+        return [final for segment in ended for final in self._final(segment)]
+
+    def so_far(self) -> Partial | None:
+        """Return what is said by now in the utterance that has not ended; None if nothing new is known of it."""
+        text = self._text(self._segmenter.open)
+        if text == self._shown:
+            return None
+        self._shown = text
+        return Partial(text, (), False)
+
+    def _segments(self, samples: Floats) -> list[Segment]:
+        return self._segmenter.hear(samples) if len(samples) else []
+
+    def _final(self, segment: Segment) -> list[Partial]:
+        words = self._listener.words(self._listener.hearing.all_of(segment.waveform), segment)
+        wanted = bool(words or self._shown)
+        self._shown = ""
+        return [Partial(joined(words), tuple(words), True)] if wanted else []
+
+    def _text(self, open: Segment | None) -> str:
+        if open is None:
+            return ""
+        log_posteriors = self._listener.hearing.more_of(open.waveform)
+        if log_posteriors is None:
+            return self._shown
+        (best,) = greedy_search(log_posteriors[None], np.array([len(log_posteriors)]))
+        return self._listener.tokens.decode(best.tokens)
+
+
+def stream_results(listening: Listening, blocks: Iterable[Floats]) -> Iterator[Partial]:
     """Yield a partial result whenever it has changed, and a final one at the end of each utterance.
 
     Args:
-        listener: turns audio into text.
+        listening: a stream that begins.
         blocks: mono `(sample,)`, the next samples each.
-        sample_rate_hz: of the blocks.
-        segmenter: finds the utterances at the model's rate, nothing heard yet.
-        resampler: from the blocks' rate to the model's, nothing heard yet; by default soxr's.
     """
     recording = Heard(blocks)
-    pieces = equal_blocks(recording, round(PIECE_S * sample_rate_hz))
-    shown = ""
-    for piece in chain(resampled(pieces, sample_rate_hz, listener.rate_hz, resampler), [None]):
-        last = piece is None
-        for segment in segmenter.hear(np.zeros(0, np.float32) if piece is None else piece, last=last):
-            words = listener.words(listener.hearing.all_of(segment.waveform), segment)
-            if words or shown:
-                yield Partial(joined(words), tuple(words), True)
-            shown = ""
-        text = _text(listener, segmenter.open, shown)
-        if text != shown:
-            shown = text
-            yield Partial(text, (), False)
+    for piece in equal_blocks(recording, listening.piece_samples):
+        yield from listening.hear(piece)
+        if partial := listening.so_far():
+            yield partial
+    yield from listening.hear(np.zeros(0, np.float32), last=True)
     recording.warn_if_quiet("the stream")
-
-
-def _text(listener: Listener, open: Segment | None, before: str) -> str:
-    """Return what has been said in the open segment; `before` if nothing new is known of it."""
-    if open is None:
-        return ""
-    log_posteriors = listener.hearing.more_of(open.waveform)
-    if log_posteriors is None:
-        return before
-    (best,) = greedy_search(log_posteriors[None], np.array([len(log_posteriors)]))
-    return listener.tokens.decode(best.tokens)

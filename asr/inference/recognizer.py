@@ -21,13 +21,13 @@ from asr.audio.blocks import Heard, audio_blocks, checked_rate_hz, checked_wavef
 from asr.audio.segment import STREAM_RULE, Segment, Segmentation, segments
 from asr.audio.sources import Source, is_source, source_name
 from asr.decoding.hotwords import hotword_bonuses
-from asr.decoding.streaming import Partial
+from asr.decoding.streaming import AGAIN_S, Listening, Partial, stream_results
 from asr.errors import AudioError, ConfigError
 from asr.features.batch import collate_segments, segment_batches
 from asr.inference.decoder import Decoder, Method, Search
 from asr.inference.ensemble import Ensemble, Models, load_decoder
 from asr.inference.precision import WantedPrecision
-from asr.inference.stream import stream_results
+from asr.inference.stream import listen
 from asr.inference.text_alignment import AlignedText, align_audio
 from asr.machine import Accelerator
 from asr.transcript.transcript import Alternative, Transcript, best_alternatives
@@ -236,11 +236,39 @@ class Recognizer:
             ConfigError: as `transcribe`; several models work as one.
             TokenError: as `transcribe`.
         """
+        listening = self.listen(
+            sample_rate_hz=sample_rate_hz,
+            method=method,
+            hotwords=hotwords,
+            end_silence_s=end_silence_s,
+            longest_s=longest_s,
+        )
+        return stream_results(listening, mono_blocks(map(_array, blocks)))
+
+    def listen(
+        self,
+        *,
+        sample_rate_hz: int,
+        method: Method | None = None,
+        hotwords: Mapping[str, float] | Iterable[str] = (),
+        end_silence_s: float = STREAM_RULE.pause_s,
+        longest_s: float = STREAM_RULE.longest_s,
+        again_s: float = AGAIN_S,
+    ) -> Listening:
+        """Begin a stream whose blocks the caller gives one by one. `stream` takes them from an iterable.
+
+        Args:
+            again_s: a model that hears the open utterance again does so after this much new audio.
+            sample_rate_hz, method, hotwords, end_silence_s, longest_s: as for `stream`.
+
+        Raises:
+            AudioError, ConfigError, TokenError: as `stream`.
+        """
         decoder = self._one("a stream")
         from_hz = checked_rate_hz(sample_rate_hz)
         search = Search(method, hotword_bonuses(hotwords))
         rule = replace(STREAM_RULE, pause_s=end_silence_s, longest_s=longest_s)
-        return stream_results(decoder, mono_blocks(map(_array, blocks)), from_hz, search, rule)
+        return listen(decoder, from_hz, search, rule, again_s)
 
     def align(self, audio: Source, text: str) -> AlignedText:
         """Return when each word of a given text was spoken, and how well it fits what is heard.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from asr.audio.segment import EndRule, Segment, Segmenter
 from asr.decoding import streaming
-from asr.decoding.streaming import PIECE_S, HeardAgain, Hearing, Listener, Partial
+from asr.decoding.streaming import AGAIN_S, PIECE_S, HeardAgain, Hearing, Listener, Listening, Partial
 from asr.errors import ModelError
 from asr.features.batch import collate
 from asr.inference.decoder import Decoder, Search
@@ -32,11 +32,21 @@ def stream_results(
     """Yield a partial result whenever it has changed, and a final one at the end of each utterance.
 
     Args:
-        decoder: turns audio into log-posteriors and those into words.
         blocks: mono `(sample,)`, the next samples each.
+        decoder, sample_rate_hz, search, rule: as for `listen`.
+    """
+    return streaming.stream_results(listen(decoder, sample_rate_hz, search, rule), blocks)
+
+
+def listen(decoder: Decoder, sample_rate_hz: int, search: Search, rule: EndRule, again_s: float = AGAIN_S) -> Listening:
+    """Begin a stream, whose blocks are given one by one.
+
+    Args:
+        decoder: turns audio into log-posteriors and those into words.
         sample_rate_hz: of the blocks.
         search: finds the final words. Partial results are greedy.
         rule: where an utterance ends.
+        again_s: a model that hears the open utterance again does so after this much new audio.
     """
     rate_hz = decoder.sample_rate_hz
 
@@ -46,11 +56,11 @@ def stream_results(
         (decoded,) = decoder.understand(heard, lengths, [segment.waveform], search)
         return decoder.words(decoded, segment.start / rate_hz)
 
-    listener = Listener(rate_hz, hearing_of(decoder), decoder.bundle.tokens, words)
-    return streaming.stream_results(listener, blocks, sample_rate_hz, Segmenter(rate_hz, rule))
+    listener = Listener(rate_hz, hearing_of(decoder, again_s), decoder.bundle.tokens, words)
+    return Listening(listener, sample_rate_hz, Segmenter(rate_hz, rule))
 
 
-def hearing_of(decoder: Decoder) -> Hearing:
+def hearing_of(decoder: Decoder, again_s: float = AGAIN_S) -> Hearing:
     """Return what hears segments with this model.
 
     Raises:
@@ -69,7 +79,7 @@ def hearing_of(decoder: Decoder) -> Hearing:
         found, _ = decoder.log_posteriors(collate([torch.from_numpy(waveform)], [[]], [""]))
         return found[0].cpu().numpy()
 
-    return HeardAgain(log_posteriors, decoder.sample_rate_hz)
+    return HeardAgain(log_posteriors, decoder.sample_rate_hz, again_s)
 
 
 class CarriedState:

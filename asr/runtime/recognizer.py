@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from asr.audio.blocks import Heard, checked_rate_hz, checked_waveform, mono_blocks, open_audio, resampled
 from asr.audio.channels import mixed
-from asr.audio.resample import FourierResampler
+from asr.audio.resample import FourierResampler, SincResampler
 from asr.audio.segment import STREAM_RULE, Segment, Segmentation, Segmenter, segments, speech_extent
 from asr.audio.sources import Source, is_source, source_name
 from asr.audio.speech_detector import RATE_HZ, SHAPES, Network, SpeechDetector
@@ -34,7 +34,7 @@ from asr.decoding.beam import beam_search, merge_texts
 from asr.decoding.folder_scorers import FolderScorers
 from asr.decoding.greedy import greedy_search
 from asr.decoding.hotwords import hotword_bonuses
-from asr.decoding.streaming import HeardAgain, Listener, Partial, stream_results
+from asr.decoding.streaming import AGAIN_S, HeardAgain, Listener, Listening, Partial, stream_results
 from asr.errors import ConfigError, DependencyError, ModelError
 from asr.reading import first_line
 from asr.runtime.description import Description
@@ -170,6 +170,34 @@ class OnnxRecognizer:
             AudioError: a block cannot be used, or the sample rate is none.
             ConfigError, TokenError, LanguageModelError, ModelError: as `transcribe`.
         """
+        listening = self.listen(
+            sample_rate_hz=sample_rate_hz,
+            method=method,
+            hotwords=hotwords,
+            end_silence_s=end_silence_s,
+            longest_s=longest_s,
+        )
+        return stream_results(listening, mono_blocks(map(np.asarray, blocks)))
+
+    def listen(
+        self,
+        *,
+        sample_rate_hz: int,
+        method: Method | None = None,
+        hotwords: Mapping[str, float] | Iterable[str] = (),
+        end_silence_s: float = STREAM_RULE.pause_s,
+        longest_s: float = STREAM_RULE.longest_s,
+        again_s: float = AGAIN_S,
+    ) -> Listening:
+        """Begin a stream whose blocks the caller gives one by one. `stream` takes them from an iterable.
+
+        Args:
+            again_s: the open utterance is heard again after this much new audio.
+            sample_rate_hz, method, hotwords, end_silence_s, longest_s: as for `stream`.
+
+        Raises:
+            AudioError, ConfigError, TokenError, LanguageModelError, ModelError: as `stream`.
+        """
         rate_hz, from_hz = self.sample_rate_hz, checked_rate_hz(sample_rate_hz)
         search = self._search(method, hotword_bonuses(hotwords))
 
@@ -177,11 +205,11 @@ class OnnxRecognizer:
             decoded = self._decoded(log_posteriors, segment.waveform, search)
             return self._words(decoded, segment)
 
-        listener = Listener(rate_hz, HeardAgain(self.log_posteriors, rate_hz), self._description.table, words)
+        hearing = HeardAgain(self.log_posteriors, rate_hz, again_s)
+        listener = Listener(rate_hz, hearing, self._description.table, words)
         rule = replace(STREAM_RULE, pause_s=end_silence_s, longest_s=longest_s)
-        segmenter = Segmenter(rate_hz, rule, self._detector())
-        mono = mono_blocks(map(np.asarray, blocks))
-        return stream_results(listener, mono, from_hz, segmenter, FourierResampler(from_hz, rate_hz))
+        detector = SpeechDetector(rate_hz, self._speech_network, SincResampler(rate_hz, RATE_HZ))
+        return Listening(listener, from_hz, Segmenter(rate_hz, rule, detector), SincResampler(from_hz, rate_hz))
 
     def log_posteriors(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return `(frame, token)` natural-log posteriors of `(sample,)` at the model's rate; token 0 is the blank.

@@ -45,7 +45,7 @@ RECOGNIZER, ONE_WAY = recognizer(), recognizer(bidirectional=False, lookahead_fr
 class Reader:
     """Hears what is written: the loudness of each frame is a character, `-` for blank."""
 
-    def __init__(self, decoder=None) -> None:
+    def __init__(self, decoder=None, again_s=None) -> None:
         self.longest = 0
 
     def more_of(self, waveform):
@@ -189,6 +189,20 @@ def test_a_bidirectional_model_hears_a_segment_again_after_half_a_second_and_at_
     assert np.array_equal(hearing.all_of(waveform), as_a_file(RECOGNIZER, waveform))
     assert hearing.more_of(waveform[:7999]) is None  # of the next segment
     assert AGAIN_S == 0.5
+
+
+@pytest.mark.usefixtures("loud_is_speech")
+@pytest.mark.parametrize("known", [RECOGNIZER, ONE_WAY], ids=["again", "carried"])
+def test_final_results_do_not_depend_on_how_often_one_asks_what_is_said_by_now(known, rng) -> None:
+    speech = np.concatenate([voice_like(rng), np.zeros(16_000, np.float32), voice_like(rng)])
+    expected = [one for one in known.stream([speech], sample_rate_hz=16000) if one.is_final]
+    listening, found = known.listen(sample_rate_hz=16000, again_s=0.1), []
+    for number, block in enumerate(np.array_split(speech, 30)):
+        found += listening.hear(block)
+        if number % 7 == 3:
+            listening.so_far()
+    assert found + listening.hear(np.zeros(0, np.float32), last=True) == expected
+    assert expected
 
 
 def test_a_model_that_can_carry_its_state_on_does() -> None:
