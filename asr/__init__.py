@@ -85,6 +85,8 @@ if TYPE_CHECKING:
     from asr.scoring.systems import ComparedSystem
     from asr.search_config import DecodeSettings, RnnLmSettings
     from asr.segmenting.segment import SegmentReport, SkippedStretch, segment
+    from asr.serving.serve import serve
+    from asr.serving.upload import ServeLimits
     from asr.settings_file import load_config
     from asr.stages import RecipeRun, run_recipe
     from asr.training.diagnostics import Diagnosis, diagnose
@@ -153,6 +155,7 @@ __all__ = [
     "ScoringError",
     "SearchReport",
     "SegmentReport",
+    "ServeLimits",
     "SettingDifference",
     "ShapeError",
     "SkippedStretch",
@@ -207,6 +210,7 @@ __all__ = [
     "score_files",
     "search",
     "segment",
+    "serve",
     "train",
     "train_rnn_lm",
     "transcribe_files",
@@ -284,6 +288,8 @@ _HOMES = {
     "asr.scoring.score_files": ("score_files",),
     "asr.scoring.systems": ("ComparedSystem",),
     "asr.segmenting.segment": ("SegmentReport", "SkippedStretch", "segment"),
+    "asr.serving.serve": ("serve",),
+    "asr.serving.upload": ("ServeLimits",),
     "asr.settings_file": ("load_config",),
     "asr.stages": ("RecipeRun", "run_recipe"),
     "asr.training.diagnostics": ("Diagnosis", "diagnose"),

@@ -19,6 +19,7 @@ import re
 import shutil
 import stat
 import sys
+import tempfile
 import unicodedata
 import warnings
 from collections.abc import Iterator
@@ -172,6 +173,18 @@ def _temporary(target: Path) -> Path:
     while len(os.fsencode(name)) > _TARGET_BYTES:
         name = name[1:]
     return target.with_name(f"{_prefix()}{os.getpid()}.{name}")
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a new folder in the system's temporary folder, for this user only; it is removed at the end.
+
+    What killed processes left there is removed first.
+    """
+    place = tempfile.gettempdir()
+    _remove_leftovers(os.path.abspath(place))
+    with tempfile.TemporaryDirectory(prefix=f"{_prefix()}{os.getpid()}.", dir=place) as folder:
+        yield Path(folder)
 
 
 @cache

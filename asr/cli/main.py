@@ -30,6 +30,7 @@ from asr.cli import (
     review,
     search,
     segment,
+    serve,
     train,
     transcribe,
     tune,
@@ -66,6 +67,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "plot": plot.plot,
     "align": align.align,
     "export": export.export,
+    "serve": serve.serve,
 }
 
 

@@ -9,14 +9,14 @@ A file is read when a search first needs it, and kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 from asr.bundle.files import LANGUAGE_MODEL, WORD_LANGUAGE_MODEL
-from asr.decoding.hotwords import HotwordScorer
+from asr.decoding.hotwords import HotwordScorer, require_writable
 from asr.decoding.ngram_scorer import TokenNgramScorer
 from asr.decoding.scorers import WeightedScorer
 from asr.decoding.word_scorer import WordNgramScorer
@@ -87,6 +87,17 @@ class FolderScorers:
         elif use.lm_weight > 0 and self._token_scorer is not None:
             found.append(WeightedScorer(self._token_scorer, use.lm_weight))
         return found
+
+    def unwritable(self, phrases: Iterable[str]) -> dict[str, str]:
+        """Return the phrases that `scorers` would refuse as hotwords, each with the reason."""
+        reasons: dict[str, str] = {}
+        for phrase in phrases:
+            try:
+                ((written, _),) = self._normalised(((phrase, 1.0),))
+                require_writable(written, self._tokens)
+            except TokenError as error:
+                reasons[phrase] = str(error)
+        return reasons
 
     @property
     def _token_path(self) -> Path | None:

@@ -133,6 +133,15 @@ class HotwordScorer:
         return self._scorer.advance(state, parents, tokens)
 
 
+def require_writable(phrase: str, tokens: TokenTable) -> None:
+    """Refuse a phrase that the tokens cannot write.
+
+    Raises:
+        TokenError: with the reason.
+    """
+    _checked({phrase: DEFAULT_BONUS}, tokens)
+
+
 def _checked(bonuses: Mapping[str, float], tokens: TokenTable) -> dict[str, float]:
     """Return the phrases with one space between words.
 

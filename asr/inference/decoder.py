@@ -139,6 +139,10 @@ class Decoder:
         settings = search.settings or self.bundle.config.decode
         return "beam" if search.hotwords or self._language_models.are_used(settings) else "greedy"
 
+    def unwritable(self, phrases: Iterable[str]) -> dict[str, str]:
+        """Return the phrases that a search would refuse as hotwords, each with the reason."""
+        return self._language_models.unwritable(phrases)
+
     @torch.inference_mode()
     def log_posteriors(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return `(batch, frame, token)` float32 natural-log posteriors and `(batch,)` frames.

@@ -9,7 +9,7 @@ The search sums the weighted scores. A model is read when a search first needs i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property, partial
 
 import torch
@@ -57,6 +57,10 @@ class LanguageModels:
         if settings.rnn_weight > 0:
             found.append(WeightedScorer(self._rnn_scorer, settings.rnn_weight))
         return found
+
+    def unwritable(self, phrases: Iterable[str]) -> dict[str, str]:
+        """Return the phrases that `scorers` would refuse as hotwords, each with the reason."""
+        return self._ngrams.unwritable(phrases)
 
     def rescored(self, nbest: list[list[Hypothesis]], settings: DecodeSettings) -> list[list[Hypothesis]]:
         """Return each utterance's hypotheses, ranked anew by the recurrent model if the settings give it a weight.

@@ -270,6 +270,14 @@ class Recognizer:
         rule = replace(STREAM_RULE, pause_s=end_silence_s, longest_s=longest_s)
         return listen(decoder, from_hz, search, rule, again_s)
 
+    def unwritable_hotwords(self, phrases: Iterable[str]) -> dict[str, str]:
+        """Return the phrases that `transcribe` and `stream` would refuse as hotwords, each with the reason.
+
+        Raises:
+            ConfigError: several models work as one.
+        """
+        return self._one("a list of hotwords").unwritable(phrases)
+
     def align(self, audio: Source, text: str) -> AlignedText:
         """Return when each word of a given text was spoken, and how well it fits what is heard.
 

@@ -19,10 +19,10 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from asr.errors import AsrError, DependencyError
 from asr.files import to_json
+from asr.pages.access import refusal_of_strangers, same_secret
 from asr.pages.page import render
 from asr.reading import parse_json
 from asr.records import Record, checked
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 TOKEN_HEADER = "X-Review-Token"
 START_HEADER = "X-Review-Start"  # where audio begins in its recording, in seconds
-_OWN_NAMES = frozenset({"127.0.0.1", "localhost"})
 _MOST_BYTES = 1 << 20  # of a request
 _LOOK_EVERY_S = 0.5  # whether the server is to end
 
@@ -102,27 +101,15 @@ class _Guard:
             await self._app(scope, receive, send)
 
     def _refusal(self, request: Request) -> str:
-        host, origin = request.headers.get("host", ""), request.headers.get("origin")
-        if _name_of(f"//{host}") not in _OWN_NAMES:
-            return "this address is not of this machine"
-        if origin is not None and origin != f"http://{host}":
-            return "another site may not ask"
-        if not _same(request.scope["path"].split("/")[1], self._token):
+        if reason := refusal_of_strangers(request.headers):
+            return reason
+        if not same_secret(request.scope["path"].split("/")[1], self._token):
             return "the address lacks the token that asr review has printed"
-        if request.method not in ("GET", "HEAD") and not _same(request.headers.get(TOKEN_HEADER, ""), self._token):
+        if request.method not in ("GET", "HEAD") and not same_secret(
+            request.headers.get(TOKEN_HEADER, ""), self._token
+        ):
             return f"the header {TOKEN_HEADER} lacks the token"
         return ""
-
-
-def _name_of(address: str) -> str | None:
-    try:
-        return urlsplit(address).hostname
-    except ValueError:
-        return None
-
-
-def _same(given: str, token: str) -> bool:
-    return secrets.compare_digest(given.encode(), token.encode())
 
 
 class _Desk:

@@ -53,11 +53,12 @@ INPUT, OUTPUT = "waveform", "log_posteriors"  # of the network
 
 
 class _Wanted(NamedTuple):
-    """What is wanted of a recording: how it is cut and searched, and how many texts."""
+    """What is wanted of a recording: how it is cut and searched, how many texts, and who hears how far it is."""
 
     segmentation: Segmentation
     search: Search
     n_best: int
+    on_progress: Callable[[float], object]
 
 
 _MOST_NETWORK_BYTES = (1 << 31) - 1  # the format allows no more
@@ -115,6 +116,7 @@ class OnnxRecognizer:
         hotwords: Mapping[str, float] | Iterable[str] = (),
         segment: Segmentation = "vad",
         n_best: int = 0,
+        on_progress: Callable[[float], object] | None = None,
     ) -> Transcript:
         """Transcribe a file or a waveform of any length. Memory does not grow with it, unless `segment` is `none`.
 
@@ -126,6 +128,7 @@ class OnnxRecognizer:
             hotwords: expected words and phrases: `["anna"]`, or with the natural-log bonus of each: `{"anna": 5.0}`.
             segment: how a recording is cut, see `asr.audio.segment.segments`.
             n_best: number of texts, at most, in `Transcript.n_best`; 0: none.
+            on_progress: is called each time some audio is done, with its seconds; they sum up to the duration.
 
         Raises:
             AudioError: the audio cannot be used.
@@ -135,7 +138,8 @@ class OnnxRecognizer:
         """
         if n_best < 0:
             raise ConfigError(f"n_best={n_best}: a number of texts, from 0 on")
-        wanted = _Wanted(segment, self._search(method, hotword_bonuses(hotwords)), n_best)
+        search = self._search(method, hotword_bonuses(hotwords))
+        wanted = _Wanted(segment, search, n_best, on_progress or (lambda _: None))
         if is_source(audio):
             with open_audio(audio) as stream:
                 mono = mixed(stream.blocks, source_name(audio) or "the recording")
@@ -211,6 +215,10 @@ class OnnxRecognizer:
         detector = SpeechDetector(rate_hz, self._speech_network, SincResampler(rate_hz, RATE_HZ))
         return Listening(listener, from_hz, Segmenter(rate_hz, rule, detector), SincResampler(from_hz, rate_hz))
 
+    def unwritable_hotwords(self, phrases: Iterable[str]) -> dict[str, str]:
+        """Return the phrases that `transcribe` and `stream` would refuse as hotwords, each with the reason."""
+        return self._scorers.unwritable(phrases)
+
     def log_posteriors(self, waveform: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return `(frame, token)` natural-log posteriors of `(sample,)` at the model's rate; token 0 is the blank.
 
@@ -262,11 +270,16 @@ class OnnxRecognizer:
         recording = Heard(resampled(blocks, from_hz, rate_hz, FourierResampler(from_hz, rate_hz)))
         words: list[Word] = []
         found: list[list[Alternative]] = []
+        done = 0
         for segment in segments(recording, rate_hz, wanted.segmentation, self._detector(), name=name):
             decoded = self._decoded(self.log_posteriors(segment.waveform), segment.waveform, wanted.search)
             words += self._words(decoded, segment)
             best = decoded.hypotheses[: wanted.n_best]
             found.append([Alternative(table.decode(one.tokens), one.score) for one in best])
+            covered = segment.skipped + len(segment.waveform)
+            done += covered
+            wanted.on_progress(covered / rate_hz)
+        wanted.on_progress((recording.samples - done) / rate_hz)
         recording.warn_if_quiet(name or "the recording")
         n_best = best_alternatives(found, wanted.n_best) if wanted.n_best else ()
         return Transcript.of(words, recording.samples / rate_hz, name, None, n_best)

@@ -1,0 +1,380 @@
+"""Models → a web application that transcribes.
+
+| request | answer |
+| --- | --- |
+| `POST /v1/audio/transcriptions` | the transcript of a recording, as OpenAI's server sends it |
+| `GET /v1/models`, `GET /v1/models/NAME` | the names of the models |
+| `GET /health` | 200 once all workers have loaded the models, 503 before |
+| `GET /metrics` | figures for Prometheus |
+
+Without a token, only this machine may ask (`asr/pages/access.py`). With one, every request needs it in a header, but
+for those of `PUBLIC`. Errors have OpenAI's form.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from asr.errors import AsrError, DependencyError
+from asr.files import printable, temporary_folder
+from asr.machine import Accelerator
+from asr.pages.access import refusal_of_strangers, same_secret
+from asr.serving.metrics import Metrics, log
+from asr.serving.openai_form import RefusalError, Wish, error_response, json_response, transcript_response
+from asr.serving.pool import Pool
+from asr.serving.upload import ServeLimits, Upload, drain, receive, upload_in
+from asr.serving.worker import FailureError, FileJob, FileResult, Served
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import BaseRoute
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+Result = TypeVar("Result")
+
+PUBLIC = frozenset({"/", "/health"})  # what needs no token: nothing secret is there
+_SILENT = frozenset({"/health", "/metrics"})  # what is asked again and again is not logged
+_TRANSCRIPTIONS = "/v1/audio/transcriptions"
+# Status, field and code of a request that a worker could not do, by the kind of its failure.
+_FAILURES = {
+    "audio": (400, "file", "invalid_audio"),
+    "too_long": (413, "file", "audio_too_long"),
+    "died": (500, None, "worker_died"),
+}
+_GONE = 499  # nginx's status for a client that has gone; nobody receives it
+
+
+@dataclass(frozen=True)
+class Service:
+    """What is served, and how.
+
+    Attributes:
+        models: the first is the one of requests that name none.
+        jobs: number of worker processes.
+        limits: of requests.
+        token: which requests must have; None: only this machine may ask.
+        accelerator: for models that run with torch.
+        log_text: whether the log has the transcripts.
+    """
+
+    models: tuple[Served, ...]
+    jobs: int = 1
+    limits: ServeLimits = field(default_factory=ServeLimits)
+    token: str | None = None
+    accelerator: Accelerator = "auto"
+    log_text: bool = False
+
+
+def app(
+    service: Service,
+    on_failure: Callable[[AsrError], object] = lambda _: None,
+    on_ready: Callable[[], object] = lambda: None,
+) -> Starlette:
+    """Return the application. Its workers start with it, and end with it.
+
+    Args:
+        service: what is served.
+        on_failure: is called if the workers cannot load the models.
+        on_ready: is called once all workers have loaded them.
+
+    Raises:
+        DependencyError: a package is not installed.
+    """
+    try:
+        from starlette.applications import Starlette
+        from starlette.exceptions import HTTPException
+        from starlette.middleware import Middleware
+    except ImportError:
+        raise DependencyError("the server needs the package starlette: pip install 'asr[serve]'") from None
+    desk = Desk(service)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            desk.folder = stack.enter_context(temporary_folder())
+            await desk.pool.start()
+            stack.push_async_callback(desk.pool.stop)
+            watching = asyncio.create_task(_report_start(desk, on_failure, on_ready))
+            stack.callback(watching.cancel)
+            yield
+
+    application = Starlette(
+        routes=_routes(desk),
+        lifespan=lifespan,
+        middleware=[Middleware(_Watch, desk=desk), Middleware(_Guard, service=service)],
+        exception_handlers={HTTPException: _http_error, RefusalError: _refused},
+    )
+    application.state.desk = desk
+    return application
+
+
+def _routes(desk: Desk) -> list[BaseRoute]:
+    from starlette.routing import Route
+
+    return [
+        Route(_TRANSCRIPTIONS, desk.transcriptions, methods=["POST"]),
+        Route("/v1/models", desk.models),
+        Route("/v1/models/{name:path}", desk.model),
+        Route("/health", desk.health),
+        Route("/metrics", desk.figures),
+    ]
+
+
+async def _report_start(desk: Desk, on_failure: Callable[[AsrError], object], on_ready: Callable[[], object]) -> None:
+    try:
+        await desk.pool.until_ready()
+    except AsrError as error:
+        desk.failure = str(error)
+        on_failure(error)
+    else:
+        on_ready()
+
+
+class Desk:
+    """The answers to requests.
+
+    Attributes:
+        service: what is served.
+        pool: the workers.
+        folder: for uploads.
+        failure: why the models cannot be loaded; empty if they can.
+        in_progress: number of transcriptions that have been accepted and not answered.
+    """
+
+    def __init__(self, service: Service) -> None:
+        """Start nothing yet."""
+        self.service = service
+        self.pool = Pool(service.models, service.accelerator, service.jobs)
+        self.folder = Path()
+        self.failure = ""
+        self.in_progress = 0
+        self.metrics = Metrics(self.pool, lambda: self.in_progress)
+
+    async def models(self, request: Request) -> Response:
+        """List the models."""
+        return json_response({"object": "list", "data": [_described(model) for model in self.service.models]})
+
+    async def model(self, request: Request) -> Response:
+        """Describe one model."""
+        return json_response(_described(self.chosen(request.path_params["name"])))
+
+    def chosen(self, name: str) -> Served:
+        """Return the model of a name, or the first if there is no name.
+
+        Raises:
+            RefusalError: there is no such model.
+        """
+        for model in self.service.models:
+            if name in ("", model.name):
+                return model
+        names = ", ".join(model.name for model in self.service.models)
+        raise RefusalError(
+            404, f"there is no model {printable(name)!r}; there are: {names}", "model", "model_not_found"
+        )
+
+    async def health(self, request: Request) -> Response:
+        """Say whether all workers are ready."""
+        if self.pool.is_ready:
+            return json_response({"status": "ready", "models": [model.name for model in self.service.models]})
+        reason = self.failure or "workers are loading the models"
+        return json_response({"status": "not ready", "reason": reason}, 503, {"Retry-After": "1"})
+
+    async def figures(self, request: Request) -> Response:
+        """Return figures for Prometheus."""
+        from starlette.responses import Response
+
+        content, kind = self.metrics.text()
+        return Response(content, media_type=kind)
+
+    async def transcriptions(self, request: Request) -> Response:
+        """Transcribe a recording."""
+        limits = self.service.limits
+        if self.in_progress >= limits.requests:
+            await drain(request)
+            raise RefusalError(
+                429,
+                f"{limits.requests} requests are in progress, which is the most; try again in a few seconds",
+                code="rate_limit_exceeded",
+                headers={"Retry-After": str(self._retry_after_s())},
+            )
+        self.in_progress += 1
+        try:
+            with upload_in(self.folder) as upload:
+                return await self._transcribed(request, upload)
+        finally:
+            self.in_progress -= 1
+
+    def _retry_after_s(self) -> int:
+        """Return about how long the requests that wait will take, from 1 s to a minute."""
+        return min(60, max(1, math.ceil(self.pool.waiting * self.pool.usual_s / self.service.jobs)))
+
+    async def _transcribed(self, request: Request, upload: Upload) -> Response:
+        from starlette.requests import ClientDisconnect
+        from starlette.responses import Response
+
+        facts = request.scope["asr.facts"]
+        try:
+            await receive(request, upload, self.service.limits)
+            wish = Wish.of(upload.fields)
+            model = self.chosen(wish.model)
+            facts["model"] = model.name
+            job = FileJob(model.name, upload.path, upload.file_name, wish.hotwords, self.service.limits.audio_s)
+            result = await self.answered(request, job)
+        except RefusalError:
+            if not upload.is_received:
+                await drain(request)
+            raise
+        except ClientDisconnect:
+            return Response(status_code=_GONE)
+        facts["audio_s"] = round(result.transcript.duration_s, 3)
+        if self.service.log_text:
+            facts["text"] = result.transcript.text
+        self.metrics.transcribed(model.name, result.transcript.duration_s)
+        return transcript_response(result, wish)
+
+    async def answered(self, request: Request, job: FileJob) -> FileResult:
+        """Return the transcript of a file. The work ends early if nobody waits for it any more.
+
+        Raises:
+            RefusalError: there is no transcript, or it takes too long.
+            ClientDisconnect: the sender has gone.
+        """
+        limit_s = self.service.limits.answer_s
+        try:
+            return await _unless_gone(request, asyncio.wait_for(self.pool.transcribe(job), limit_s))
+        except asyncio.TimeoutError:
+            raise RefusalError(504, f"no answer within {limit_s:g} s; send a shorter recording, or try later") from None
+        except FailureError as error:
+            status, param, code = _FAILURES.get(error.kind, (500, None, None))
+            raise RefusalError(status, error.message, param, code) from None
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """Return the result of work, which is cancelled if the sender of the request goes.
+
+    Raises:
+        ClientDisconnect: he has gone.
+    """
+    from starlette.requests import ClientDisconnect
+
+    async def until_gone() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    tasks = asyncio.ensure_future(work), asyncio.ensure_future(until_gone())
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if not tasks[0].done():
+            raise ClientDisconnect
+        return tasks[0].result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await tasks[1]
+
+
+def _described(model: Served) -> dict[str, object]:
+    created = 0
+    with suppress(OSError):
+        created = int(Path(model.folder).stat().st_mtime)
+    return {"id": model.name, "object": "model", "created": created, "owned_by": "asr"}
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusalError)
+    request.scope["asr.facts"]["error"] = str(error)
+    return error_response(error)
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    """Return starlette's own errors, such as 404 and 405, in OpenAI's form."""
+    from starlette.exceptions import HTTPException
+
+    assert isinstance(error, HTTPException)
+    message = f"{request.method} {printable(request.url.path)}: {error.detail}"
+    return _refused(request, RefusalError(error.status_code, message, headers=error.headers))
+
+
+class _Watch:
+    """Gives each request a number, counts its answer, and logs it."""
+
+    def __init__(self, app: ASGIApp, desk: Desk) -> None:
+        self._app, self._desk = app, desk
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start, number = time.monotonic(), secrets.token_hex(8)
+        facts: dict[str, object] = {}
+        scope["asr.facts"] = facts
+        status = 500
+
+        async def send_numbered(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message = {**message, "headers": [*message["headers"], (b"x-request-id", number.encode())]}
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_numbered)
+        finally:
+            wall_s = time.monotonic() - start
+            path = scope["path"] if scope["path"] in (_TRANSCRIPTIONS, "/v1/models", *PUBLIC, *_SILENT) else "other"
+            self._desk.metrics.answered(path, status, wall_s)
+            if path not in _SILENT:
+                log(id=number, path=path, status=status, wall_s=round(wall_s, 3), **facts)
+
+
+class _Guard:
+    """Lets through who may ask."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._token = app, service.token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        from starlette.requests import HTTPConnection, Request
+
+        error = None if scope["type"] == "lifespan" else self._refusal(HTTPConnection(scope))
+        if error is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": str(error)})
+        else:
+            await drain(Request(scope, receive))
+            await _refused(Request(scope), error)(scope, receive, send)
+
+    def _refusal(self, request: Any) -> RefusalError | None:
+        if self._token is None:
+            reason = refusal_of_strangers(request.headers)
+            return RefusalError(403, reason) if reason else None
+        if request.scope["path"] in PUBLIC or same_secret(_token_of(request), self._token):
+            return None
+        message = "the header Authorization lacks the server's token: Authorization: Bearer TOKEN"
+        return RefusalError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+
+
+def _token_of(request: Any) -> str:
+    """Return the token of a request. A browser cannot give a WebSocket headers: it asks for the protocol bearer.TOKEN.
+
+    Source: RFC 6750, section 2.1.
+    """
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return str(token.strip())
+    for protocol in request.scope.get("subprotocols", ()):
+        if protocol.startswith("bearer."):
+            return str(protocol.removeprefix("bearer."))
+    return ""

@@ -1,0 +1,77 @@
+"""What the server does → figures for Prometheus, and a line of JSON for each request. No transcripts in either."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from asr.errors import DependencyError
+from asr.files import to_json
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from asr.serving.pool import Pool
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
+
+
+class Metrics:
+    """Counters of one server."""
+
+    def __init__(self, pool: Pool, in_progress: Callable[[], int]) -> None:
+        """Begin to count; `in_progress` returns the number of requests that have been accepted and not answered.
+
+        Raises:
+            DependencyError: prometheus_client is not installed.
+        """
+        try:
+            from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+        except ImportError:
+            raise DependencyError("the server needs prometheus_client: pip install 'asr[serve]'") from None
+        self.registry: CollectorRegistry = CollectorRegistry()
+        kept: dict[str, Any] = {"registry": self.registry}
+        self._requests = Counter("asr_requests", "Requests that were answered.", ["path", "status"], **kept)
+        self._audio_s = Counter("asr_audio_seconds", "Seconds of audio that were transcribed.", ["model"], **kept)
+        self._seconds = Histogram(
+            "asr_request_seconds", "Time from the first byte to the answer.", ["path"], buckets=_SECONDS, **kept
+        )
+        self._wait_s = Histogram(
+            "asr_wait_seconds", "Time for which files waited for a worker.", buckets=_SECONDS, **kept
+        )
+        deaths = Counter("asr_worker_deaths", "Worker processes that have died.", **kept)
+        Gauge("asr_requests_in_progress", "Requests that are received, wait or are at work.", **kept).set_function(
+            in_progress
+        )
+        Gauge("asr_requests_waiting", "Files that wait for a worker.", **kept).set_function(lambda: pool.waiting)
+        Gauge("asr_workers_ready", "Worker processes that have loaded the models.", **kept).set_function(
+            lambda: len(pool.workers)
+        )
+        pool.on_wait = self._wait_s.observe
+        pool.on_death = deaths.inc
+
+    def answered(self, path: str, status: int, wall_s: float) -> None:
+        """Count an answer."""
+        self._requests.labels(path, str(status)).inc()
+        self._seconds.labels(path).observe(wall_s)
+
+    def transcribed(self, model: str, audio_s: float) -> None:
+        """Count audio that was transcribed."""
+        self._audio_s.labels(model).inc(audio_s)
+
+    def text(self) -> tuple[bytes, str]:
+        """Return the figures and their media type."""
+        from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST
+
+
+def log(**facts: object) -> None:
+    """Write an object with the time and these facts as a line to stderr."""
+    now = datetime.fromtimestamp(time.time(), timezone.utc).isoformat(timespec="milliseconds")
+    with suppress(OSError, ValueError):  # nobody reads it any more
+        print(to_json({"time": now, **facts}), file=sys.stderr, flush=True)

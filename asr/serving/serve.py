@@ -1,0 +1,277 @@
+"""`asr.serve`: models → a server for other programs, until it is asked to stop."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asr.errors import AsrError, ConfigError, DependencyError, ModelError, explained
+from asr.machine import Accelerator, cores
+from asr.reading import counted
+from asr.serving.app import Service, app
+from asr.serving.upload import ServeLimits
+from asr.serving.worker import Served, is_exported
+
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.types import ASGIApp
+
+TOKEN_VARIABLE = "ASR_TOKEN"
+LOOPBACK = "127.0.0.1"
+PORT = 8000
+_LIMITS = ServeLimits()
+_LEAST_TOKEN = 16  # characters
+_HEAD_S = 20.0  # within which the headers of a request must have come
+_MORE_CONNECTIONS = 400  # than there may be requests
+_NAME = re.compile(r"[\w.-]+")
+
+
+def serve(
+    models: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    host: str = LOOPBACK,
+    port: int = PORT,
+    token: str | None = None,
+    jobs: int | None = None,
+    limits: ServeLimits = _LIMITS,
+    accelerator: Accelerator = "auto",
+    log_text: bool = False,
+    on_ready: Callable[[str], object] = lambda url: None,
+) -> None:
+    """Serve models to other programs until SIGTERM or Ctrl-C; running requests are ended first.
+
+    Programs send recordings as they send them to OpenAI: `POST /v1/audio/transcriptions`. `docs/serving.md` describes
+    all requests and answers. Each request is logged to stderr as a line of JSON.
+
+    Worker processes transcribe, each with its own copy of all models. In a script, call this below
+    `if __name__ == "__main__":`, because each worker imports the script.
+
+    Args:
+        models: folders that `asr export` or `asr train` wrote, or `NAME=FOLDER`. A model's name is by default that of
+            its folder. Requests that name none get the first.
+        host: address to listen at; by default only this machine can ask.
+        port: to listen at; 0 takes a free one.
+        token: which requests must have in the header `Authorization: Bearer TOKEN`. At an address that other machines
+            can reach, there must be one.
+        jobs: number of worker processes; None: one for each core, or one if a model runs on a GPU.
+        limits: of requests.
+        accelerator: for models that run with torch; auto takes a GPU if there is one. Exported ones run on the CPU.
+        log_text: whether the log has the transcripts.
+        on_ready: is called with the server's address, once all workers have loaded the models.
+
+    Raises:
+        AsrError: the address cannot be used, or the workers die while they load the models.
+        ConfigError: an argument has a value that it cannot have, or a token is needed.
+        DependencyError: a package of the extra `serve` is not installed.
+        ModelError: a model cannot be used.
+    """
+    _require_token(host, token)
+    served = tuple(named_models(models))
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"jobs={jobs}: at least 1 worker process is needed")
+    service = Service(served, jobs or usual_jobs(served, accelerator), limits, token, accelerator, log_text)
+    failures: list[AsrError] = []
+
+    def stop(error: AsrError) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    with listening(host, port) as taken:
+        address = f"http://{_in_url(host)}:{taken.getsockname()[1]}/"
+        server = uvicorn_server(app(service, stop, lambda: on_ready(address)), limits)
+        with _signals_end_the_server():
+            server.run(sockets=[taken])
+    if failures:
+        raise failures[0]
+
+
+def named_models(models: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Iterator[Served]:
+    """Yield models by name: of folders, and of `NAME=FOLDER`.
+
+    Raises:
+        ConfigError: there is none, or two have the same name.
+        ModelError: a folder does not exist.
+    """
+    names: dict[str, str] = {}
+    for given in [models] if isinstance(models, (str, os.PathLike)) else models:
+        text = os.fspath(given)
+        name, separator, folder = text.partition("=")
+        if not separator or not _NAME.fullmatch(name) or os.path.exists(text):
+            name, folder = os.path.basename(os.path.abspath(text)), text
+        if not os.path.exists(folder) and "://" not in folder:
+            raise ModelError(f"{folder}: there is no such model folder; `asr export` and `asr train` write one")
+        if name in names:
+            raise ConfigError(f"two models have the name {name}: {names[name]} and {folder}; name one with NAME=FOLDER")
+        names[name] = folder
+        yield Served(name, folder)
+    if not names:
+        raise ConfigError("there is no model to serve; name a model folder")
+
+
+def usual_jobs(models: Sequence[Served], accelerator: Accelerator) -> int:
+    """Return one worker for each core. On a GPU, which they would share, it is one worker."""
+    if accelerator != "cpu" and not all(is_exported(model.folder) for model in models):
+        from asr.machine import choose_accelerator
+
+        if choose_accelerator(accelerator) == "cuda":
+            return 1
+    return cores()
+
+
+def read_token(file: str | os.PathLike[str] | None, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the token in a file's first line, else that of the environment variable `ASR_TOKEN`; None without either.
+
+    A token on the command line could be read by everyone who can list this machine's processes.
+
+    Raises:
+        ConfigError: the file cannot be read, or the token is not one.
+    """
+    given = environment.get(TOKEN_VARIABLE)
+    if file is not None:
+        try:
+            given = Path(file).read_text(encoding="utf-8").partition("\n")[0].strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file}: {explained(error) if isinstance(error, OSError) else 'not text'}") from None
+    if given is not None:
+        _require_usable(given)
+    return given
+
+
+def _require_usable(token: str) -> None:
+    if not re.fullmatch(r"[\w.~+/=-]+", token, re.ASCII) or len(token) < _LEAST_TOKEN:
+        raise ConfigError(
+            f"the token is not {counted(_LEAST_TOKEN, 'letter')} or digits at least; "
+            'python -c "import secrets; print(secrets.token_urlsafe(32))" makes one'
+        )
+
+
+def _require_token(host: str, token: str | None) -> None:
+    """Refuse to let other machines ask without a token.
+
+    Raises:
+        ConfigError: there is none, or it is not one.
+    """
+    if token is not None:
+        _require_usable(token)
+    elif not _is_loopback(host):
+        raise ConfigError(
+            f"host {host}: other machines can reach this address, so a token is needed; name a file with one with "
+            f"--token-file, or set {TOKEN_VARIABLE}. Without --host, only this machine can ask"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """Yield a socket that is bound to an address.
+
+    Raises:
+        AsrError: the address cannot be used.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        with socket.socket(family, kind, protocol) as listening:
+            if os.name == "posix":  # on Windows it would let two servers listen at one port
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen()
+            yield listening
+    except OSError as error:
+        raise AsrError(f"{host}:{port} cannot be listened at ({error.strerror}); choose another --port") from None
+
+
+def uvicorn_server(application: ASGIApp, limits: ServeLimits) -> uvicorn.Server:
+    """Return a server of an application, not started yet.
+
+    Raises:
+        DependencyError: uvicorn is not installed.
+    """
+    try:
+        import uvicorn
+    except ImportError:
+        raise DependencyError("the server needs the package uvicorn: pip install 'asr[serve]'") from None
+    return uvicorn.Server(
+        uvicorn.Config(
+            application,
+            http=_protocol(),
+            log_level="critical",  # what is to be known of a request is logged as JSON
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=limits.requests + _MORE_CONNECTIONS,
+            timeout_graceful_shutdown=round(limits.answer_s) + 1,
+            lifespan="on",
+        )
+    )
+
+
+def _protocol() -> type[Any]:
+    """Return uvicorn's protocol with a limit for the time in which the headers of a request must have come."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Protocol(H11Protocol):
+        _timer: Any = None
+        _is_upgraded = False
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._watch()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self._watch()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            self._unwatch()
+
+        def handle_websocket_upgrade(self, event: Any) -> None:
+            self._unwatch()
+            self._is_upgraded = True
+            super().handle_websocket_upgrade(event)
+
+        def _watch(self) -> None:
+            if self._is_upgraded or (self.cycle is not None and not self.cycle.response_complete):
+                self._unwatch()
+            elif self._timer is None:
+                self._timer = self.loop.call_later(_HEAD_S, self.transport.close)
+
+        def _unwatch(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    return Protocol
+
+
+@contextmanager
+def _signals_end_the_server() -> Iterator[None]:
+    """Let SIGTERM and SIGINT do no more than end the server, which uvicorn sees to and then raises them again."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

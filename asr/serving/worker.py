@@ -1,0 +1,297 @@
+"""Models and a pipe → a process that transcribes: what workers of the server are told, and what they answer.
+
+A worker loads every model once. An exported folder runs on `asr.runtime`, which needs no torch; any other one is
+loaded with `asr.load`.
+
+Each message on the pipe has the number of the request that it belongs to:
+
+| to the worker | from the worker |
+| --- | --- |
+| | `Ready`, or the error for which a model cannot be loaded, as number `OF_ALL` |
+| `FileJob` | one `FileResult` or one `FailureError` |
+| `Cancel` | what was asked for under this number ends soon |
+
+One thread reads the pipe and another one transcribes files, one at a time. So a message is heard while a file is at
+work.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr.audio.blocks import open_audio
+from asr.audio.segment import Segmentation
+from asr.bundle.files import ONNX_DESCRIPTION
+from asr.errors import AsrError, AudioError, AudioWarning
+from asr.files import printable
+from asr.machine import Accelerator, cores, end_with_the_first
+from asr.transcript.transcript import Transcript
+
+OF_ALL = -1  # the number of a message that belongs to no request
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model folder, and the name by which requests ask for it."""
+
+    name: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class FileJob:
+    """A recording that is to be transcribed.
+
+    Attributes:
+        model: the name of the model.
+        path: where the recording is.
+        shown: what messages call it.
+        hotwords: words and phrases that are expected; those that the model cannot write are left out.
+        longest_s: a longer recording is refused.
+    """
+
+    model: str
+    path: Path
+    shown: str
+    hotwords: tuple[str, ...]
+    longest_s: float
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """The transcript of a recording, and what its reader should know besides, in a sentence each."""
+
+    transcript: Transcript
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Nobody waits for a request any more."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """All models are loaded."""
+
+
+class FailureError(Exception):
+    """Why a request has no result. It is no `AsrError`, because it never leaves the server.
+
+    Attributes:
+        kind: `audio`: the recording cannot be used; `too_long`; `model`; `defect` of this package; `died`: the worker
+            did; `cancelled`: nobody waited any more.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        """Keep both; an exception with two arguments comes whole through a pipe."""
+        super().__init__(kind, message)
+        self.kind, self.message = kind, message
+
+
+class Recognizer(Protocol):
+    """What the recognisers with and without torch have in common, as far as the server uses it."""
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """The rate at which the model works."""
+
+    def transcribe(
+        self,
+        audio: Path | NDArray[np.float32],
+        *,
+        sample_rate_hz: int | None = None,
+        hotwords: Iterable[str] = (),
+        segment: Segmentation = "vad",
+        on_progress: Callable[[float], object] | None = None,
+    ) -> Transcript:
+        """Transcribe a file or samples."""
+
+    def unwritable_hotwords(self, phrases: Iterable[str]) -> Mapping[str, str]:
+        """Return the phrases that are refused as hotwords, with the reasons."""
+
+
+def is_exported(folder: str) -> bool:
+    """Return whether `asr export` wrote a folder, so that no torch is needed for it."""
+    return (Path(folder) / ONNX_DESCRIPTION).is_file()
+
+
+def load_models(models: Sequence[Served], accelerator: Accelerator, threads: int) -> dict[str, Recognizer]:
+    """Return the recogniser of each model by its name.
+
+    Raises:
+        AsrError: a model cannot be used.
+    """
+    loaded: dict[str, Recognizer] = {}
+    for model in models:
+        if is_exported(model.folder):
+            from asr.runtime import load as load_export
+
+            loaded[model.name] = load_export(model.folder)
+        else:
+            loaded[model.name] = _load_with_torch(model.folder, accelerator, threads)
+        _warm_up(loaded[model.name])
+    return loaded
+
+
+def _load_with_torch(folder: str, accelerator: Accelerator, threads: int) -> Recognizer:
+    from asr.machine import set_library_defaults
+
+    set_library_defaults()
+    import torch
+
+    from asr.inference.recognizer import load
+
+    torch.set_num_threads(threads)
+    return load(folder, accelerator=accelerator)
+
+
+def _warm_up(recognizer: Recognizer) -> None:
+    """Transcribe a second of noise, so that what is read at first use is read, and what is damaged is known."""
+    noise = np.random.default_rng(0).normal(0, 0.01, recognizer.sample_rate_hz).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", AudioWarning)
+        recognizer.transcribe(noise, sample_rate_hz=recognizer.sample_rate_hz, segment="none")
+
+
+def work(connection: Connection, models: Sequence[Served], accelerator: Accelerator, jobs: int) -> None:
+    """Be a worker, one of `jobs`: load the models, then do what comes through the pipe until it ends."""
+    # Ctrl-C, and SIGTERM of a service manager, reach all processes. The first process ends the others.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    end_with_the_first()
+    worker = _Worker(connection)
+    try:
+        loaded = load_models(models, accelerator, max(1, cores() // jobs))
+    except AsrError as error:
+        worker.answer(OF_ALL, error)
+        return
+    with suppress(EOFError, OSError):  # the pipe ends with the first process
+        worker.run(loaded)
+
+
+class _Worker:
+    """The way between the pipe and the threads that work."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._sending = threading.Lock()
+        self._files: queue.SimpleQueue[tuple[int, FileJob]] = queue.SimpleQueue()
+        self._cancelled: set[int] = set()
+
+    def run(self, models: Mapping[str, Recognizer]) -> None:
+        """Do what comes through the pipe.
+
+        Raises:
+            EOFError, OSError: it has ended.
+        """
+        _hear_warnings()
+        threading.Thread(target=self._transcribe_files, args=(models,), daemon=True).start()
+        self.answer(OF_ALL, Ready())
+        while True:
+            number, message = self._connection.recv()
+            match message:
+                case FileJob():
+                    self._files.put((number, message))
+                case Cancel():
+                    self._cancelled.add(number)
+
+    def answer(self, number: int, content: object) -> None:
+        """Send an answer to a request."""
+        with self._sending:
+            self._connection.send((number, content))
+
+    def _transcribe_files(self, models: Mapping[str, Recognizer]) -> None:
+        while True:
+            number, job = self._files.get()
+
+            def look_up(_: float, number: int = number) -> None:
+                if number in self._cancelled:
+                    raise FailureError("cancelled", "nobody waits for it any more")
+
+            result = transcribed(models[job.model], job, look_up)
+            self._cancelled.discard(number)
+            with suppress(OSError):  # the first process has ended
+                self.answer(number, result)
+
+
+def transcribed(
+    recognizer: Recognizer, job: FileJob, on_progress: Callable[[float], object]
+) -> FileResult | FailureError:
+    """Return the transcript of a recording, or the reason why there is none, which calls it `job.shown`."""
+    _HEARD.warnings = []
+    try:
+        _require_short(job)
+        left_out = recognizer.unwritable_hotwords(job.hotwords)
+        hotwords = [phrase for phrase in job.hotwords if phrase not in left_out]
+        transcript = recognizer.transcribe(job.path, hotwords=hotwords, on_progress=on_progress)
+    except FailureError as error:
+        return FailureError(error.kind, _shown(error.message, job))
+    except AsrError as error:
+        return FailureError("audio" if isinstance(error, AudioError) else "model", _shown(str(error), job))
+    except Exception as error:  # a defect that one file in ten thousand shows must not stop the server
+        traceback.print_exc()
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
+        return FailureError("defect", f"{printable(job.shown)}: cannot be transcribed ({where})")
+    notes = [*left_out.values(), *(_shown(note, job) for note in _HEARD.warnings)]
+    return FileResult(transcript, tuple(notes))
+
+
+def _require_short(job: FileJob) -> None:
+    """Refuse a recording that is too long. Where the file does not say its length, it is decoded to its end.
+
+    Raises:
+        AudioError: the file cannot be decoded.
+        FailureError: the recording is too long.
+    """
+    with open_audio(job.path) as stream:
+        seconds = stream.duration_s
+        if seconds is None:
+            seconds = 0.0
+            for block in stream.blocks:
+                seconds += block.shape[1] / stream.sample_rate_hz
+                if seconds > job.longest_s:
+                    break
+    if seconds > job.longest_s:
+        most = f"longer than {job.longest_s:g} s, which is the most that this server takes"
+        raise FailureError("too_long", f"{job.path}: {most}; cut it into parts")
+
+
+def _shown(message: str, job: FileJob) -> str:
+    """Return a message with the name that the sender gave his file, in place of the server's."""
+    shown = os.path.basename(job.shown.replace("\\", "/")) or "the file"
+    for ours, theirs in ((str(job.path), shown), (job.path.name, shown), (job.path.stem, Path(shown).stem)):
+        message = message.replace(ours, theirs)
+    return printable(message)
+
+
+_HEARD = threading.local()  # the warnings about audio of the thread that transcribes
+
+
+def _hear_warnings() -> None:
+    """Keep each thread's warnings about audio for the answer; the module `warnings` knows no threads."""
+    show = warnings.showwarning
+    warnings.simplefilter("always", AudioWarning)
+
+    def keep(message, category, *place, **more):  # type: ignore[no-untyped-def]
+        if issubclass(category, AudioWarning):
+            _HEARD.__dict__.setdefault("warnings", []).append(str(message))
+        else:
+            show(message, category, *place, **more)
+
+    warnings.showwarning = keep

@@ -1,0 +1,111 @@
+"""A model that is exported, recordings, and a server on a real port that has loaded the model."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from asr.bundle.bundle import ModelBundle
+from asr.exporting.export import export_onnx
+from asr.model.acoustic import AcousticModel
+from asr.settings_file import load_config
+from asr.text.tokens import TokenTable
+from tests.conftest import TINY, voice_like
+
+pytest.importorskip("onnx")
+pytest.importorskip("starlette", reason="the extra serve is not installed")
+uvicorn = pytest.importorskip("uvicorn", reason="the extra serve is not installed")
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder; the model was never trained but has strong opinions, so that it finds many words."""
+    torch.manual_seed(3)
+    config = load_config(None, TINY)
+    tokens = TokenTable.from_texts(["abcd "])
+    network = AcousticModel(config, len(tokens)).eval()
+    with torch.no_grad():
+        network.output.weight.normal_(std=3.0)
+    folder = tmp_path_factory.mktemp("served")
+    ModelBundle(config, tokens, network).save(folder / "trained")
+    return folder / "trained"
+
+
+@pytest.fixture(scope="session")
+def exported(model: Path) -> Path:
+    export_onnx(model, model.parent / "exported")
+    return model.parent / "exported"
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Recordings of several lengths in which the detector hears speech."""
+    folder = tmp_path_factory.mktemp("recordings")
+    rng = np.random.default_rng(3)
+    paths = []
+    for place, seconds in enumerate((3.0, 6.0, 1.5, 40.0)):
+        paths.append(folder / f"{place}.wav")
+        soundfile.write(paths[-1], voice_like(rng, seconds), 16000)
+    return paths
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that runs in a thread: its address, and the application's desk."""
+
+    url: str
+    desk: object
+
+
+@contextmanager
+def running(service: object, seconds: float = 60.0) -> Iterator[Running]:
+    """Serve on a free port until the `with` statement ends; wait until the models are loaded."""
+    from asr.serving.app import app
+    from asr.serving.serve import listening, uvicorn_server
+
+    ready, failures = threading.Event(), []
+
+    def failed(error: Exception) -> None:
+        failures.append(error)
+        ready.set()
+
+    application = app(service, failed, ready.set)
+    with listening("127.0.0.1", 0) as socket:
+        server = uvicorn_server(application, service.limits)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
+        thread.start()
+        try:
+            assert ready.wait(seconds), "the models are not loaded"
+            assert not failures, failures
+            yield Running(f"http://127.0.0.1:{socket.getsockname()[1]}", application.state.desk)
+        finally:
+            server.should_exit = True
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def server(exported: Path, model: Path) -> Iterator[Running]:
+    """A server with two workers, and the same model exported and as trained."""
+    from asr.serving.app import Service
+    from asr.serving.worker import Served
+
+    models = (Served("exported", str(exported)), Served("trained", str(model)))
+    with running(Service(models, jobs=2, accelerator="cpu")) as server:
+        yield server
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
