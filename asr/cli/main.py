@@ -74,16 +74,33 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
 _UNBROKEN_HYPHEN = "\u2011"  # lines are not wrapped at this one
 
 
+def _count(value: Any) -> int:
+    """Return the number of values that the command line has for an argument."""
+    return len(value) if isinstance(value, (tuple, list)) else int(isinstance(value, str))
+
+
 class _Command(TyperCommand):
     """Its help page breaks no name at a hyphen and lists arguments without types, since `list[Path]` helps no user."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse an empty argument. As a path it would mean the current folder."""
+        """Refuse an empty argument. As a path it would mean the current folder.
+
+        A missing argument is named as the one after those that were given: of `MODEL... MANIFEST`, one value is a MODEL.
+        """
         for place, argument in enumerate(args):
             if not argument or re.fullmatch("--[a-z-]+=", argument):
                 name = argument.rstrip("=") or (args[place - 1] if place and args[place - 1].startswith("-") else "")
                 raise typer.BadParameter(f"{name or 'an argument'} is empty; is a variable not set?", ctx=ctx)
-        return super().parse_args(ctx, args)
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            params: list[Any] = self.params
+            needed = [param for param in params if param.param_type_name == "argument" and param.required]
+            if error.param in needed and not error.message:  # what is missing has no message
+                values, *_ = self.make_parser(ctx).parse_args(given)
+                error.param = needed[sum(_count(values[param.name]) for param in needed)]
+            raise
 
     def get_help(self, ctx: Any) -> str:
         return super().get_help(ctx).replace(_UNBROKEN_HYPHEN, "-")

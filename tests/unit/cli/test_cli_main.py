@@ -205,3 +205,18 @@ def test_a_command_ends_with_its_status_after_all_that_was_to_be_done_at_the_end
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, said in done.stdout) == (status, True), done.stderr
     assert done.stdout.splitlines()[-2:] == ["a thread", "registered by a command"]
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ("decode --out x", "MODEL"),
+        ("decode model --out x", "MANIFEST"),
+        ("label model --out x", "DATA"),
+        ("transcribe model", "FILE"),
+        ("adapt --speaker anna model", "DATA"),
+    ],
+)
+def test_the_argument_that_is_missing_is_the_one_after_those_that_were_given(given, missing, call):
+    status, _, err = call(*given.split())
+    assert (status, f"Missing argument '{missing}'" in err) == (2, True), err
