@@ -52,23 +52,31 @@ class AsrError(Exception):
     """Base of all errors that this package raises on purpose; commands print them without a traceback.
 
     Raised as such where nothing but the message helps: an output that would replace another file, a full disk, a run
-    that is at work in the same folder. Of a line of more than 1,000 characters, such as one with a damaged value in it,
-    the middle is left out.
+    that is at work in the same folder.
+
+    Its text is lines of a message, mostly one. A line break in a line, such as one of a file's name, is shown as `\\n`,
+    or the name could forge a line. Of a line of more than 1,000 characters, such as one with a damaged value in it, the
+    middle is left out.
     """
 
-    def __init__(self, message: str = "") -> None:
-        """Keep the message."""
-        super().__init__("\n".join(map(_shortened, message.split("\n"))))
+    def __init__(self, *lines: str) -> None:
+        """Keep the lines of the message."""
+        super().__init__(*map(_line, lines))
+
+    def __str__(self) -> str:
+        """Return the message."""
+        return "\n".join(self.args)
 
 
-def _shortened(line: str) -> str:
+def _line(text: str) -> str:
+    line = text.replace("\n", r"\n")
     return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE // 2]} … {line[3 - _LONGEST_LINE // 2 :]}"
 
 
 def explained(error: AsrError | OSError) -> str:
     """Return an error's message, which for an error of the system names the file."""
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+        return _line(error.strerror if error.filename is None else f"{error.filename}: {error.strerror}")
     return str(error)
 
 

@@ -72,7 +72,7 @@ def parse_settings(kind: type[AnySettings], values: Mapping[str, Any], source: s
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_explain(error, source, kind)) from None
+        raise ConfigError(f"{source}:", *_explained(error, kind)) from None
 
 
 def apply_overrides(
@@ -171,7 +171,8 @@ def _set(values: dict[str, Any], keys: list[str], value: Any, override: str) -> 
     values[keys[-1]] = value
 
 
-def _explain(error: ValidationError, source: str, kind: type[BaseModel]) -> str:
+def _explained(error: ValidationError, kind: type[BaseModel]) -> list[str]:
+    """Return a line for each setting that cannot be used."""
     lines, listed = [], set()
     found = error.errors(include_url=False)
     for item in found[:_MOST_FAULTS]:
@@ -185,7 +186,7 @@ def _explain(error: ValidationError, source: str, kind: type[BaseModel]) -> str:
         lines.append(f"  {key[:_LONGEST_KEY]}: unknown key{known}{_meant(key, kind)}")
     if len(found) > _MOST_FAULTS:
         lines.append(f"  and {len(found) - _MOST_FAULTS} more")
-    return f"{source}:\n" + "\n".join(lines)
+    return lines
 
 
 def _meant(key: str, kind: type[BaseModel]) -> str:

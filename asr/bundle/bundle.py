@@ -104,7 +104,8 @@ class ModelBundle:
         try:
             config, tokens, calibration = load_settings(root), load_tokens(root / TOKENS), load_calibration(root)
         except AsrError as error:
-            raise ModelError(f"the model folder is damaged: {error}") from None
+            first, *others = error.args
+            raise ModelError(f"the model folder is damaged: {first}", *others) from None
         if decode:
             source = f"{root / DECODER} with {dict(decode)}"
             settings = parse_settings(DecodeSettings, config.decode.model_dump() | dict(decode), source)
@@ -181,7 +182,7 @@ def load_network(path: Path, build: Callable[[], AnyNetwork], error: type[AsrErr
         with without_memory():
             network = build()
     except AsrError as reason:
-        raise error(f"{path}: does not fit {beside} ({reason})") from None
+        raise error(f"{path}: does not fit {beside} ({' '.join(reason.args)})") from None
     needed = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     misfit = _misfit(stored, needed)
     if misfit:

@@ -75,7 +75,7 @@ def load_decode_settings(folder: Path) -> DecodeSettings:
     try:
         return parse_settings(DecodeSettings, content, str(path))
     except ConfigError as error:
-        raise ModelError(str(error)) from None
+        raise ModelError(*error.args) from None
 
 
 def save_calibration(calibration: Calibration, folder: Path) -> None:

@@ -36,7 +36,7 @@ from asr.cli import (
     tune,
 )
 from asr.errors import AsrError, ExitStatus, StageError, explained
-from asr.files import printable_lines, set_up_streams, show_notes
+from asr.files import printable, printable_lines, set_up_streams, show_notes
 
 # In the order of a user's work, which the help keeps. The first line of a docstring is a command's summary.
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
@@ -85,7 +85,7 @@ class _Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuse an empty argument. As a path it would mean the current folder.
 
-        A missing argument is named as the one after those that were given: of `MODEL... MANIFEST`, one value is a MODEL.
+        A missing argument is named as the one after those that were given: one value of `MODEL... MANIFEST` is MODEL.
         """
         for place, argument in enumerate(args):
             if not argument or re.fullmatch("--[a-z-]+=", argument):
@@ -125,11 +125,11 @@ _UsageError: Any = typer.BadParameter.__base__
 
 @contextmanager
 def _visible_usage_errors() -> Iterator[None]:
-    """Let the message of a usage error, which repeats an argument, do nothing to a terminal."""
+    """Let the message of a usage error, which repeats an argument, be one line that does nothing to a terminal."""
     try:
         yield
     except _UsageError as error:
-        error.message = printable_lines(error.message)
+        error.message = printable(error.message)
         raise
 
 

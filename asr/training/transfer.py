@@ -90,7 +90,8 @@ def _load(source: Path) -> _Origin:
     try:
         config = load_settings(source)
     except ConfigError as error:
-        raise ModelError(f"the folder is damaged: {error}") from None
+        first, *others = error.args
+        raise ModelError(f"the folder is damaged: {first}", *others) from None
     trunk = load_network(source / PRETRAINED, lambda: Trunk(config), ModelError, CONFIG)
     return _Origin(trunk, config.features, ())
 

@@ -1,6 +1,7 @@
 """The door: what every command has in common — help, version, errors, exit statuses."""
 
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -100,6 +101,33 @@ def test_an_error_on_purpose_is_one_line_as_it_was_written_and_status_1(call, fa
     message = f"{'long/' * 40}conf[1].yaml: model.layers: [bold] is not a number :smile:"
     failing(ConfigError(message))
     assert call("transcribe", "model", "a.wav") == (1, "", f"error: {message}\n")
+
+
+def test_a_line_break_in_a_name_forges_no_line_of_a_message(call, tmp_path):
+    name = "a\nerror: all is well\r\x1b[2K"
+    shown = r"a\nerror: all is well\r\x1b[2K"
+    (tmp_path / name).write_text("training:\n  epochz: 1\n  speedz: 2\n", encoding="utf-8")
+    for command in (
+        ("decode", tmp_path, tmp_path / f"{name}.jsonl.gz", "--out", tmp_path / "x"),  # an error of this package
+        ("score", tmp_path / name / "x"),  # one of the file system
+        ("transcribe", tmp_path, "a.wav", "--segment", name),  # one of the command line
+        (name,),
+        ("prepare", name, "--corpus-dir", tmp_path, "--out", tmp_path),
+    ):
+        status, _, err = call(*command)
+        assert status in (1, 2)
+        assert "\nerror: all" not in err, command
+        assert not {"\r", "\x1b"} & set(err), command
+        assert shown in err, command
+    _, _, err = call("train", "--config", tmp_path / name, "--data", tmp_path, "--out", tmp_path / "x")
+    lines = err.splitlines()
+    assert lines[0] == f"error: {tmp_path}/{shown}:"  # only lines that a message itself has stay lines
+    assert [line.split(":")[0] for line in lines[1:]] == ["  training.epochz", "  training.speedz"]
+
+
+def test_an_error_of_several_lines_comes_whole_from_another_process():
+    error = ConfigError("conf.yaml:", "  a: unknown", "  b\nc: unknown")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error) == "conf.yaml:\n  a: unknown\n  b\\nc: unknown"
 
 
 def test_an_error_of_the_file_system_names_the_file(call, failing):
