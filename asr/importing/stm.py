@@ -1,12 +1,9 @@
 """NIST's segment time marks (.stm), which references for scoring are in → manifests.
 
-A line is `recording channel speaker start end <labels> text`. Lines that begin with `;;` are comments. Labels are names
-with commas between them, such as `<o,f0,male>`, or one of those that corpora have, such as `<F0_M>` and `<NA>`.
+The form of a line is in `asr/text/stm.py`.
 
 Where a text has alternatives for scoring, `{ um / uh / @ }`, the first one is taken, and a note says how often. `@` is
 nothing. Alternatives may be in others.
-
-Source: NIST, SCTK 2.4, doc/infmts.htm.
 """
 
 from __future__ import annotations
@@ -25,29 +22,19 @@ from asr.importing.timed_text import Recordings, find_files, require_times
 from asr.importing.utterances import ImportReport, LeftOut, Material, Utterance, write_splits
 from asr.machine import Progress, silent
 from asr.reading import counted, read_lines
+from asr.text.stm import StmLine, stm_line
 
 _SUFFIXES = frozenset({".stm"})
 _NEIGHBOURS = ("sph", "wav", "flac")  # of the folder stm/; TED-LIUM has its recordings in sph/
 _NOT_SCORED = "ignore_time_segment_in_scoring"
 _NO_SPEAKERS = ("inter_segment_gap", "excluded_region")
-_LINE = re.compile(
-    r"(?P<name>\S+)\s+(?P<channel>\S+)\s+(?P<speaker>\S+)\s+(?P<start>\S+)\s+(?P<end>\S+)(\s+(?P<text>.*))?"
-)
-# <o,f0,male>, <F0_M>, <NA>; <unk> and <NOISE> are words.
-_LABELS = re.compile(r"<([^<>\s]*,[^<>\s]*|[A-Z]+\d*_[MF]|F[0-9X]|NA|O)>(\s+|$)")
 _GENDERS = {"male": "male", "female": "female", "m": "male", "f": "female"}
 
 
-class _Line(NamedTuple):
+class _Segment(NamedTuple):
     where: str
-    name: str  # of the recording
-    channel: str
-    speaker: str
-    start_s: float
-    end_s: float
-    gender: str | None
-    text: str
-    has_alternatives: bool
+    line: StmLine
+    text: str  # with the first of alternatives
 
 
 def import_stm(
@@ -87,56 +74,30 @@ def read_stm(source: Path, audio_dir: Path | None = None) -> Material:
     material, recordings, alternatives = Material(), Recordings(source, audio_dir), 0
     for path in find_files(source, _SUFFIXES, "stm", material):
         split = top_folder_split(path, source)
-        lines = list(_lines(path, material))
-        first = "0" if any(line.channel == "0" for line in lines) else "1"
-        alternatives += sum(line.has_alternatives for line in lines)
-        for line in lines:
-            with material.at(line.where):
-                material.utterances.append(_utterance(line, path, recordings, first, split))
+        found = list(_segments(path, material))
+        first = "0" if any(segment.line.channel == "0" for segment in found) else "1"
+        alternatives += sum("{" in segment.line.text.split() for segment in found)
+        for segment in found:
+            with material.at(segment.where):
+                material.utterances.append(_utterance(segment, path, recordings, first, split))
     if alternatives:
         what = counted(alternatives, "utterance")
         material.notes.append(f"{what} with alternatives such as {{ a / b }}: the first one was taken")
     return material.or_refuse(f"{source}: no utterances; each line is: recording channel speaker start end text")
 
 
-def _lines(path: Path, material: Material) -> Iterator[_Line]:
+def _segments(path: Path, material: Material) -> Iterator[_Segment]:
     """Yield the lines of a file that hold utterances."""
     for number, text in enumerate(read_lines(path, ManifestError, "the segment time marks"), 1):
         if not text.strip() or text.startswith(";;"):
             continue
         with material.at(where := f"{path}:{number}"):
-            line = _line(text.strip(), where)
-            if line.text.lower() == _NOT_SCORED or line.speaker in _NO_SPEAKERS:
+            line = stm_line(text.strip(), where, ManifestError)
+            require_times(line.start_s, line.end_s)
+            if not line.is_scored or line.speaker in _NO_SPEAKERS:
                 material.left_out.append(LeftOut(where, f"marked {_NOT_SCORED}", False))
             else:
-                yield line
-
-
-def _line(text: str, where: str) -> _Line:
-    match = _LINE.fullmatch(text)
-    if match is None:
-        raise ManifestError(f"expected 'recording channel speaker start end <labels> text', found {text!r:.80}")
-    try:
-        start_s, end_s = float(match["start"]), float(match["end"])
-    except ValueError:
-        raise ManifestError(f"{match['start']!r:.40} and {match['end']!r:.40} are no times in seconds") from None
-    require_times(start_s, end_s)
-    said = match["text"] or ""
-    labels = _LABELS.match(said)
-    words = (said[labels.end() :] if labels else said).split()
-    named = re.split(r"[,_]", labels[1].lower()) if labels else []
-    genders = {_GENDERS[name] for name in named if name in _GENDERS}
-    return _Line(
-        where,
-        match["name"],
-        match["channel"],
-        match["speaker"],
-        start_s,
-        end_s,
-        genders.pop() if len(genders) == 1 else None,
-        _first_alternatives(words),
-        "{" in words,
-    )
+                yield _Segment(where, line, _first_alternatives(line.text.split()))
 
 
 def _first_alternatives(words: list[str]) -> str:
@@ -157,8 +118,9 @@ def _first_alternatives(words: list[str]) -> str:
     return " ".join(kept)
 
 
-def _utterance(line: _Line, path: Path, recordings: Recordings, first: str, split: str | None) -> Utterance:
-    name = Path(line.name).name
+def _utterance(segment: _Segment, path: Path, recordings: Recordings, first: str, split: str | None) -> Utterance:
+    line = segment.line
+    name = Path(line.recording).name
     stem, suffix = os.path.splitext(name)
     stem = stem if suffix.lower() in RECORDING_SUFFIXES else name
     neighbours = [path.parent.parent / folder / path.name for folder in _NEIGHBOURS]
@@ -170,15 +132,21 @@ def _utterance(line: _Line, path: Path, recordings: Recordings, first: str, spli
     return Utterance(
         id=id_of_part(f"{place}-{line.channel}" if channel else place, line.start_s, line.end_s),
         audio_path=recording,
-        text=line.text,
-        where=line.where,
+        text=segment.text,
+        where=segment.where,
         speaker=line.speaker,
         split=split,
         start_s=line.start_s,
         duration_s=line.end_s - line.start_s,
         channel=channel,
-        gender=line.gender,
+        gender=_gender(line.labels),
     )
+
+
+def _gender(labels: str) -> str | None:
+    """Return the gender that the labels name; None if it is none or not one."""
+    genders = {_GENDERS[label] for label in re.split("[,_]", labels.lower()) if label in _GENDERS}
+    return genders.pop() if len(genders) == 1 else None
 
 
 def _channel(name: str, first: str) -> int:

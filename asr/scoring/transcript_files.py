@@ -9,13 +9,15 @@
 | `ctm` | `recording channel start duration word confidence` | `.ctm`, or numbers as fields 3 and 4 |
 
 Manifests, `hyp.jsonl` and what `asr transcribe` writes are `jsonl` too. Kaldi's speakers are in `utt2spk` beside the
-texts. Any file may be compressed (`.gz`). Lines that begin with `;;` are comments, but not in trn.
+texts. A line of stm is read by `asr/text/stm.py`. Any file may be compressed (`.gz`). Lines that begin with `;;` are
+comments, but not in trn.
 
 Source: NIST, SCTK 2.4, doc/infmts.htm; Kaldi, https://kaldi-asr.org/doc/data_prep.html.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ from asr.errors import ScoringError
 from asr.reading import parse_json, read_lines, shown
 from asr.records import Record, Text, checked
 from asr.scoring.score import FieldValue, read_trn
+from asr.text.stm import stm_line
 
 Format: TypeAlias = Literal["trn", "text", "jsonl", "stm", "ctm"]
 _ENDINGS: Mapping[str, Format] = {".trn": "trn", ".jsonl": "jsonl", ".stm": "stm", ".ctm": "ctm"}
@@ -33,11 +36,8 @@ _TRN_LINE = re.compile(r".*\([^()]+\)")
 _NUMBER = r"\d+(?:\.\d*)?|\.\d+"
 _TIMES = rf"(?P<first>{_NUMBER})\s+(?P<second>{_NUMBER})"
 _CTM_LINE = re.compile(rf"(?P<recording>\S+)\s+(?P<channel>\S+)\s+{_TIMES}\s+(?P<word>\S+)(?:\s+\S+)*")
-_STM_LINE = re.compile(
-    rf"(?P<recording>\S+)\s+(?P<channel>\S+)\s+(?P<speaker>\S+)\s+{_TIMES}(?:\s+<(?P<labels>[^<>\s]*)>)?(?:\s+(?P<text>.*))?"
-)
+_STM_LINE = re.compile(rf"(?:\S+\s+){{3}}{_TIMES}(?:\s.*)?")  # its fields: `stm_line`
 _FORMS = "trn, stm, ctm, Kaldi's text or jsonl"
-_NOT_SCORED = re.compile(r"ignore_?time_?segment_?in_?scoring", re.IGNORECASE)
 
 Side: TypeAlias = tuple[str, str]
 """A recording and one of its channels, `1` for the first."""
@@ -239,21 +239,20 @@ def _read_stm(path: Path) -> TranscriptFile:
     """Read the segments; an id is recording, channel, start and end, e.g. `call-1-12.50-15.00`."""
     texts: dict[str, SpokenText] = {}
     segments: dict[Side, list[Segment]] = {}
-    for where, line in _data_lines(path):
-        match = _STM_LINE.fullmatch(line)
-        if match is None:
-            raise ScoringError(f"{where}: {shown(line)} is not 'recording channel speaker start end <labels> text'")
-        start_s, end_s = float(match["first"]), float(match["second"])
-        if end_s < start_s:
-            raise ScoringError(f"{where}: the segment ends at {end_s:g} s, before its start; exchange the two times")
-        side = (match["recording"], _channel(match["channel"]))
-        text, name = match["text"] or "", None
-        if not _NOT_SCORED.search(text):
-            name = f"{side[0]}-{side[1]}-{match['first']}-{match['second']}"
-            labels = (match["labels"] or "").split(",")
-            fields = {f"label_{place}": label for place, label in enumerate(labels, 1) if label}
-            _add(texts, name, SpokenText(" ".join(text.split()), where, match["speaker"], fields))
-        segments.setdefault(side, []).append(Segment(start_s, end_s, name))
+    for where, text in _data_lines(path):
+        line = stm_line(text, where, ScoringError)
+        if line.end_s < line.start_s:
+            raise ScoringError(
+                f"{where}: the segment ends at {line.end_s:g} s, before its start; exchange the two times"
+            )
+        if not 0 <= line.start_s <= line.end_s < math.inf:
+            raise ScoringError(f"{where}: {line.start} and {line.end} are no times in seconds")
+        side, name = (line.recording, _channel(line.channel)), None
+        if line.is_scored:
+            name = f"{side[0]}-{side[1]}-{line.start}-{line.end}"
+            fields = {f"label_{place}": label for place, label in enumerate(line.labels.split(","), 1) if label}
+            _add(texts, name, SpokenText(" ".join(line.text.split()), where, line.speaker, fields))
+        segments.setdefault(side, []).append(Segment(line.start_s, line.end_s, name))
     for of_one in segments.values():
         of_one.sort(key=lambda segment: segment.start_s)
     return TranscriptFile(path, "stm", texts, segments=segments)

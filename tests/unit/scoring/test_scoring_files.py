@@ -128,6 +128,14 @@ def test_words_of_a_ctm_are_divided_by_time_among_the_segments_of_an_stm(tmp_pat
     assert (figures.missing, figures.surplus) == (("call-2-0.0-6.0",), ("other-1",))
 
 
+def test_a_word_in_brackets_is_no_label(tmp_path):
+    (tmp_path / "ref.stm").write_text("a 1 anna 0 1 <unk> yes\na 1 anna 1 2 <F0_M> no\n")
+    (tmp_path / "hyp.stm").write_text("a 1 anna 0 1 yes\na 1 anna 1 2 no\n")
+    figures = asr.score_files(tmp_path / "ref.stm", tmp_path / "hyp.stm").figures
+    assert figures.references == {"a-1-0-1": "<unk> yes", "a-1-1-2": "no"}
+    assert figures.word_total == ErrorCounts(0, 1, 0, 3)
+
+
 def test_figures_of_ctm_against_stm_are_sclites(tmp_path):
     rng = random.Random(5)
     words = [f"w{number}" for number in range(20)]
@@ -169,7 +177,10 @@ def test_a_recording_of_a_ctm_with_two_channels_is_two_utterances(tmp_path):
         ("h.ctm", "rec 1 zero 1 word\n", "h.ctm:1: 'rec 1 zero 1 word' is not 'recording channel start duration word'"),
         ("h.ctm", "rec 1 * * <ALT_BEGIN>\n", "h.ctm:1: alternatives in a ctm file are not read; keep"),
         ("h.stm", "rec 1 anna 2.0 1.0 word\n", "h.stm:1: the segment ends at 1 s, before its start; exchange"),
-        ("h.stm", "rec 1 anna word\n", "h.stm:1: .* is not 'recording channel speaker start end"),
+        ("h.stm", "rec 1 anna word\n", "h.stm:1: expected 'recording channel speaker start end"),
+        ("h.stm", "rec 1 anna -1 1 word\n", "h.stm:1: -1 and 1 are no times in seconds"),
+        ("h.stm", "rec 1 anna 0 nan word\n", "h.stm:1: 0 and nan are no times in seconds"),
+        ("h.stm", "rec 1 anna one two word\n", "h.stm:1: 'one' and 'two' are no times in seconds"),
         ("h.stm", "rec 1 anna 0 1 { a / b\n", r"h.stm:1: .*a '\{' has no '\}'"),
         ("h.trn", "a } b (u1)\n", r"h.trn: .*alternatives are \{ a / b \}"),
         ("h.jsonl", '{"id": "u1"}\n', "h.jsonl:1: text is missing; each line needs"),
