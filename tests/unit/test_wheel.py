@@ -1,5 +1,7 @@
 """What is built and installed: the wheel and the source archive have all that belongs in them, and nothing else."""
 
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -77,7 +79,7 @@ def test_the_source_archive_has_what_the_tests_need_too(built):
     (path,) = built.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         found = {name.partition("/")[2] for name in archive.getnames()}
-    for folder in ("asr", "recipes", "conf", "tests", "benchmarks", "docs", ".github"):
+    for folder in ("asr", "recipes", "conf", "tests", "benchmarks", "docs", "containers", ".github"):
         files = {
             path.relative_to(REPOSITORY).as_posix()
             for path in (REPOSITORY / folder).rglob("*")
@@ -161,3 +163,27 @@ def test_only_the_job_that_publishes_may_do_more_than_read():
     ]
     assert {*publish["needs"]} == {"tests", "build", "installed"}
     assert publish["environment"] == "pypi"
+
+
+def test_the_image_installs_what_the_runtime_and_the_extra_serve_need(metadata):
+    text = (REPOSITORY / "containers" / "Containerfile").read_text(encoding="utf-8")
+    (installed,) = re.findall(r"pip install --no-cache-dir \\\n((?:        .*\n)+)", text)
+    extra = [wanted for wanted in metadata.get_all("Requires-Dist") if "extra == 'serve'" in wanted]
+    served = {re.match(r"[\w-]+", wanted)[0].replace("-", "_") for wanted in extra}
+    assert len(served) == len(extra) >= 5
+    names = {name.replace("-", "_") for name in installed.split()} - {"\\"}
+    assert names == {"numpy", "onnxruntime", "soundfile", "typer", "rich"} | served
+
+
+def test_what_the_image_is_built_from_is_enough_for_the_same_wheel(wheel, tmp_path):
+    lines = (REPOSITORY / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    let_in = [line.removeprefix("!") for line in lines if line.startswith("!")]
+    for name in let_in:
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, tmp_path / name)
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")]
+    subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120, check=True)
+    assert (tmp_path / "dist" / wheel.name).read_bytes() == wheel.read_bytes()
