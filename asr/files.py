@@ -20,6 +20,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 import unicodedata
 import warnings
 from collections.abc import Iterator
@@ -32,6 +33,9 @@ from asr.errors import AsrError, AudioWarning, FontWarning
 
 # File systems allow names of 255 bytes; a temporary name is longer than its target's, of which it keeps this much.
 _TARGET_BYTES = 200
+
+_HELD_OPEN = (5, 32)  # Windows' errors "access denied" and "sharing violation"
+_WAITS_S = (0.01, 0.04, 0.15, 0.3, 0.5, 1.0)
 
 
 def to_json(content: Any, *, indent: int | None = None) -> str:
@@ -81,10 +85,29 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.chmod(mode)
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
+            replace_file(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+def replace_file(source: Path, target: Path) -> None:
+    """Rename a file, and replace what has the new name.
+
+    Windows refuses this while another program has one of the files open: a virus scanner, an indexer, a reader. Most of
+    them are done within a moment, so this tries again for two seconds.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    for wait_s in (*_WAITS_S, None):
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError as error:
+            if wait_s is None or getattr(error, "winerror", None) not in _HELD_OPEN:
+                raise
+            time.sleep(wait_s)
 
 
 def _check_replaceable(path: Path) -> None:
@@ -128,7 +151,7 @@ def complete_folder(folder: Path) -> Iterator[Path]:
             for path in temporary.iterdir():
                 with path.open("rb+") as file:
                     os.fsync(file.fileno())
-            temporary.rename(folder)
+            replace_file(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     _sync_folder(folder.parent)
@@ -137,7 +160,7 @@ def complete_folder(folder: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")  # on Windows too: sizes and checksums are the same
 
 
 def append_line(path: Path, line: str) -> None:

@@ -129,7 +129,7 @@ def _write_speech_detector(folder: Path) -> None:
     weights = shipped_weights()
     with atomic_path(folder / files.ONNX_SPEECH_DETECTOR) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **weights)  # type: ignore[arg-type]
-    licences = [file.read_text() for file in files_of("silero-vad") or () if file.name == "LICENSE"]
+    licences = [file.read_text(encoding="utf-8") for file in files_of("silero-vad") or () if file.name == "LICENSE"]
     write_text(
         folder / files.ONNX_SPEECH_DETECTOR_LICENCE, "\n".join(["https://github.com/snakers4/silero-vad\n", *licences])
     )

@@ -9,7 +9,6 @@ Whatever is read is checked: the bytes by a checksum, values by their types, ten
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from asr.bundle.tensors import tensors_checksum
 from asr.errors import ConfigError, ModelError, TrainingError
-from asr.files import atomic_path
+from asr.files import atomic_path, replace_file
 from asr.reading import first_line, parse_json, shown
 from asr.records import Record, checked
 from asr.training.run_state import RunState, state_from_json, state_to_json
@@ -89,7 +88,7 @@ def save_checkpoint(
         with atomic_path(path) as temporary:
             save_file(tensors, temporary, metadata=header)
             if _is_whole(path):
-                os.replace(path, folder / PREVIOUS)
+                replace_file(path, folder / PREVIOUS)
     except (OSError, SafetensorError) as error:
         raise TrainingError(
             f"{path}: cannot write the checkpoint ({error}); the one before it is intact. "

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -207,3 +209,66 @@ def test_numbers_that_json_lacks_become_null() -> None:
     assert json.loads(to_json(content)) == {"wer": None, "é": [1.5, None, [None, "NaN"]], "n": 3, "ok": True}
     assert "é" in to_json(content)
     assert json.loads(to_json({"path": "\udce9é"}).encode()) == {"path": "\udce9é"}
+
+
+def held_open(times: int, winerror: int = 32) -> Callable[[object, object], None]:
+    """What os.replace does on Windows while another program has the file open: so many times, then no more."""
+    refusals, rename = itertools.count(), os.replace
+
+    def replace(source: object, target: object) -> None:
+        if next(refusals) < times:
+            error = PermissionError(13, "The process cannot access the file", str(source))
+            error.winerror = winerror  # type: ignore[attr-defined]
+            raise error
+        rename(source, target)  # type: ignore[arg-type]
+
+    return replace
+
+
+@pytest.mark.parametrize("winerror", [5, 32])
+def test_a_file_that_a_virus_scanner_has_open_for_a_moment_is_replaced_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, winerror: int
+) -> None:
+    write_text(tmp_path / "notes.txt", "first")
+    waits: list[float] = []
+    monkeypatch.setattr(files.time, "sleep", waits.append)
+    monkeypatch.setattr(os, "replace", held_open(4, winerror))
+    write_text(tmp_path / "notes.txt", "second")
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "second"
+    assert len(waits) == 4
+    with complete_folder(tmp_path / "folder") as folder:
+        (folder / "a").write_text("a")
+    assert (tmp_path / "folder" / "a").exists()
+
+
+def test_a_file_that_stays_open_elsewhere_is_named_after_two_seconds_and_the_old_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_text(tmp_path / "notes.txt", "first")
+    waits: list[float] = []
+    monkeypatch.setattr(files.time, "sleep", waits.append)
+    monkeypatch.setattr(os, "replace", held_open(1000))
+    with pytest.raises(PermissionError) as refused:
+        write_text(tmp_path / "notes.txt", "second")
+    assert refused.value.filename == str(tmp_path / "notes.txt")
+    assert sum(waits) == pytest.approx(2)
+    assert [path.read_text(encoding="utf-8") for path in tmp_path.iterdir()] == ["first"]
+
+
+def test_a_missing_permission_is_reported_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: object, target: object) -> None:
+        raise PermissionError(13, "Permission denied", str(source))
+
+    monkeypatch.setattr(files.time, "sleep", lambda wait_s: pytest.fail("it waits"))
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(PermissionError):
+        write_text(tmp_path / "notes.txt", "text")
+
+
+def test_lines_end_in_the_same_bytes_on_every_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[object] = []
+    write = Path.write_text
+    monkeypatch.setattr(Path, "write_text", lambda *a, **k: written.append(k.get("newline")) or write(*a, **k))
+    write_text(tmp_path / "a", "one\ntwo\n")
+    assert written == ["\n"]  # None would write what os.linesep is
+    assert (tmp_path / "a").read_bytes() == b"one\ntwo\n"
