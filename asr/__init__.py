@@ -70,19 +70,19 @@ if TYPE_CHECKING:
     from asr.lm.estimate import NgramReport, estimate_ngram
     from asr.preparing.new_recipe import InitReport, init
     from asr.preparing.recipes import PrepareReport, prepare
-    from asr.reviewing.review import AppliedReview, ReviewReport, apply_review, review
-    from asr.scoring.compare import compare
-    from asr.scoring.comparison import (
+    from asr.reporting.compare import compare
+    from asr.reporting.comparison import (
         AlignedColumn,
         ComparedPair,
         ComparedUtterance,
         Comparison,
         SettingDifference,
     )
+    from asr.reporting.report import ScoreReport, score
+    from asr.reporting.score_files import score_files
+    from asr.reporting.systems import ComparedSystem
+    from asr.reviewing.review import AppliedReview, ReviewReport, apply_review, review
     from asr.scoring.intervals import PairedComparison
-    from asr.scoring.report import ScoreReport, score
-    from asr.scoring.score_files import score_files
-    from asr.scoring.systems import ComparedSystem
     from asr.search_config import DecodeSettings, RnnLmSettings
     from asr.segmenting.segment import SegmentReport, SkippedStretch, segment
     from asr.serving.serve import serve
@@ -274,19 +274,19 @@ _HOMES = {
     "asr.labelling.choose": ("ChooseReport", "ChosenRecording", "choose"),
     "asr.labelling.label": ("LabelReport", "label"),
     "asr.lm.estimate": ("NgramReport", "estimate_ngram"),
-    "asr.reviewing.review": ("AppliedReview", "ReviewReport", "apply_review", "review"),
-    "asr.scoring.intervals": ("PairedComparison",),
-    "asr.scoring.compare": ("compare",),
-    "asr.scoring.comparison": (
+    "asr.reporting.compare": ("compare",),
+    "asr.reporting.comparison": (
         "AlignedColumn",
         "ComparedPair",
         "ComparedUtterance",
         "Comparison",
         "SettingDifference",
     ),
-    "asr.scoring.report": ("ScoreReport", "score"),
-    "asr.scoring.score_files": ("score_files",),
-    "asr.scoring.systems": ("ComparedSystem",),
+    "asr.reporting.report": ("ScoreReport", "score"),
+    "asr.reporting.score_files": ("score_files",),
+    "asr.reporting.systems": ("ComparedSystem",),
+    "asr.reviewing.review": ("AppliedReview", "ReviewReport", "apply_review", "review"),
+    "asr.scoring.intervals": ("PairedComparison",),
     "asr.segmenting.segment": ("SegmentReport", "SkippedStretch", "segment"),
     "asr.serving.serve": ("serve",),
     "asr.serving.upload": ("ServeLimits",),

@@ -36,7 +36,7 @@ def compare(
     import asr
     from asr.cli.console import out as console
     from asr.files import printable
-    from asr.scoring.compare_text import to_text
+    from asr.reporting.compare_text import to_text
 
     comparison = asr.compare(systems, out=out, common=common, audio=audio)
     console.print(to_text(comparison))

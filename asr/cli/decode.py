@@ -106,7 +106,7 @@ def score(
     from asr.cli.console import out as console
     from asr.errors import ConfigError
     from asr.files import printable
-    from asr.scoring.report import render_details, summary
+    from asr.reporting.report import render_details, summary
 
     if hypothesis is None:
         if folder.is_file():

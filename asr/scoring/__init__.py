@@ -1,1 +1,1 @@
-"""Hypotheses × references → error counts, intervals, significance, reports. No torch."""
+"""Hypotheses × references → error counts, intervals, significance. No torch."""

@@ -16,7 +16,7 @@ from asr.bundle.bundle import ModelBundle
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
-from tests.unit.scoring.report_folder import Spoken, write_folder
+from tests.unit.reporting.report_folder import Spoken, write_folder
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "asr"
@@ -29,7 +29,7 @@ SOURCES = sorted(
 BASE = ["errors", "files", "reading", "machine", "plotting", "records", "search_config", "config", "settings_file"]
 FLOW = [
     *("audio", "text", "corpus", "importing", "preparing", "features", "model", "pages", "transcript", "bundle"),
-    *("sharing", "scoring", "lm", "decoding"),
+    *("sharing", "scoring", "reporting", "lm", "decoding"),
     *("training", "inference", "tuning", "segmenting", "labelling", "reviewing", "bulk", "runtime", "exporting"),
     *("serving", "stages", "cli"),
 ]
@@ -47,7 +47,7 @@ MAY_IMPORT = {room: {room, *ORDER[:place]} for place, room in enumerate(ORDER)} 
 # Neither torch nor what loads it may be imported in these rooms.
 WITHOUT_TORCH = [
     *("errors", "search_config", "config", "files", "reading", "plotting", "settings_file"),
-    *("audio", "text", "transcript", "pages", "scoring", "decoding", "runtime"),
+    *("audio", "text", "transcript", "pages", "scoring", "reporting", "decoding", "runtime"),
 ]
 LOADS_TORCH = {"torch", "torchaudio", "lightning_fabric", "lhotse"}
 MOST_LINES = 400
@@ -271,7 +271,8 @@ def test_transcribing_loads_nothing_of_estimation_packing_tuning_scoring_and_tra
     assert {"torch", "asr.inference.recognizer", "asr.decoding.beam"} <= loaded
     wrong = ("asr.training", "asr.tuning", "asr.corpus", "asr.importing", "asr.preparing", "asr.lm.kneser_ney")
     wrong += ("asr.lm.estimate", "asr.features.augment")
-    wrong += ("asr.scoring", "asr.exporting", "lhotse", "lightning_fabric", "jiwer", "matplotlib", "jinja2", "librosa")
+    wrong += ("asr.scoring", "asr.reporting", "asr.exporting", "lhotse", "lightning_fabric")
+    wrong += ("jiwer", "matplotlib", "jinja2", "librosa")
     assert [name for name in sorted(loaded) if f"{name}.".startswith(tuple(f"{part}." for part in wrong))] == []
 
 

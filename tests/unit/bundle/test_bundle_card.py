@@ -14,7 +14,7 @@ from asr.errors import ModelError
 from asr.exporting.export import export_onnx, export_torch
 from asr.files import printable
 from asr.model.acoustic import AcousticModel
-from asr.scoring.report import score
+from asr.reporting.report import score
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
 from tests.conftest import TINY

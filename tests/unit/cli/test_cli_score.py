@@ -1,5 +1,5 @@
 from asr.scoring.score import write_trn
-from tests.unit.scoring.report_folder import Spoken, write_folder
+from tests.unit.reporting.report_folder import Spoken, write_folder
 
 
 def decode_folder(path, hypothesis):
@@ -28,7 +28,7 @@ def test_the_folder_one_stands_in_has_its_model_card_too(succeed, tmp_path, monk
     folder = decode_folder(tmp_path / "a", "one two three for")
     monkeypatch.chdir(folder)
     asked = []
-    monkeypatch.setattr("asr.scoring.report.is_model_folder", lambda path: asked.append(path.resolve()))
+    monkeypatch.setattr("asr.reporting.report.is_model_folder", lambda path: asked.append(path.resolve()))
     succeed("score", ".")
     assert asked == [tmp_path]
     assert str(folder) in (folder / "report.html").read_text()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from asr.errors import ScoringError
+from asr.reporting.report import to_json, to_text
 from asr.scoring.calibration import render_calibration, score_calibration
-from asr.scoring.report import to_json, to_text
 from asr.scoring.score import read_score, write_trn
 
 

@@ -1,7 +1,7 @@
 """A comparison → its page: tables, training curves over each other, and the utterances word by word. No torch.
 
 The page is one file that needs nothing from elsewhere. Its template, script and style are `compare.*` in
-`asr/scoring/templates/`; the player is shared, in `asr/pages/templates/`.
+`asr/reporting/templates/`; the player is shared, in `asr/pages/templates/`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from asr.bundle.training_log import EpochLine
 from asr.files import printable
 from asr.pages.page import render
 from asr.reading import counted
-from asr.scoring.compare_text import outcome_rows, pair_rows, sample_text, setting_rows, system_rows, test_lines
-from asr.scoring.comparison import ComparedUtterance, Comparison
+from asr.reporting.compare_text import outcome_rows, pair_rows, sample_text, setting_rows, system_rows, test_lines
+from asr.reporting.comparison import ComparedUtterance, Comparison
+from asr.reporting.report_utterances import PageAudio, page_audio
+from asr.reporting.systems import ComparedSystem
+from asr.reporting.training_curves import Curve, line_style
 from asr.scoring.error_counts import RATE_NAMES
-from asr.scoring.report_utterances import PageAudio, page_audio
-from asr.scoring.systems import ComparedSystem
-from asr.scoring.training_curves import Curve, line_style
 
 MOST_UTTERANCES = 3000  # on the page: some 3 MB with four systems
 _LONGEST_VALUE = 300  # characters of a setting
@@ -39,7 +39,7 @@ def comparison_page(comparison: Comparison, *, audio: bool = True) -> str:
     places = {name: place for place, name in enumerate(sound.files)}
     notes = [f"{counted(left_out, 'utterance')} with errors that differ less are not on this page."] if left_out else []
     return render(
-        "asr.scoring",
+        "asr.reporting",
         "compare.html.jinja",
         {
             "title": "Comparison",

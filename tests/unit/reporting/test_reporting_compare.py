@@ -18,8 +18,8 @@ import asr
 from asr.bundle.bundle import ModelBundle
 from asr.errors import ScoringError
 from asr.model.acoustic import AcousticModel
-from asr.scoring.compare_text import to_text
-from asr.scoring.comparison import align_systems, holm
+from asr.reporting.compare_text import to_text
+from asr.reporting.comparison import align_systems, holm
 from asr.scoring.error_counts import align_words
 from asr.scoring.score import write_trn
 from asr.settings_file import load_config

@@ -15,7 +15,7 @@ from conftest import TINY
 import asr
 from asr.bundle.bundle import ModelBundle
 from asr.model.acoustic import AcousticModel
-from asr.scoring.compare_page import MOST_UTTERANCES, comparison_page
+from asr.reporting.compare_page import MOST_UTTERANCES, comparison_page
 from asr.scoring.score import write_trn
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable

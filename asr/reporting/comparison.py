@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from asr.reporting.systems import LETTERS, ComparedSystem, common_utterances, read_system, require_same
 from asr.scoring.error_counts import RATE_NAMES, Unit, WordPair
 from asr.scoring.intervals import PairedComparison
 from asr.scoring.score import compare_scores, read_score
-from asr.scoring.systems import LETTERS, ComparedSystem, common_utterances, read_system, require_same
 from asr.text.units import words_of
 
 SIGNIFICANT = 0.05

@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from asr.errors import ScoringError
-from asr.scoring.error_counts import align_words, count_confusions, count_errors
-from asr.scoring.intervals import Interval
-from asr.scoring.report import (
+from asr.reporting.report import (
     WIDTH,
     render_utterance,
     summary,
@@ -19,7 +17,9 @@ from asr.scoring.report import (
     to_text,
     write_reports,
 )
-from asr.scoring.report_page import report_page
+from asr.reporting.report_page import report_page
+from asr.scoring.error_counts import align_words, count_confusions, count_errors
+from asr.scoring.intervals import Interval
 from asr.scoring.score import UtteranceErrors, compare_scores, read_score, score_texts, write_trn
 
 REFERENCES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from asr.scoring.training_curves import COLOURS, Curve, line_style
+from asr.reporting.training_curves import COLOURS, Curve, line_style
 
 SVG = "{http://www.w3.org/2000/svg}"
 DARK, WHITE = "#121212", "#ffffff"  # what browsers paint below a page

@@ -9,10 +9,10 @@ from rich.cells import cell_len, set_cell_size
 
 from asr.files import printable
 from asr.reading import counted
-from asr.scoring.comparison import ComparedPair, Comparison
+from asr.reporting.comparison import ComparedPair, Comparison
+from asr.reporting.report import columns
 from asr.scoring.error_counts import RATE_NAMES
 from asr.scoring.intervals import Interval
-from asr.scoring.report import columns
 
 _WIDEST_VALUE = 30  # columns of a setting in the terminal
 _UNKNOWN = "–"

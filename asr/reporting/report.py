@@ -18,6 +18,7 @@ from asr.bundle.card import is_model_folder, write_card
 from asr.bundle.files import SCORES, SCORES_PAGE, SCORES_TEXT
 from asr.files import printable, visible_json, write_text
 from asr.reading import counted
+from asr.reporting.report_page import report_page
 from asr.scoring.calibration import render_calibration
 from asr.scoring.error_counts import (
     LISTED_ERRORS,
@@ -30,7 +31,6 @@ from asr.scoring.error_counts import (
 )
 from asr.scoring.groups import group_rows, with_groups
 from asr.scoring.intervals import Interval
-from asr.scoring.report_page import report_page
 from asr.scoring.score import CorpusScore, UtteranceErrors, read_score
 from asr.scoring.spellings import RuleUse, read_rules
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from asr.scoring.report import write_reports
+from asr.reporting.report import write_reports
 from asr.scoring.score import read_score
-from tests.unit.scoring.report_folder import SPOKEN, Spoken, write_folder
+from tests.unit.reporting.report_folder import SPOKEN, Spoken, write_folder
 
 HOSTILE = {
     "<script>alert`1`</script>": Spoken("<b>ab</b> cd", "<img src=x onerror=alert(1)> cd", "<i>anna</i>"),

@@ -9,8 +9,8 @@ import pytest
 
 from asr.bundle.training_log import EpochLine
 from asr.plotting import BLUE, styled_figure
+from asr.reporting.training_curves import training_curves
 from asr.scoring.calibration import draw_reliability, reliability_svg, score_calibration, share_interval
-from asr.scoring.training_curves import training_curves
 
 SVG = "{http://www.w3.org/2000/svg}"
 

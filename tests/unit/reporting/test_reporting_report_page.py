@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.scoring import report_utterances
-from asr.scoring.report import write_reports
-from asr.scoring.report_page import LISTED_GROUPS, report_page
-from asr.scoring.report_utterances import page_audio, worst_first
+from asr.reporting import report_utterances
+from asr.reporting.report import write_reports
+from asr.reporting.report_page import LISTED_GROUPS, report_page
+from asr.reporting.report_utterances import page_audio, worst_first
+from asr.reporting.score_files import score_files
 from asr.scoring.score import read_score, score_texts, write_trn
-from asr.scoring.score_files import score_files
-from tests.unit.scoring.report_folder import SPOKEN, Spoken, write_folder
+from tests.unit.reporting.report_folder import SPOKEN, Spoken, write_folder
 
 
 class Page(HTMLParser):

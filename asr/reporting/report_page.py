@@ -1,7 +1,7 @@
 """A scored decode folder → `report.html`: figures, curves, and each utterance to be heard and seen. No torch.
 
 The page is one file that needs nothing from elsewhere. Its template, script and style are `report.*` in
-`asr/scoring/templates/`; the player and the pictures of sound are shared, in `asr/pages/templates/`.
+`asr/reporting/templates/`; the player and the pictures of sound are shared, in `asr/pages/templates/`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from asr.errors import AsrError
 from asr.files import printable
 from asr.pages.page import render
 from asr.reading import counted
+from asr.reporting.report_utterances import PageAudio, page_audio, utterance_data, worst_first
+from asr.reporting.training_curves import Curve, training_curves
 from asr.scoring.calibration import reliability_svg
 from asr.scoring.error_counts import (
     NO_SPACES,
@@ -29,9 +31,7 @@ from asr.scoring.error_counts import (
 )
 from asr.scoring.groups import LENGTH, SPEAKER, by_field, shown_value
 from asr.scoring.intervals import FEWEST_SPEAKERS, rate_interval, speakers_of
-from asr.scoring.report_utterances import PageAudio, page_audio, utterance_data, worst_first
 from asr.scoring.score import CorpusScore
-from asr.scoring.training_curves import Curve, training_curves
 from asr.transcript.posteriors import PosteriorFile, read_posteriors
 
 LISTED_GROUPS = 20  # rows in a table of groups
@@ -51,7 +51,7 @@ def report_page(score: CorpusScore, folder: Path, *, audio: bool = True, title: 
     sound = page_audio(score, names) if audio else PageAudio({}, "There is no audio, as asked for by --no-audio.")
     curves, no_curves = _curves(folder)
     return render(
-        "asr.scoring",
+        "asr.reporting",
         f"{SCORES_PAGE}.jinja",
         {
             "title": title or str(folder),

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from asr.errors import ScoringError
+from asr.reporting.report import ScoreReport, write_reports
 from asr.scoring.error_counts import count_errors
 from asr.scoring.groups import with_groups
-from asr.scoring.report import ScoreReport, write_reports
 from asr.scoring.score import score_texts
 from asr.scoring.spellings import Reading, read_rules, reading_of, respell
 from asr.scoring.transcript_files import SpokenText, TranscriptFile, hypotheses_of, read_transcripts

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from asr.files import write_text
-from asr.scoring.compare_page import comparison_page
-from asr.scoring.comparison import Comparison, compared
-from asr.scoring.systems import decode_folders
+from asr.reporting.compare_page import comparison_page
+from asr.reporting.comparison import Comparison, compared
+from asr.reporting.systems import decode_folders
 
 
 def compare(

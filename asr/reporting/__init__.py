@@ -1,0 +1,1 @@
+"""Figures of systems → what people read: reports, pages, comparisons. No torch."""
