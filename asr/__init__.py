@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         DeviceError,
         DownloadError,
         FontWarning,
+        GrammarWarning,
         LanguageModelError,
         ManifestError,
         ModelError,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
     from asr.labelling.choose import ChooseReport, ChosenRecording, choose
     from asr.labelling.label import LabelReport, label
     from asr.lm.estimate import NgramReport, estimate_ngram
+    from asr.lm.grammar import Grammar, load_grammar
     from asr.preparing.new_recipe import InitReport, init
     from asr.preparing.recipes import PrepareReport, prepare
     from asr.reporting.compare import compare
@@ -97,6 +99,7 @@ if TYPE_CHECKING:
     from asr.training.trainer import train
     from asr.transcript.transcript import Alternative, Transcript
     from asr.transcript.words import Word
+    from asr.tuning.rejection import RejectionReport, tune_rejection
     from asr.tuning.search import search
     from asr.tuning.search_report import SearchReport
     from asr.tuning.tune import TuneReport, tune
@@ -133,6 +136,8 @@ __all__ = [
     "FeaturesReport",
     "Finding",
     "FontWarning",
+    "Grammar",
+    "GrammarWarning",
     "ImportReport",
     "InitReport",
     "LabelReport",
@@ -149,6 +154,7 @@ __all__ = [
     "RecipeError",
     "RecipeRun",
     "Recognizer",
+    "RejectionReport",
     "ReviewReport",
     "RnnLmSettings",
     "ScoreReport",
@@ -200,6 +206,7 @@ __all__ = [
     "label",
     "load",
     "load_config",
+    "load_grammar",
     "pack",
     "plot",
     "prepare",
@@ -215,6 +222,7 @@ __all__ = [
     "train_rnn_lm",
     "transcribe_files",
     "tune",
+    "tune_rejection",
 ]
 
 _HOMES = {
@@ -252,6 +260,7 @@ _HOMES = {
         "DeviceError",
         "DownloadError",
         "FontWarning",
+        "GrammarWarning",
         "LanguageModelError",
         "ManifestError",
         "ModelError",
@@ -274,6 +283,7 @@ _HOMES = {
     "asr.labelling.choose": ("ChooseReport", "ChosenRecording", "choose"),
     "asr.labelling.label": ("LabelReport", "label"),
     "asr.lm.estimate": ("NgramReport", "estimate_ngram"),
+    "asr.lm.grammar": ("Grammar", "load_grammar"),
     "asr.reporting.compare": ("compare",),
     "asr.reporting.comparison": (
         "AlignedColumn",
@@ -300,6 +310,7 @@ _HOMES = {
     "asr.training.trainer": ("train",),
     "asr.transcript.transcript": ("Alternative", "Transcript"),
     "asr.transcript.words": ("Word",),
+    "asr.tuning.rejection": ("RejectionReport", "tune_rejection"),
     "asr.tuning.search": ("search",),
     "asr.tuning.search_report": ("SearchReport",),
     "asr.tuning.tune": ("TuneReport", "tune"),

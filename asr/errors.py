@@ -92,6 +92,10 @@ class FontWarning(UserWarning):
     """A figure has characters that no font of this machine has; a warning of Python's module `warnings`, no error."""
 
 
+class GrammarWarning(UserWarning):
+    """A grammar was used without a threshold of its own; a warning of Python's module `warnings`, not an error."""
+
+
 class UnknownFormatError(AudioError):
     """An audio file is in a format that nothing here decodes."""
 

@@ -29,7 +29,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from asr.errors import AsrError, AudioWarning, FontWarning
+from asr.errors import AsrError, AudioWarning, FontWarning, GrammarWarning
 
 # File systems allow names of 255 bytes; a temporary name is longer than its target's, of which it keeps this much.
 _TARGET_BYTES = 200
@@ -337,7 +337,7 @@ _place_in_code = warnings.formatwarning
 
 
 def _note(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
-    if issubclass(category, (AudioWarning, FontWarning)):
+    if issubclass(category, (AudioWarning, FontWarning, GrammarWarning)):
         return f"note: {printable(str(message))}\n"
     return _place_in_code(message, category, filename, lineno, line)
 

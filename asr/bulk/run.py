@@ -27,6 +27,7 @@ from asr.errors import AudioError, ConfigError
 from asr.inference.decoder import Method, Search
 from asr.inference.ensemble import Models, common_precision, model_folders
 from asr.inference.precision import WantedPrecision
+from asr.lm.grammar import GrammarSource, load_grammar
 from asr.machine import Progress, cores, silent
 from asr.transcript.transcript import FORMATS, Transcript, format_names
 
@@ -90,6 +91,7 @@ def transcribe_files(
     method: Method | None = None,
     hotwords: Mapping[str, float] | Iterable[str] = (),
     n_best: int = 0,
+    grammar: GrammarSource | None = None,
     decode: Mapping[str, Any] | None = None,
     precision: WantedPrecision = "auto",
     speaker: str | None = None,
@@ -120,7 +122,8 @@ def transcribe_files(
         ray: transcribe on a ray cluster: `HOST:PORT`, `auto` for the one of this machine, or `local` to start one here.
         segment: as for `Recognizer.transcribe`.
         channels: `mix` mixes them down; `separate` gives each its own transcript, in `<name>.ch0.<format>` and so on.
-        method, hotwords, n_best: as for `Recognizer.transcribe`; only `json` and `jsonl` hold an n-best list.
+        method, hotwords, n_best, grammar: as for `Recognizer.transcribe`; only `json` and `jsonl` hold an n-best list
+            and say what was rejected.
         decode, precision, accelerator: as for `asr.load`; on a ray cluster, whose machines may differ, `auto` is fp32.
         speaker: as for `asr.load`.
         overwrite: transcribe all files anew and replace whatever is in the way.
@@ -139,12 +142,12 @@ def transcribe_files(
         DependencyError: ray is asked for and not installed.
         DeviceError: `cuda` is asked for and there is none.
         ModelError, LanguageModelError: the model folder is missing, incomplete or damaged.
-        TokenError: a hotword holds a character that is in none of the model's tokens.
+        TokenError: a hotword or a grammar holds a character that is in none of the model's tokens.
     """
     names = [files] if isinstance(files, (str, os.PathLike)) else list(files)
     for argument, reason in contradictions(names, out=out, beside=beside, jobs=jobs, ray=ray, channels=channels):
         raise ConfigError(f"{argument}: {reason}")
-    search = Search(method, hotword_bonuses(hotwords))
+    search = Search(method, hotword_bonuses(hotwords), grammar=None if grammar is None else load_grammar(grammar))
     # One format for all workers and for a run that resumes this one.
     if ray is not None and precision == "auto":
         precision = "fp32"

@@ -29,7 +29,7 @@ class Options:
     """How files are transcribed: all that changes a transcript, apart from the model.
 
     Attributes:
-        search: method and hotwords.
+        search: method, hotwords, grammar.
         segment: as for `Recognizer.transcribe`.
         channels: mixed down to one transcript, or one transcript of each.
         precision, decode, speaker: as for `asr.load`.
@@ -104,6 +104,7 @@ def _transcribed(
             segment=options.segment,
             channel=channel,
             n_best=options.n_best,
+            grammar=options.search.grammar,
             on_progress=None if on_progress is None else lambda more_s: on_progress(more_s / len(channels)),
         )
         for channel in channels

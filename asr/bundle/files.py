@@ -34,6 +34,7 @@ CALIBRATION = "calibration.json"  # how evidence becomes confidence
 EXPECTED_ERRORS = "expected_errors.json"  # how an utterance's signs of errors become expected errors
 TUNE_TRIALS = "tune.json"  # what was tried
 TUNE_PLOT = "tune.png"  # the same as a picture
+REJECTION = "rejection.json"  # by `asr tune --grammar`: when none of a grammar's texts counts as said
 
 # Written by `asr adapt`.
 SPEAKERS = "speakers"  # a folder: what is known of single speakers, a file each
@@ -45,7 +46,7 @@ DIAGNOSIS_PLOT = "diagnosis.png"  # the same as a picture
 
 # All that a transcript depends on. A file that is missing counts too: it may be added later.
 READ_BY_TRANSCRIBING = (
-    *(CONFIG, TOKENS, WEIGHTS, DECODER, CALIBRATION, ENCODER),
+    *(CONFIG, TOKENS, WEIGHTS, DECODER, CALIBRATION, REJECTION, ENCODER),
     *(LANGUAGE_MODEL, WORD_LANGUAGE_MODEL, RNN_LM),
 )
 

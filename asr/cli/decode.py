@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.options import Accelerator, DecodeSet, Hotword, Method, Speaker
+from asr.cli.options import Accelerator, DecodeSet, Grammar, Hotword, Method, Speaker
 from asr.reading import counted
 
 LISTED = 10  # ids, rules and groups that the terminal shows; the files have all
@@ -22,6 +22,7 @@ def decode(
     out: Annotated[Path, typer.Option(metavar="DIR", help="The decode folder to write, e.g. exp/an4/decode_test.")],
     method: Method = None,
     hotword: Hotword = None,
+    grammar: Grammar = None,
     overrides: DecodeSet = None,
     speaker: Speaker = None,
     accelerator: Accelerator = "auto",
@@ -47,6 +48,7 @@ def decode(
         out,
         method=method,
         hotwords=hotword_bonuses(hotword),
+        grammar=grammar,
         decode=decode_settings(overrides),
         speaker=speaker,
         accelerator=accelerator,

@@ -55,6 +55,14 @@ Hotword = Annotated[
         help="An expected word or phrase, and the bonus for each time it occurs; repeatable.",
     ),
 ]
+Grammar = Annotated[
+    Path | None,
+    typer.Option(
+        "--grammar",
+        metavar="FILE",
+        help="What may be said: phrases, one a line, or JSGF. Other speech gives no text, see asr tune --grammar.",
+    ),
+]
 DecodeSet = Annotated[
     list[str] | None,
     typer.Option(

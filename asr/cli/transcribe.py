@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from asr.cli.options import Accelerator, DecodeSet, Hotword, Method, Speaker
+from asr.cli.options import Accelerator, DecodeSet, Grammar, Hotword, Method, Speaker
 from asr.errors import AudioError, ConfigError, ExitStatus
 from asr.files import printable, write_output
 from asr.transcript.transcript import FORMATS, STREAMED, format_names
@@ -106,6 +106,7 @@ def transcribe(
     ] = 0,
     method: Method = None,
     hotword: Hotword = None,
+    grammar: Grammar = None,
     overrides: DecodeSet = None,
     speaker: Speaker = None,
     accelerator: Accelerator = "auto",
@@ -145,7 +146,7 @@ def transcribe(
         import asr
 
         recognizer = asr.load(model, accelerator=accelerator, precision=precision, decode=settings, speaker=speaker)
-        print_stream(recognizer, Path(files[0]), rate, method=method, hotwords=hotwords)
+        print_stream(recognizer, Path(files[0]), rate, method=method, hotwords=hotwords, grammar=grammar)
         return
     report = transcribe_files(
         [model, *(others or ())],
@@ -159,6 +160,7 @@ def transcribe(
         channels=channels,
         method=method,
         hotwords=hotwords,
+        grammar=grammar,
         n_best=n_best,
         decode=settings,
         precision=precision,
@@ -236,6 +238,7 @@ def print_stream(
     *,
     method: Literal["greedy", "beam"] | None = None,
     hotwords: Mapping[str, float] | None = None,
+    grammar: Path | None = None,
 ) -> None:
     """Print the utterances of a recording that is still arriving, each as soon as it has ended.
 
@@ -247,7 +250,7 @@ def print_stream(
         source: a file, or `-` for standard input.
         rate_hz: of raw samples on standard input, see `asr.audio.blocks`; None if there is a header.
         method: search of the final results.
-        hotwords: see `Recognizer.transcribe`.
+        hotwords, grammar: see `Recognizer.transcribe`.
 
     Raises:
         AudioError: the audio cannot be read.
@@ -258,7 +261,7 @@ def print_stream(
     with _until_interrupted() as interrupted:
         arriving = _read_ahead(blocks, interrupted)
         for partial in recognizer.stream(
-            arriving, sample_rate_hz=sample_rate_hz, method=method, hotwords=hotwords or ()
+            arriving, sample_rate_hz=sample_rate_hz, method=method, hotwords=hotwords or (), grammar=grammar
         ):
             show(partial, write_output)
     if interrupted.is_set():

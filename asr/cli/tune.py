@@ -1,13 +1,16 @@
-"""`asr tune`: the settings of a model's search and the calibration of its confidences, chosen on dev."""
+"""`asr tune`: the settings of a model's search, the calibration of confidences, a grammar's threshold; on dev."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from asr.cli.options import Accelerator
+
+if TYPE_CHECKING:
+    from asr.bundle.rejection import Rate
 
 
 def tune(
@@ -23,6 +26,18 @@ def tune(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Another setting of the search, e.g. lm=words; repeatable."),
     ] = None,
+    grammar: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Set only when none of this grammar's texts counts as said; the search stays as it is."
+        ),
+    ] = None,
+    false_alarms: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="With --grammar: share of other utterances that may be accepted. Default: 0.01."
+        ),
+    ] = None,
     accelerator: Accelerator = "auto",
 ) -> None:
     """Choose the settings of a model's search on dev data.
@@ -35,7 +50,17 @@ def tune(
     Then the words' confidences are calibrated on the same data, and the errors that asr label and asr choose expect of
     an utterance. decoder.yaml in the model folder gets the chosen
     settings and those of --set; tune.json and tune.png show what was tried.
+
+    With --grammar, the dev set needs utterances of the grammar and others, a few hundred others for 1 in 100. The
+    threshold goes into rejection.json.
     """
+    if grammar is not None:
+        if jobs is not None or overrides:
+            raise typer.BadParameter("it goes without --jobs and --set", param_hint="--grammar")
+        _tune_rejection(model, manifest, grammar, 0.01 if false_alarms is None else false_alarms, accelerator)
+        return
+    if false_alarms is not None:
+        raise typer.BadParameter("it belongs to --grammar", param_hint="--false-alarms")
     import asr
     from asr.bundle.files import CALIBRATION, DECODER, EXPECTED_ERRORS, TUNE_PLOT, TUNE_TRIALS
     from asr.cli.console import out as console
@@ -62,3 +87,32 @@ def tune(
         auc = "" if report.confidences.auc is None else f", AUC {report.confidences.auc:.3f}"
         console.print(f"confidence  ECE {report.confidences.ece:.3f}{auc} on dev")
     console.print(f"written to  {model}: {DECODER}, {CALIBRATION}, {EXPECTED_ERRORS}, {TUNE_TRIALS}, {TUNE_PLOT}")
+
+
+def _tune_rejection(model: Path, manifest: Path, grammar: Path, share: float, accelerator: Accelerator) -> None:
+    import asr
+    from asr.bundle.files import REJECTION
+    from asr.cli.console import out as console
+    from asr.cli.console import progress
+    from asr.files import printable
+
+    report = asr.tune_rejection(
+        model, manifest, grammar, false_alarms=share, accelerator=accelerator, progress=progress
+    )
+    alarms, misses = report.rejection.false_alarms, report.rejection.misses
+    console.print(f"dev           {misses.count} utterances of the grammar, {alarms.count} others")
+    if report.is_too_small:
+        console.print(
+            f"note          {alarms.count} others are too few for a share of {share:g}, which takes "
+            f"{round(1 / share) - 1}; none of them is accepted"
+        )
+    console.print(f"false alarms  {_percent(alarms)} of other utterances are to be expected")
+    console.print(
+        f"misses        {_percent(misses)} of the grammar's utterances; {report.wrong} are taken for another text"
+    )
+    console.print(f"threshold     {report.rejection.threshold:.2f}, the natural log of the grammar's probability")
+    console.print(f"written to    {printable(model / REJECTION)}")
+
+
+def _percent(rate: Rate) -> str:
+    return f"{100 * rate.rate:.2f} % (95 % interval {100 * rate.low:.2f} … {100 * rate.high:.2f} %)"

@@ -91,6 +91,8 @@ def beam_search(
     lengths: NDArray[np.integer],
     options: BeamOptions,
     scorers: Sequence[WeightedScorer] = (),
+    *,
+    whole: bool = False,
 ) -> list[list[Hypothesis]]:
     """Return each utterance's most probable token sequences, best first.
 
@@ -99,10 +101,11 @@ def beam_search(
         lengths: `(batch,)` integer, valid frames of each utterance. The other frames change nothing.
         options: of the search.
         scorers: language models. One of weight 0 is not asked.
+        whole: whether only whole sentences count.
 
     Returns:
         At most `beam_size` hypotheses for each utterance; scores are natural logs. If the scorers let none of the
-        beam's prefixes be a sentence, there is one hypothesis, see `finished_beginning`.
+        beam's prefixes be a sentence, there is one hypothesis, see `finished_beginning`; with `whole` there is none.
 
     Raises:
         ShapeError: a length exceeds the number of frames, or the arrays do not fit.
@@ -115,7 +118,7 @@ def beam_search(
     kept = keep_frames(log_posteriors, mask, options.blank_skip)
     with np.errstate(invalid="ignore"):  # −inf − −inf where a slot is not in use; NaN is an error in the end
         moves, ends = _through_all_frames(kept, options, scorers)
-    return _hypotheses(kept, moves, ends, options, scorers)
+    return _hypotheses(kept, moves, ends, options, scorers, whole=whole)
 
 
 def _through_all_frames(
@@ -152,7 +155,13 @@ def _through_all_frames(
 
 
 def _hypotheses(
-    kept: KeptFrames, moves: Sequence[Moves], ends: Float64s, options: BeamOptions, scorers: Sequence[WeightedScorer]
+    kept: KeptFrames,
+    moves: Sequence[Moves],
+    ends: Float64s,
+    options: BeamOptions,
+    scorers: Sequence[WeightedScorer],
+    *,
+    whole: bool,
 ) -> list[list[Hypothesis]]:
     """Return each utterance's hypotheses, best first, in the order of the batch that was given.
 
@@ -173,10 +182,12 @@ def _hypotheses(
             if acoustic > IMPOSSIBLE  # else the slot is not in use
         ]
         hypotheses = [prefix for prefix in prefixes if prefix.score > IMPOSSIBLE]
-        if prefixes and not hypotheses:  # all scores are equal, and the sort is stable: they are in the beam's order
+        if (
+            prefixes and not hypotheses and not whole
+        ):  # all scores are equal, and the sort is stable: they are in the beam's order
             beginning = finished_beginning(prefixes[0], scorers, bonus)
             hypotheses = [] if beginning is None else [beginning]
-        if not hypotheses:
+        if not hypotheses and not (whole and prefixes):
             raise ModelError(f"utterance {utterance} of the batch: its log-posteriors are NaN or rule out all tokens")
         result.append(hypotheses)
     return result

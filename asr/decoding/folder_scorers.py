@@ -1,14 +1,16 @@
-"""The n-grams of a model folder or of an exported folder, and hotwords → the scorers of a search. No torch.
+"""The n-grams of a model folder or of an exported folder, hotwords, a grammar → the scorers of a search. No torch.
 
     lm = tokens    lm.arpa.gz, if the folder has it
     lm = words     lm.words.arpa.gz; its words are the lexicon
     hotwords       a bonus each; their words are added to the lexicon
+    a grammar      in place of all others, see `grammar_search.py`
 
 A file is read when a search first needs it, and kept.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,12 +18,16 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from asr.bundle.files import LANGUAGE_MODEL, WORD_LANGUAGE_MODEL
+from asr.bundle.rejection import load_rejection
+from asr.decoding.grammar_automaton import compile_grammar
+from asr.decoding.grammar_search import GrammarSearch
 from asr.decoding.hotwords import HotwordScorer, require_writable
 from asr.decoding.ngram_scorer import TokenNgramScorer
 from asr.decoding.scorers import WeightedScorer
 from asr.decoding.word_scorer import WordNgramScorer
-from asr.errors import LanguageModelError, ModelError, TokenError
+from asr.errors import GrammarWarning, LanguageModelError, ModelError, TokenError
 from asr.lm.arpa import read_arpa
+from asr.lm.grammar import Grammar
 from asr.text.tokens import TokenTable
 
 Hotwords = tuple[tuple[str, float], ...]
@@ -43,7 +49,7 @@ class NgramUse:
 
 
 class FolderScorers:
-    """The n-grams of one folder, and hotwords."""
+    """The n-grams of one folder, hotwords, and a grammar."""
 
     def __init__(self, folder: Path | None, tokens: TokenTable, normalise: Callable[[str], str]) -> None:
         """Read nothing yet.
@@ -59,6 +65,7 @@ class FolderScorers:
         self._hotword_scorer = lru_cache(maxsize=1)(self._build_hotwords)
         self._word_scorer = lru_cache(maxsize=1)(self._read_words)
         self._widened_word_scorer = lru_cache(maxsize=1)(self._widen)
+        self.grammar = lru_cache(maxsize=8)(self._search_in)
 
     def has_ngram(self, lm: str) -> bool:
         """Whether the folder has the n-gram, or must have it: a search over words cannot do without."""
@@ -99,6 +106,22 @@ class FolderScorers:
                 reasons[phrase] = str(error)
         return reasons
 
+    def _search_in(self, grammar: Grammar) -> GrammarSearch:
+        """Return the search for a grammar's texts, with the folder's threshold; several are kept.
+
+        Raises:
+            TokenError, LanguageModelError: as `compile_grammar`.
+            ModelError: the file with the threshold is damaged.
+        """
+        arcs = compile_grammar(grammar, self._tokens, self._normalise)
+        rejection = load_rejection(self._folder)
+        if rejection is None:
+            _warn(grammar, "no threshold is set, so nearly all speech is taken for one of its texts")
+            return GrammarSearch(arcs, self._tokens)
+        if rejection.grammar != grammar.checksum:
+            _warn(grammar, f"the threshold was set for another grammar, {rejection.name}; its rates do not hold")
+        return GrammarSearch(arcs, self._tokens, rejection.threshold)
+
     @property
     def _token_path(self) -> Path | None:
         path = None if self._folder is None else self._folder / LANGUAGE_MODEL
@@ -135,6 +158,11 @@ class FolderScorers:
     def _widen(self, oov_penalty: float | None, hotwords: Hotwords) -> WordNgramScorer:
         scorer = self._word_scorer(oov_penalty)
         return scorer.with_words(self._hotword_scorer(hotwords).words) if hotwords else scorer
+
+
+def _warn(grammar: Grammar, reason: str) -> None:
+    way_out = "`asr tune MODEL DEV --grammar FILE` sets it"
+    warnings.warn(f"{grammar.name}: {reason}; {way_out}", GrammarWarning, stacklevel=2)
 
 
 def required(folder: Path | None, wanted_by: str, command: str, name: str, option: str = "") -> Path:

@@ -46,8 +46,9 @@ def export(
     Args:
         model: a model folder.
         out: the folder to write. Default: beside the model, with `-onnx`, `-torch` and `-int8` added to its name.
-        format: `onnx` runs without torch, see `asr.runtime`. It takes the n-gram along that the settings of the search
-            name, but no recurrent language model. `torch` is a model folder again, with its language models.
+        format: `onnx` runs without torch, see `asr.runtime`. It takes along the n-gram that the settings of the search
+            name and the threshold of a grammar, but no recurrent language model. `torch` is a model folder again, with
+            its language models.
         int8: store the weights in 8 bits, a quarter of the size.
 
     Raises:
@@ -94,7 +95,7 @@ def export_onnx(model: Path, folder: Path, *, int8: bool = False) -> int:
     with atomic_path(folder / files.ONNX_NETWORK) as temporary:
         temporary.write_bytes(network)
     _description(bundle).save(folder)
-    _copy_ngram(bundle, folder)
+    _copy_search_files(bundle, folder)
     _write_speech_detector(folder)
     write_text(folder / files.CARD, model_card(model, Exported("onnx", len(network), int8)))
     return len(network)
@@ -114,15 +115,15 @@ def _description(bundle: ModelBundle) -> Description:
     )
 
 
-def _copy_ngram(bundle: ModelBundle, folder: Path) -> None:
-    """Take the n-gram along that the settings name, and leave no other one from an export before."""
+def _copy_search_files(bundle: ModelBundle, folder: Path) -> None:
+    """Take along the n-gram that the settings name and the threshold of a grammar; leave none from an export before."""
     used = files.WORD_LANGUAGE_MODEL if bundle.config.decode.lm == "words" else files.LANGUAGE_MODEL
-    for name in (files.LANGUAGE_MODEL, files.WORD_LANGUAGE_MODEL):
+    for name in (files.LANGUAGE_MODEL, files.WORD_LANGUAGE_MODEL, files.REJECTION):
         (folder / name).unlink(missing_ok=True)
-    source = None if bundle.folder is None else bundle.folder / used
-    if source is not None and source.is_file():
-        with atomic_path(folder / used) as temporary:
-            shutil.copyfile(source, temporary)
+        source = None if bundle.folder is None or name not in (used, files.REJECTION) else bundle.folder / name
+        if source is not None and source.is_file():
+            with atomic_path(folder / name) as temporary:
+                shutil.copyfile(source, temporary)
 
 
 def _write_speech_detector(folder: Path) -> None:

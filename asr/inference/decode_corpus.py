@@ -17,6 +17,7 @@ from asr.features.batching import evaluation_batches
 from asr.files import to_json, write_text
 from asr.inference.decoder import Decoder, Method, Search
 from asr.inference.ensemble import Ensemble, Models, load_decoder, model_folders
+from asr.lm.grammar import GrammarSource, load_grammar
 from asr.machine import Accelerator, Progress, silent
 from asr.model.computation import Precision
 from asr.model.speaker_moments import speaker_moments
@@ -62,6 +63,7 @@ def decode(
     *,
     method: Method | None = None,
     hotwords: Mapping[str, float] | Iterable[str] = (),
+    grammar: GrammarSource | None = None,
     decode: Mapping[str, Any] | None = None,
     speaker: str | None = None,
     accelerator: Accelerator = "auto",
@@ -75,6 +77,8 @@ def decode(
         out: the decode folder. It gets `ref.trn`, `hyp.trn`, `hyp.jsonl`, `posteriors.safetensors` and `run.json`.
         method: greedy or beam search; by default beam if the model has a language model, or with hotwords.
         hotwords: expected words and phrases, as for `Recognizer.transcribe`.
+        grammar: what may be said, as for `Recognizer.transcribe`. An utterance that is none of it has an empty text,
+            and `hyp.jsonl` says that it is rejected.
         decode: settings of the search in place of the model folder's, e.g. `{"beam_size": 50}`.
         speaker: as for `asr.load`.
         accelerator: auto takes a GPU if there is one.
@@ -86,20 +90,22 @@ def decode(
         LanguageModelError, ModelError: the model folder or a language model in it cannot be used.
         ManifestError: the manifest is missing, malformed or empty.
         ScoringError: an utterance id cannot be written to a decode folder.
-        TokenError: a hotword holds a character that is in none of the model's tokens.
+        TokenError: a hotword or a grammar holds a character that is in none of the model's tokens.
     """
     folder = Path(out)
     cuts = load_manifest(Path(manifest))
     check_ids([cut.id for cut in cuts], folder)
     decoder = load_decoder(model, accelerator=accelerator, decode=decode, speaker=speaker)
     folder.mkdir(parents=True, exist_ok=True)  # before the work, which would be lost if it failed
-    search = Search(method, hotword_bonuses(hotwords), keep_posteriors=True)
+    loaded = None if grammar is None else load_grammar(grammar)
+    search = Search(method, hotword_bonuses(hotwords), keep_posteriors=True, grammar=loaded)
     folders = model_folders(model)
     how = {
         "manifest": str(manifest),
         "models": list(map(str, folders)),
         "speaker": speaker,
         "hotwords": len(search.hotwords),
+        "grammar": None if loaded is None else loaded.name,
         # Several models each have their own.
         "decode": decoder.bundle.config.decode.model_dump(mode="json") if len(folders) == 1 else dict(decode or {}),
     }
@@ -111,7 +117,7 @@ def decode(
     seconds = time.perf_counter() - began
     audio_s = sum(cut.duration for cut in cuts)
     report = DecodeReport(folder, decoder.method_of(search), decoder.precision, len(utterances), audio_s, seconds)
-    write_decode_folder(folder, utterances, decoder)
+    write_decode_folder(folder, utterances, decoder, rejecting=loaded is not None)
     write_run(report, how)
     return report
 
@@ -156,11 +162,13 @@ def decode_cuts(decoder: Decoder | Ensemble, cuts: Iterable[Cut], search: Search
             yield DecodedUtterance(name, speakers.get(name), references[name], found, *about)
 
 
-def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], decoder: Decoder | Ensemble) -> None:
+def write_decode_folder(
+    folder: Path, utterances: Iterable[DecodedUtterance], decoder: Decoder | Ensemble, *, rejecting: bool = False
+) -> None:
     """Write `ref.trn`, `hyp.trn`, `posteriors.safetensors` and `hyp.jsonl`.
 
     A line of `hyp.jsonl` has an utterance's speaker, where its audio is, the manifest's fields, the words with times
-    from its start, and the n-best hypotheses with scores.
+    from its start, and the n-best hypotheses with scores; with `rejecting`, whether it is none of a grammar's texts.
 
     With `text.replace`, `hyp.trn` has the texts after the replacements, as they are compared with references, and
     `hyp.jsonl` as they were recognised. The reports that `asr score` wrote there about earlier hypotheses are removed.
@@ -189,6 +197,8 @@ def write_decode_folder(folder: Path, utterances: Iterable[DecodedUtterance], de
                 for text, hypothesis in zip(texts, nbest, strict=True)
             ],
         }
+        if rejecting:
+            record["rejected"] = not nbest[0].tokens
         records.append(to_json(record))
         if utterance.decoded.posteriors is not None:
             posteriors[utterance.id] = utterance.decoded.posteriors

@@ -26,6 +26,7 @@ from asr.errors import ConfigError, DeviceError, ModelError
 from asr.features.batch import Batch
 from asr.inference.language_models import LanguageModels
 from asr.inference.precision import WantedPrecision, settled_precision
+from asr.lm.grammar import Grammar
 from asr.machine import Accelerator, choose_accelerator, large_blocks_returned, one_thread_after_forks
 from asr.model.acoustic import on_cpu
 from asr.model.adaptation import with_weights
@@ -43,19 +44,21 @@ class Search:
     """How to search for hypotheses.
 
     Attributes:
-        method: greedy or beam search; None takes beam if the model has a language model or there are hotwords.
+        method: greedy or beam search; None takes beam if the model has a language model, or with hotwords or a grammar.
         hotwords: natural-log bonus of each expected word or phrase, see `asr/decoding/hotwords.py`.
         settings: of the beam search; None takes those of the model folder.
         keep_posteriors: whether each utterance comes with the probable tokens of its frames.
+        grammar: what may be said, in place of language models; what is none of it is the empty text.
     """
 
     method: Method | None = None
     hotwords: Mapping[str, float] = field(default_factory=dict)
     settings: DecodeSettings | None = None
     keep_posteriors: bool = False
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an unknown method, and hotwords for greedy search.
+        """Refuse an unknown method, hotwords for greedy search, and what does not go with a grammar.
 
         Raises:
             ConfigError: it is one of them.
@@ -64,6 +67,9 @@ class Search:
             raise ConfigError(f"method={self.method!r}: {' or '.join(get_args(Method))}")
         if self.hotwords and self.method == "greedy":
             raise ConfigError(f"hotwords ({', '.join(self.hotwords)}) need the beam search, not greedy")
+        if self.grammar is not None and (self.hotwords or self.method == "greedy"):
+            other = "hotwords" if self.hotwords else "greedy search"
+            raise ConfigError(f"grammar ({self.grammar.name}): it goes without {other}; leave one of them out")
 
 
 class Decoder:
@@ -133,11 +139,12 @@ class Decoder:
         return self.model.sample_rate_hz
 
     def method_of(self, search: Search) -> Method:
-        """Return the search's method; without one, `beam` with hotwords or a language model, else `greedy`."""
+        """Return the search's method; without one, `beam` with hotwords, grammar or language model, else `greedy`."""
         if search.method is not None:
             return search.method
         settings = search.settings or self.bundle.config.decode
-        return "beam" if search.hotwords or self._language_models.are_used(settings) else "greedy"
+        is_beam = search.hotwords or search.grammar is not None
+        return "beam" if is_beam or self._language_models.are_used(settings) else "greedy"
 
     def unwritable(self, phrases: Iterable[str]) -> dict[str, str]:
         """Return the phrases that a search would refuse as hotwords, each with the reason."""
@@ -214,9 +221,13 @@ class Decoder:
             TokenError: a hotword holds a character that is in no token.
             ConfigError: a bonus is not above 0.
         """
+        settings = search.settings or self.bundle.config.decode
+        if search.grammar is not None:
+            grammar = self._language_models.grammar(search.grammar)
+            with threads(self._threads.count):
+                return grammar.search(*on_cpu(log_posteriors, lengths), settings.beam_size)
         if self.method_of(search) == "greedy":
             return [[hypothesis] for hypothesis in greedy_search(*on_cpu(log_posteriors, lengths))]
-        settings = search.settings or self.bundle.config.decode
         scorers = self._language_models.scorers(settings, search.hotwords)
         options = BeamOptions(settings.beam_size, settings.insertion_bonus, settings.blank_skip, settings.token_floor)
         with threads(self._threads.count):

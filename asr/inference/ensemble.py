@@ -25,7 +25,7 @@ from asr.bundle.bundle import ModelBundle
 from asr.config import Config
 from asr.decoding.align import align
 from asr.decoding.bayes_risk import join
-from asr.errors import ModelError
+from asr.errors import ConfigError, ModelError
 from asr.features.batch import Batch
 from asr.inference.decoder import Decoder, Method, Search, waveforms
 from asr.inference.precision import WantedPrecision, settled_precision
@@ -164,7 +164,10 @@ class Ensemble:
         """Return what the models found for each utterance.
 
         Raises: as `Decoder.search`.
+            ConfigError: there is a grammar, whose threshold is one model's.
         """
+        if search.grammar is not None:
+            raise ConfigError(f"a grammar takes one model, not {len(self.decoders)}; load one of them")
         computed = [decoder.log_posteriors(batch) for decoder in self.decoders]
         searched = [decoder.search(*frames, search) for decoder, frames in zip(self.decoders, computed, strict=True)]
         frames = [on_cpu(*of_model) for of_model in computed]

@@ -17,7 +17,9 @@ import torch
 from asr.bundle.bundle import ModelBundle
 from asr.bundle.files import RNN_LM
 from asr.decoding.folder_scorers import FolderScorers, NgramUse, named, required
+from asr.decoding.grammar_search import GrammarSearch
 from asr.decoding.scorers import WeightedScorer
+from asr.lm.grammar import Grammar
 from asr.lm.rnn_scorer import RnnScorer, rescore
 from asr.lm.rnnlm import RnnLm
 from asr.search_config import DecodeSettings
@@ -61,6 +63,15 @@ class LanguageModels:
     def unwritable(self, phrases: Iterable[str]) -> dict[str, str]:
         """Return the phrases that `scorers` would refuse as hotwords, each with the reason."""
         return self._ngrams.unwritable(phrases)
+
+    def grammar(self, grammar: Grammar) -> GrammarSearch:
+        """Return the search for a grammar's texts; no language model takes part.
+
+        Raises:
+            TokenError, LanguageModelError, ModelError: the grammar does not fit the model, or the folder's threshold is
+                damaged.
+        """
+        return self._ngrams.grammar(grammar)
 
     def rescored(self, nbest: list[list[Hypothesis]], settings: DecodeSettings) -> list[list[Hypothesis]]:
         """Return each utterance's hypotheses, ranked anew by the recurrent model if the settings give it a weight.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asr.audio.blocks import Heard, audio_blocks, checked_rate_hz, checked_waveform, mono_blocks, waveform_blocks
-from asr.audio.segment import STREAM_RULE, Segment, Segmentation, segments
+from asr.audio.segment import STREAM_RULE, Extent, Segment, Segmentation, segments
 from asr.audio.sources import Source, is_source, source_name
 from asr.decoding.hotwords import hotword_bonuses
 from asr.decoding.streaming import AGAIN_S, Listening, Partial, stream_results
@@ -29,6 +29,7 @@ from asr.inference.ensemble import Ensemble, Models, load_decoder
 from asr.inference.precision import WantedPrecision
 from asr.inference.stream import listen
 from asr.inference.text_alignment import AlignedText, align_audio
+from asr.lm.grammar import GrammarSource, load_grammar
 from asr.machine import Accelerator
 from asr.transcript.transcript import Alternative, Transcript, best_alternatives
 from asr.transcript.words import Decoded, Word
@@ -68,11 +69,12 @@ def load(
 
 
 class _HeardSegment(NamedTuple):
-    """The words of a segment, the beginning of its n-best list, and its first sample in the recording."""
+    """The words of a segment, the beginning of its n-best list, and where it is in the recording."""
 
-    start: int
+    start: int  # its first sample
     words: list[Word]
     alternatives: list[Alternative]
+    extent: Extent
 
 
 class Recognizer:
@@ -107,6 +109,7 @@ class Recognizer:
         segment: Segmentation = "vad",
         channel: int | None = None,
         n_best: int = 0,
+        grammar: GrammarSource | None = None,
         on_progress: Callable[[float], object] | None = None,
     ) -> Transcript:
         """Transcribe a recording of any length; memory does not grow with it unless `segment` is `none`.
@@ -126,16 +129,20 @@ class Recognizer:
             channel: the channel to transcribe, counted from 0; None mixes all down.
             n_best: number of texts, at most, in `Transcript.n_best`. The beam search finds up to `beam_size` for each
                 segment, greedy search finds one. 0: none.
+            grammar: what may be said: a file of phrases or JSGF, a list of phrases, or what `asr.load_grammar` returns.
+                A segment that is none of it gives no words and is in `Transcript.rejected`. The search uses no language
+                model then.
             on_progress: is called each time some audio is done, with its seconds; they sum up to the duration.
 
         Raises:
             AudioError: the audio cannot be used.
             ConfigError: an argument has a value that it cannot have.
-            TokenError: a hotword holds a character that is in none of the model's tokens.
+            LanguageModelError: the grammar cannot be used.
+            TokenError: a hotword or a grammar holds a character that is in none of the model's tokens.
         """
         if n_best < 0:
             raise ConfigError(f"n_best={n_best}: a number of texts, from 0 on")
-        search = Search(method, hotword_bonuses(hotwords))
+        search = Search(method, hotword_bonuses(hotwords), grammar=None if grammar is None else load_grammar(grammar))
         rate_hz = self.sample_rate_hz
         name: str | None = None
         if is_source(audio):
@@ -153,6 +160,7 @@ class Recognizer:
             name,
             channel,
             best_alternatives([segment.alternatives for segment in heard], n_best) if n_best else (),
+            None if grammar is None else tuple(segment.extent for segment in heard if not segment.words),
         )
 
     def _heard(
@@ -172,7 +180,8 @@ class Recognizer:
             batch = collate_segments(group, moments)
             for piece, decoded in zip(group, self.decoder.decode(batch, search), strict=True):
                 words = self.decoder.words(decoded, piece.start / rate_hz)
-                found.append(_HeardSegment(piece.start, words, self._alternatives(decoded, n_best)))
+                extent = Extent(piece.start / rate_hz, (piece.start + len(piece.waveform)) / rate_hz)
+                found.append(_HeardSegment(piece.start, words, self._alternatives(decoded, n_best), extent))
             covered = sum(piece.skipped + len(piece.waveform) for piece in group)
             done += covered
             on_progress(covered / rate_hz)
@@ -217,6 +226,7 @@ class Recognizer:
         hotwords: Mapping[str, float] | Iterable[str] = (),
         end_silence_s: float = STREAM_RULE.pause_s,
         longest_s: float = STREAM_RULE.longest_s,
+        grammar: GrammarSource | None = None,
     ) -> Iterator[Partial]:
         """Transcribe audio while it arrives: what has been said so far, and at the end of each utterance its words.
 
@@ -230,11 +240,12 @@ class Recognizer:
             end_silence_s: an utterance ends after a pause of this length.
             longest_s: no utterance is longer, at least 1 s. One that would be is cut at the quietest place of its
                 second half.
+            grammar: see `transcribe`; it counts in final results. One that is none of it is empty.
 
         Raises:
             AudioError: a block cannot be used, or the sample rate is none.
             ConfigError: as `transcribe`; several models work as one.
-            TokenError: as `transcribe`.
+            LanguageModelError, TokenError: as `transcribe`.
         """
         listening = self.listen(
             sample_rate_hz=sample_rate_hz,
@@ -242,6 +253,7 @@ class Recognizer:
             hotwords=hotwords,
             end_silence_s=end_silence_s,
             longest_s=longest_s,
+            grammar=grammar,
         )
         return stream_results(listening, mono_blocks(map(_array, blocks)))
 
@@ -254,19 +266,20 @@ class Recognizer:
         end_silence_s: float = STREAM_RULE.pause_s,
         longest_s: float = STREAM_RULE.longest_s,
         again_s: float = AGAIN_S,
+        grammar: GrammarSource | None = None,
     ) -> Listening:
         """Begin a stream whose blocks the caller gives one by one. `stream` takes them from an iterable.
 
         Args:
             again_s: a model that hears the open utterance again does so after this much new audio.
-            sample_rate_hz, method, hotwords, end_silence_s, longest_s: as for `stream`.
+            sample_rate_hz, method, hotwords, end_silence_s, longest_s, grammar: as for `stream`.
 
         Raises:
-            AudioError, ConfigError, TokenError: as `stream`.
+            AudioError, ConfigError, LanguageModelError, TokenError: as `stream`.
         """
         decoder = self._one("a stream")
         from_hz = checked_rate_hz(sample_rate_hz)
-        search = Search(method, hotword_bonuses(hotwords))
+        search = Search(method, hotword_bonuses(hotwords), grammar=None if grammar is None else load_grammar(grammar))
         rule = replace(STREAM_RULE, pause_s=end_silence_s, longest_s=longest_s)
         return listen(decoder, from_hz, search, rule, again_s)
 

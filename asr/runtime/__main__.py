@@ -9,6 +9,7 @@ from typing import get_args
 from asr.decoding.hotwords import parse_hotwords
 from asr.errors import AsrError, AudioError, ConfigError, ExitStatus, explained
 from asr.files import printable, set_up_streams, show_notes, write_output
+from asr.lm.grammar import load_grammar
 from asr.runtime.recognizer import Method, load
 from asr.transcript.transcript import FORMATS, STREAMED, format_names
 
@@ -60,6 +61,9 @@ def _parsed() -> tuple[argparse.Namespace, str]:
         default=[],
         help="An expected word or phrase, and the bonus for each time it occurs; repeatable.",
     )
+    parser.add_argument(
+        "--grammar", metavar="FILE", help="What may be said: phrases, one a line, or JSGF. Other speech gives no text."
+    )
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="Number of threads. Default: 1.")
     arguments = parser.parse_args()
     try:
@@ -77,9 +81,10 @@ def _transcribe(arguments: argparse.Namespace, format: str) -> ExitStatus:
     status = ExitStatus.DONE
     recognizer = load(arguments.model, threads=arguments.threads)
     hotwords = parse_hotwords(arguments.hotword)
+    grammar = None if arguments.grammar is None else load_grammar(arguments.grammar)
     for path in arguments.files:
         try:
-            transcript = recognizer.transcribe(path, method=arguments.method, hotwords=hotwords)
+            transcript = recognizer.transcribe(path, method=arguments.method, hotwords=hotwords, grammar=grammar)
         except AudioError as error:
             status = ExitStatus.SKIPPED
             print(f"skipped: {printable(str(error))}", file=sys.stderr)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from asr.audio.blocks import Heard, checked_rate_hz, checked_waveform, mono_blocks, open_audio, resampled
 from asr.audio.channels import mixed
 from asr.audio.resample import FourierResampler, SincResampler
-from asr.audio.segment import STREAM_RULE, Segment, Segmentation, Segmenter, segments, speech_extent
+from asr.audio.segment import STREAM_RULE, Extent, Segment, Segmentation, Segmenter, segments, speech_extent
 from asr.audio.sources import Source, is_source, source_name
 from asr.audio.speech_detector import RATE_HZ, SHAPES, Network, SpeechDetector
 from asr.bundle.files import ONNX_DESCRIPTION, ONNX_NETWORK, ONNX_SPEECH_DETECTOR
@@ -36,6 +36,7 @@ from asr.decoding.greedy import greedy_search
 from asr.decoding.hotwords import hotword_bonuses
 from asr.decoding.streaming import AGAIN_S, HeardAgain, Listener, Listening, Partial, stream_results
 from asr.errors import ConfigError, DependencyError, ModelError
+from asr.lm.grammar import GrammarSource, load_grammar
 from asr.reading import first_line
 from asr.runtime.description import Description
 from asr.runtime.graph import check_graph
@@ -53,12 +54,16 @@ INPUT, OUTPUT = "waveform", "log_posteriors"  # of the network
 
 
 class _Wanted(NamedTuple):
-    """What is wanted of a recording: how it is cut and searched, how many texts, and who hears how far it is."""
+    """What is wanted of a recording: how it is cut and searched, how many texts, who hears how far it is.
+
+    `rejecting` says whether what is said may be none of a grammar's texts.
+    """
 
     segmentation: Segmentation
     search: Search
     n_best: int
     on_progress: Callable[[float], object]
+    rejecting: bool
 
 
 _MOST_NETWORK_BYTES = (1 << 31) - 1  # the format allows no more
@@ -117,6 +122,7 @@ class OnnxRecognizer:
         segment: Segmentation = "vad",
         n_best: int = 0,
         on_progress: Callable[[float], object] | None = None,
+        grammar: GrammarSource | None = None,
     ) -> Transcript:
         """Transcribe a file or a waveform of any length. Memory does not grow with it, unless `segment` is `none`.
 
@@ -129,17 +135,20 @@ class OnnxRecognizer:
             segment: how a recording is cut, see `asr.audio.segment.segments`.
             n_best: number of texts, at most, in `Transcript.n_best`; 0: none.
             on_progress: is called each time some audio is done, with its seconds; they sum up to the duration.
+            grammar: what may be said: a file of phrases or JSGF, a list of phrases, or what `asr.load_grammar` returns.
+                A segment that is none of it gives no words and is in `Transcript.rejected`. The search uses no language
+                model then.
 
         Raises:
             AudioError: the audio cannot be used.
             ConfigError: an argument has a value that it cannot have.
-            TokenError: a hotword holds a character that is in none of the model's tokens.
-            LanguageModelError, ModelError: an n-gram of the folder is missing or damaged.
+            TokenError: a hotword or a grammar holds a character that is in none of the model's tokens.
+            LanguageModelError, ModelError: the grammar cannot be used, or a file of the folder is missing or damaged.
         """
         if n_best < 0:
             raise ConfigError(f"n_best={n_best}: a number of texts, from 0 on")
-        search = self._search(method, hotword_bonuses(hotwords))
-        wanted = _Wanted(segment, search, n_best, on_progress or (lambda _: None))
+        search = self._search(method, hotword_bonuses(hotwords), grammar)
+        wanted = _Wanted(segment, search, n_best, on_progress or (lambda _: None), grammar is not None)
         if is_source(audio):
             with open_audio(audio) as stream:
                 mono = mixed(stream.blocks, source_name(audio) or "the recording")
@@ -156,6 +165,7 @@ class OnnxRecognizer:
         hotwords: Mapping[str, float] | Iterable[str] = (),
         end_silence_s: float = STREAM_RULE.pause_s,
         longest_s: float = STREAM_RULE.longest_s,
+        grammar: GrammarSource | None = None,
     ) -> Iterator[Partial]:
         """Transcribe audio while it arrives: what has been said so far, and at the end of each utterance its words.
 
@@ -169,6 +179,7 @@ class OnnxRecognizer:
             hotwords: see `transcribe`; they count in final results.
             end_silence_s: an utterance ends after a pause of this length.
             longest_s: no utterance is longer, at least 1 s.
+            grammar: see `transcribe`; it counts in final results. One that is none of it is empty.
 
         Raises:
             AudioError: a block cannot be used, or the sample rate is none.
@@ -180,6 +191,7 @@ class OnnxRecognizer:
             hotwords=hotwords,
             end_silence_s=end_silence_s,
             longest_s=longest_s,
+            grammar=grammar,
         )
         return stream_results(listening, mono_blocks(map(np.asarray, blocks)))
 
@@ -192,18 +204,19 @@ class OnnxRecognizer:
         end_silence_s: float = STREAM_RULE.pause_s,
         longest_s: float = STREAM_RULE.longest_s,
         again_s: float = AGAIN_S,
+        grammar: GrammarSource | None = None,
     ) -> Listening:
         """Begin a stream whose blocks the caller gives one by one. `stream` takes them from an iterable.
 
         Args:
             again_s: the open utterance is heard again after this much new audio.
-            sample_rate_hz, method, hotwords, end_silence_s, longest_s: as for `stream`.
+            sample_rate_hz, method, hotwords, end_silence_s, longest_s, grammar: as for `stream`.
 
         Raises:
             AudioError, ConfigError, TokenError, LanguageModelError, ModelError: as `stream`.
         """
         rate_hz, from_hz = self.sample_rate_hz, checked_rate_hz(sample_rate_hz)
-        search = self._search(method, hotword_bonuses(hotwords))
+        search = self._search(method, hotword_bonuses(hotwords), grammar)
 
         def words(log_posteriors: NDArray[np.float32], segment: Segment) -> list[Word]:
             decoded = self._decoded(log_posteriors, segment.waveform, search)
@@ -245,13 +258,20 @@ class OnnxRecognizer:
             raise ModelError(f"{self._folder}: the network computes no numbers; train or export the model again")
         return result
 
-    def _search(self, method: Method | None, hotwords: Mapping[str, float]) -> Search:
+    def _search(
+        self, method: Method | None, hotwords: Mapping[str, float], grammar: GrammarSource | None = None
+    ) -> Search:
         """Return log-posteriors → hypotheses, best first; no two spell the same text."""
         if method not in (None, *get_args(Method)):
             raise ConfigError(f"method={method!r}: {' or '.join(get_args(Method))}")
         if hotwords and method == "greedy":
             raise ConfigError(f"hotwords ({', '.join(hotwords)}) need the beam search, not greedy")
         known = self._description
+        if grammar is not None:
+            if hotwords or method == "greedy":
+                raise ConfigError("a grammar goes without hotwords and greedy search; leave one of them out")
+            within = self._scorers.grammar(load_grammar(grammar))
+            return lambda frames: within.search(frames[None], np.array([len(frames)]), known.search.beam_size)[0]
         if method == "greedy" or (method is None and not hotwords and not self._scorers.has_ngram(known.ngram.lm)):
             return lambda log_posteriors: greedy_search(log_posteriors[None], np.array([len(log_posteriors)]))
         scorers = self._scorers.scorers(known.ngram, hotwords)
@@ -269,11 +289,14 @@ class OnnxRecognizer:
         rate_hz, table = self.sample_rate_hz, self._description.table
         recording = Heard(resampled(blocks, from_hz, rate_hz, FourierResampler(from_hz, rate_hz)))
         words: list[Word] = []
+        rejected: list[Extent] = []
         found: list[list[Alternative]] = []
         done = 0
         for segment in segments(recording, rate_hz, wanted.segmentation, self._detector(), name=name):
             decoded = self._decoded(self.log_posteriors(segment.waveform), segment.waveform, wanted.search)
             words += self._words(decoded, segment)
+            if wanted.rejecting and not decoded.spans:
+                rejected.append(Extent(segment.start / rate_hz, (segment.start + len(segment.waveform)) / rate_hz))
             best = decoded.hypotheses[: wanted.n_best]
             found.append([Alternative(table.decode(one.tokens), one.score) for one in best])
             covered = segment.skipped + len(segment.waveform)
@@ -282,7 +305,8 @@ class OnnxRecognizer:
         wanted.on_progress((recording.samples - done) / rate_hz)
         recording.warn_if_quiet(name or "the recording")
         n_best = best_alternatives(found, wanted.n_best) if wanted.n_best else ()
-        return Transcript.of(words, recording.samples / rate_hz, name, None, n_best)
+        nothing_fits = tuple(rejected) if wanted.rejecting else None
+        return Transcript.of(words, recording.samples / rate_hz, name, None, n_best, nothing_fits)
 
     def _detector(self) -> SpeechDetector:
         rate_hz = self.sample_rate_hz

@@ -16,6 +16,7 @@ from asr.reading import counted
 from asr.transcript.subtitles import break_into_cues, joined
 
 if TYPE_CHECKING:
+    from asr.audio.segment import Extent
     from asr.transcript.display import Audio
     from asr.transcript.words import Word
 
@@ -70,6 +71,7 @@ class Transcript:
         path: the audio file; None if the audio came as a waveform.
         channel: the one that was transcribed, counted from 0; None if all were mixed down.
         n_best: the best texts of the whole with their scores, the transcript's own first; empty unless asked for.
+        rejected: where something was said that is none of a grammar's texts; None without a grammar.
     """
 
     text: str
@@ -79,6 +81,7 @@ class Transcript:
     path: str | None = None
     channel: int | None = None
     n_best: tuple[Alternative, ...] = ()
+    rejected: tuple[Extent, ...] | None = None
 
     @classmethod
     def of(
@@ -88,10 +91,11 @@ class Transcript:
         path: str | None = None,
         channel: int | None = None,
         n_best: tuple[Alternative, ...] = (),
+        rejected: tuple[Extent, ...] | None = None,
     ) -> Transcript:
         """Return the transcript of these words; its confidence is the mean of theirs, 0 without any."""
         confidence = sum(word.confidence for word in words) / len(words) if words else 0.0
-        return cls(joined(words), tuple(words), duration_s, confidence, path, channel, n_best)
+        return cls(joined(words), tuple(words), duration_s, confidence, path, channel, n_best, rejected)
 
     def __str__(self) -> str:
         """Return the text."""
@@ -146,8 +150,9 @@ class Transcript:
 
         Keys: `path`, `channel` (null if all were mixed down), `duration_s`, `text`, `confidence`, and `words`, each
         with `text`, `start_s`, `end_s`, `confidence`, and `space_before: false` where no space is between it and the
-        word before. If alternatives were asked for, `n_best` has the `text` and the `score` of each. Times are rounded
-        to milliseconds, confidences and scores to four digits.
+        word before. If alternatives were asked for, `n_best` has the `text` and the `score` of each. With a grammar,
+        `rejected` has the `start_s` and the `end_s` of each segment that is none of its texts. Times are rounded to
+        milliseconds, confidences and scores to four digits.
         """
         return self._dumped(indent=2)
 
@@ -284,6 +289,11 @@ class Transcript:
         }
         if self.n_best:
             content["n_best"] = [{"text": item.text, "score": round(item.score, _SCORE_DIGITS)} for item in self.n_best]
+        if self.rejected is not None:
+            content["rejected"] = [
+                {"start_s": round(extent.start_s, _TIME_DIGITS), "end_s": round(extent.end_s, _TIME_DIGITS)}
+                for extent in self.rejected
+            ]
         return visible_json(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent)) + "\n"
 
 
