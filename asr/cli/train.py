@@ -9,6 +9,14 @@ import typer
 
 from asr.cli.options import ConfigFile, ConfigSet
 
+Unlabelled = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="DATA",
+        help="Untranscribed audio, which the model transcribes for itself during the run: a data folder, a manifest, "
+        "recordings or a folder of them; repeatable.",
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")]
 TrainingAccelerator = Annotated[
     Literal["auto", "cpu", "cuda"] | None,
@@ -92,14 +100,7 @@ def train(
             help="A model folder, or one of asr pretrain, to start from: its weights are taken over where they fit.",
         ),
     ] = None,
-    unlabelled: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="DATA",
-            help="Untranscribed audio, which the model transcribes for itself during the run: a data folder, a "
-            "manifest, recordings or a folder of them; repeatable.",
-        ),
-    ] = None,
+    unlabelled: Unlabelled = None,
     with_dev: Annotated[
         bool,
         typer.Option("--with-dev", help="Train on dev too, after all choices are made; the last weights are kept."),
@@ -161,6 +162,7 @@ def distill(
     ] = None,
     overrides: ConfigSet = None,
     resume: Resume = False,
+    unlabelled: Unlabelled = None,
     accelerator: TrainingAccelerator = None,
 ) -> None:
     """Train one model on what several have learnt.
@@ -179,7 +181,9 @@ def distill(
 
     settings = asr.load_config(config or models[0] / CONFIG, _with_accelerator(overrides, accelerator))
     with TrainingDisplay(console, settings) as display:
-        result = asr.distill(models, data, out, config=settings, resume=resume, on_report=display.show)
+        result = asr.distill(
+            models, data, out, config=settings, resume=resume, unlabelled=unlabelled or None, on_report=display.show
+        )
     display.finish(result)
     if result.stopped_by is not None:
         raise typer.Exit(ExitStatus.STOPPED)

@@ -5,6 +5,9 @@ pulled towards the mean of the teachers' posteriors. They hear the same audio at
 at the same tempo, but without masks, and they learn nothing. So the student learns what they hear where its own view is
 masked, and how unsure they are. `training.teacher_weight` weighs it.
 
+Untranscribed utterances may be learnt from besides, as in `asr.train`: with what the student's average recognises in
+them as their transcripts, and with the posteriors of the teachers.
+
 A step costs one pass forwards through each teacher more. The teachers' posteriors are computed anew in each epoch,
 because the audio is another one in each.
 
@@ -17,7 +20,7 @@ method for CTC acoustic models"; Kurata & Audhkhasi 2019, arXiv:1904.08311 (whos
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,6 +47,7 @@ def distill(
     *,
     config: Config | AnyPath | None = None,
     resume: bool = False,
+    unlabelled: AnyPath | Iterable[AnyPath] | None = None,
     on_report: Callable[[Report], object] | None = None,
 ) -> TrainingResult:
     """Train one network on transcripts and on the posteriors of several trained ones.
@@ -57,6 +61,7 @@ def distill(
         out: the model folder to write; the run's state is in `out/checkpoints`.
         config: all settings, or a YAML file with some of them; None takes those of the first teacher.
         resume: continue the run in `out` if there is one.
+        unlabelled: audio without transcripts to learn from besides, as for `asr.train`.
         on_report: called with each report, as by `asr.train`.
 
     Raises:
@@ -68,7 +73,9 @@ def distill(
     if config is None:
         config = taught_by.bundles[0].config
     settings = config if isinstance(config, Config) else load_config(config)
-    reports = training_reports(settings, Path(data), Path(out), resume=resume, teachers=taught_by)
+    reports = training_reports(
+        settings, Path(data), Path(out), resume=resume, unlabelled=unlabelled, teachers=taught_by
+    )
     try:
         return run_to_end(reports, on_report)
     except UtteranceAudioError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, tone_speech
+from conftest import LEARNS_FAST, TINY, tone_speech
 from safetensors.torch import load_file
 
 import asr
@@ -107,6 +107,29 @@ def test_without_weight_the_teachers_change_nothing(teachers: list[Path], tone_c
     assert all(step.teacher > 0 for step in steps)
     found, wanted = (load_file(tmp_path / name / "model.safetensors") for name in ("distilled", "trained"))
     assert all(torch.equal(tensor, found[name]) for name, tensor in wanted.items())
+
+
+def test_the_teachers_hear_untranscribed_utterances_too_and_without_weight_change_nothing(
+    tone_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asr.training.pseudo_labels.MOST_ERRORS", 9.0)  # a small network's labels are used all the same
+    teachers = [write_teacher(tmp_path / "a", 1, *LEARNS_FAST)]
+    heard: set[str] = set()
+    log_posteriors = DistillTeachers.log_posteriors
+
+    def listened(self: DistillTeachers, batch: Batch) -> torch.Tensor:
+        heard.update(batch.ids)
+        return log_posteriors(self, batch)
+
+    monkeypatch.setattr(DistillTeachers, "log_posteriors", listened)
+    fast = [*LEARNS_FAST, "training.epochs=3", "training.teacher_weight=0", "training.unlabelled_after=0"]
+    config = load_config(None, [*SETTINGS, *fast])
+    other = {"unlabelled": tone_corpus / "test.jsonl.gz"}
+    asr.distill(teachers, tone_corpus, tmp_path / "distilled", config=config, **other)
+    asr.train(config, tone_corpus, tmp_path / "trained", **other)
+    found, wanted = (load_file(tmp_path / name / "model.safetensors") for name in ("distilled", "trained"))
+    assert all(torch.equal(tensor, found[name]) for name, tensor in wanted.items())
+    assert heard & {cut.id for cut in read_manifest(tone_corpus / "test.jsonl.gz")}
 
 
 def test_the_student_comes_nearer_to_its_teachers(teachers: list[Path], tone_corpus: Path, tmp_path: Path) -> None:
