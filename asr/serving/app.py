@@ -20,6 +20,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,7 +29,7 @@ from asr.files import printable, temporary_folder
 from asr.machine import Accelerator
 from asr.pages.access import refusal_of_strangers, same_secret
 from asr.serving.metrics import Metrics, log
-from asr.serving.openai_form import RefusalError, Wish, error_response, json_response, transcript_response
+from asr.serving.openai_form import RefusalError, Wish, error_response, json_response, transcript_response, written
 from asr.serving.pool import Pool
 from asr.serving.upload import ServeLimits, Upload, drain, receive, upload_in
 from asr.serving.worker import FailureError, FileJob, FileResult, Served
@@ -228,18 +229,20 @@ class Desk:
             wish = Wish.of(upload.fields)
             model = self.chosen(wish.model)
             facts["model"] = model.name
-            job = FileJob(model.name, upload.path, upload.file_name, wish.hotwords, self.service.limits.audio_s)
+            longest_s = self.service.limits.audio_s
+            write = partial(written, wish=wish)
+            job = FileJob(model.name, upload.path, upload.file_name, wish.hotwords, longest_s, write)
             result = await self.answered(request, job)
-        except RefusalError:
-            if not upload.is_received:
+        except RefusalError as error:
+            if not upload.is_received and error.status != 408:
                 await drain(request)
             raise
         except ClientDisconnect:
             return Response(status_code=_GONE)
-        facts["audio_s"] = round(result.transcript.duration_s, 3)
+        facts["audio_s"] = round(result.audio_s, 3)
         if self.service.log_text:
-            facts["text"] = result.transcript.text
-        self.metrics.transcribed(model.name, result.transcript.duration_s)
+            facts["text"] = result.text
+        self.metrics.transcribed(model.name, result.audio_s)
         return transcript_response(result, wish)
 
     async def answered(self, request: Request, job: FileJob) -> FileResult:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from asr.serving.worker import FileResult
+    from asr.transcript.transcript import Transcript
     from asr.transcript.words import Word
 
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
@@ -177,23 +178,29 @@ def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | 
     return Response(to_json(content), status, headers, media_type="application/json")
 
 
-def transcript_response(result: FileResult, wish: Wish) -> Response:
-    """Return a transcript in the form that was asked for.
+_MEDIA_TYPES = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
 
-    Warnings are in the key `warnings` of JSON, where there are any, and in a header of the other forms.
-    """
+
+def written(transcript: Transcript, warnings: Sequence[str], wish: Wish) -> str:
+    """Return a transcript in the form that was asked for. JSON has the key `warnings`, where there are any."""
+    if wish.format == "text":
+        return transcript.to_txt()
+    if wish.format == "srt":
+        return transcript.to_srt()
+    if wish.format == "vtt":
+        return transcript.to_vtt()
+    content = {"text": transcript.text} if wish.format == "json" else verbose(transcript, wish)
+    return to_json({**content, **({"warnings": list(warnings)} if warnings else {})})
+
+
+def transcript_response(result: FileResult, wish: Wish) -> Response:
+    """Return the answer with a transcript. Forms that are no JSON have warnings in a header."""
     from starlette.responses import Response
 
-    transcript = result.transcript
-    more = {"warnings": list(result.warnings)} if result.warnings else {}
-    if wish.format == "json":
-        return json_response({"text": transcript.text, **more})
-    if wish.format == "verbose_json":
-        return json_response({**verbose(result, wish), **more})
-    texts = {"text": transcript.to_txt, "srt": transcript.to_srt, "vtt": transcript.to_vtt}
-    kinds = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "text/vtt"}
+    if wish.format in ("json", "verbose_json"):
+        return Response(result.content, media_type="application/json")
     headers = {WARNINGS_HEADER: header_value(result.warnings)} if result.warnings else {}
-    return Response(texts[wish.format](), headers=headers, media_type=f"{kinds[wish.format]}; charset=utf-8")
+    return Response(result.content, headers=headers, media_type=f"{_MEDIA_TYPES[wish.format]}; charset=utf-8")
 
 
 def header_value(texts: Sequence[str]) -> str:
@@ -201,9 +208,8 @@ def header_value(texts: Sequence[str]) -> str:
     return "; ".join(texts).encode("ascii", "backslashreplace").decode()[:4000]
 
 
-def verbose(result: FileResult, wish: Wish) -> dict[str, Any]:
+def verbose(transcript: Transcript, wish: Wish) -> dict[str, Any]:
     """Return the JSON object of verbose_json."""
-    transcript = result.transcript
     content: dict[str, Any] = {
         "task": "transcribe",
         "language": wish.language,

@@ -62,6 +62,8 @@ class FileJob:
         shown: what messages call it.
         hotwords: words and phrases that are expected; those that the model cannot write are left out.
         longest_s: a longer recording is refused.
+        written: transcript and warnings → the text of the answer. Workers write it, because the subtitles of an hour
+            take a second, for which the server would hear nobody.
     """
 
     model: str
@@ -69,13 +71,23 @@ class FileJob:
     shown: str
     hotwords: tuple[str, ...]
     longest_s: float
+    written: Callable[[Transcript, Sequence[str]], str]
 
 
 @dataclass(frozen=True)
 class FileResult:
-    """The transcript of a recording, and what its reader should know besides, in a sentence each."""
+    """What was heard in a recording.
 
-    transcript: Transcript
+    Attributes:
+        content: the text of the answer.
+        text: the words.
+        audio_s: length of the recording.
+        warnings: what the reader should know besides, in a sentence each.
+    """
+
+    content: str
+    text: str
+    audio_s: float
     warnings: tuple[str, ...]
 
 
@@ -239,6 +251,8 @@ def transcribed(
         left_out = recognizer.unwritable_hotwords(job.hotwords)
         hotwords = [phrase for phrase in job.hotwords if phrase not in left_out]
         transcript = recognizer.transcribe(job.path, hotwords=hotwords, on_progress=on_progress)
+        notes = (*left_out.values(), *(_shown(note, job) for note in _HEARD.warnings))
+        return FileResult(job.written(transcript, notes), transcript.text, transcript.duration_s, notes)
     except FailureError as error:
         return FailureError(error.kind, _shown(error.message, job))
     except AsrError as error:
@@ -248,8 +262,6 @@ def transcribed(
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
         return FailureError("defect", f"{printable(job.shown)}: cannot be transcribed ({where})")
-    notes = [*left_out.values(), *(_shown(note, job) for note in _HEARD.warnings)]
-    return FileResult(transcript, tuple(notes))
 
 
 def _require_short(job: FileJob) -> None:
