@@ -4,6 +4,8 @@
 | --- | --- |
 | `POST /v1/audio/transcriptions` | the transcript of a recording, as OpenAI's server sends it |
 | `GET /v1/models`, `GET /v1/models/NAME` | the names of the models |
+| `GET /v1/stream` as a WebSocket | partial and final results of audio that is still arriving (`live.py`) |
+| `GET /` | the page (`page.py`) |
 | `GET /health` | 200 once all workers have loaded the models, 503 before |
 | `GET /metrics` | figures for Prometheus |
 
@@ -23,13 +25,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
 
 from asr.errors import AsrError, DependencyError
 from asr.files import printable, temporary_folder
 from asr.machine import Accelerator
 from asr.pages.access import refusal_of_strangers, same_secret
+from asr.serving.live import Live, LiveLimits
 from asr.serving.metrics import Metrics, log
 from asr.serving.openai_form import RefusalError, Wish, error_response, json_response, transcript_response, written
+from asr.serving.page import MICROPHONE, page_routes
 from asr.serving.pool import Pool
 from asr.serving.upload import ServeLimits, Upload, drain, receive, upload_in
 from asr.serving.worker import FailureError, FileJob, FileResult, Served
@@ -43,7 +48,7 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-PUBLIC = frozenset({"/", "/health"})  # what needs no token: nothing secret is there
+PUBLIC = frozenset({"/", MICROPHONE, "/health"})  # what needs no token: nothing secret is there
 _SILENT = frozenset({"/health", "/metrics"})  # what is asked again and again is not logged
 _TRANSCRIPTIONS = "/v1/audio/transcriptions"
 # Status, field and code of a request that a worker could not do, by the kind of its failure.
@@ -120,9 +125,11 @@ def app(
 
 
 def _routes(desk: Desk) -> list[BaseRoute]:
-    from starlette.routing import Route
+    from starlette.routing import Route, WebSocketRoute
 
     return [
+        *page_routes(desk.service.token is not None, desk.service.limits.upload_mb),
+        WebSocketRoute("/v1/stream", desk.live.stream),
         Route(_TRANSCRIPTIONS, desk.transcriptions, methods=["POST"]),
         Route("/v1/models", desk.models),
         Route("/v1/models/{name:path}", desk.model),
@@ -159,6 +166,7 @@ class Desk:
         self.folder = Path()
         self.failure = ""
         self.in_progress = 0
+        self.live = Live(self.pool, tuple(model.name for model in service.models), LiveLimits())
         self.metrics = Metrics(self.pool, lambda: self.in_progress)
 
     async def models(self, request: Request) -> Response:
@@ -372,6 +380,8 @@ class _Guard:
 def _token_of(request: Any) -> str:
     """Return the token of a request. A browser cannot give a WebSocket headers: it asks for the protocol bearer.TOKEN.
 
+    Some characters of a token, percent-encoded there, cannot be in the name of a protocol.
+
     Source: RFC 6750, section 2.1.
     """
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -379,5 +389,5 @@ def _token_of(request: Any) -> str:
         return str(token.strip())
     for protocol in request.scope.get("subprotocols", ()):
         if protocol.startswith("bearer."):
-            return str(protocol.removeprefix("bearer."))
+            return unquote(str(protocol.removeprefix("bearer.")))
     return ""

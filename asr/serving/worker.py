@@ -11,8 +11,8 @@ Each message on the pipe has the number of the request that it belongs to:
 | `FileJob` | one `FileResult` or one `FailureError` |
 | `Cancel` | what was asked for under this number ends soon |
 
-One thread reads the pipe and another one transcribes files, one at a time. So a message is heard while a file is at
-work.
+One thread reads the pipe, one transcribes files, one at a time, and one hears streams (`live_worker.py`). So a message
+is heard while a file is at work.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from asr.bundle.files import ONNX_DESCRIPTION
 from asr.errors import AsrError, AudioError, AudioWarning
 from asr.files import printable
 from asr.machine import Accelerator, cores, end_with_the_first
+from asr.serving.live_worker import Listens, StreamAudio, Streams, StreamStart, StreamStop
 from asr.transcript.transcript import Transcript
 
 OF_ALL = -1  # the number of a message that belongs to no request
@@ -115,7 +116,7 @@ class FailureError(Exception):
         self.kind, self.message = kind, message
 
 
-class Recognizer(Protocol):
+class Recognizer(Listens, Protocol):
     """What the recognisers with and without torch have in common, as far as the server uses it."""
 
     @property
@@ -132,9 +133,6 @@ class Recognizer(Protocol):
         on_progress: Callable[[float], object] | None = None,
     ) -> Transcript:
         """Transcribe a file or samples."""
-
-    def unwritable_hotwords(self, phrases: Iterable[str]) -> Mapping[str, str]:
-        """Return the phrases that are refused as hotwords, with the reasons."""
 
 
 def is_exported(folder: str) -> bool:
@@ -213,6 +211,8 @@ class _Worker:
         """
         _hear_warnings()
         threading.Thread(target=self._transcribe_files, args=(models,), daemon=True).start()
+        streams = Streams(models, self.answer)
+        threading.Thread(target=streams.run, daemon=True).start()
         self.answer(OF_ALL, Ready())
         while True:
             number, message = self._connection.recv()
@@ -221,6 +221,8 @@ class _Worker:
                     self._files.put((number, message))
                 case Cancel():
                     self._cancelled.add(number)
+                case StreamStart() | StreamAudio() | StreamStop():
+                    streams.put(number, message)
 
     def answer(self, number: int, content: object) -> None:
         """Send an answer to a request."""
