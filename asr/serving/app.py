@@ -31,7 +31,8 @@ from asr.errors import AsrError, DependencyError
 from asr.files import printable, temporary_folder
 from asr.machine import Accelerator
 from asr.pages.access import refusal_of_strangers, same_secret
-from asr.serving.live import Live, LiveLimits
+from asr.serving.connection import LiveLimits
+from asr.serving.live import Live
 from asr.serving.metrics import Metrics, log
 from asr.serving.openai_form import RefusalError, Wish, error_response, json_response, transcript_response, written
 from asr.serving.page import MICROPHONE, page_routes
