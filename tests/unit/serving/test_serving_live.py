@@ -26,7 +26,7 @@ from asr.errors import AudioError
 from asr.runtime import load as load_export
 from asr.serving.connection import Connection, LiveLimits, StreamError
 from asr.serving.webm import webm_decoder
-from tests.unit.serving.conftest import running, wait_until
+from tests.unit.serving.running_server import running, wait_until
 
 websockets = pytest.importorskip("websockets", reason="the extra serve is not installed")
 from websockets.sync.client import ClientConnection, connect  # noqa: E402

@@ -20,7 +20,7 @@ from asr.audio.resample import resample
 from asr.runtime import load as load_export
 from asr.transcript.transcript import Transcript
 from asr.transcript.words import Word
-from tests.unit.serving.conftest import running
+from tests.unit.serving.running_server import running
 
 TOKEN = "a-token/of+more=16~characters"
 SILENCE_S = 3.0  # at the start of what the microphone hears, or a part is lost before the page listens
