@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -68,6 +69,26 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def onnxruntime_web(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder node_modules with onnxruntime-web, which npm gets, and node to run it."""
+    from asr.exporting.web import ONNXRUNTIME_WEB
+
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("needs node and npm, which run what is exported for browsers")
+    folder = tmp_path_factory.mktemp("npm")
+    (folder / "package.json").write_text('{"private": true}')
+    package = f"onnxruntime-web@{ONNXRUNTIME_WEB}"
+    command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline", package]
+    try:
+        subprocess.run(command, cwd=folder, check=True, timeout=120, capture_output=True, text=True)
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"npm does not get {package} within 2 minutes")
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"npm cannot get {package}: {error.stderr.strip()[-300:]}")
+    return folder / "node_modules"
 
 
 @pytest.fixture(scope="session")

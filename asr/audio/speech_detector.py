@@ -29,8 +29,8 @@ WINDOW_S = 0.032
 # Speech begins in a window whose probability reaches the first number. It ends in one that falls below the second.
 _BEGINS, _ENDS = 0.5, 0.35
 RATE_HZ = 16000
-_WINDOW = 512
-_CONTEXT = 64  # samples before a window that it also hears
+WINDOW = 512
+CONTEXT = 64  # samples before a window that it also hears
 _FFT = 256
 _UNITS = 128
 _AT_ONCE = 1000  # windows; so memory does not grow with the block
@@ -44,7 +44,7 @@ _FALL_DB_PER_S = 6.0
 _DEEPEST_DB = 30.0
 
 # Strides of the convolutions after the short-time spectrum. Their kernels have 3 frames and are padded by 1.
-_STRIDES = {"conv1": 1, "conv2": 2, "conv3": 2, "conv4": 1}
+STRIDES = {"conv1": 1, "conv2": 2, "conv3": 2, "conv4": 1}
 
 # Of the weights, by the names that the package gives them.
 SHAPES: dict[str, tuple[int, ...]] = {
@@ -133,15 +133,15 @@ class SpeechDetector:
         """
         block = self._resample(block, last=last)
         if len(self._samples) == 0 and len(block):
-            self._samples = np.full(_CONTEXT, block[0])
+            self._samples = np.full(CONTEXT, block[0])
         self._samples = np.concatenate([self._samples, block])
         if last and len(self._samples):
-            self._samples = np.pad(self._samples, (0, (_CONTEXT - len(self._samples)) % _WINDOW), mode="edge")
-        windows = (len(self._samples) - _CONTEXT) // _WINDOW
+            self._samples = np.pad(self._samples, (0, (CONTEXT - len(self._samples)) % WINDOW), mode="edge")
+        windows = (len(self._samples) - CONTEXT) // WINDOW
         if windows <= 0:
             return np.zeros(0, np.float32)
-        heard = sliding_window_view(self._samples, _CONTEXT + _WINDOW)[::_WINDOW]
-        self._samples = self._samples[windows * _WINDOW :]
+        heard = sliding_window_view(self._samples, CONTEXT + WINDOW)[::WINDOW]
+        self._samples = self._samples[windows * WINDOW :]
         found = []
         for first in range(0, windows, _AT_ONCE):
             levelled = self._levelled(heard[first : first + _AT_ONCE])
@@ -153,7 +153,7 @@ class SpeechDetector:
         """Return windows with their context, `(window, sample)`, without their means and at the usual level."""
         samples = heard.astype(np.float64)
         centred = samples - samples.mean(axis=1, keepdims=True)
-        levels = self._level(np.square(centred[:, _CONTEXT:]).mean(axis=1))
+        levels = self._level(np.square(centred[:, CONTEXT:]).mean(axis=1))
         levelled: Array = (centred * np.sqrt(_LEVEL / levels)[:, None]).astype(np.float32)
         return levelled
 
@@ -177,21 +177,21 @@ class Network:
         halves = np.repeat(np.array([0.5, 0.5, 1.0, 0.5], np.float32), _UNITS)
         self._spectrum = weights["stft_conv.weight"].reshape(-1, _FFT).T
         self._convolutions = [
-            (_matrix(weights[f"{name}.weight"]), weights[f"{name}.bias"], stride) for name, stride in _STRIDES.items()
+            (_matrix(weights[f"{name}.weight"]), weights[f"{name}.bias"], stride) for name, stride in STRIDES.items()
         ]
         self._input = weights["lstm_cell.weight_ih"].T * halves
         self._bias = (weights["lstm_cell.bias_ih"] + weights["lstm_cell.bias_hh"]) * halves
         self._recurrent = np.ascontiguousarray(weights["lstm_cell.weight_hh"].T * halves)
         self._output = weights["final_conv.weight"].reshape(_UNITS), weights["final_conv.bias"]
         # So that weights of other shapes are found here, and not in the middle of a recording.
-        self(np.zeros((1, _CONTEXT + _WINDOW), np.float32), np.zeros((2, _UNITS), np.float32))
+        self(np.zeros((1, CONTEXT + WINDOW), np.float32), np.zeros((2, _UNITS), np.float32))
 
     def __call__(self, windows: Array, state: Array) -> tuple[Array, Array]:
         """Return `(window,)` probabilities of `(window, sample)`, and the state after them.
 
         The state is `(2, unit)`, hidden and cell, and 0 at first.
         """
-        padded = np.pad(windows, ((0, 0), (0, _CONTEXT)), mode="reflect")
+        padded = np.pad(windows, ((0, 0), (0, CONTEXT)), mode="reflect")
         spectrum = sliding_window_view(padded, _FFT, axis=1)[:, :: _FFT // 2] @ self._spectrum
         real, imaginary = np.split(spectrum, 2, axis=-1)
         x = np.sqrt(real * real + imaginary * imaginary)  # (window, frame, feature)

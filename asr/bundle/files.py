@@ -59,6 +59,10 @@ ONNX_DESCRIPTION = "model.json"  # sample rate, frame shift, tokens
 ONNX_SPEECH_DETECTOR = "speech_detector.npz"  # the weights of Silero VAD, which finds where somebody speaks
 ONNX_SPEECH_DETECTOR_LICENCE = "speech_detector.LICENSE"  # the licence of these weights
 
+# Written by `asr export --format web`, besides a page.
+WEB_MODEL = "model"  # a folder: what `asr export --format onnx` writes, and the next file
+ONNX_SPEECH_DETECTOR_NETWORK = "speech_detector.onnx"  # windows → probabilities of speech, the same weights
+
 # In a decode folder, which is often inside a model folder. Written by `asr decode`.
 REFERENCES = "ref.trn"  # what was said, one utterance per line
 HYPOTHESES = "hyp.trn"  # what was recognised, one utterance per line

@@ -15,15 +15,18 @@ def export(
         typer.Option(metavar="DIR", help="The folder to write. Default: MODEL-onnx, MODEL-onnx-int8 and so on."),
     ] = None,
     format: Annotated[
-        Literal["onnx", "torch"],
-        typer.Option(help="onnx runs without torch; torch is a model folder again, without checkpoints and logs."),
+        Literal["onnx", "torch", "web"],
+        typer.Option(
+            help="onnx runs without torch; torch is a model folder again, without checkpoints and logs; web is a page "
+            "that transcribes in the browser."
+        ),
     ] = "onnx",
     int8: Annotated[
         bool,
         typer.Option("--int8", help="Store the weights in 8 bits: a quarter of the size; in onnx it is also faster."),
     ] = False,
 ) -> None:
-    """Write a model to pass on: as ONNX, or in 8 bits.
+    """Write a model to pass on: as ONNX, as a page for the browser, or in 8 bits.
 
     An onnx folder holds the network with features and normalisation, the n-gram and the settings of the search. python
     -m asr.runtime DIR FILE… transcribes with it and needs only numpy, onnxruntime and soundfile. A recurrent language
@@ -31,6 +34,9 @@ def export(
 
     A torch folder is a model folder for all commands, with its language models. With --int8, results differ only by
     rounding.
+
+    A web folder is a page that transcribes files and the microphone in the browser, also offline. npm install gets
+    onnxruntime-web, npm start serves the page to this machine.
     """
     import asr
     from asr.cli.console import out as console
@@ -39,5 +45,7 @@ def export(
     console.print(f"{report.folder}: {'int8' if int8 else 'float32'}, {report.size_bytes / 1e6:.1f} MB")
     if format == "onnx":
         console.print(f"transcribe with it, without torch: python -m asr.runtime {report.folder} FILE…")
+    elif format == "web":
+        console.print(f"open its page: cd {report.folder} && npm install && npm start")
     else:
         console.print(f"transcribe with it: asr transcribe {report.folder} FILE…")

@@ -1,4 +1,4 @@
-"""Model folder → a folder to pass on: a smaller model folder, or an ONNX folder for `asr.runtime`, without torch."""
+"""Model folder → a folder to pass on: a smaller model folder, ONNX for `asr.runtime`, or a page for the browser."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from asr.errors import ConfigError, DependencyError, ModelError
 from asr.files import atomic_path, write_text
 from asr.runtime.description import TEXT_SETTINGS, Description
 
-Format = Literal["onnx", "torch"]
+Format = Literal["onnx", "torch", "web"]
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,14 @@ def export(
         out: the folder to write. Default: beside the model, with `-onnx`, `-torch` and `-int8` added to its name.
         format: `onnx` runs without torch, see `asr.runtime`. It takes along the n-gram that the settings of the search
             name and the threshold of a grammar, but no recurrent language model. `torch` is a model folder again, with
-            its language models.
+            its language models. `web` is a page that transcribes in the browser, with the `onnx` export in its folder
+            `model`; see docs/browser.md.
         int8: store the weights in 8 bits, a quarter of the size.
 
     Raises:
         ConfigError: there is no such format.
-        ModelError: the model folder is damaged, `out` is a model folder already, or `format` is `onnx` and the network
-            is not recurrent or has too large an encoder.
+        ModelError: the model folder is damaged, `out` is a model folder already, or `format` is `onnx` or `web` and the
+            network is not recurrent or has too large an encoder.
         DependencyError: the package onnx or silero-vad is missing.
     """
     if format not in get_args(Format):
@@ -62,7 +63,7 @@ def export(
     source = Path(model)
     named = source.resolve() if source.name in ("", "..") else source
     folder = named.with_name(f"{named.name}-{format}{'-int8' if int8 else ''}") if out is None else Path(out)
-    write = export_onnx if format == "onnx" else export_torch
+    write = {"onnx": export_onnx, "torch": export_torch, "web": export_web}[format]
     return ExportReport(folder, format, int8, write(source, folder, int8=int8))
 
 
@@ -99,6 +100,25 @@ def export_onnx(model: Path, folder: Path, *, int8: bool = False) -> int:
     _write_speech_detector(folder)
     write_text(folder / files.CARD, model_card(model, Exported("onnx", len(network), int8)))
     return len(network)
+
+
+def export_web(model: Path, folder: Path, *, int8: bool = False) -> int:
+    """Write a page that transcribes in the browser, with the model as ONNX in its folder `model`.
+
+    Args, Returns and Raises: as `export_onnx`.
+    """
+    from asr.exporting.web import is_foreign, write_page
+
+    _refuse_model_folder(folder)
+    if is_foreign(folder):
+        raise ModelError(f"{folder}: holds a page that is not of an export, so it is not replaced; name another folder")
+    size = export_onnx(model, folder / files.WEB_MODEL, int8=int8)
+    from asr.exporting.detector_graph import detector_graph
+
+    with atomic_path(folder / files.WEB_MODEL / files.ONNX_SPEECH_DETECTOR_NETWORK) as temporary:
+        temporary.write_bytes(detector_graph(shipped_weights()).SerializeToString())
+    write_page(folder, model.resolve().name)
+    return size
 
 
 def _description(bundle: ModelBundle) -> Description:

@@ -5,7 +5,8 @@ Source: https://onnx.ai/onnx/operators/.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
@@ -14,7 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from asr.bundle.bundle import quantised
-from asr.runtime.recognizer import INPUT, OUTPUT
+
+Forms: TypeAlias = Mapping[
+    str, Sequence[str | int]
+]  # name of each tensor → its axes: a length, or a name for any length
 
 IN_INTEGERS = "com.microsoft"  # the domain of onnxruntime's own operators
 _OPSET, _IR_VERSION = 17, 8  # the first versions with LayerNormalization, so that older runtimes can read it too
@@ -29,11 +33,19 @@ class Graph:
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
 
-    def add(self, operator: str, *inputs: str | NDArray[Any], name: str = "", domain: str = "", **settings: Any) -> str:
-        """Add an operator and return the name of its first output."""
+    def add(
+        self,
+        operator: str,
+        *inputs: str | NDArray[Any],
+        name: str = "",
+        more: Sequence[str] = (),
+        domain: str = "",
+        **settings: Any,
+    ) -> str:
+        """Add an operator and return the name of its first output; `more` names the outputs after it."""
         names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
         name = name or f"{operator}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(operator, names, [name], name=name, domain=domain, **settings))
+        self._nodes.append(helper.make_node(operator, names, [name, *more], name=name, domain=domain, **settings))
         return name
 
     def norm(self, x: str, layer: nn.LayerNorm) -> str:
@@ -56,11 +68,13 @@ class Graph:
         integers, scale = quantised(weight)
         return self.add("Mul", self.add("Cast", integers, to=TensorProto.FLOAT), scale[..., None])
 
-    def finished(self, token_count: int) -> onnx.ModelProto:
-        """Return the model; its output is `(frame, token_count)`."""
-        inputs = [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["sample"])]
-        outputs = [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["frame", token_count])]
-        graph = helper.make_graph(self._nodes, "acoustic_model", inputs, outputs, self._constants)
+    def finished(self, name: str, inputs: Forms, outputs: Forms) -> onnx.ModelProto:
+        """Return the model; all that goes in and comes out is float32."""
+        given, returned = (
+            [helper.make_tensor_value_info(tensor, TensorProto.FLOAT, axes) for tensor, axes in forms.items()]
+            for forms in (inputs, outputs)
+        )
+        graph = helper.make_graph(self._nodes, name, given, returned, self._constants)
         opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid(IN_INTEGERS, 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="asr")
 

@@ -38,7 +38,7 @@ from asr.runtime.recognizer import INPUT, OUTPUT
 _MIDDLE = 128
 _MOST_BYTES = 1_900_000_000  # of an encoder's weights, which leaves room for the rest
 # The gates in ONNX's order, by their places in torch's: i f g o → i o f g and r z n → z r n.
-_GATES: dict[Cell, tuple[int, ...]] = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "tanh": (0,), "relu": (0,)}
+GATES: dict[Cell, tuple[int, ...]] = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "tanh": (0,), "relu": (0,)}
 _OPERATORS: dict[Cell, str] = {"lstm": "LSTM", "gru": "GRU", "tanh": "RNN", "relu": "RNN"}
 
 
@@ -76,7 +76,7 @@ def acoustic_graph(model: AcousticModel, *, int8: bool) -> onnx.ModelProto:
         x = _lookahead(graph, model.lookahead, x)
     logits = graph.linear(graph.norm(x, model.norm), model.output)
     graph.add("LogSoftmax", graph.add("Squeeze", logits, np.array([1])), name=OUTPUT, axis=-1)
-    return graph.finished(model.output.out_features)
+    return graph.finished("acoustic_model", {INPUT: ["sample"]}, {OUTPUT: ["frame", model.output.out_features]})
 
 
 def _require_room(encoder: Encoder, *, int8: bool) -> None:
@@ -177,8 +177,8 @@ def _recurrence(graph: Graph, rnn: nn.RNNBase, cell: Cell, x: str) -> str:
     def stacked(name: str) -> NDArray[np.float32]:
         """Return a parameter of all directions, `(direction, gate·unit, …)`, with the gates in ONNX's order."""
         parameters = [array(getattr(rnn, f"{name}_l0{suffix}")) for suffix in suffixes]
-        gates = [np.split(parameter, len(_GATES[cell])) for parameter in parameters]
-        return np.stack([np.concatenate([parts[place] for place in _GATES[cell]]) for parts in gates])
+        gates = [np.split(parameter, len(GATES[cell])) for parameter in parameters]
+        return np.stack([np.concatenate([parts[place] for place in GATES[cell]]) for parts in gates])
 
     weights = stacked("weight_ih"), stacked("weight_hh")
     bias = np.concatenate([stacked("bias_ih"), stacked("bias_hh")], axis=1)

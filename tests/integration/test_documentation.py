@@ -24,10 +24,13 @@ from small_encoder import write_encoder
 from tone_recognizer import ToneDecoder, draw_phrases, record
 
 import asr
+from asr.bundle.bundle import ModelBundle
 from asr.cli.main import app
 from asr.corpus.manifest import cut_speaker, cut_text, read_manifest
+from asr.model.acoustic import AcousticModel
 from asr.reviewing.corrections import Review
 from asr.reviewing.journal import State
+from asr.text.tokens import TokenTable
 from asr.tuning.trials import Outcome
 
 REPOSITORY = Path(asr.__file__).parents[1]
@@ -157,6 +160,12 @@ def lay_out_an4(folder: Path, tones: Path) -> None:
     shutil.copytree(REPOSITORY / "conf", folder / "conf")
 
 
+def lay_out_a_model(folder: Path, tones: Path) -> None:
+    """Write a model that was never trained as `exp/an4`."""
+    config, tokens = asr.load_config(None, TINY), TokenTable.from_texts(["abcd "])
+    ModelBundle(config, tokens, AcousticModel(config, len(tokens))).save(folder / "exp" / "an4")
+
+
 def lay_out_mine(folder: Path, tones: Path) -> None:
     """Write the tone corpus as `data/mine`."""
     shutil.copytree(tones, folder / "data" / "mine")
@@ -211,6 +220,7 @@ def corrected_by_somebody(found: Review, title: str, port: int, on_ready: object
 
 
 LAY_OUT = {
+    "browser": lay_out_a_model,
     "check": lay_out_mine,
     "choosing_settings": lay_out_mine,
     "comparing": lay_out_mine,
