@@ -90,6 +90,8 @@ if TYPE_CHECKING:
     from asr.serving.serve import serve
     from asr.serving.upload import ServeLimits
     from asr.settings_file import load_config
+    from asr.sharing.packed import PackedModel, pack_model
+    from asr.sharing.pull import PullReport, pull
     from asr.stages import RecipeRun, run_recipe
     from asr.training.diagnostics import Diagnosis, diagnose
     from asr.training.distill import distill
@@ -147,10 +149,12 @@ __all__ = [
     "ModelError",
     "NgramReport",
     "PackReport",
+    "PackedModel",
     "PairedComparison",
     "Partial",
     "PlotReport",
     "PrepareReport",
+    "PullReport",
     "RecipeError",
     "RecipeRun",
     "Recognizer",
@@ -208,9 +212,11 @@ __all__ = [
     "load_config",
     "load_grammar",
     "pack",
+    "pack_model",
     "plot",
     "prepare",
     "pretrain",
+    "pull",
     "review",
     "run_recipe",
     "score",
@@ -301,6 +307,8 @@ _HOMES = {
     "asr.serving.serve": ("serve",),
     "asr.serving.upload": ("ServeLimits",),
     "asr.settings_file": ("load_config",),
+    "asr.sharing.packed": ("PackedModel", "pack_model"),
+    "asr.sharing.pull": ("PullReport", "pull"),
     "asr.stages": ("RecipeRun", "run_recipe"),
     "asr.training.diagnostics": ("Diagnosis", "diagnose"),
     "asr.training.distill": ("distill",),

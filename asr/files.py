@@ -148,7 +148,7 @@ def complete_folder(folder: Path) -> Iterator[Path]:
         with _naming(folder):
             temporary.mkdir()
             yield temporary
-            for path in temporary.iterdir():
+            for path in filter(Path.is_file, temporary.rglob("*")):
                 with path.open("rb+") as file:
                     os.fsync(file.fileno())
             replace_file(temporary, folder)

@@ -21,10 +21,10 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from asr.errors import AsrError
+from asr.paths import ReadablePath
 
 if TYPE_CHECKING:
     from yaml import MappingNode, Node, SafeLoader
@@ -44,7 +44,7 @@ _FREE_BYTES, _MOST_EXPANSION, _MOST_EXPANDED_BYTES = 64 * _MIB, 200, 64 * 1024 *
 
 
 def read_text(
-    path: Path, error: type[AsrError], what: str, *, way_out: str = "", most_bytes: int = _MOST_TEXT_BYTES
+    path: ReadablePath, error: type[AsrError], what: str, *, way_out: str = "", most_bytes: int = _MOST_TEXT_BYTES
 ) -> str:
     """Return the text of a UTF-8 file, with or without a byte order mark; lines end in `\\n`.
 
@@ -81,7 +81,7 @@ def read_text(
         raise error(_undecodable(path, line, what, reason, way_out)) from None
 
 
-def read_json(path: Path, error: type[AsrError], what: str, *, way_out: str = "") -> Any:
+def read_json(path: ReadablePath, error: type[AsrError], what: str, *, way_out: str = "") -> Any:
     """Return the content of a JSON file; arguments and errors are those of `read_text`, and see `parse_json`."""
     text = read_text(path, error, what, way_out=way_out, most_bytes=_MOST_JSON_BYTES)
     return parse_json(text, error, f"{path}: cannot read {what}", way_out=way_out)
@@ -165,7 +165,7 @@ def _depth(content: Any) -> int:
     return depth
 
 
-def read_yaml(path: Path, error: type[AsrError], what: str, *, way_out: str = "") -> Any:
+def read_yaml(path: ReadablePath, error: type[AsrError], what: str, *, way_out: str = "") -> Any:
     """Return the content of a YAML file; arguments and errors are those of `read_text`, and see `parse_yaml`."""
     text = read_text(path, error, what, way_out=way_out, most_bytes=_MOST_YAML_BYTES)
     return parse_yaml(text, error, str(path), way_out=way_out)
@@ -261,7 +261,7 @@ class TensorForm(NamedTuple):
 
 
 def read_tensor_forms(
-    path: Path, error: type[AsrError], what: str, *, way_out: str = ""
+    path: ReadablePath, error: type[AsrError], what: str, *, way_out: str = ""
 ) -> tuple[dict[str, TensorForm], dict[str, str]]:
     """Return the form of each tensor in a safetensors file, and its metadata; the tensors are not read.
 
@@ -296,7 +296,7 @@ def _typed(value: Any, kind: type[AnyType]) -> AnyType:
     return value
 
 
-def read_lines(path: Path, error: type[AsrError], what: str, *, way_out: str = "") -> Iterator[str]:
+def read_lines(path: ReadablePath, error: type[AsrError], what: str, *, way_out: str = "") -> Iterator[str]:
     """Yield the lines of a UTF-8 file, decompressed if its name ends in `.gz`, without their line ends.
 
     One line is in memory at a time. Arguments and errors are those of `read_text`.
@@ -309,7 +309,7 @@ def read_lines(path: Path, error: type[AsrError], what: str, *, way_out: str = "
         yield from text.rstrip("\r\n").split("\r")
 
 
-def read_raw_lines(path: Path, error: type[AsrError], what: str, *, way_out: str = "") -> Iterator[bytes]:
+def read_raw_lines(path: ReadablePath, error: type[AsrError], what: str, *, way_out: str = "") -> Iterator[bytes]:
     """Yield the lines of a file as bytes up to each `\\n`, decompressed if its name ends in `.gz`.
 
     The checksum of a compressed file is behind its last line, so whoever wants it checked reads to the end. Arguments
@@ -341,18 +341,18 @@ def read_raw_lines(path: Path, error: type[AsrError], what: str, *, way_out: str
         raise error(f"{path}: damaged after line {number} ({reason})" + _then(way_out or "write it again")) from None
 
 
-def _expanded(path: Path, stored: BinaryIO) -> BinaryIO:
+def _expanded(path: ReadablePath, stored: BinaryIO) -> BinaryIO:
     if path.suffix == ".gz":
         # A GzipFile's own line reading is slow; a buffer of its own in front is not.
         return cast(BinaryIO, io.BufferedReader(gzip.GzipFile(fileobj=stored, mode="rb"), _BUFFER_BYTES))
     return stored
 
 
-def _unreadable(path: Path, what: str, reason: OSError, way_out: str) -> str:
+def _unreadable(path: ReadablePath, what: str, reason: OSError, way_out: str) -> str:
     return f"{path}: cannot read {what} ({reason.strerror})" + _then(way_out)
 
 
-def _undecodable(path: Path, line: int, what: str, reason: UnicodeDecodeError, way_out: str) -> str:
+def _undecodable(path: ReadablePath, line: int, what: str, reason: UnicodeDecodeError, way_out: str) -> str:
     wrong = reason.object[reason.start]
     return f"{path}:{line}: not UTF-8 (byte 0x{wrong:02x})" + _then(way_out or f"save {what} as UTF-8")
 

@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from asr.config import Config
 from asr.errors import ConfigError
 from asr.files import write_text
+from asr.paths import ReadablePath
 from asr.reading import parse_yaml, read_lines, read_yaml, shown
 from asr.records import Settings, in_words
 from asr.search_config import RnnLmSettings
@@ -118,7 +119,7 @@ def save_config(config: Settings, path: str | os.PathLike[str], *, without: Coll
     write_text(Path(path), yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
-def read_settings(path: Path) -> dict[str, Any]:
+def read_settings(path: ReadablePath) -> dict[str, Any]:
     """Return the content of a settings file, unchecked but for its being sections; files that it names are not read.
 
     Raises:

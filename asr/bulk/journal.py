@@ -30,6 +30,7 @@ from asr.audio.sources import STDIN, is_read_once
 from asr.bundle.files import READ_BY_TRANSCRIBING
 from asr.errors import AsrError, AudioError
 from asr.files import append_line, to_json, write_text
+from asr.paths import ReadablePath
 from asr.reading import parse_json
 
 RECORD, LOCK = ".asr-transcribe.jsonl", ".asr-transcribe.lock"
@@ -180,7 +181,7 @@ def finish(task: Task, outputs: Mapping[Path, str]) -> None:
         ) from error
 
 
-def fingerprint(models: Sequence[Path], made_with: Mapping[str, Any], also: Sequence[Path] = ()) -> str:
+def fingerprint(models: Sequence[ReadablePath], made_with: Mapping[str, Any], also: Sequence[ReadablePath] = ()) -> str:
     """Return hexadecimal digits that change if the model does, or what it is used with: a SHA-256 over both.
 
     Args:

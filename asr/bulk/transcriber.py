@@ -18,6 +18,7 @@ from asr.inference.decoder import Search
 from asr.inference.recognizer import Recognizer, load
 from asr.machine import Accelerator
 from asr.model.computation import Precision
+from asr.paths import ReadablePath
 from asr.transcript.transcript import Transcript
 
 Channels: TypeAlias = Literal["mix", "separate"]
@@ -46,7 +47,7 @@ class Options:
 
 
 def load_transcriber(
-    models: Sequence[Path],
+    models: Sequence[ReadablePath],
     accelerator: Accelerator,
     options: Options,
     threads: int | None = None,

@@ -13,7 +13,6 @@ of a batch sets the step of that rounding.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +33,7 @@ from asr.config import Config
 from asr.errors import AsrError, ModelError
 from asr.files import atomic_path
 from asr.model.acoustic import AcousticModel
+from asr.paths import ReadablePath
 from asr.reading import TensorForm, first_line, read_json, read_tensor_forms, shown
 from asr.search_config import DecodeSettings
 from asr.settings_file import parse_settings
@@ -61,11 +61,11 @@ class ModelBundle:
     config: Config
     tokens: TokenTable
     model: AcousticModel
-    folder: Path | None = field(default=None, kw_only=True)
+    folder: ReadablePath | None = field(default=None, kw_only=True)
     calibration: Calibration = field(default=Calibration(), kw_only=True)
 
     @property
-    def lm_path(self) -> Path | None:
+    def lm_path(self) -> ReadablePath | None:
         """The file of the token n-gram, or None if there is none."""
         path = None if self.folder is None else self.folder / LANGUAGE_MODEL
         return path if path is not None and path.is_file() else None
@@ -87,11 +87,11 @@ class ModelBundle:
         write_card(folder)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], decode: Mapping[str, Any] | None = None) -> ModelBundle:
+    def load(cls, folder: str | ReadablePath, decode: Mapping[str, Any] | None = None) -> ModelBundle:
         """Read a model folder. The model is in evaluation mode on the CPU.
 
         Args:
-            folder: as `save` writes it.
+            folder: as `save` writes it; also one inside a packed model.
             decode: settings of the search in place of the folder's, e.g. `{"beam_size": 50}`.
 
         Raises:
@@ -99,29 +99,29 @@ class ModelBundle:
             ModelError: a file is missing, damaged, or does not fit the others; the model's encoder is missing or
                 another one.
         """
-        root = Path(folder)
-        _require_model_folder(root)
+        folder = Path(folder) if isinstance(folder, str) else folder
+        _require_model_folder(folder)
         try:
-            config, tokens, calibration = load_settings(root), load_tokens(root / TOKENS), load_calibration(root)
+            config, tokens, calibration = load_settings(folder), load_tokens(folder / TOKENS), load_calibration(folder)
         except AsrError as error:
             first, *others = error.args
             raise ModelError(f"the model folder is damaged: {first}", *others) from None
         if decode:
-            source = f"{root / DECODER} with {dict(decode)}"
+            source = f"{folder / DECODER} with {dict(decode)}"
             settings = parse_settings(DecodeSettings, config.decode.model_dump() | dict(decode), source)
             config = config.model_copy(update={"decode": settings})
-        wanted = load_identity(root) if config.features.encoder else None
+        wanted = load_identity(folder) if config.features.encoder else None
         model = load_network(
-            root / WEIGHTS, lambda: AcousticModel(config, len(tokens), wanted), ModelError, f"{CONFIG} and {TOKENS}"
+            folder / WEIGHTS, lambda: AcousticModel(config, len(tokens), wanted), ModelError, f"{CONFIG} and {TOKENS}"
         )
         if wanted is not None:
             encoder, found = load_encoder(config.features.encoder)
-            require_same_encoder(wanted, found, root)
+            require_same_encoder(wanted, found, folder)
             model.attach(encoder)
-        return cls(config, tokens, model, folder=root, calibration=calibration)
+        return cls(config, tokens, model, folder=folder, calibration=calibration)
 
 
-def trained_precision(folder: Path) -> str | None:
+def trained_precision(folder: ReadablePath) -> str | None:
     """Return the number format in which a model was trained, `fp32` or `bf16`; None if that is not known."""
     try:
         facts = read_json(folder / TRAINING, ModelError, "what the model was trained on")
@@ -130,7 +130,7 @@ def trained_precision(folder: Path) -> str | None:
     return str(facts.get("precision")) if isinstance(facts, dict) else None
 
 
-def _require_model_folder(folder: Path) -> None:
+def _require_model_folder(folder: ReadablePath) -> None:
     missing = [name for name in (CONFIG, TOKENS, WEIGHTS, DECODER) if not (folder / name).is_file()]
     if not missing:
         return
@@ -161,7 +161,7 @@ def save_weights(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
         raise ModelError(f"{path}: cannot write the weights ({error}); make room or permission") from None
 
 
-def load_network(path: Path, build: Callable[[], AnyNetwork], error: type[AsrError], beside: str) -> AnyNetwork:
+def load_network(path: ReadablePath, build: Callable[[], AnyNetwork], error: type[AsrError], beside: str) -> AnyNetwork:
     """Return a network with the weights of a file, in evaluation mode on the CPU.
 
     The network is built without memory, and the weights of the file become its own, so a network that is larger than

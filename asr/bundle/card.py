@@ -21,6 +21,7 @@ from asr.bundle.speaker_names import speaker_names
 from asr.config import Config
 from asr.errors import AsrError, ModelError
 from asr.files import printable, to_json, write_text
+from asr.paths import ReadablePath
 from asr.reading import TensorForm, read_json, read_tensor_forms, read_text
 from asr.records import Count, Record, Text, checked
 from asr.settings_file import parse_config, read_settings
@@ -100,12 +101,12 @@ def write_card(folder: Path) -> Path | None:
     return folder / CARD
 
 
-def is_foreign_card(folder: Path) -> bool:
+def is_foreign_card(folder: ReadablePath) -> bool:
     """Return whether a folder has a `README.md` that is no model card of this package."""
     return (folder / CARD).exists() and _own_words(folder) is None
 
 
-def _own_words(folder: Path) -> tuple[str, str] | None:
+def _own_words(folder: ReadablePath) -> tuple[str, str] | None:
     """Return the front matter of a card and what is behind its last generated sentence; None if it is no card."""
     try:
         text = read_text(folder / CARD, ModelError, "the model card", most_bytes=_MOST_CARD_BYTES)
@@ -117,7 +118,7 @@ def _own_words(folder: Path) -> tuple[str, str] | None:
     return (front, own) if title and last_sentence and is_front_matter else None
 
 
-def model_card(folder: Path, exported: Exported | None = None) -> str:
+def model_card(folder: ReadablePath, exported: Exported | None = None) -> str:
     """Return the card of a model folder, in Markdown, with what its owner added to the one that is there.
 
     Args:
@@ -134,7 +135,7 @@ def model_card(folder: Path, exported: Exported | None = None) -> str:
                 "network": _network(folder, config, exported),
                 "facts": _training_facts(folder),
                 "speakers": speaker_names(folder),
-                "results": [_result(path) for path in sorted(folder.glob(f"*/{SCORES}"))],
+                "results": _results(folder),
                 "exported_as": None if exported is None else exported.form,
                 "onnx_network": ONNX_NETWORK,
                 "settings_file": CONFIG,
@@ -203,7 +204,7 @@ class _Network:
     encoder: str
 
 
-def parameter_count(folder: Path) -> int:
+def parameter_count(folder: ReadablePath) -> int:
     """Return the number of trained weights of a model folder, without those of a pretrained encoder elsewhere.
 
     Raises:
@@ -216,18 +217,18 @@ def _parameters(tensors: Iterable[TensorForm]) -> int:
     return sum(math.prod(tensor.shape) for tensor in tensors)
 
 
-def _trained_tensors(folder: Path) -> list[TensorForm]:
+def _trained_tensors(folder: ReadablePath) -> list[TensorForm]:
     stored, _ = read_tensor_forms(folder / WEIGHTS, ModelError, "the weights")
     return [form for name, form in stored.items() if not name.startswith(_MOMENTS) and not name.endswith(SCALE)]
 
 
-def _network(folder: Path, config: Config, exported: Exported | None) -> _Network:
+def _network(folder: ReadablePath, config: Config, exported: Exported | None) -> _Network:
     table = read_json(folder / TOKENS, ModelError, "the token table")
     tensors = _trained_tensors(folder)
     return _Network(
         kind=config.model.network,
         parameters=_parameters(tensors),
-        weights_bytes=exported.weights_bytes if exported else (folder / WEIGHTS).stat().st_size,
+        weights_bytes=exported.weights_bytes if exported else len((folder / WEIGHTS).read_bytes()),
         int8=exported.int8 if exported else any(tensor.kind == "I8" for tensor in tensors),
         sample_rate_hz=config.features.sample_rate_hz,
         tokens=len(table["symbols"]) - 1,
@@ -237,7 +238,7 @@ def _network(folder: Path, config: Config, exported: Exported | None) -> _Networ
     )
 
 
-def _training_facts(folder: Path) -> TrainingFacts | None:
+def _training_facts(folder: ReadablePath) -> TrainingFacts | None:
     """Return what the model was trained on, if that is known."""
     if not (folder / TRAINING).is_file():
         return None
@@ -296,6 +297,11 @@ class _Run(Record):
     method: Text
     seconds: float = Field(ge=0)
     audio_s: float = Field(ge=0)
+
+
+def _results(folder: ReadablePath) -> list[_Result]:
+    """Return the error rates of the decode folders inside; a packed model has none."""
+    return [_result(path) for path in sorted(folder.glob(f"*/{SCORES}"))] if isinstance(folder, Path) else []
 
 
 def _result(path: Path) -> _Result:

@@ -19,11 +19,13 @@ import torch
 from torch import Tensor
 
 from asr.bundle.files import ENCODER, WEIGHTS
+from asr.bundle.hub import hub_client, hub_reason
 from asr.bundle.tensors import read_tensors, tensors_checksum, without_memory
-from asr.errors import DependencyError, ModelError
+from asr.errors import ModelError
 from asr.files import write_text
 from asr.model.encoder import Encoder, EncoderForm, EncoderIdentity
-from asr.reading import first_line, read_json
+from asr.paths import ReadablePath
+from asr.reading import read_json
 from asr.records import checked
 
 _CONFIG, _PREPROCESSOR = "config.json", "preprocessor_config.json"
@@ -42,7 +44,7 @@ def save_identity(identity: EncoderIdentity, folder: Path) -> None:
     write_text(folder / ENCODER, identity.model_dump_json(indent=1) + "\n")
 
 
-def load_identity(folder: Path) -> EncoderIdentity:
+def load_identity(folder: ReadablePath) -> EncoderIdentity:
     """Read from a model folder which encoder the model has.
 
     Raises:
@@ -85,7 +87,7 @@ def load_encoder(name: str) -> tuple[Encoder, EncoderIdentity]:
     return encoder.eval().requires_grad_(False), identity
 
 
-def require_same_encoder(wanted: EncoderIdentity, found: EncoderIdentity, where: Path) -> None:
+def require_same_encoder(wanted: EncoderIdentity, found: EncoderIdentity, where: ReadablePath) -> None:
     """Refuse another encoder than the one that a model or its features were made with.
 
     Raises:
@@ -112,12 +114,7 @@ def encoder_folder(name: str) -> Path:
             f"features.encoder={name}: no such folder; name one with {_CONFIG} and {WEIGHTS}, or an encoder on the "
             "Hugging Face hub, as facebook/wav2vec2-base-960h"
         )
-    try:
-        from huggingface_hub import snapshot_download
-    except ModuleNotFoundError:
-        raise DependencyError(
-            f"features.encoder={name}: no such folder; to get it from the Hugging Face hub: pip install 'asr[hub]'"
-        ) from None
+    snapshot_download = hub_client(f"features.encoder={name}: no such folder").snapshot_download
     wanted = [_CONFIG, _PREPROCESSOR, WEIGHTS, _PARTS]
     with suppress(Exception):  # then it is not there yet
         kept = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
@@ -127,8 +124,7 @@ def encoder_folder(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:  # huggingface_hub raises what the library beneath it does
         raise ModelError(
-            f"features.encoder={name}: no such folder, and the Hugging Face hub does not give it "
-            f"({first_line(str(error))})"
+            f"features.encoder={name}: no such folder, and the Hugging Face hub does not give it ({hub_reason(error)})"
         ) from None
 
 

@@ -76,5 +76,15 @@ SCORES_TEXT = "wer.txt"  # the same to read, with every error
 SCORES_PAGE = "report.html"  # the same as a page for the browser
 SCORE_REPORTS = (SCORES, SCORES_TEXT, SCORES_PAGE)
 
+# Written by `asr pack` and `asr push`, beside the files that they pass on.
+PACKED_LIST = "files.json"  # the size and the SHA-256 of each file
+
+# All that is passed on. What is known of single speakers is not: it is theirs.
+SHARED = (
+    *READ_BY_TRANSCRIBING,
+    *(TRAINING, CARD, EXPECTED_ERRORS),
+    *(ONNX_NETWORK, ONNX_DESCRIPTION, ONNX_SPEECH_DETECTOR, ONNX_SPEECH_DETECTOR_LICENCE),
+)
+
 # The scales of an int8 tensor are stored under the tensor's name with this suffix, see `bundle.py`.
 SCALE = ".scale"

@@ -11,6 +11,7 @@ from typing import Any
 from asr.bundle.files import REJECTION
 from asr.errors import ModelError
 from asr.files import visible_json, write_text
+from asr.paths import ReadablePath
 from asr.reading import read_json
 
 _WAY_OUT = "delete it or run `asr tune --grammar` again"
@@ -56,7 +57,7 @@ class Rejection:
         write_text(folder / REJECTION, f"{visible_json(text)}\n")
 
 
-def load_rejection(folder: Path | None) -> Rejection | None:
+def load_rejection(folder: ReadablePath | None) -> Rejection | None:
     """Return what `Rejection.save` wrote; None if the folder has none.
 
     Raises:

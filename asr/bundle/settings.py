@@ -22,7 +22,8 @@ from asr.bundle.files import CALIBRATION, CONFIG, DECODER
 from asr.config import Config
 from asr.errors import ConfigError, ModelError
 from asr.files import write_text
-from asr.reading import read_json, read_yaml
+from asr.paths import ReadablePath
+from asr.reading import read_json, read_text, read_yaml
 from asr.records import Record, checked
 from asr.search_config import DecodeSettings
 from asr.settings_file import parse_config, parse_settings, read_settings, save_config
@@ -35,7 +36,7 @@ def save_settings(config: Config, folder: Path) -> None:
     save_decode_settings(config.decode, folder)
 
 
-def load_settings(folder: Path) -> Config:
+def load_settings(folder: ReadablePath) -> Config:
     """Return the settings of a model folder.
 
     Raises:
@@ -45,7 +46,9 @@ def load_settings(folder: Path) -> Config:
     path = folder / CONFIG
     config = parse_config(read_settings(path), str(path))
     # Folders from before features became independent of the level hold this setting, which is gone.
-    if config.features.cmvn == "global" and re.search(r"^\s*gain_db:", path.read_text(encoding="utf-8"), re.MULTILINE):
+    if config.features.cmvn == "global" and re.search(
+        r"^\s*gain_db:", read_text(path, ConfigError, "the settings"), re.MULTILINE
+    ):
         raise ModelError(
             f"{path}: this model was trained on features that depend on the level, which this version does not "
             "compute; train it again, or use the version of asr that trained it"
@@ -64,7 +67,7 @@ def save_decode_settings(settings: DecodeSettings, folder: Path) -> None:
     save_config(settings, folder / DECODER)
 
 
-def load_decode_settings(folder: Path) -> DecodeSettings:
+def load_decode_settings(folder: ReadablePath) -> DecodeSettings:
     """Return the settings of the search of a model folder.
 
     Raises:
@@ -83,7 +86,7 @@ def save_calibration(calibration: Calibration, folder: Path) -> None:
     write_text(folder / CALIBRATION, json.dumps(asdict(calibration), indent=2, allow_nan=False) + "\n")
 
 
-def load_calibration(folder: Path) -> Calibration:
+def load_calibration(folder: ReadablePath) -> Calibration:
     """Return the calibration of a model folder, or the default one if the folder has none.
 
     Raises:

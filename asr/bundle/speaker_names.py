@@ -7,18 +7,18 @@ hexadecimal digits for each byte of UTF-8, so a name leads to no other folder.
 from __future__ import annotations
 
 import unicodedata
-from pathlib import Path
 from urllib.parse import quote, unquote
 
 from asr.bundle.files import SPEAKER_SUFFIX, SPEAKERS
 from asr.errors import ConfigError
+from asr.paths import ReadablePath
 from asr.reading import shown
 
 _MOST_NAME_BYTES = 200  # of a file name; systems take 255
 
 
-def speaker_path(folder: Path, name: str) -> Path:
-    """Return the file of a speaker in a model folder.
+def speaker_file(name: str) -> str:
+    """Return the name of a speaker's file in a model folder.
 
     Raises:
         ConfigError: the name is empty, too long, or holds half a character.
@@ -31,10 +31,10 @@ def speaker_path(folder: Path, name: str) -> Path:
         raise ConfigError("speaker: the name is empty")
     if len(encoded) > _MOST_NAME_BYTES:
         raise ConfigError(f"speaker={shown(name)}: the name is too long for a file")
-    return folder / SPEAKERS / (encoded + SPEAKER_SUFFIX)
+    return f"{SPEAKERS}/{encoded}{SPEAKER_SUFFIX}"
 
 
-def speaker_names(folder: Path) -> list[str]:
+def speaker_names(folder: ReadablePath) -> list[str]:
     """Return the names of all speakers that a model folder knows, in order."""
     files = (folder / SPEAKERS).glob(f"*{SPEAKER_SUFFIX}")
     return sorted(unquote(path.name.removesuffix(SPEAKER_SUFFIX)) for path in files)

@@ -13,11 +13,12 @@ from pathlib import Path
 from torch import Tensor
 
 from asr.bundle.bundle import save_weights
-from asr.bundle.speaker_names import same_name, speaker_names, speaker_path
+from asr.bundle.speaker_names import same_name, speaker_file, speaker_names
 from asr.bundle.tensors import read_tensors, tensors_checksum
 from asr.errors import ConfigError, ModelError
 from asr.model.acoustic import AcousticModel
 from asr.model.adaptation import own_weights
+from asr.paths import ReadablePath
 from asr.reading import read_tensor_forms, shown
 
 _MOMENTS = "moments"  # (2, mel)
@@ -43,10 +44,10 @@ def save_speaker(folder: Path, speaker: Speaker, model: AcousticModel) -> Path:
     """Write a speaker's file into the folder of a model; return its path.
 
     Raises:
-        ConfigError: as `speaker_path`.
+        ConfigError: as `speaker_file`.
         ModelError: it cannot be written.
     """
-    path = speaker_path(folder, speaker.name)
+    path = folder / speaker_file(speaker.name)
     own = own_weights(model)
     tensors = {name: (tensor - own[name]).half().cpu().contiguous() for name, tensor in speaker.weights.items()}
     if speaker.moments is not None:
@@ -56,7 +57,7 @@ def save_speaker(folder: Path, speaker: Speaker, model: AcousticModel) -> Path:
     return path
 
 
-def load_speaker(folder: Path, name: str, model: AcousticModel) -> Speaker:
+def load_speaker(folder: ReadablePath, name: str, model: AcousticModel) -> Speaker:
     """Return what a model folder knows of a speaker.
 
     Args:
@@ -68,7 +69,7 @@ def load_speaker(folder: Path, name: str, model: AcousticModel) -> Speaker:
         ConfigError: the folder knows no such speaker; the error names those it knows.
         ModelError: the file is damaged, or was made with another model.
     """
-    path = speaker_path(folder, name)
+    path = folder / speaker_file(name)
     if not path.is_file():
         known = ", ".join(map(repr, speaker_names(folder))) or "none"
         raise ConfigError(f"{folder}: knows no speaker {shown(name)} (known: {known}); `asr adapt` makes one")

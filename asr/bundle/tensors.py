@@ -10,22 +10,23 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from asr.errors import AsrError
+from asr.paths import ReadablePath
 from asr.reading import first_line
 
 
-def read_tensors(path: Path, error: type[AsrError]) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file; they are pages of the file.
+def read_tensors(path: ReadablePath, error: type[AsrError]) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file; they are pages of the file, unless it is packed.
 
     Raises:
         error: the file is missing or damaged.
     """
     try:
-        return load_file(path)
+        return load_file(path) if isinstance(path, Path) else load(path.read_bytes())
     except (SafetensorError, OSError, ValueError, LookupError, RuntimeError, TypeError) as reason:
         raise error(f"{path}: damaged ({first_line(str(reason))})") from None
 

@@ -1,4 +1,4 @@
-"""`asr check` and `asr pack`: what a data folder holds and what is wrong with it; the same in a few big files."""
+"""`asr check`: what a data folder holds and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -160,32 +160,3 @@ def _columns(cells: list[str]) -> list[str]:
     per_row = max(1, (_WIDTH - 2) // width)
     rows = [cells[start : start + per_row] for start in range(0, len(cells), per_row)]
     return ["  " + "".join(set_cell_size(cell, width) for cell in row).rstrip() for row in rows]
-
-
-def pack(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A folder with {train,dev,test}.jsonl.gz.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for train/, dev/ and test/, e.g. data/mine-shar.")],
-) -> None:
-    """Pack a data folder into a few large files, for large corpora.
-
-    Manifests and audio become tar files of a thousand utterances each, in lhotse's Shar format. They suit corpora of
-    very many files, and network storage. `asr train` and the other commands take the new folder like the old one. Audio
-    becomes mono FLAC, without loss.
-    """
-    if out.resolve() == data.resolve():
-        raise typer.BadParameter(
-            "it is DATA, whose manifests would stay in it; name another folder", param_hint="--out"
-        )
-    import asr
-    from asr.cli.console import err, progress
-    from asr.cli.console import out as console
-
-    report = asr.pack(data, out, progress=progress)
-    for split, packed in report.splits.items():
-        console.print(f"{split:<6}{packed.utterances:>9} utterances   {packed.folder}")
-    skipped = [(split, *item) for split, packed in report.splits.items() for item in packed.skipped.items()]
-    if skipped:
-        err.print(f"left out {counted(len(skipped), 'utterance')}:")
-        for split, name, reason in skipped:
-            err.print(f"  {split}  {printable(name)}: {printable(reason)}")
-        raise typer.Exit(ExitStatus.FAILED)

@@ -31,6 +31,7 @@ from asr.cli import (
     search,
     segment,
     serve,
+    share,
     train,
     transcribe,
     tune,
@@ -46,7 +47,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "segment": segment.segment,
     "check": check.check,
     "init": recipe.init,
-    "pack": check.pack,
+    "pack": share.pack,
     "features": features.features,
     "settings": train.settings,
     "pretrain": train.pretrain,
@@ -68,6 +69,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "align": align.align,
     "export": export.export,
     "serve": serve.serve,
+    "pull": share.pull,
 }
 
 

@@ -90,7 +90,9 @@ def segment(
 
 def _sources(sources: list[Path], data: Path | None) -> tuple[Path | None, Path | list[tuple[Path, Path]]]:
     """Return the model, and the table or the recording with its text."""
-    model = sources[0] if sources[0].is_dir() or data is None else None
+    from asr.sharing.names import is_model_name
+
+    model = sources[0] if is_model_name(sources[0]) or data is None else None
     rest = sources[1:] if model is not None else sources
     if len(rest) not in (1, 2):
         raise typer.BadParameter(
@@ -103,10 +105,11 @@ def _sources(sources: list[Path], data: Path | None) -> tuple[Path | None, Path 
 def _config(model: Path | None, file: Path | None, overrides: list[str] | None) -> Config | None:
     from asr.bundle.files import CONFIG
     from asr.settings_file import load_config
+    from asr.sharing.names import model_folder
 
     if file is None and not overrides:
         return None
-    return load_config(file if file is not None or model is None else model / CONFIG, overrides or ())
+    return load_config(file if file is not None or model is None else model_folder(model) / CONFIG, overrides or ())
 
 
 def _show(report: SegmentReport, out: Path) -> None:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 
 from asr.bundle.files import LANGUAGE_MODEL, WORD_LANGUAGE_MODEL
 from asr.bundle.rejection import load_rejection
@@ -28,6 +27,7 @@ from asr.decoding.word_scorer import WordNgramScorer
 from asr.errors import GrammarWarning, LanguageModelError, ModelError, TokenError
 from asr.lm.arpa import read_arpa
 from asr.lm.grammar import Grammar
+from asr.paths import ReadablePath
 from asr.text.tokens import TokenTable
 
 Hotwords = tuple[tuple[str, float], ...]
@@ -51,7 +51,7 @@ class NgramUse:
 class FolderScorers:
     """The n-grams of one folder, hotwords, and a grammar."""
 
-    def __init__(self, folder: Path | None, tokens: TokenTable, normalise: Callable[[str], str]) -> None:
+    def __init__(self, folder: ReadablePath | None, tokens: TokenTable, normalise: Callable[[str], str]) -> None:
         """Read nothing yet.
 
         Args:
@@ -123,7 +123,7 @@ class FolderScorers:
         return GrammarSearch(arcs, self._tokens, rejection.threshold)
 
     @property
-    def _token_path(self) -> Path | None:
+    def _token_path(self) -> ReadablePath | None:
         path = None if self._folder is None else self._folder / LANGUAGE_MODEL
         return path if path is not None and path.is_file() else None
 
@@ -165,7 +165,7 @@ def _warn(grammar: Grammar, reason: str) -> None:
     warnings.warn(f"{grammar.name}: {reason}; {way_out}", GrammarWarning, stacklevel=2)
 
 
-def required(folder: Path | None, wanted_by: str, command: str, name: str, option: str = "") -> Path:
+def required(folder: ReadablePath | None, wanted_by: str, command: str, name: str, option: str = "") -> ReadablePath:
     """Return a language model's file.
 
     Raises:
@@ -180,7 +180,7 @@ def required(folder: Path | None, wanted_by: str, command: str, name: str, optio
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
+def named(path: ReadablePath) -> Iterator[None]:
     """Let errors name the file of a language model that does not fit the acoustic model."""
     try:
         yield

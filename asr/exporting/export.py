@@ -19,7 +19,10 @@ from asr.decoding.beam import BeamOptions
 from asr.decoding.folder_scorers import NgramUse
 from asr.errors import ConfigError, DependencyError, ModelError
 from asr.files import atomic_path, write_text
+from asr.paths import ReadablePath
 from asr.runtime.description import TEXT_SETTINGS, Description
+from asr.sharing.names import model_folder
+from asr.sharing.packed import is_packed
 
 Format = Literal["onnx", "torch", "web"]
 
@@ -60,14 +63,13 @@ def export(
     """
     if format not in get_args(Format):
         raise ConfigError(f"format={format!r}: {' or '.join(get_args(Format))}")
-    source = Path(model)
-    named = source.resolve() if source.name in ("", "..") else source
-    folder = named.with_name(f"{named.name}-{format}{'-int8' if int8 else ''}") if out is None else Path(out)
+    source = model_folder(model)
+    folder = _beside(Path(model), f"-{format}{'-int8' if int8 else ''}") if out is None else Path(out)
     write = {"onnx": export_onnx, "torch": export_torch, "web": export_web}[format]
     return ExportReport(folder, format, int8, write(source, folder, int8=int8))
 
 
-def export_onnx(model: Path, folder: Path, *, int8: bool = False) -> int:
+def export_onnx(model: ReadablePath, folder: Path, *, int8: bool = False) -> int:
     """Write a model as ONNX, with features and normalisation inside, the n-gram and the settings of the search.
 
     A recurrent language model needs torch, so it stays behind.
@@ -102,7 +104,7 @@ def export_onnx(model: Path, folder: Path, *, int8: bool = False) -> int:
     return len(network)
 
 
-def export_web(model: Path, folder: Path, *, int8: bool = False) -> int:
+def export_web(model: ReadablePath, folder: Path, *, int8: bool = False) -> int:
     """Write a page that transcribes in the browser, with the model as ONNX in its folder `model`.
 
     Args, Returns and Raises: as `export_onnx`.
@@ -117,7 +119,7 @@ def export_web(model: Path, folder: Path, *, int8: bool = False) -> int:
 
     with atomic_path(folder / files.WEB_MODEL / files.ONNX_SPEECH_DETECTOR_NETWORK) as temporary:
         temporary.write_bytes(detector_graph(shipped_weights()).SerializeToString())
-    write_page(folder, model.resolve().name)
+    write_page(folder, Path(model).resolve().name)
     return size
 
 
@@ -142,8 +144,7 @@ def _copy_search_files(bundle: ModelBundle, folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
         source = None if bundle.folder is None or name not in (used, files.REJECTION) else bundle.folder / name
         if source is not None and source.is_file():
-            with atomic_path(folder / name) as temporary:
-                shutil.copyfile(source, temporary)
+            _copy(source, folder / name)
 
 
 def _write_speech_detector(folder: Path) -> None:
@@ -156,7 +157,7 @@ def _write_speech_detector(folder: Path) -> None:
     )
 
 
-def export_torch(model: Path, folder: Path, *, int8: bool = False) -> int:
+def export_torch(model: ReadablePath, folder: Path, *, int8: bool = False) -> int:
     """Write a model folder that transcribes as `model` does, without checkpoints and logs.
 
     Args:
@@ -175,15 +176,25 @@ def export_torch(model: Path, folder: Path, *, int8: bool = False) -> int:
     tensors = ModelBundle.load(model).model.state_dict()
     for name in (*files.READ_BY_TRANSCRIBING, files.TRAINING):
         if name != files.WEIGHTS and (model / name).is_file():
-            with atomic_path(folder / name) as temporary:
-                shutil.copyfile(model / name, temporary)
-    for path in sorted((model / files.SPEAKERS).glob(f"*{files.SPEAKER_SUFFIX}")):
-        with atomic_path(folder / files.SPEAKERS / path.name) as temporary:
-            shutil.copyfile(path, temporary)
+            _copy(model / name, folder / name)
+    for path in (model / files.SPEAKERS).glob(f"*{files.SPEAKER_SUFFIX}"):
+        _copy(path, folder / files.SPEAKERS / path.name)
     save_weights(to_int8(tensors) if int8 else tensors, folder / files.WEIGHTS)
     size = (folder / files.WEIGHTS).stat().st_size
     write_text(folder / files.CARD, model_card(model, Exported("torch", size, int8)))
     return size
+
+
+def _copy(source: ReadablePath, target: Path) -> None:
+    with atomic_path(target) as temporary, source.open("rb") as read, temporary.open("wb") as file:
+        shutil.copyfileobj(read, file)
+
+
+def _beside(model: Path, ending: str) -> Path:
+    """Return the path beside a model that has its name, without the suffix of a packed one, and this ending."""
+    named = model.resolve() if model.name in ("", "..") else model
+    name = named.stem if is_packed(named) else named.name
+    return named.with_name(f"{name}{ending}")
 
 
 def _refuse_model_folder(folder: Path) -> None:

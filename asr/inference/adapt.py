@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from asr.bundle.card import write_card
-from asr.bundle.speaker_names import speaker_path
+from asr.bundle.speaker_names import speaker_file
 from asr.bundle.speakers import Speaker, save_speaker
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import cut_text, known_speakers, load_manifest
@@ -34,6 +34,7 @@ from asr.machine import Accelerator, Progress, silent
 from asr.model.adaptation import Spoken, adapted, fit, spoken_of, text_loss
 from asr.model.logmel import moments_of
 from asr.scoring.error_counts import count_errors, main_unit
+from asr.sharing.names import own_folder
 from asr.text.normalise import normalise, normalised_hypothesis
 from asr.text.tokens import min_frames
 
@@ -100,8 +101,8 @@ def adapt(
         ManifestError: the manifest is malformed, names other speakers only, or holds less than two utterances of his.
         ModelError, LanguageModelError: the model folder cannot be used.
     """
-    folder = Path(model)
-    speaker_path(folder, speaker)  # a name that cannot be used is refused before the work
+    folder = own_folder(model)
+    speaker_file(speaker)  # a name that cannot be used is refused before the work
     decoder = Decoder.load(folder, accelerator=accelerator, precision="fp32")
     with tempfile.TemporaryDirectory() as temporary:
         cuts = _utterances(Path(data), speaker, Path(temporary), progress)

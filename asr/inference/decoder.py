@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -32,7 +31,9 @@ from asr.model.acoustic import on_cpu
 from asr.model.adaptation import with_weights
 from asr.model.computation import Precision, ThreadChoice, thread_counts, threads
 from asr.model.logmel import moments_of
+from asr.paths import ReadablePath
 from asr.search_config import DecodeSettings
+from asr.sharing.names import model_folder
 from asr.transcript.posteriors import SparsePosteriors
 from asr.transcript.words import Decoded, Hypothesis, Word
 
@@ -113,9 +114,10 @@ class Decoder:
         speaker: str | None = None,
     ) -> Decoder:
         """Load a model folder; arguments and errors are those of `asr.load`."""
-        settled = settled_precision(Path(folder), accelerator, precision)
-        bundle = ModelBundle.load(folder, decode)
-        known = None if speaker is None else load_speaker(Path(folder), speaker, bundle.model)
+        read = model_folder(folder)
+        settled = settled_precision(read, accelerator, precision)
+        bundle = ModelBundle.load(read, decode)
+        known = None if speaker is None else load_speaker(read, speaker, bundle.model)
         return cls(bundle, choose_accelerator(accelerator), settled, known)
 
     def __reduce__(self) -> tuple[Callable[..., Decoder], tuple[object, ...]]:
@@ -280,7 +282,7 @@ class Decoder:
 
 
 def _loaded(
-    folder: Path, accelerator: Accelerator, precision: Precision, decode: Mapping[str, Any], speaker: str | None
+    folder: ReadablePath, accelerator: Accelerator, precision: Precision, decode: Mapping[str, Any], speaker: str | None
 ) -> Decoder:
     return Decoder.load(folder, accelerator=accelerator, precision=precision, decode=decode, speaker=speaker)
 

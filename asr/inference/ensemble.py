@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -32,6 +31,8 @@ from asr.inference.precision import WantedPrecision, settled_precision
 from asr.machine import Accelerator
 from asr.model.acoustic import on_cpu
 from asr.model.computation import Precision
+from asr.paths import ReadablePath
+from asr.sharing.names import model_folder
 from asr.text.tokens import TokenTable
 from asr.text.units import words_of
 from asr.transcript.confidence import Evidence, word_posteriors
@@ -45,19 +46,19 @@ Models: TypeAlias = "PathLike | Sequence[PathLike]"
 _TOKEN_SETTINGS = {"tokens", "pieces"}  # of the section text; all others say how transcripts are written
 
 
-def model_folders(models: Models) -> tuple[Path, ...]:
+def model_folders(models: Models) -> tuple[ReadablePath, ...]:
     """Return the folders of a model or of several.
 
     Raises:
-        ModelError: none is given.
+        ModelError: none is given, or a packed model cannot be read.
     """
     folders = (models,) if isinstance(models, (str, os.PathLike)) else tuple(models)
     if not folders:
         raise ModelError("no model folder is given")
-    return tuple(map(Path, folders))
+    return tuple(map(model_folder, folders))
 
 
-def common_precision(folders: Sequence[Path], accelerator: Accelerator, wanted: WantedPrecision) -> Precision:
+def common_precision(folders: Sequence[ReadablePath], accelerator: Accelerator, wanted: WantedPrecision) -> Precision:
     """Return the number format in which all models compute: that of each if they agree, else fp32.
 
     Raises: as `settled_precision`.

@@ -28,6 +28,7 @@ from asr.errors import AsrError, ConfigError
 from asr.files import to_json, write_text
 from asr.machine import Accelerator, cache_folder, choose_accelerator, cores, processor_name
 from asr.model.computation import Comparison, Precision, compare, threads
+from asr.paths import ReadablePath
 from asr.reading import read_json
 
 WantedPrecision = Literal["auto", "fp32", "bf16"]
@@ -38,7 +39,7 @@ _BUDGET_S = 0.2
 _PATIENCE_S = 30.0  # while another process times
 
 
-def settled_precision(folder: Path, accelerator: Accelerator, wanted: WantedPrecision) -> Precision:
+def settled_precision(folder: ReadablePath, accelerator: Accelerator, wanted: WantedPrecision) -> Precision:
     """Return the number format in which the model in `folder` transcribes.
 
     Args:

@@ -118,7 +118,7 @@ def choose(
         ScoringError: nothing was recognised in `dev`.
     """
     folder = Path(out)
-    guesser = Guesser.load(Path(model), dev, accelerator, progress)
+    guesser = Guesser.load(model, dev, accelerator, progress)
     cuts, left_out = untranscribed_cuts(data, folder, progress)
     guesses = guesser.guess(cuts, progress)
     named = known_speakers(cuts)

@@ -20,6 +20,7 @@ from asr.inference.decoder import Decoder, Search
 from asr.machine import Accelerator, Progress
 from asr.model.speaker_moments import speaker_moments
 from asr.scoring.expected_errors import ExpectedErrors, Signs, fit_expected_errors, rivalry
+from asr.sharing.names import model_folder, own_folder
 from asr.text.normalise import normalised_hypothesis
 from asr.transcript.words import Decoded, Word
 from asr.tuning.dev_search import Task, run_network, utterance_evidence
@@ -63,7 +64,7 @@ class Guesser:
     expected: ExpectedErrors
 
     @classmethod
-    def load(cls, model: Path, dev: AnyPath | None, accelerator: Accelerator, progress: Progress) -> Guesser:
+    def load(cls, model: AnyPath, dev: AnyPath | None, accelerator: Accelerator, progress: Progress) -> Guesser:
         """Load a model folder, and fit its expected errors on `dev` if that is given.
 
         Raises:
@@ -71,10 +72,11 @@ class Guesser:
             ModelError: the model folder cannot be used, or no errors were ever fitted and there is no `dev`.
             ScoringError: nothing was recognised in dev.
         """
+        own = None if dev is None else own_folder(model)  # before the work
         decoder = Decoder.load(model, accelerator=accelerator, precision="fp32")  # small posteriors count
-        if dev is not None:
-            return _fit(decoder, model, Path(dev), progress)
-        expected = ExpectedErrors.load(model)
+        if dev is not None and own is not None:
+            return _fit(decoder, own, Path(dev), progress)
+        expected = ExpectedErrors.load(model_folder(model))
         if expected is None:
             raise ModelError(
                 f"{model}: it is not known how many errors this model makes; give --dev with a transcribed manifest "

@@ -113,7 +113,7 @@ def label(
     if not wer > 0:
         raise ConfigError(f"wer={wer!r}: the wanted word error rate is a share above 0, e.g. 0.05 for 5 %")
     folder = Path(out)
-    guesser = Guesser.load(Path(model), dev, accelerator, progress)
+    guesser = Guesser.load(model, dev, accelerator, progress)
     cuts, left_out = untranscribed_cuts(data, folder, progress)
     guesses = guesser.guess(cuts, progress)
     heard = [guess for guess in guesses if guess.words]

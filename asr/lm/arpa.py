@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from asr.errors import LanguageModelError
 from asr.files import atomic_path
 from asr.lm.ngram import LOG10_ZERO, MARKS, MAX_ORDER, FloatArray, IntArray, NgramLm, NgramTable
+from asr.paths import ReadablePath
 from asr.reading import read_lines, shown
 
 _GZIP_LEVEL = 5  # 9 makes files a few percent smaller and takes several times as long
@@ -74,19 +75,21 @@ def write_arpa(lm: NgramLm, path: str | Path) -> None:
             text.writelines(_lines(lm))
 
 
-def read_arpa(path: str | Path) -> NgramLm:
+def read_arpa(path: str | ReadablePath) -> NgramLm:
     """Read an ARPA file of any order, compressed if the name ends in `.gz`, into arrays.
 
     Raises:
         LanguageModelError: the file is missing, damaged or not an ARPA file; the message names the line.
     """
-    _refuse_other_formats(Path(path))
-    return _Reader(Path(path)).read()
+    path = Path(path) if isinstance(path, str) else path
+    _refuse_other_formats(path)
+    return _Reader(path).read()
 
 
-def _refuse_other_formats(path: Path) -> None:
+def _refuse_other_formats(path: ReadablePath) -> None:
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        with path.open("rb") as stored:
+            file = gzip.GzipFile(fileobj=stored) if path.suffix == ".gz" else stored
             start = file.read(max(map(len, _FOREIGN)))
     except (OSError, EOFError, zlib.error):
         return  # what is wrong, the reader says
@@ -119,7 +122,7 @@ class _Section(NamedTuple):
 class _Reader:
     """Reads one file line by line, and keeps the line's number for errors."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: ReadablePath) -> None:
         self._path = path
         self._lines = enumerate(read_lines(path, LanguageModelError, "the language model"), start=1)
         self._number = 0

@@ -18,6 +18,7 @@ from asr.lm.kneser_ney import kneser_ney
 from asr.lm.ngram import MARKS, UNKNOWN, NgramLm, Perplexity
 from asr.lm.texts import LeftOut, normalised, read_texts, stream_texts, token_sentences, token_units
 from asr.reading import shown
+from asr.sharing.names import model_folder, own_folder
 from asr.text.tokens import BLANK, TokenTable, load_tokens
 
 WORD_ORDER = 3
@@ -86,8 +87,8 @@ def estimate_ngram(
         ModelError: the model's settings or tokens are damaged.
     """
     sources = [texts] if isinstance(texts, str | os.PathLike) else list(texts)
-    folder = None if model is None else Path(model)
-    path = _target(None if out is None else Path(out), folder, words)
+    path = _target(None if out is None else Path(out), model, words)
+    folder = None if model is None else model_folder(model)
     config = Config() if folder is None else load_settings(folder)
     tokens = None if folder is None else load_tokens(folder / TOKENS)
     spelled = iter if folder is None else partial(normalised, settings=config.text)
@@ -159,12 +160,12 @@ def token_ngram(
         raise LanguageModelError(f"{error}; {left_out}") from None
 
 
-def _target(out: Path | None, folder: Path | None, words: bool) -> Path:
+def _target(out: Path | None, model: str | os.PathLike[str] | None, words: bool) -> Path:
     if out is not None:
         return out
-    if folder is None:
+    if model is None:
         raise ConfigError("out: needed without a model, which has a place for its n-gram")
-    return folder / (WORD_LANGUAGE_MODEL if words else LANGUAGE_MODEL)
+    return own_folder(model) / (WORD_LANGUAGE_MODEL if words else LANGUAGE_MODEL)
 
 
 def _given(path: Path, tokens: TokenTable | None, words: bool) -> NgramLm:

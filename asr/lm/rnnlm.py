@@ -31,6 +31,7 @@ from asr.bundle.bundle import load_network, save_weights
 from asr.errors import ConfigError, LanguageModelError
 from asr.lm.ngram import SENTENCE_END, UNKNOWN, Perplexity
 from asr.model.rnn import Dropout, RecurrentLayer
+from asr.paths import ReadablePath
 from asr.reading import parse_json, read_tensor_forms, shown
 from asr.records import Record, Text, checked
 from asr.search_config import RnnLmSettings
@@ -244,7 +245,7 @@ class RnnLm(nn.Module):
         save_weights(tensors, path, {_HEADER: json.dumps(content, ensure_ascii=False)})
 
     @classmethod
-    def load(cls, path: Path) -> RnnLm:
+    def load(cls, path: ReadablePath) -> RnnLm:
         """Read what `save` wrote. The network is in evaluation mode on the CPU.
 
         Raises:

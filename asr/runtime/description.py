@@ -21,6 +21,7 @@ from asr.decoding.beam import BeamOptions
 from asr.decoding.folder_scorers import NgramUse
 from asr.errors import AsrError, ModelError
 from asr.files import visible_json, write_text
+from asr.paths import ReadablePath
 from asr.reading import read_json, shown
 from asr.text.tokens import BLANK, BLANK_SYMBOL, WORD_START, TokenTable, WordTable
 from asr.transcript.confidence import Calibration
@@ -89,7 +90,7 @@ class Description:
         write_text(folder / ONNX_DESCRIPTION, f"{text}\n")
 
     @classmethod
-    def load(cls, folder: Path) -> Description:
+    def load(cls, folder: ReadablePath) -> Description:
         """Read `model.json`.
 
         Raises:

@@ -14,7 +14,6 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, get_args
 from zipfile import BadZipFile, ZipFile
@@ -37,9 +36,11 @@ from asr.decoding.hotwords import hotword_bonuses
 from asr.decoding.streaming import AGAIN_S, HeardAgain, Listener, Listening, Partial, stream_results
 from asr.errors import ConfigError, DependencyError, ModelError
 from asr.lm.grammar import GrammarSource, load_grammar
+from asr.paths import ReadablePath
 from asr.reading import first_line
 from asr.runtime.description import Description
 from asr.runtime.graph import check_graph
+from asr.sharing.names import model_folder
 from asr.text.normalise import normalise
 from asr.transcript.transcript import Alternative, Transcript, best_alternatives
 from asr.transcript.words import Decoded, Hypothesis, Word
@@ -76,7 +77,7 @@ def load(folder: str | os.PathLike[str], *, threads: int = 1) -> OnnxRecognizer:
     """Load a folder that `asr export` wrote.
 
     Args:
-        folder: the exported model.
+        folder: the exported model; also one that `asr pack` made a file of.
         threads: number of threads that compute. More than one pays only for large networks: with a usual one, two
             threads on two cores take as long as one and do twice the work.
 
@@ -87,7 +88,7 @@ def load(folder: str | os.PathLike[str], *, threads: int = 1) -> OnnxRecognizer:
     """
     if not 1 <= threads <= _MOST_THREADS:
         raise ConfigError(f"threads={threads}: it is a number from 1 to {_MOST_THREADS}")
-    root = Path(folder)
+    root = model_folder(folder)
     for name in (ONNX_DESCRIPTION, ONNX_NETWORK, ONNX_SPEECH_DETECTOR):
         if (root / name).exists() and not (root / name).is_file():
             raise ModelError(f"{root / name}: a folder, a pipe or a device, not a file; export the model again")
@@ -100,7 +101,7 @@ class OnnxRecognizer:
     """A loaded export, ready to transcribe."""
 
     def __init__(
-        self, session: InferenceSession, description: Description, speech_network: Network, folder: Path
+        self, session: InferenceSession, description: Description, speech_network: Network, folder: ReadablePath
     ) -> None:
         """Keep the networks and their description; `load` reads them from a folder."""
         self._session = session
@@ -322,11 +323,11 @@ class OnnxRecognizer:
         return decoded.words(known.table, self.frame_shift_s, segment.start / self.sample_rate_hz, known.calibration)
 
 
-def _speech_network(path: Path) -> Network:
+def _speech_network(path: ReadablePath) -> Network:
     """Return the speech detector; no array is larger than it says, and none larger than its shape here."""
     try:
         weights = {}
-        with ZipFile(path) as archive:
+        with path.open("rb") as stored, ZipFile(stored) as archive:
             for name, shape in SHAPES.items():
                 with archive.open(f"{name}.npy") as file:
                     np.lib.format.read_magic(file)
@@ -347,7 +348,7 @@ def _speech_network(path: Path) -> Network:
 _DAMAGED_ZIP = (ValueError, LookupError, TypeError, EOFError, BadZipFile, RuntimeError, struct.error, zlib.error)
 
 
-def _session(path: Path, token_count: int, threads: int) -> InferenceSession:
+def _session(path: ReadablePath, token_count: int, threads: int) -> InferenceSession:
     # From 1.29 on, onnxruntime reports its use to its makers otherwise. It keeps a number of this machine for that.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
@@ -372,7 +373,7 @@ def _session(path: Path, token_count: int, threads: int) -> InferenceSession:
     return session
 
 
-def _network(path: Path) -> bytes:
+def _network(path: ReadablePath) -> bytes:
     """Return the file of a network that computes what an export computes.
 
     Raises:

@@ -32,6 +32,7 @@ from pydantic import Field
 from asr.bundle.files import EXPECTED_ERRORS
 from asr.errors import ModelError, ScoringError
 from asr.files import write_text
+from asr.paths import ReadablePath
 from asr.reading import read_json
 from asr.records import Record, checked
 from asr.scoring.error_counts import count_errors
@@ -102,7 +103,7 @@ class ExpectedErrors:
         write_text(folder / EXPECTED_ERRORS, json.dumps(asdict(self), indent=2, allow_nan=False) + "\n")
 
     @classmethod
-    def load(cls, folder: Path) -> ExpectedErrors | None:
+    def load(cls, folder: ReadablePath) -> ExpectedErrors | None:
         """Return that of a model folder; None if there is none.
 
         Raises:

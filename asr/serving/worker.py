@@ -40,6 +40,7 @@ from asr.errors import AsrError, AudioError, AudioWarning
 from asr.files import printable
 from asr.machine import Accelerator, cores, end_with_the_first
 from asr.serving.live_worker import Listens, StreamAudio, Streams, StreamStart, StreamStop
+from asr.sharing.names import model_folder
 from asr.transcript.transcript import Transcript
 
 OF_ALL = -1  # the number of a message that belongs to no request
@@ -137,7 +138,7 @@ class Recognizer(Listens, Protocol):
 
 def is_exported(folder: str) -> bool:
     """Return whether `asr export` wrote a folder, so that no torch is needed for it."""
-    return (Path(folder) / ONNX_DESCRIPTION).is_file()
+    return (model_folder(folder) / ONNX_DESCRIPTION).is_file()
 
 
 def load_models(models: Sequence[Served], accelerator: Accelerator, threads: int) -> dict[str, Recognizer]:

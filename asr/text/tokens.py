@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from asr.errors import ConfigError, TokenError
 from asr.files import visible_json, write_text
+from asr.paths import ReadablePath
 from asr.reading import first_line, read_json, shown
 
 if TYPE_CHECKING:
@@ -338,13 +339,13 @@ def _symbols(processor: SentencePieceProcessor) -> tuple[str, ...]:
     return (BLANK_SYMBOL, *pieces)
 
 
-def load_tokens(path: str | Path) -> TokenTable:
+def load_tokens(path: str | ReadablePath) -> TokenTable:
     """Read a table that `TokenTable.save` wrote.
 
     Raises:
         TokenError: the file is missing or is not a token table.
     """
-    content = read_json(Path(path), TokenError, "the token table")
+    content = read_json(Path(path) if isinstance(path, str) else path, TokenError, "the token table")
     try:
         return _table(content)
     except TokenError as error:

@@ -41,6 +41,7 @@ from asr.model.logmel import valid_frames
 from asr.model.rnn import RecurrentLayer, reversal_index, reverse
 from asr.model.speaker_moments import speaker_moments
 from asr.plotting import RED, save_figure, styled_figure
+from asr.sharing.names import model_folder, own_folder
 from asr.text.normalise import normalise
 from asr.text.tokens import TokenTable
 
@@ -136,14 +137,14 @@ def diagnose(model: AnyPath, data: AnyPath | None = None, out: AnyPath | None = 
         TokenError: a transcript holds a character that the model does not know.
         TrainingError: there is no utterance, or the loss has no gradient on the utterances.
     """
-    bundle = ModelBundle.load(model)
+    folder = own_folder(model) if out is None else Path(out)
+    bundle = ModelBundle.load(model_folder(model))
     if data is None:
         batch = noise_batch(len(bundle.tokens), bundle.model.sample_rate_hz)
     else:
         cuts = list(read_manifest(find_split(Path(data), "dev")).to_eager())
         batch = diagnostic_batch(cuts, bundle.tokens, bundle.config)
     diagnosis = compare_with_fresh(bundle, batch)
-    folder = Path(model if out is None else out)
     draw_diagnosis(diagnosis, folder / DIAGNOSIS_PLOT)
     write_text(folder / DIAGNOSIS, to_json(diagnosis.to_json(), indent=1) + "\n")
     return diagnosis

@@ -34,6 +34,7 @@ from asr.config import Config
 from asr.errors import AudioError, ModelError, UtteranceAudioError
 from asr.features.batch import Batch
 from asr.settings_file import load_config
+from asr.sharing.names import model_folder
 from asr.text.tokens import TokenTable
 from asr.training.loop import TrainingResult, run_to_end
 from asr.training.reports import Report
@@ -97,7 +98,7 @@ class DistillTeachers:
         """
         if not folders:
             raise ModelError("no model folder is given to learn from")
-        return cls(tuple(ModelBundle.load(folder) for folder in folders))
+        return cls(tuple(ModelBundle.load(model_folder(folder)) for folder in folders))
 
     @property
     def names(self) -> list[str]:

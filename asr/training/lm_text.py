@@ -6,7 +6,6 @@ import os
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from asr.errors import LanguageModelError
 from asr.features.augment import Draw
 from asr.lm.rnnlm import BOUNDARY, LmUnits
 from asr.lm.texts import LeftOut, encoded, normalised, read_texts
+from asr.paths import ReadablePath
 from asr.text.tokens import load_tokens
 
 DEV_EVERY = 20  # of the sentences, without a dev text
@@ -40,7 +40,7 @@ class LmSentences:
 def read_sentences(
     sources: Iterable[str | os.PathLike[str]],
     dev: str | os.PathLike[str] | None,
-    model: Path | None,
+    model: ReadablePath | None,
     *,
     words: bool,
     min_count: int,

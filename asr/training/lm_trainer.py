@@ -29,6 +29,7 @@ from asr.lm.rnnlm import BOUNDARY, LmState, RnnLm
 from asr.machine import choose_accelerator
 from asr.model.computation import Comparison, Computation, compare, given_threads, thread_counts, threads
 from asr.search_config import RnnLmSettings
+from asr.sharing.names import model_folder, own_folder
 from asr.training.checkpoint import load_checkpoint, require_same, save_checkpoint
 from asr.training.lm_text import LmSentences, LmText, read_sentences
 from asr.training.loop import Requests, TrainingResult, Wishes, find_run, only_run_in, run_to_end, training_loop
@@ -81,13 +82,13 @@ def train_rnn_lm(
             gave no finite gradient; a file cannot be written.
     """
     settings = settings or RnnLmSettings()
-    bundle = None if model is None else Path(model)
     if out is not None:
         folder = Path(out)
-    elif bundle is not None:
-        folder = bundle / RNN_LM_FOLDER
+    elif model is not None:
+        folder = own_folder(model) / RNN_LM_FOLDER
     else:
         raise ConfigError("out: needed without a model, which has a place for its language model")
+    bundle = None if model is None else model_folder(model)
     sources = [texts] if isinstance(texts, str | os.PathLike) else texts
     sentences = read_sentences(sources, dev, bundle, words=words, min_count=settings.min_count)
     return run_to_end(lm_training_reports(settings, sentences, folder, resume=resume), on_report)

@@ -16,6 +16,7 @@ from asr.config import FeatureSettings
 from asr.errors import ConfigError, ModelError
 from asr.model.acoustic import AcousticModel
 from asr.model.pretraining import Trunk
+from asr.sharing.names import model_folder
 from asr.text.tokens import TokenTable
 
 
@@ -84,15 +85,16 @@ class _Origin:
 
 
 def _load(source: Path) -> _Origin:
-    if not (source / PRETRAINED).is_file():
-        bundle = ModelBundle.load(source)
+    folder = model_folder(source)
+    if not (folder / PRETRAINED).is_file():
+        bundle = ModelBundle.load(folder)
         return _Origin(bundle.model, bundle.config.features, tuple(bundle.tokens.symbols))
     try:
-        config = load_settings(source)
+        config = load_settings(folder)
     except ConfigError as error:
         first, *others = error.args
         raise ModelError(f"the folder is damaged: {first}", *others) from None
-    trunk = load_network(source / PRETRAINED, lambda: Trunk(config), ModelError, CONFIG)
+    trunk = load_network(folder / PRETRAINED, lambda: Trunk(config), ModelError, CONFIG)
     return _Origin(trunk, config.features, ())
 
 

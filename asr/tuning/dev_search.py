@@ -35,6 +35,7 @@ from asr.inference.decoder import Decoder, Search
 from asr.machine import cores, end_with_the_first
 from asr.model.acoustic import on_cpu
 from asr.model.speaker_moments import speaker_moments
+from asr.paths import ReadablePath
 from asr.scoring.error_counts import Unit, count_errors, words_right
 from asr.scoring.expected_errors import DevUtterance, Signs, rivalry
 from asr.search_config import DecodeSettings
@@ -276,7 +277,7 @@ def _begin() -> None:
 
 def _work(
     function: Callable[[Decoder, DevBatch, Task], Result],
-    folder: Path,
+    folder: ReadablePath,
     file: Path,
     place: int,
     task: Task,
@@ -285,7 +286,7 @@ def _work(
 
 
 @lru_cache(maxsize=1)
-def _decoder(folder: Path) -> Decoder:
+def _decoder(folder: ReadablePath) -> Decoder:
     return Decoder.load(folder, accelerator="cpu", precision="fp32")
 
 

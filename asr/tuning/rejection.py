@@ -33,6 +33,7 @@ from asr.inference.decoder import Decoder
 from asr.lm.grammar import GrammarSource, load_grammar
 from asr.machine import Accelerator, Progress, silent
 from asr.model.acoustic import on_cpu
+from asr.sharing.names import own_folder
 from asr.text.normalise import normalise
 from asr.tuning.dev_search import run_network
 
@@ -108,8 +109,9 @@ def tune_rejection(
     """
     if not 0 < false_alarms <= 0.5:
         raise ConfigError(f"false_alarms={false_alarms}: a share of the other utterances, above 0 and at most 0.5")
+    folder = own_folder(model)
     loaded = load_grammar(grammar)
-    decoder = Decoder.load(model, accelerator=accelerator)
+    decoder = Decoder.load(folder, accelerator=accelerator)
     heard = hear_manifest(decoder, search_in(decoder, loaded), manifest, progress)
     inside = sum(one.is_inside for one in heard)
     if not 0 < inside < len(heard):
@@ -121,9 +123,9 @@ def tune_rejection(
     missed = sum(one.is_inside and one.evidence <= threshold for one in heard)
     misses = measured(missed, inside)
     rejection = Rejection(threshold, loaded.checksum, loaded.name, alarms, misses)
-    rejection.save(Path(model))
+    rejection.save(folder)
     wrong = sum(one.is_inside and not one.is_right and one.evidence > threshold for one in heard)
-    return RejectionReport(Path(model), rejection, wrong, false_alarms)
+    return RejectionReport(folder, rejection, wrong, false_alarms)
 
 
 def search_in(decoder: Decoder, grammar: GrammarSource) -> GrammarSearch:

@@ -24,6 +24,7 @@ from asr.scoring.error_counts import main_unit
 from asr.scoring.expected_errors import ExpectedErrors, fit_expected_errors
 from asr.scoring.intervals import speakers_of
 from asr.search_config import DecodeSettings
+from asr.sharing.names import own_folder
 from asr.text.units import words_of
 from asr.transcript.confidence import Calibration, Evidence, evidence_features
 from asr.tuning.dev_search import (
@@ -111,7 +112,7 @@ def tune(
         ScoringError: no transcript of the dev set holds a word.
         AsrError: a process died.
     """
-    folder, decode = Path(model), decode or {}
+    folder, decode = own_folder(model), decode or {}
     if chosen := [name for name in CHOSEN if name in decode]:
         raise ConfigError(f"decode: {', '.join(chosen)}: this is what tune chooses; leave it out")
     decoder = Decoder.load(folder, accelerator=accelerator, decode=decode)

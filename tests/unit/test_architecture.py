@@ -26,7 +26,10 @@ SOURCES = sorted(
 )
 
 # In the order in which data flow: a room imports only what stands before it. Everyone may import BASE.
-BASE = ["errors", "files", "reading", "machine", "plotting", "records", "search_config", "config", "settings_file"]
+BASE = [
+    *("errors", "paths", "files", "reading", "machine", "plotting", "records"),
+    *("search_config", "config", "settings_file"),
+]
 FLOW = [
     *("audio", "text", "corpus", "importing", "preparing", "features", "model", "pages", "transcript", "bundle"),
     *("sharing", "scoring", "reporting", "lm", "decoding"),
@@ -37,7 +40,8 @@ ORDER = [*BASE, *FLOW]
 MAY_IMPORT = {room: {room, *ORDER[:place]} for place, room in enumerate(ORDER)} | {
     # What runs without torch, pydantic and the rest; tests/unit/runtime runs it with numpy and onnxruntime alone.
     "runtime": {
-        *("errors", "files", "reading", "runtime", "audio", "text", "transcript", "bundle", "lm", "decoding"),
+        *("errors", "paths", "files", "reading", "runtime", "audio", "text", "transcript"),
+        *("bundle", "sharing", "lm", "decoding"),
     },
     # The door and the public API lead to every room.
     "cli": {*ORDER, "__init__"},
@@ -46,8 +50,8 @@ MAY_IMPORT = {room: {room, *ORDER[:place]} for place, room in enumerate(ORDER)} 
 }
 # Neither torch nor what loads it may be imported in these rooms.
 WITHOUT_TORCH = [
-    *("errors", "search_config", "config", "files", "reading", "plotting", "settings_file"),
-    *("audio", "text", "transcript", "pages", "scoring", "reporting", "decoding", "runtime"),
+    *("errors", "paths", "search_config", "config", "files", "reading", "plotting", "settings_file"),
+    *("audio", "text", "transcript", "pages", "sharing", "scoring", "reporting", "decoding", "runtime"),
 ]
 LOADS_TORCH = {"torch", "torchaudio", "lightning_fabric", "lhotse"}
 MOST_LINES = 400

@@ -8,7 +8,7 @@ from conftest import TINY
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from asr.bundle.speaker_names import speaker_names, speaker_path
+from asr.bundle.speaker_names import speaker_file, speaker_names
 from asr.bundle.speakers import Speaker, load_speaker, save_speaker
 from asr.config import Config
 from asr.errors import ConfigError, ModelError
@@ -47,7 +47,7 @@ def test_a_name_is_text_and_its_file_stays_in_the_folder(tmp_path: Path, name: s
 @pytest.mark.parametrize("name", ["", " ", "x" * 300, "\ud800"])
 def test_a_name_that_can_be_no_file_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="speaker"):
-        speaker_path(tmp_path, name)
+        speaker_file(name)
 
 
 def test_a_speaker_comes_back_to_half_precision_and_other_models_and_damage_are_refused(tmp_path: Path) -> None:
@@ -68,10 +68,10 @@ def test_a_speaker_comes_back_to_half_precision_and_other_models_and_damage_are_
         load_speaker(tmp_path, "anna", other)
     with pytest.raises(ConfigError, match="known: 'anna'"):
         load_speaker(tmp_path, "bert", model)
-    path.rename(speaker_path(tmp_path, "bert"))
+    path.rename(tmp_path / speaker_file("bert"))
     with pytest.raises(ModelError, match="is of the speaker"):
         load_speaker(tmp_path, "bert", model)
-    bert = speaker_path(tmp_path, "bert")
+    bert = tmp_path / speaker_file("bert")
     bert.write_bytes(bert.read_bytes()[:-100])
     bert.rename(path)
     with pytest.raises(ModelError, match="anna"):

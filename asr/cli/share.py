@@ -1,0 +1,93 @@
+"""`asr pack`: a data folder or a model → a few large files, or one. `asr pull`: a shared model → a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asr.errors import ExitStatus
+from asr.files import printable
+from asr.reading import counted
+
+
+def pack(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA|MODEL", help="A folder with {train,dev,test}.jsonl.gz; or a model folder, or an exported one."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="PATH",
+            help="Folder for train/, dev/ and test/, e.g. data/mine-shar; of a model a file, e.g. mine.asr.",
+        ),
+    ],
+) -> None:
+    """Pack a data folder into a few large files, or a model into one.
+
+    Manifests and audio become tar files of a thousand utterances each, in lhotse's Shar format. They suit corpora of
+    very many files, and network storage. `asr train` and the other commands take the new folder like the old one. Audio
+    becomes mono FLAC, without loss.
+
+    A model becomes one file, which every command that reads a model takes like the folder. Checkpoints, logs, decode
+    folders and what is known of single speakers stay behind. To make it small, first write the model in 8 bits: asr
+    export MODEL --format torch --int8.
+    """
+    from asr.sharing.listed import is_shareable
+
+    if is_shareable(folder):
+        _pack_model(folder, out)
+    else:
+        _pack_data(folder, out)
+
+
+def _pack_model(folder: Path, out: Path) -> None:
+    import asr
+    from asr.cli.console import out as console
+
+    packed = asr.pack_model(folder, out)
+    console.print(f"{printable(packed.path)}: the model in {printable(folder)}, {packed.size_bytes / 1e6:.1f} MB")
+    console.print(f"sha256    {packed.sha256}")
+    if packed.left_out:
+        console.print(f"left out  {printable(', '.join(packed.left_out))}")
+    console.print(f"transcribe with it: {packed.usage}")
+
+
+def _pack_data(data: Path, out: Path) -> None:
+    if out.resolve() == data.resolve():
+        raise typer.BadParameter(
+            "it is DATA, whose manifests would stay in it; name another folder", param_hint="--out"
+        )
+    import asr
+    from asr.cli.console import err, progress
+    from asr.cli.console import out as console
+
+    report = asr.pack(data, out, progress=progress)
+    for split, packed in report.splits.items():
+        console.print(f"{split:<6}{packed.utterances:>9} utterances   {packed.folder}")
+    skipped = [(split, *item) for split, packed in report.splits.items() for item in packed.skipped.items()]
+    if skipped:
+        err.print(f"left out {counted(len(skipped), 'utterance')}:")
+        for split, name, reason in skipped:
+            err.print(f"  {split}  {printable(name)}: {printable(reason)}")
+        raise typer.Exit(ExitStatus.FAILED)
+
+
+def pull(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A packed model, e.g. mine.asr.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write, e.g. exp/mine.")],
+) -> None:
+    """Make a folder of a shared model.
+
+    Commands that only read a model take the packed one as it is. Those that write into the model folder, such as asr
+    tune, need a folder.
+    """
+    import asr
+    from asr.cli.console import out as console
+
+    report = asr.pull(model, out)
+    console.print(f"{printable(report.folder)}: {counted(len(report.files), 'file')}")
