@@ -104,7 +104,7 @@ def _tune_rejection(model: Path, manifest: Path, grammar: Path, share: float, ac
     if report.is_too_small:
         console.print(
             f"note          {alarms.count} others are too few for a share of {share:g}, which takes "
-            f"{round(1 / share) - 1}; none of them is accepted"
+            f"{round(1 / share) - 1}; none of them is accepted, and the share below is a bound"
         )
     console.print(f"false alarms  {_percent(alarms)} of other utterances are to be expected")
     console.print(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +20,13 @@ from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
 from asr.tuning.dev_search import DevBatch
-from asr.tuning.rejection import measured, threshold_for
+from asr.tuning.rejection import Heard, measured, threshold_for
 
 INSIDE, OUTSIDE = ["ab", "cd"], ["dd", "bb a", "c"]
+
+
+def utterances(others: list[float], inside: Sequence[float] = (0.0,)) -> list[Heard]:
+    return [*(Heard(False, False, one) for one in others), *(Heard(True, True, one) for one in inside)]
 
 
 def binomial(count: int, events: int, share: float) -> float:
@@ -71,8 +75,8 @@ def test_the_share_that_is_expected_is_the_share_of_further_utterances_that_come
     rng = np.random.default_rng(count)
     accepted = []
     for _ in range(4000):
-        others = rng.standard_exponential(count + 1)  # whatever the distribution
-        threshold, stated = threshold_for(others[:-1].tolist(), rate)
+        others = -rng.standard_exponential(count + 1)  # whatever the distribution
+        threshold, stated = threshold_for(utterances(others[:-1].tolist()), rate)
         accepted.append(others[-1] > threshold)
     assert stated.rate == place / (count + 1) <= rate + 1e-12
     assert np.mean(accepted) == pytest.approx(stated.rate, abs=4 * math.sqrt(stated.rate / len(accepted)))
@@ -81,15 +85,36 @@ def test_the_share_that_is_expected_is_the_share_of_further_utterances_that_come
 def test_the_interval_holds_the_share_of_a_fixed_threshold_19_times_in_20() -> None:
     rng, held = np.random.default_rng(1), 0
     for _ in range(2000):
-        threshold, stated = threshold_for(rng.uniform(size=200).tolist(), 0.02)
-        held += stated.low <= 1 - threshold <= stated.high  # the share of a uniform variable above the threshold
+        threshold, stated = threshold_for(utterances((rng.uniform(size=200) - 1).tolist()), 0.02)
+        held += stated.low <= -threshold <= stated.high  # the share of a uniform variable above the threshold
     assert held / 2000 == pytest.approx(0.95, abs=0.02)
 
 
-def test_too_few_others_give_the_share_that_they_allow() -> None:
-    threshold, stated = threshold_for([-3.0, -9.0, -math.inf], 0.01)
-    assert (threshold, stated.rate, stated.count) == (-3.0, 0.25, 3)
-    assert threshold_for([-math.inf], 0.5)[0] == -1e6
+@pytest.mark.parametrize(
+    ("others", "inside", "threshold"),
+    [
+        ([-9.0, -3.0, -math.inf], [-1.0, -2.0], -2.5),
+        ([-9.0, -3.0, -math.inf], [-1.0, -5.0], -3.0),
+        ([-math.inf] * 3, [-math.inf, -1.0], -1e6),
+    ],
+    ids=["apart", "mixed", "nothing fits"],
+)
+def test_with_too_few_others_none_comes_in_and_what_is_expected_is_a_bound(
+    others: list[float], inside: list[float], threshold: float
+) -> None:
+    found, stated = threshold_for(utterances(others, inside), 0.01)
+    assert found == threshold
+    assert (stated.rate, stated.low, stated.count) == (0.25, 0.0, 3)
+    assert (1 - stated.high) ** 3 == pytest.approx(0.05)  # by chance, none of three
+
+
+def test_a_threshold_that_too_few_others_give_lets_in_no_more_than_the_bound() -> None:
+    rng, accepted = np.random.default_rng(4), []
+    for _ in range(4000):
+        evidence = -rng.standard_exponential(25)
+        threshold, stated = threshold_for(utterances(evidence[:20].tolist(), evidence[21:].tolist()), 0.01)
+        accepted.append(evidence[20] > threshold)
+    assert np.mean(accepted) < stated.rate + 3 * math.sqrt(stated.rate / len(accepted))
 
 
 @pytest.mark.parametrize(("events", "count"), [(0, 30), (3, 100), (7, 7), (1, 2)])
@@ -126,7 +151,7 @@ def test_the_command_says_what_is_to_be_expected(
     assert status == 0, err
     assert "40 utterances of the grammar, 150 others" in out
     assert "150 others are too few for a share of 0.001, which takes 999" in " ".join(out.split())
-    assert "false alarms  0.66 % (95 % interval 0.02 … 2.43 %)" in out
+    assert "false alarms  0.66 % (95 % interval 0.00 … 1.98 %)" in out
     assert call("tune", model, dev, "--false-alarms", "0.1")[0] == 2
     assert call("tune", model, dev, "--grammar", grammar, "--jobs", "2")[0] == 2
 
