@@ -1,8 +1,8 @@
 """A folder with an exported model → the same folder with a page that transcribes in the browser, also offline.
 
-    index.html page.js words_view.js     the page
+    index.html page.js recordings.js     the page
     worker.js recognizer/                the recogniser in JavaScript, which computes beside the page
-    microphone.js                        the microphone's samples
+    open_microphone.js microphone.js     the microphone's samples
     service_worker.js                    keeps all files in the browser
     package.json serve.mjs               what `npm install` gets, what `npm start` runs
     model/                               the exported model; `asr.runtime` loads it too
@@ -25,8 +25,9 @@ from asr.pages import page
 ONNXRUNTIME_WEB = "1.30.0"  # one version, because the page's files are kept as one, and tests compared it with Python
 _ONNXRUNTIME_WEB_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 _WEB = Path(__file__).with_name("templates") / "web"
-_SHARED = Path(page.__file__).with_name("templates") / "words_view.js"
-_COPIED = ("page.js", "worker.js", "microphone.js", "serve.mjs", "recognizer/*.js")
+_SHARED_SCRIPTS = Path(page.__file__).with_name("templates")
+_SHARED = ("recordings.js", "open_microphone.js", "microphone.js")
+_COPIED = ("page.js", "worker.js", "serve.mjs", "recognizer/*.js")
 _NOT_KEPT = ("serve.mjs", files.CARD, files.ONNX_SPEECH_DETECTOR, files.ONNX_SPEECH_DETECTOR_LICENCE)
 
 
@@ -39,7 +40,7 @@ def write_page(folder: Path, title: str) -> None:
     """
     sources = [source for pattern in _COPIED for source in sorted(_WEB.glob(pattern))]
     texts = {source.relative_to(_WEB).as_posix(): source.read_text("utf-8") for source in sources}
-    texts[_SHARED.name] = _SHARED.read_text("utf-8")
+    texts |= {name: (_SHARED_SCRIPTS / name).read_text("utf-8") for name in _SHARED}
     texts["index.html"] = _rendered("index.html", {"title": title})
     texts["package.json"] = _rendered("package.json", {"onnxruntime_web": ONNXRUNTIME_WEB})
     for name, text in texts.items():

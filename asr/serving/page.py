@@ -70,7 +70,7 @@ def page_routes(needs_token: bool, upload_mb: float) -> list[BaseRoute]:
         return HTMLResponse(render("asr.serving", "transcribe.html.jinja", values), headers=headers)
 
     async def microphone(request: Request) -> Response:
-        script = files("asr.serving").joinpath("templates").joinpath("microphone.js").read_bytes()
+        script = files("asr.pages").joinpath("templates").joinpath("microphone.js").read_bytes()
         return Response(script, media_type="text/javascript", headers=_NO_STORE)
 
     return [

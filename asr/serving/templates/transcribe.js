@@ -265,3 +265,14 @@ function setUpDrop() {
 }
 
 setUp();
+
+/** Return OpenAI's words as those of a stream: whether a space is before each is in the text. */
+function wordsOf(transcript) {
+  let place = 0;
+  return (transcript.words ?? []).map(({word, start, end, confidence}) => {
+    const found = transcript.text.indexOf(word, place);
+    const spaceBefore = found <= 0 || /\s/.test(transcript.text[found - 1]);
+    if (found >= 0) place = found + word.length;
+    return {text: word, space_before: spaceBefore, start_s: start, end_s: end, confidence: confidence ?? 1};
+  });
+}

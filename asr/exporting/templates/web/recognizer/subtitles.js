@@ -38,6 +38,27 @@ export function toTxt(words) {
   return `${printable(joinedText(words))}\n`;
 }
 
+/** Return what `asr transcribe --format json` writes. */
+export function toJson(words, durationS, name) {
+  const rounded = (number, digits) => Number(number.toFixed(digits));
+  const sum = words.reduce((total, word) => total + word.confidence, 0);
+  const content = {
+    path: name,
+    channel: null,
+    duration_s: rounded(durationS, 3),
+    text: joinedText(words),
+    confidence: words.length ? rounded(sum / words.length, 4) : 0,
+    words: words.map(({text, start_s, end_s, confidence, space_before}) => ({
+      text,
+      start_s: rounded(start_s, 3),
+      end_s: rounded(end_s, 3),
+      confidence: rounded(confidence, 4),
+      ...(space_before ? {} : {space_before}),
+    })),
+  };
+  return `${JSON.stringify(content, null, 2)}\n`;
+}
+
 /** Return the words as cues {startMs, endMs, lines}: the cheapest of all ways to break them. */
 function breakIntoCues(given) {
   const words = given.flatMap((word) => divided({...word, text: printable(word.text)}));
