@@ -27,7 +27,7 @@ MOST_BYTES = 4_000_000  # of a file: 100,000 phrases of 40 characters
 
 @dataclass(frozen=True)
 class Grammar:
-    """What may be said. It is the same for all models.
+    """What may be said. It is the same for all models. `Grammar("the request", text)` is one of a text.
 
     Attributes:
         name: the file, for messages.
@@ -42,8 +42,10 @@ class Grammar:
         """What may be said, and what the rules say that it refers to.
 
         Raises:
-            LanguageModelError: the source is not JSGF, or has no phrase.
+            LanguageModelError: the source is not JSGF, has no phrase, or is larger than 4 MB.
         """
+        if len(self.source) > MOST_BYTES:
+            raise LanguageModelError(f"{self.name}: larger than {MOST_BYTES // 1_000_000} MB; give fewer phrases")
         if self.source.startswith(JSGF_HEADER):
             return parse_jsgf(self.source, self.name)
         phrases = [

@@ -166,6 +166,15 @@ def lay_out_a_model(folder: Path, tones: Path) -> None:
     ModelBundle(config, tokens, AcousticModel(config, len(tokens))).save(folder / "exp" / "an4")
 
 
+def lay_out_commands(folder: Path, tones: Path) -> None:
+    """Write the tone corpus as `data/mine`, a model that was never trained, `new.wav`, and half of dev's texts."""
+    lay_out_mine_and_a_recording(folder, tones)
+    lay_out_a_model(folder, tones)
+    (folder / "exp" / "an4").rename(folder / "exp" / "mine")
+    texts = sorted(cut_text(cut) for cut in read_manifest(tones / "dev.jsonl.gz"))
+    (folder / "commands.txt").write_text("\n".join(texts[::2]), encoding="utf-8")
+
+
 def lay_out_mine(folder: Path, tones: Path) -> None:
     """Write the tone corpus as `data/mine`."""
     shutil.copytree(tones, folder / "data" / "mine")
@@ -224,6 +233,7 @@ LAY_OUT = {
     "check": lay_out_mine,
     "choosing_settings": lay_out_mine,
     "comparing": lay_out_mine,
+    "grammars": lay_out_commands,
     "first_hour": lay_out_a_phone_s_recordings,
     "interview": lay_out_an_interview,
     "pretrained_encoder": lay_out_an_encoder,

@@ -129,6 +129,11 @@ def test_a_file_that_is_missing_or_too_large_is_refused_with_its_name(tmp_path: 
         asr.load_grammar(path)
 
 
+def test_phrases_from_a_program_have_the_same_limit() -> None:
+    with pytest.raises(LanguageModelError, match="the grammar: larger than 4 MB; give fewer phrases"):
+        asr.load_grammar(["a" * 1000] * 4000)
+
+
 def test_what_is_no_list_of_phrases_is_refused() -> None:
     with pytest.raises(LanguageModelError, match="the path of a file, or a list of phrases"):
         asr.load_grammar([1, 2])  # type: ignore[list-item]

@@ -18,6 +18,7 @@ from asr.bundle.bundle import ModelBundle
 from asr.bundle.rejection import Rate, Rejection, load_rejection
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
+from asr.sharing.packed import pack_model
 from asr.text.tokens import TokenTable
 from asr.tuning.dev_search import DevBatch
 from asr.tuning.rejection import Heard, measured, threshold_for
@@ -210,6 +211,10 @@ def test_files_manifests_streams_and_exports_keep_to_it(
     lines = [json.loads(line) for line in (report.folder / "hyp.jsonl").read_text().splitlines()]
     assert {line["rejected"] for line in lines} == {rejects}
     assert all((line["text"] == "") == rejects for line in lines)
+
+    packed = pack_model(model, tmp_path / "model.asr").path
+    of_packed = asr.load(packed, accelerator="cpu").transcribe(waveform, sample_rate_hz=16000, grammar=grammar)
+    assert (of_packed.text, of_packed.rejected) == (transcript.text, transcript.rejected)
 
     export_onnx(model, tmp_path / "onnx")
     exported = load(tmp_path / "onnx").transcribe(waveform, sample_rate_hz=16000, grammar=grammar, n_best=2)
