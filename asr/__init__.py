@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asr.audio.microphone import microphone
     from asr.bulk.features import FeaturesReport, compute_features
     from asr.bulk.run import TranscribeReport, transcribe_files
     from asr.config import Config
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     from asr.settings_file import load_config
     from asr.sharing.packed import PackedModel, pack_model
     from asr.sharing.pull import PullReport, pull
+    from asr.sharing.shipped import SampleRecording, sample_recording
     from asr.stages import RecipeRun, run_recipe
     from asr.training.diagnostics import Diagnosis, diagnose
     from asr.training.distill import distill
@@ -161,6 +163,7 @@ __all__ = [
     "RejectionReport",
     "ReviewReport",
     "RnnLmSettings",
+    "SampleRecording",
     "ScoreReport",
     "ScoringError",
     "SearchReport",
@@ -211,6 +214,7 @@ __all__ = [
     "load",
     "load_config",
     "load_grammar",
+    "microphone",
     "pack",
     "pack_model",
     "plot",
@@ -219,6 +223,7 @@ __all__ = [
     "pull",
     "review",
     "run_recipe",
+    "sample_recording",
     "score",
     "score_files",
     "search",
@@ -232,6 +237,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "asr.audio.microphone": ("microphone",),
     "asr.bulk.features": ("FeaturesReport", "compute_features"),
     "asr.inference.adapt": ("AdaptReport", "adapt"),
     "asr.bulk.run": ("TranscribeReport", "transcribe_files"),
@@ -309,6 +315,7 @@ _HOMES = {
     "asr.settings_file": ("load_config",),
     "asr.sharing.packed": ("PackedModel", "pack_model"),
     "asr.sharing.pull": ("PullReport", "pull"),
+    "asr.sharing.shipped": ("SampleRecording", "sample_recording"),
     "asr.stages": ("RecipeRun", "run_recipe"),
     "asr.training.diagnostics": ("Diagnosis", "diagnose"),
     "asr.training.distill": ("distill",),

@@ -19,6 +19,7 @@ from asr.cli import (
     check,
     compare,
     decode,
+    demo,
     diagnose,
     export,
     features,
@@ -41,6 +42,7 @@ from asr.files import printable, printable_lines, set_up_streams, show_notes
 
 # In the order of a user's work, which the help keeps. The first line of a docstring is a command's summary.
 COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
+    "demo": demo.demo,
     "run": recipe.run,
     "prepare": recipe.prepare,
     "import": import_.app,

@@ -240,10 +240,7 @@ def print_stream(
     hotwords: Mapping[str, float] | None = None,
     grammar: Path | None = None,
 ) -> None:
-    """Print the utterances of a recording that is still arriving, each as soon as it has ended.
-
-    On a terminal the last line shows the words of the present utterance and changes as more is heard. Ctrl-C ends the
-    recording, and what was heard of the present utterance is printed.
+    """Print the utterances of a file or of standard input as `print_blocks` does.
 
     Args:
         recognizer: of any kind of model.
@@ -256,7 +253,26 @@ def print_stream(
         AudioError: the audio cannot be read.
         Exit: after Ctrl-C.
     """
-    sample_rate_hz, blocks = _open(source, rate_hz)
+    print_blocks(recognizer, *_open(source, rate_hz), method=method, hotwords=hotwords)
+
+
+def print_blocks(
+    recognizer: Recognizer,
+    sample_rate_hz: int,
+    blocks: Iterable[NDArray[np.float32]],
+    *,
+    method: Literal["greedy", "beam"] | None = None,
+    hotwords: Mapping[str, float] | None = None,
+) -> None:
+    """Print the utterances of a recording that is still arriving, each as soon as it has ended.
+
+    On a terminal the last line shows the words of the present utterance and changes as more is heard. Ctrl-C ends the
+    recording, and what was heard of the present utterance is printed.
+
+    Raises:
+        AudioError: the audio cannot be read.
+        Exit: after Ctrl-C.
+    """
     show = _on_terminal if sys.stdout.isatty() else _in_lines
     with _until_interrupted() as interrupted:
         arriving = _read_ahead(blocks, interrupted)
