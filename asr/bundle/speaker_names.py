@@ -1,11 +1,13 @@
 """A speaker's name ↔ the name of his file in a model folder. No torch.
 
 Names are text from users. In file names, all but ASCII letters, digits, `_`, `-` and `~` is written as `%` and two
-hexadecimal digits for each byte of UTF-8, so a name leads to no other folder.
+hexadecimal digits for each byte of UTF-8, so a name leads to no other folder. So is the first letter of a name that
+Windows keeps for devices, whatever follows its first dot.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from urllib.parse import quote, unquote
 
@@ -14,6 +16,8 @@ from asr.errors import ConfigError
 from asr.paths import ReadablePath
 from asr.reading import shown
 
+# Source: Microsoft, Naming Files, Paths, and Namespaces.
+_DEVICE = re.compile("(con|prn|aux|nul|com[0-9]|lpt[0-9])", re.IGNORECASE)
 _MOST_NAME_BYTES = 200  # of a file name; systems take 255
 
 
@@ -29,6 +33,8 @@ def speaker_file(name: str) -> str:
         raise ConfigError(f"speaker={name!r}: is no text") from None
     if not name.strip():
         raise ConfigError("speaker: the name is empty")
+    if _DEVICE.fullmatch(encoded):
+        encoded = f"%{ord(encoded[0]):02X}{encoded[1:]}"
     if len(encoded) > _MOST_NAME_BYTES:
         raise ConfigError(f"speaker={shown(name)}: the name is too long for a file")
     return f"{SPEAKERS}/{encoded}{SPEAKER_SUFFIX}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,15 +19,22 @@ from asr.errors import AsrError
 from asr.paths import ReadablePath
 from asr.reading import first_line
 
+_PAGES_HOLD_FILES = os.name == "nt"  # Windows replaces no file while something in memory is made of its pages
+
+
+def let_go(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors that are no pages of a file on systems where they would keep it from being replaced."""
+    return {name: tensor.clone() for name, tensor in tensors.items()} if _PAGES_HOLD_FILES else tensors
+
 
 def read_tensors(path: ReadablePath, error: type[AsrError]) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file; they are pages of the file, unless it is packed.
+    """Return the tensors of a safetensors file; they are pages of the file, unless it is packed; see `let_go`.
 
     Raises:
         error: the file is missing or damaged.
     """
     try:
-        return load_file(path) if isinstance(path, Path) else load(path.read_bytes())
+        return let_go(load_file(path)) if isinstance(path, Path) else load(path.read_bytes())
     except (SafetensorError, OSError, ValueError, LookupError, RuntimeError, TypeError) as reason:
         raise error(f"{path}: damaged ({first_line(str(reason))})") from None
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from asr.bundle.tensors import tensors_checksum
+from asr.bundle.tensors import let_go, tensors_checksum
 from asr.errors import ConfigError, ModelError, TrainingError
 from asr.files import atomic_path, replace_file
 from asr.reading import first_line, parse_json, shown
@@ -265,7 +265,7 @@ def _read(path: Path, *, with_tensors: bool = False) -> tuple[dict[str, Tensor],
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {})["run"]
             names = list(file.keys())
-            tensors = {name: file.get_tensor(name) for name in names} if with_tensors else {}
+            tensors = let_go({name: file.get_tensor(name) for name in names}) if with_tensors else {}
     except KeyError:
         raise ModelError(f"{unreadable} (it holds no run)") from None
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:

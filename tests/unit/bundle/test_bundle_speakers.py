@@ -1,5 +1,6 @@
 """The file of a speaker in a model folder: its name, what it holds, and what is refused."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from asr.model.adaptation import own_weights
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
 
+DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{number}" for port in ("COM", "LPT") for number in range(10))}
 TOKENS = TokenTable.from_texts(["abcd "])
 
 
@@ -40,6 +42,16 @@ def test_a_name_is_text_and_its_file_stays_in_the_folder(tmp_path: Path, name: s
     assert path.parent == tmp_path / "speakers"
     assert [file.resolve().parent for file in tmp_path.rglob("*.safetensors")] == [(tmp_path / "speakers").resolve()]
     assert not path.name.startswith(".")
+    assert speaker_names(tmp_path) == [name]
+    assert load_speaker(tmp_path, name, model).name == name
+
+
+@pytest.mark.parametrize("name", ["CON", "nul", "Aux", "com1", "LPT9", "con.", "prn.txt"])
+def test_a_name_that_windows_keeps_for_a_device_makes_a_file_all_the_same(tmp_path: Path, name: str) -> None:
+    model = model_of(config_of())
+    path = save_speaker(tmp_path, Speaker(name, other_weights(model)), model)
+    assert os.path.splitext(path.name)[0].split(".")[0].upper().rstrip() not in DEVICES
+    assert not set(path.name) & set('<>:"/\\|?*')
     assert speaker_names(tmp_path) == [name]
     assert load_speaker(tmp_path, name, model).name == name
 

@@ -12,6 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from asr.bundle import tensors
 from asr.bundle.bundle import ModelBundle
 from asr.errors import LanguageModelError, ModelError
 from asr.exporting.export import export_torch
@@ -35,13 +36,25 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("hold", [True, False])
+def test_where_pages_hold_a_file_weights_are_copied(folder: Path, hold: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows replaces no file that is in somebody's memory. What is copied does not change with the file."""
+    monkeypatch.setattr(tensors, "_PAGES_HOLD_FILES", hold)
+    found = tensors.read_tensors(folder / WEIGHTS, ModelError)
+    before = {name: tensor.clone() for name, tensor in found.items()}
+    with open(folder / WEIGHTS, "r+b") as file:
+        file.seek(8 + int.from_bytes(file.read(8), "little"))
+        file.write(bytes((folder / WEIGHTS).stat().st_size - file.tell()))
+    assert all(torch.equal(found[name], before[name]) for name in found) is hold
+
+
 def change(folder: Path, name: str, tensor: torch.Tensor | None) -> None:
-    tensors = load_file(folder / WEIGHTS)
+    weights = load_file(folder / WEIGHTS)
     if tensor is None:
-        del tensors[name]
+        del weights[name]
     else:
-        tensors[name] = tensor
-    save_file(tensors, folder / WEIGHTS)
+        weights[name] = tensor
+    save_file(weights, folder / WEIGHTS)
 
 
 def refusal(folder: Path) -> str:
