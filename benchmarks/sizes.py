@@ -15,6 +15,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
 RUNTIME = ["numpy", "onnxruntime", "soundfile"]
+SERVER = ["typer", "rich", "starlette", "uvicorn", "websockets", "python-multipart", "prometheus_client"]
 
 
 def pip_install(folder: Path, *arguments: str) -> None:
@@ -45,6 +46,7 @@ def main() -> None:
         (wheel,) = (folder / "dist").glob("*.whl")
         print(f"Python {sys.version.split()[0]}, {sys.platform}; the wheel has {wheel.stat().st_size / 1e6:.1f} MB")
         print(f"runtime alone    {installed_mb(wheel, folder / 'runtime', RUNTIME):7.0f} MB")
+        print(f"with the server  {installed_mb(wheel, folder / 'server', [*RUNTIME, *SERVER]):7.0f} MB")
         if everything:
             pip_install(folder / "everything", str(wheel))
             print(f"everything       {size_mb(folder / 'everything'):7.0f} MB")
