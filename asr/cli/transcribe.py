@@ -253,7 +253,7 @@ def print_stream(
         AudioError: the audio cannot be read.
         Exit: after Ctrl-C.
     """
-    print_blocks(recognizer, *_open(source, rate_hz), method=method, hotwords=hotwords)
+    print_blocks(recognizer, *_open(source, rate_hz), method=method, hotwords=hotwords, grammar=grammar)
 
 
 def print_blocks(
@@ -263,6 +263,7 @@ def print_blocks(
     *,
     method: Literal["greedy", "beam"] | None = None,
     hotwords: Mapping[str, float] | None = None,
+    grammar: Path | None = None,
 ) -> None:
     """Print the utterances of a recording that is still arriving, each as soon as it has ended.
 
