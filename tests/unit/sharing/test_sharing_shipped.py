@@ -83,3 +83,11 @@ def test_the_demonstration_takes_a_file(succeed, call, tmp_path):
     assert status == 1
     assert str(tmp_path / "none.wav").split("/")[-1] in err
     assert call("demo", sample.path, "--microphone")[0] == 2
+
+
+def test_an_installation_without_the_files_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("asr.sharing.shipped._FOLDER", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for use in (asr.sample_recording, lambda: asr.load("an4")):
+        with pytest.raises(ModelError, match="install the package again"):
+            use()
