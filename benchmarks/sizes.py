@@ -15,7 +15,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
 RUNTIME = ["numpy", "onnxruntime", "soundfile"]
-SERVER = ["typer", "rich", "starlette", "uvicorn", "websockets", "python-multipart", "prometheus_client"]
+SERVER = ["typer", "rich", "jinja2", "starlette", "uvicorn", "websockets", "python-multipart", "prometheus_client"]
 
 
 def pip_install(folder: Path, *arguments: str) -> None:
