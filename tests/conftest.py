@@ -124,6 +124,15 @@ def succeed(call: Callable[..., tuple[str | int | None, str, str]]) -> Callable[
     return succeed
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Sums of floats depend on how many threads share them: runs that are compared to the bit have the same number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)

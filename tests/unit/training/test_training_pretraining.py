@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,10 @@ import soundfile
 import torch
 from conftest import LEARNS_FAST, TINY
 from safetensors.torch import load_file
+from training_runs import assert_close, assert_same_run, log_without_times
 
 import asr
+from asr.bundle.files import PRETRAINED
 from asr.corpus.manifest import load_manifest, make_cut, write_manifest
 from asr.errors import ConfigError, ModelError, TrainingError
 from asr.features.augment import HiddenSpans
@@ -37,33 +38,12 @@ from asr.training.transfer import transfer_weights
 
 SETTINGS = [*TINY, "pretraining.epochs=3", "pretraining.batch_s=8", "pretraining.codebook_size=16"]
 ONE_WAY = ["model.bidirectional=false", "features.cmvn=global"]
+pytestmark = pytest.mark.usefixtures("one_thread")
 KINDS = pytest.mark.parametrize("kind", [[], ONE_WAY], ids=["masked", "autoregressive"])
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def run(overrides: list[str], data: Path, out: Path, *, resume: bool = False) -> list[Any]:
     return list(pretraining_reports(load_config(None, overrides), [data], out, resume=resume))
-
-
-def assert_same_run(expected: Path, actual: Path) -> None:
-    for name in ("pretrained.safetensors", "checkpoints/last.safetensors"):
-        wanted, found = load_file(expected / name), load_file(actual / name)
-        assert wanted.keys() == found.keys()
-        for key, tensor in wanted.items():
-            assert torch.equal(tensor, found[key]), key
-    assert log_without_times(expected) == log_without_times(actual)
-
-
-def log_without_times(out: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in ("train_s", "dev_s")} for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +116,7 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(
         assert child.exitcode == -signal.SIGKILL
     start, *_ = run(overrides, tone_corpus, tmp_path / "killed", resume=True)
     assert start.resumed_at_step > 0
-    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    assert_same_run(tmp_path / "whole", tmp_path / "killed", PRETRAINED)
 
 
 def test_a_signal_finishes_the_step_and_the_run_is_resumed(tone_corpus: Path, tmp_path: Path) -> None:
@@ -152,15 +132,7 @@ def test_a_signal_finishes_the_step_and_the_run_is_resumed(tone_corpus: Path, tm
     with pytest.raises(TrainingError, match="use --resume"):
         run(SETTINGS, tone_corpus, tmp_path / "out")
     run(SETTINGS, tone_corpus, tmp_path / "out", resume=True)
-    assert_same_run(tmp_path / "whole", tmp_path / "out")
-
-
-def assert_close(expected: Path, actual: Path) -> None:
-    wanted, found = (load_file(out / "checkpoints" / "last.safetensors") for out in (expected, actual))
-    assert wanted.keys() == found.keys()
-    for name, tensor in wanted.items():
-        if not name.startswith("optimizer."):
-            torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-5, msg=lambda text, name=name: name + text)
+    assert_same_run(tmp_path / "whole", tmp_path / "out", PRETRAINED)
 
 
 @KINDS
@@ -210,7 +182,7 @@ def test_transcripts_are_not_looked_at_and_without_a_dev_split_some_utterances_a
     started = [
         run(SETTINGS, tmp_path / name / "all.jsonl.gz", tmp_path / "out" / name)[0] for name in ("with", "without")
     ]
-    assert_same_run(tmp_path / "out" / "with", tmp_path / "out" / "without")
+    assert_same_run(tmp_path / "out" / "with", tmp_path / "out" / "without", PRETRAINED)
     start = started[0]
     assert isinstance(start, PretrainingStart)
     assert start.survey.utterances + start.dev_utterances == len(cuts)

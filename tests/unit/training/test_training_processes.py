@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from conftest import TINY
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from safetensors.torch import load_file
+from training_runs import assert_close
 
 from asr.errors import TrainingError
 from asr.settings_file import load_config
@@ -38,14 +37,6 @@ def torchrun(overrides: list[str], corpus: Path, out: Path, *, resume: bool = Fa
     )
     assert child.returncode == 0, child.stderr[-3000:]
     return child.stdout
-
-
-def assert_close(expected: Path, actual: Path) -> None:
-    wanted, found = (load_file(out / "checkpoints" / "last.safetensors") for out in (expected, actual))
-    assert wanted.keys() == found.keys()
-    for name, tensor in wanted.items():
-        if not name.startswith("optimizer."):
-            torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-5, msg=lambda text, name=name: name + text)
 
 
 def test_two_processes_make_the_weights_of_one_and_resume_each_others_runs(tone_corpus: Path, tmp_path: Path) -> None:

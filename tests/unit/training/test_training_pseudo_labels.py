@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import random
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,17 +36,9 @@ from asr.training.trainer import training_reports
 
 # Two views, masks, speeds, dropout: all that draws numbers.
 NETWORK = [*TINY, "model.layers=2", "model.subsampling=2"]
+pytestmark = pytest.mark.usefixtures("one_thread")
 SETTINGS = [*NETWORK, "training.epochs=3", "training.batch_s=12", "training.unlabelled_after=0.3"]
 TABLE = TokenTable.from_texts(["abcd "])
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Sums of floats depend on how many threads share them: runs that are compared to the bit have the same number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +20,7 @@ import torch
 from conftest import TINY
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from training_runs import assert_same_run
 
 from asr.corpus.manifest import read_manifest, write_manifest
 from asr.errors import ConfigError, ModelError, TrainingError
@@ -35,34 +35,12 @@ from asr.training.reports import EpochReport, RunStart, RunStopped, StepReport
 from asr.training.run import start_run
 from asr.training.trainer import training_reports
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SETTINGS = [*TINY, "training.epochs=3", "model.layers=2"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Sums of floats depend on how many threads share them: runs that are compared to the bit have the same number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def run(overrides: list[str], corpus: Path, out: Path, *, resume: bool = False) -> list:
     return list(training_reports(load_config(None, overrides), corpus, out, resume=resume))
-
-
-def assert_same_run(expected: Path, actual: Path) -> None:
-    for name in ("model.safetensors", "checkpoints/last.safetensors"):
-        wanted, found = load_file(expected / name), load_file(actual / name)
-        assert wanted.keys() == found.keys()
-        for key, tensor in wanted.items():
-            assert torch.equal(tensor, found[key]), key
-    assert log_without_times(expected) == log_without_times(actual)
-
-
-def log_without_times(out: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in ("train_s", "dev_s")} for line in lines]
 
 
 def train_until_killed(corpus: Path, out: Path, overrides: list[str], kill_at: int, how: str) -> None:
@@ -73,7 +51,7 @@ def train_until_killed(corpus: Path, out: Path, overrides: list[str], kill_at: i
     """
     torch.set_num_threads(1)  # this is another process
     step = 0
-    whole_file, evaluate = checkpoint.save_file, trainer.score_dev
+    whole_file, replace_file, evaluate = checkpoint.save_file, checkpoint.replace_file, trainer.score_dev
 
     def die(moment: str) -> None:
         if how == moment and step >= kill_at:
@@ -86,7 +64,7 @@ def train_until_killed(corpus: Path, out: Path, overrides: list[str], kill_at: i
             die("writing")
 
     def renamed(source: Path, target: Path) -> None:
-        os.replace(source, target)
+        replace_file(source, target)
         die("renaming")
 
     def evaluated(*arguments: Any) -> DevScore:
@@ -95,7 +73,7 @@ def train_until_killed(corpus: Path, out: Path, overrides: list[str], kill_at: i
         return errors
 
     checkpoint.save_file, trainer.score_dev = half_a_file, evaluated
-    checkpoint.os = SimpleNamespace(replace=renamed)
+    checkpoint.replace_file = renamed
     for report in training_reports(load_config(None, overrides), corpus, out, resume=True):
         if isinstance(report, StepReport):
             step = report.step
