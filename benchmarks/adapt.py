@@ -1,6 +1,6 @@
 """What `asr adapt` gains: each speaker's first half is learnt from, and the second half decoded with that and without.
 
-    python benchmarks/adapt.py MODEL MANIFEST [--method greedy]
+    python benchmarks/adapt.py MODEL MANIFEST [--method greedy] [--no-transcripts]
 
 Prints both word error rates, the paired p-value over speakers, and the speakers that get worse. The bar: fewer errors,
 p < 0.05 on a large test, no speaker worse by more than 10 %.
@@ -29,21 +29,22 @@ def main() -> None:
     parser.add_argument("model", type=Path, metavar="MODEL")
     parser.add_argument("manifest", type=Path, metavar="MANIFEST")
     parser.add_argument("--method", choices=["greedy", "beam"])
+    parser.add_argument("--no-transcripts", action="store_true", help="learn from the model's own texts")
     arguments = parser.parse_args()
     print(describe())
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         plain, adapted = folder / "plain", folder / "adapted"
-        manifest = fitted(arguments.model, arguments.manifest, arguments.method, folder, adapted)
+        manifest = fitted(arguments, folder, adapted)
         asr.decode(arguments.model, manifest, plain, method=arguments.method, accelerator="cpu")
         show(plain, adapted)
 
 
-def fitted(model: Path, manifest: Path, method: str | None, folder: Path, adapted: Path) -> Path:
+def fitted(arguments: argparse.Namespace, folder: Path, adapted: Path) -> Path:
     """Learn from the first half of each speaker's utterances, and decode the second; return the manifest of those."""
     copy = folder / "model"
-    shutil.copytree(model, copy, ignore=shutil.ignore_patterns("checkpoints", "tensorboard", "decode_*"))
-    cuts = list(load_manifest(manifest))
+    shutil.copytree(arguments.model, copy, ignore=shutil.ignore_patterns("checkpoints", "tensorboard", "decode_*"))
+    cuts = list(load_manifest(arguments.manifest))
     names = known_speakers(cuts)
     said = defaultdict(list)
     for cut in cuts:
@@ -53,11 +54,13 @@ def fitted(model: Path, manifest: Path, method: str | None, folder: Path, adapte
         half = len(own) // 2
         write_manifest(own[:half], folder / "first.jsonl.gz")
         write_manifest(own[half:], folder / "second.jsonl.gz")
-        report = asr.adapt(copy, folder / "first.jsonl.gz", speaker, accelerator="cpu")
+        report = asr.adapt(
+            copy, folder / "first.jsonl.gz", speaker, transcripts=not arguments.no_transcripts, accelerator="cpu"
+        )
         kept += report.path is not None
         chosen = None if report.path is None else speaker
         out = folder / f"speaker-{number}"
-        asr.decode(copy, folder / "second.jsonl.gz", out, method=method, speaker=chosen, accelerator="cpu")
+        asr.decode(copy, folder / "second.jsonl.gz", out, method=arguments.method, speaker=chosen, accelerator="cpu")
         adapted.mkdir(exist_ok=True)
         for name in ("ref.trn", "hyp.trn", "hyp.jsonl"):
             with (adapted / name).open("a", encoding="utf-8") as file:
