@@ -38,10 +38,10 @@ from machine import describe
 
 import asr
 import asr.runtime
-from asr.audio.segment import STREAM_RULE
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import read_manifest, transcripts
 from asr.serving.live_worker import PARTIAL_S
+from asr.serving.live_worker import PAUSE_S as END_S
 
 BLOCK_S = 0.1
 PAUSE_S = (1.0, 2.0)
@@ -82,7 +82,7 @@ def main() -> None:
     rate_hz = recognizer.sample_rate_hz
     print(describe("onnxruntime", "websockets"))
     print(
-        f"an utterance ends after {STREAM_RULE.pause_s:g} s of silence; a partial result each {PARTIAL_S:g} s at most; "
+        f"an utterance ends after {END_S:g} s of silence; a partial result each {PARTIAL_S:g} s at most; "
         f"{arguments.jobs} workers"
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -230,7 +230,7 @@ def print_sameness(model: Path, recordings: Sequence[Recording], rate_hz: int) -
         key = recording.samples.tobytes()
         if key not in known:
             samples = recording.samples.astype(np.float32) / np.float32(2**15)
-            results = recognizer.stream([samples], sample_rate_hz=rate_hz)
+            results = recognizer.stream([samples], sample_rate_hz=rate_hz, end_silence_s=END_S)
             known[key] = [one.text for one in results if one.is_final]
         found = [message["text"] for _, message in recording.heard if message["type"] == "final"]
         different += found != known[key]

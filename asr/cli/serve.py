@@ -42,6 +42,7 @@ def serve(
     requests: Annotated[
         int, typer.Option(metavar="N", min=1, help="Most requests at once, those that wait included.")
     ] = 100,
+    streams: Annotated[int, typer.Option(metavar="N", min=1, help="Most streams at once.")] = 20,
     accelerator: Accelerator = "auto",
     log_text: Annotated[bool, typer.Option("--log-text", help="Log transcripts too.")] = False,
 ) -> None:
@@ -49,6 +50,8 @@ def serve(
 
     POST /v1/audio/transcriptions takes a recording and returns its transcript: as json, verbose_json with words and
     segments, text, srt or vtt. The prompt is a list of expected words. curl and the package openai use it unchanged.
+
+    /v1/stream is a WebSocket for audio that is still arriving. / is a page for files and the microphone.
 
     Exported models run without torch. Each worker process loads all models and transcribes one file at a time. The
     transcript is the one of asr transcribe, whatever else is asked for at the same time.
@@ -60,7 +63,7 @@ def serve(
     from asr.cli.console import out as console
     from asr.serving.serve import read_token
 
-    limits = asr.ServeLimits(upload_mb, upload_s, audio_s, answer_s, requests)
+    limits = asr.ServeLimits(upload_mb, upload_s, audio_s, answer_s, requests, streams)
     asr.serve(
         models,
         host=host,

@@ -167,8 +167,8 @@ class Desk:
         self.folder = Path()
         self.failure = ""
         self.in_progress = 0
-        self.live = Live(self.pool, tuple(model.name for model in service.models), LiveLimits())
-        self.metrics = Metrics(self.pool, lambda: self.in_progress)
+        self.live = Live(self.pool, tuple(model.name for model in service.models), LiveLimits(service.limits.streams))
+        self.metrics = Metrics(self.pool, lambda: self.in_progress, self.live)
 
     async def models(self, request: Request) -> Response:
         """List the models."""

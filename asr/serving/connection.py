@@ -12,12 +12,14 @@ from asr.files import to_json
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
 
+MOST_MESSAGE_BYTES = 1 << 20
 _WAITING_S = 5.0  # of audio that was read and not yet heard
 _AT_ONCE_S = 2.0  # of audio that a worker is given in one message
 _CLOSE_S = 5.0  # after it, a connection that does not close is left to the server
 
 # Codes with which a connection is closed. Source: https://www.iana.org/assignments/websocket
 NORMAL, UNUSABLE, REFUSED, TOO_MUCH, DEFECT, LATER = 1000, 1007, 1008, 1009, 1011, 1013
+GONE = 1006  # by the sender; it is never sent
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class LiveLimits:
 
     streams: int = 20
     audio_s: float = 4 * 3600.0
-    message_bytes: int = 1 << 20
+    message_bytes: int = MOST_MESSAGE_BYTES
     start_s: float = 10.0
     idle_s: float = 30.0
     send_s: float = 10.0

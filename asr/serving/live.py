@@ -11,14 +11,15 @@ has reached the limit.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from asr.audio.segment import STREAM_RULE
 from asr.decoding.hotwords import hotword_bonuses
 from asr.decoding.streaming import Partial
 from asr.errors import AsrError, AudioError, DependencyError
@@ -27,6 +28,7 @@ from asr.reading import parse_json
 from asr.records import Record, checked
 from asr.serving.connection import (
     DEFECT,
+    GONE,
     LATER,
     NORMAL,
     REFUSED,
@@ -39,6 +41,7 @@ from asr.serving.connection import (
     StreamError,
 )
 from asr.serving.live_worker import (
+    PAUSE_S,
     StreamAudio,
     StreamFailed,
     StreamHeard,
@@ -67,7 +70,26 @@ class _First(Record):
     encoding: Literal["pcm16", "webm"] = "pcm16"
     sample_rate_hz: int | None = None
     hotwords: list[str] | dict[str, float] = Field(default_factory=list)
-    end_silence_s: float = STREAM_RULE.pause_s
+    end_silence_s: float = PAUSE_S
+
+
+@dataclass
+class StreamFacts:
+    """What is known of a stream without its words.
+
+    Attributes:
+        model: its name; empty if none was chosen.
+        audio_s: length of the audio that was heard.
+        wall_s: time from the connection on.
+        code: with which the connection was closed.
+        error: why the stream ended before its end; empty if it did not.
+    """
+
+    model: str = ""
+    audio_s: float = 0.0
+    wall_s: float = 0.0
+    code: int = NORMAL
+    error: str = ""
 
 
 class Live:
@@ -75,7 +97,7 @@ class Live:
 
     Attributes:
         limits: of streams that begin.
-        audio_s: seconds of audio that were heard.
+        on_end: is called when a stream has ended.
     """
 
     def __init__(self, pool: Pool, models: tuple[str, ...], limits: LiveLimits) -> None:
@@ -88,7 +110,7 @@ class Live:
         """
         self._pool, self._models, self.limits = pool, models, limits
         self._of_worker: Counter[Worker] = Counter()
-        self.audio_s = 0.0
+        self.on_end: Callable[[StreamFacts], object] = lambda _: None
 
     @property
     def streams(self) -> int:
@@ -97,26 +119,33 @@ class Live:
 
     async def stream(self, websocket: WebSocket) -> None:
         """Transcribe what comes through a WebSocket; who may ask has been seen to."""
+        start_s = time.monotonic()
         protocols = websocket.scope.get("subprotocols", [])
         await websocket.accept(PROTOCOL if PROTOCOL in protocols else None)
         connection = Connection(websocket, self.limits)
-        code, reason = NORMAL, ""
+        code, reason, facts = NORMAL, "", StreamFacts()
         try:
             first = self._first(await connection.message(self.limits.start_s), websocket.query_params.get("model", ""))
+            facts.model = first.model
             async with self._place() as worker:
-                await _Session(self._pool, worker, connection, self.limits, self).run(first)
+                await _Session(self._pool, worker, connection, self.limits, facts).run(first)
         except GoneError:
-            return
+            code = GONE
         except StreamError as error:
             code, reason = error.code, str(error)
         except AudioError as error:
             code, reason = UNUSABLE, str(error)
         except DependencyError as error:
             code, reason = DEFECT, str(error)
-        with suppress(GoneError, StreamError):
-            if reason:
-                await connection.send({"type": "error", "message": reason})
-            await connection.close(code, reason)
+        finally:
+            facts.wall_s = time.monotonic() - start_s
+            facts.code, facts.error = code, reason
+            self.on_end(facts)
+        if code != GONE:
+            with suppress(GoneError, StreamError):
+                if reason:
+                    await connection.send({"type": "error", "message": reason})
+                await connection.close(code, reason)
 
     def _first(self, message: str | bytes, model: str) -> _First:
         """Return what the first message says of the stream.
@@ -169,12 +198,13 @@ class Live:
 class _Session:
     """One stream: reads audio, gives it to a worker, and sends what the worker answers."""
 
-    def __init__(self, pool: Pool, worker: Worker, connection: Connection, limits: LiveLimits, live: Live) -> None:
-        self._worker, self._connection, self._limits, self._live = worker, connection, limits, live
+    def __init__(
+        self, pool: Pool, worker: Worker, connection: Connection, limits: LiveLimits, facts: StreamFacts
+    ) -> None:
+        self._worker, self._connection, self._limits, self._facts = worker, connection, limits, facts
         self._number = pool.new_number()
         self._answers: asyncio.Queue[object] = asyncio.Queue()
         self._turn = asyncio.Semaphore(0)  # free while the worker has nothing to hear and all answers were sent
-        self._heard_s = 0.0
 
     async def run(self, first: _First) -> None:
         """Transcribe to the end.
@@ -200,7 +230,6 @@ class _Session:
         finally:
             del self._worker.listeners[self._number]
             self._worker.send(self._number, StreamStop())
-            self._live.audio_s += self._heard_s
 
     async def _read_into(self, target: Inbox | WebmDecoder) -> None:
         """Read the audio up to its end."""
@@ -222,8 +251,8 @@ class _Session:
         while True:
             await self._turn.acquire()
             pcm = await inbox.take()
-            self._heard_s += len(pcm) / 2 / rate_hz
-            if self._heard_s > self._limits.audio_s:
+            self._facts.audio_s += len(pcm) / 2 / rate_hz
+            if self._facts.audio_s > self._limits.audio_s:
                 raise StreamError(TOO_MUCH, f"the stream is longer than {self._limits.audio_s:g} s; begin another one")
             self._worker.send(self._number, StreamAudio(pcm, last=not pcm))
             if not pcm:
@@ -242,7 +271,7 @@ class _Session:
                     for final in finals:
                         await self._connection.send(_final(final))
                     if last:
-                        await self._connection.send({"type": "end", "duration_s": round(self._heard_s, 3)})
+                        await self._connection.send({"type": "end", "duration_s": round(self._facts.audio_s, 3)})
                         return
                     self._turn.release()
                 case StreamFailed(reason, is_refused):

@@ -24,10 +24,12 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from asr.audio.segment import STREAM_RULE
 from asr.decoding.streaming import Listening, Partial
 from asr.errors import AsrError
 
+# A pause of this length ends an utterance, unless the sender says otherwise: a little shorter than elsewhere, because
+# somebody waits. On AN4's dev set the word error rate is the same down to 0.4 s, and half a point higher with 0.35 s.
+PAUSE_S = 0.4
 PARTIAL_S = 0.2  # between two partial results of a stream, at least
 _PAUSE_RATIO = 4  # and at least so many times as long as the last one took
 
@@ -46,7 +48,7 @@ class StreamStart:
     model: str
     sample_rate_hz: int
     hotwords: Mapping[str, float]
-    end_silence_s: float = STREAM_RULE.pause_s
+    end_silence_s: float = PAUSE_S
 
 
 @dataclass(frozen=True)

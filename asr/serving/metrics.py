@@ -15,6 +15,7 @@ from asr.files import to_json
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
+    from asr.serving.live import Live, StreamFacts
     from asr.serving.pool import Pool
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0)
@@ -23,7 +24,7 @@ _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 
 class Metrics:
     """Counters of one server."""
 
-    def __init__(self, pool: Pool, in_progress: Callable[[], int]) -> None:
+    def __init__(self, pool: Pool, in_progress: Callable[[], int], live: Live) -> None:
         """Begin to count; `in_progress` returns the number of requests that have been accepted and not answered.
 
         Raises:
@@ -51,6 +52,8 @@ class Metrics:
         Gauge("asr_workers_ready", "Worker processes that have loaded the models.", **kept).set_function(
             lambda: len(pool.workers)
         )
+        Gauge("asr_streams", "Streams that are open.", **kept).set_function(lambda: live.streams)
+        live.on_end = self.streamed
         pool.on_wait = self._wait_s.observe
         pool.on_death = deaths.inc
 
@@ -58,6 +61,15 @@ class Metrics:
         """Count an answer."""
         self._requests.labels(path, str(status)).inc()
         self._seconds.labels(path).observe(wall_s)
+
+    def streamed(self, facts: StreamFacts) -> None:
+        """Count a stream that has ended, and log it."""
+        self.answered("/v1/stream", facts.code, facts.wall_s)
+        if facts.audio_s:
+            self.transcribed(facts.model, facts.audio_s)
+        error = {"error": facts.error} if facts.error else {}
+        seconds = {"audio_s": round(facts.audio_s, 3), "wall_s": round(facts.wall_s, 3)}
+        log(path="/v1/stream", status=facts.code, model=facts.model, **seconds, **error)
 
     def transcribed(self, model: str, audio_s: float) -> None:
         """Count audio that was transcribed."""

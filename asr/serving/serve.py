@@ -18,6 +18,7 @@ from asr.errors import AsrError, ConfigError, DependencyError, ModelError, expla
 from asr.machine import Accelerator, cores
 from asr.reading import counted
 from asr.serving.app import Service, app
+from asr.serving.connection import MOST_MESSAGE_BYTES
 from asr.serving.upload import ServeLimits
 from asr.serving.worker import Served, is_exported
 
@@ -214,6 +215,8 @@ def uvicorn_server(application: ASGIApp, limits: ServeLimits) -> uvicorn.Server:
         uvicorn.Config(
             application,
             http=_protocol(),
+            ws_max_size=MOST_MESSAGE_BYTES,
+            ws_per_message_deflate=False,  # audio is hardly smaller for it
             log_level="critical",  # what is to be known of a request is logged as JSON
             access_log=False,
             server_header=False,

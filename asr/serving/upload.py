@@ -44,6 +44,7 @@ class ServeLimits:
         audio_s: length of a recording.
         answer_s: time from the end of the upload to the answer, the wait for a worker included.
         requests: number of requests at once: those that are sent, those that wait, those at work.
+        streams: number of WebSockets with audio at once.
     """
 
     upload_mb: float = 100.0
@@ -51,6 +52,7 @@ class ServeLimits:
     audio_s: float = 3600.0
     answer_s: float = 600.0
     requests: int = 100
+    streams: int = 20
 
     def __post_init__(self) -> None:
         """Refuse limits that nothing can keep.

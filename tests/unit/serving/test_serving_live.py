@@ -66,6 +66,7 @@ def streamed(server, pcm: bytes, block: int, first: dict) -> list[dict]:
 
 
 def expected_finals(recognizer, samples: np.ndarray, rate_hz: int, **wanted) -> list[Partial]:
+    wanted = {"end_silence_s": 0.4, **wanted}
     return [one for one in recognizer.stream([samples], sample_rate_hz=rate_hz, **wanted) if one.is_final]
 
 
@@ -134,6 +135,22 @@ def test_streams_at_once_have_the_results_of_each_alone(server, loaded, recordin
         assert_finals(heard, expected_finals(loaded("exported"), samples, 16000))
     assert len(found) == 9
     wait_until(lambda: server.desk.live.streams == 0)
+
+
+def test_a_stream_is_counted_and_logged_without_its_words(server, speech, capfd):
+    counted = 'asr_requests_total{path="/v1/stream",status="1000"} '
+
+    def figure() -> float:
+        return float(server.desk.metrics.text()[0].decode().partition(counted)[2].partition("\n")[0] or 0)
+
+    before = figure()
+    pcm, samples = pcm_of(speech)
+    heard = streamed(server, pcm, 3200, {"sample_rate_hz": 16000})
+    wait_until(lambda: figure() == before + 1)
+    (line,) = [json.loads(line) for line in capfd.readouterr().err.splitlines() if "/v1/stream" in line]
+    assert line["model"] == "exported"
+    assert line["audio_s"] == round(len(samples) / 16000, 3)
+    assert not any(one["text"] in json.dumps(line) for one in heard if one["type"] == "final")
 
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")

@@ -124,7 +124,7 @@ def test_what_is_said_into_the_microphone_is_transcribed_as_by_python(opened, ex
     words = words_of(page)
     heard = microphone_sound(page)
     recognizer = load_export(exported)
-    results = [one for one in recognizer.stream([heard], sample_rate_hz=16000) if one.is_final]
+    results = [one for one in recognizer.stream([heard], sample_rate_hz=16000, end_silence_s=0.4) if one.is_final]
     expected = [word for one in results for word in one.words]
     assert [word["text"] for word in words] == [word.text for word in expected]
     for name, digits in (("start_s", 3), ("end_s", 3), ("confidence", 4)):
