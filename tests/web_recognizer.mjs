@@ -4,13 +4,16 @@
 import {readFileSync} from 'node:fs';
 import {join} from 'node:path';
 import {pathToFileURL} from 'node:url';
+import {gunzipSync} from 'node:zlib';
 
 const folder = process.argv[2];
 const module = (name) => import(pathToFileURL(join(folder, name)));
 const bytesOf = (path) => new Uint8Array(readFileSync(path)).buffer;
 
 const ort = await module('node_modules/onnxruntime-web/dist/ort.wasm.min.mjs');
+const {beamSearch} = await module('recognizer/beam.js');
 const {load} = await module('recognizer/load.js');
+const {readArpa, TokenNgram} = await module('recognizer/ngram.js');
 const resamplers = await module('recognizer/resample.js');
 const {FILE_RULE, STREAM_RULE, segments, Segmenter, speechExtent} = await module('recognizer/segments.js');
 const {RATE_HZ, SpeechDetector} = await module('recognizer/speech_detector.js');
@@ -80,6 +83,16 @@ const ANSWERS = {
   async log_posteriors(request) {
     const {data, frames, size} = await recognizer.logPosteriors(samplesOf(request));
     return Array.from({length: frames}, (_, frame) => [...data.subarray(frame * size, (frame + 1) * size)]);
+  },
+
+  /** {path, size, options, arpa}: log-posteriors in 32-bit floats → hypotheses; no options: by the model's own search. */
+  search({path, size, options, arpa}) {
+    const data = new Float32Array(bytesOf(path));
+    const logPosteriors = {data, frames: data.length / size, size};
+    if (!options) return recognizer.search(logPosteriors);
+    const tokens = JSON.parse(readFileSync(join(folder, 'model', 'model.json'), 'utf-8')).tokens;
+    const scorer = arpa && new TokenNgram(readArpa(gunzipSync(readFileSync(arpa)).toString()), tokens);
+    return beamSearch(logPosteriors, options, scorer, tokens);
   },
 
   /** {path}: → {words, txt, srt, vtt} */

@@ -60,7 +60,8 @@ ONNX_SPEECH_DETECTOR = "speech_detector.npz"  # the weights of Silero VAD, which
 ONNX_SPEECH_DETECTOR_LICENCE = "speech_detector.LICENSE"  # the licence of these weights
 
 # Written by `asr export --format web`, besides a page.
-WEB_MODEL = "model"  # a folder: what `asr export --format onnx` writes, and the next file
+WEB_MODEL = "model"  # a folder: what `asr export --format onnx` writes, and the next files
+WEB_FILES = "files.json"  # the names of the folder's files that the page reads
 ONNX_SPEECH_DETECTOR_NETWORK = "speech_detector.onnx"  # windows → probabilities of speech, the same weights
 
 # In a decode folder, which is often inside a model folder. Written by `asr decode`.

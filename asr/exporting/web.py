@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.bundle import files
-from asr.files import write_text
+from asr.files import to_json, write_text
 from asr.pages import page
 
 ONNXRUNTIME_WEB = "1.30.0"  # one version, because the page's files are kept as one, and tests compared it with Python
@@ -45,8 +45,11 @@ def write_page(folder: Path, title: str) -> None:
     texts["package.json"] = _rendered("package.json", {"onnxruntime_web": ONNXRUNTIME_WEB})
     for name, text in texts.items():
         write_text(folder / name, text)
-    model = [f"{files.WEB_MODEL}/{path.name}" for path in (folder / files.WEB_MODEL).iterdir()]
-    own = sorted(name for name in [*texts, *model] if Path(name).name not in _NOT_KEPT)
+    model = folder / files.WEB_MODEL
+    names = sorted({path.name for path in model.iterdir()} - {*_NOT_KEPT, files.WEB_FILES})
+    write_text(model / files.WEB_FILES, to_json(names))
+    in_model = [f"{files.WEB_MODEL}/{name}" for name in [*names, files.WEB_FILES]]
+    own = sorted(name for name in [*texts, *in_model] if name not in _NOT_KEPT)
     runtime = [f"node_modules/onnxruntime-web/dist/{name}" for name in _ONNXRUNTIME_WEB_FILES]
     values = {"version": _version(folder, own), "files": ["./", *own, *runtime]}
     write_text(folder / "service_worker.js", _rendered("service_worker.js", values))

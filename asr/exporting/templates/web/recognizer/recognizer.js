@@ -22,7 +22,7 @@ export class Recognizer {
    * description: the content of model.json; acoustic, detector: networks; search: log-posteriors → hypotheses, best
    * first.
    */
-  constructor({description, acoustic, detector, search = (logPosteriors) => [greedySearch(logPosteriors)]}) {
+  constructor({description, acoustic, detector, search}) {
     this.rateHz = description.sample_rate_hz;
     this.acoustic = acoustic;
     this.detector = detector;
