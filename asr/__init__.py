@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         LanguageModelError,
         ManifestError,
         ModelError,
+        ModelWarning,
         RecipeError,
         ScoringError,
         ShapeError,
@@ -93,6 +94,7 @@ if TYPE_CHECKING:
     from asr.settings_file import load_config
     from asr.sharing.packed import PackedModel, pack_model
     from asr.sharing.pull import PullReport, pull
+    from asr.sharing.push import PushReport, push
     from asr.sharing.shipped import SampleRecording, sample_recording
     from asr.stages import RecipeRun, run_recipe
     from asr.training.diagnostics import Diagnosis, diagnose
@@ -149,6 +151,7 @@ __all__ = [
     "Listening",
     "ManifestError",
     "ModelError",
+    "ModelWarning",
     "NgramReport",
     "PackReport",
     "PackedModel",
@@ -157,6 +160,7 @@ __all__ = [
     "PlotReport",
     "PrepareReport",
     "PullReport",
+    "PushReport",
     "RecipeError",
     "RecipeRun",
     "Recognizer",
@@ -221,6 +225,7 @@ __all__ = [
     "prepare",
     "pretrain",
     "pull",
+    "push",
     "review",
     "run_recipe",
     "sample_recording",
@@ -276,6 +281,7 @@ _HOMES = {
         "LanguageModelError",
         "ManifestError",
         "ModelError",
+        "ModelWarning",
         "RecipeError",
         "ScoringError",
         "ShapeError",
@@ -315,6 +321,7 @@ _HOMES = {
     "asr.settings_file": ("load_config",),
     "asr.sharing.packed": ("PackedModel", "pack_model"),
     "asr.sharing.pull": ("PullReport", "pull"),
+    "asr.sharing.push": ("PushReport", "push"),
     "asr.sharing.shipped": ("SampleRecording", "sample_recording"),
     "asr.stages": ("RecipeRun", "run_recipe"),
     "asr.training.diagnostics": ("Diagnosis", "diagnose"),

@@ -96,6 +96,10 @@ class GrammarWarning(UserWarning):
     """A grammar was used without a threshold of its own; a warning of Python's module `warnings`, not an error."""
 
 
+class ModelWarning(UserWarning):
+    """A model of the hub was named without saying which revision; a warning of Python's module `warnings`, no error."""
+
+
 class UnknownFormatError(AudioError):
     """An audio file is in a format that nothing here decodes."""
 

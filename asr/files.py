@@ -29,7 +29,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from asr.errors import AsrError, AudioWarning, FontWarning, GrammarWarning
+from asr.errors import AsrError, AudioWarning, FontWarning, GrammarWarning, ModelWarning
 
 # File systems allow names of 255 bytes; a temporary name is longer than its target's, of which it keeps this much.
 _TARGET_BYTES = 200
@@ -329,7 +329,7 @@ def set_up_streams() -> None:
 
 
 def show_notes() -> None:
-    """Let each warning about audio or fonts be a line on stderr, without the place in the code."""
+    """Let each warning about audio, fonts or models be a line on stderr, without the place in the code."""
     warnings.formatwarning = _note
 
 
@@ -337,7 +337,7 @@ _place_in_code = warnings.formatwarning
 
 
 def _note(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
-    if issubclass(category, (AudioWarning, FontWarning, GrammarWarning)):
+    if issubclass(category, (AudioWarning, FontWarning, GrammarWarning, ModelWarning)):
         return f"note: {printable(str(message))}\n"
     return _place_in_code(message, category, filename, lineno, line)
 

@@ -133,7 +133,7 @@ def model_card(folder: ReadablePath, exported: Exported | None = None) -> str:
         text = _rendered(
             {
                 "network": _network(folder, config, exported),
-                "facts": _training_facts(folder),
+                "facts": training_facts(folder),
                 "speakers": speaker_names(folder),
                 "results": _results(folder),
                 "exported_as": None if exported is None else exported.form,
@@ -238,8 +238,12 @@ def _network(folder: ReadablePath, config: Config, exported: Exported | None) ->
     )
 
 
-def _training_facts(folder: ReadablePath) -> TrainingFacts | None:
-    """Return what the model was trained on, if that is known."""
+def training_facts(folder: ReadablePath) -> TrainingFacts | None:
+    """Return what a model was trained on, if that is known.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
     if not (folder / TRAINING).is_file():
         return None
     path = folder / TRAINING

@@ -80,6 +80,9 @@ SCORE_REPORTS = (SCORES, SCORES_TEXT, SCORES_PAGE)
 # Written by `asr pack` and `asr push`, beside the files that they pass on.
 PACKED_LIST = "files.json"  # the size and the SHA-256 of each file
 
+# Written by `asr pull`.
+PULLED = "pulled.json"  # the name of the model on the hub, with its revision
+
 # All that is passed on. What is known of single speakers is not: it is theirs.
 SHARED = (
     *READ_BY_TRANSCRIBING,

@@ -71,6 +71,7 @@ COMMANDS: dict[str, Callable[..., None] | typer.Typer] = {
     "align": align.align,
     "export": export.export,
     "serve": serve.serve,
+    "push": share.push,
     "pull": share.pull,
 }
 

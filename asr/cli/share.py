@@ -1,4 +1,4 @@
-"""`asr pack`: a data folder or a model → a few large files, or one. `asr pull`: a shared model → a folder."""
+"""`asr pack`: a data folder or a model → a few large files, or one. `asr push`, `asr pull`: to the hub, and from it."""
 
 from __future__ import annotations
 
@@ -78,16 +78,49 @@ def _pack_data(data: Path, out: Path) -> None:
 
 
 def pull(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A packed model, e.g. mine.asr.")],
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="hf://user/model or hf://user/model@REVISION; or a packed model."),
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write, e.g. exp/mine.")],
 ) -> None:
     """Make a folder of a shared model.
 
-    Commands that only read a model take the packed one as it is. Those that write into the model folder, such as asr
-    tune, need a folder.
+    Commands that only read a model take its name on the Hugging Face hub, or the packed model, as it is. Those that
+    write into the model folder, such as asr tune, need a folder.
+
+    Of the hub, only what asr push wrote is taken, and checked: settings, tables and weights, nothing that can be
+    executed. A private model needs a token: hf auth login stores one.
     """
     import asr
     from asr.cli.console import out as console
 
     report = asr.pull(model, out)
-    console.print(f"{printable(report.folder)}: {counted(len(report.files), 'file')}")
+    console.print(f"{printable(report.folder)}: {counted(len(report.files), 'file')} of {printable(report.model)}")
+    if report.left_out:
+        console.print(f"not taken  {printable(', '.join(report.left_out))}")
+
+
+def push(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model folder, an exported one, or a packed model.")],
+    to: Annotated[str, typer.Argument(metavar="NAME", help="hf://user/model, or hf://user/model@BRANCH.")],
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private, if it is new.")] = False,
+    license: Annotated[
+        str | None, typer.Option("--license", metavar="NAME", help="For the model card, e.g. cc-by-4.0 or apache-2.0.")
+    ] = None,
+) -> None:
+    """Share a model on the Hugging Face hub.
+
+    Checkpoints, logs, decode folders and what is known of single speakers stay behind. The model card gets what the hub
+    reads: language, licence, metrics. hf auth login stores the token that is needed.
+
+    The printed name has the revision. It always means the same model: in asr.load, asr transcribe and all commands that
+    read a model.
+    """
+    import asr
+    from asr.cli.console import out as console
+
+    report = asr.push(model, to, private=private, license=license)
+    console.print(f"{printable(report.name)}: {counted(len(report.files), 'file')}")
+    if report.left_out:
+        console.print(f"left out  {printable(', '.join(report.left_out))}")

@@ -21,6 +21,7 @@ from asr.serving.app import Service, app
 from asr.serving.connection import MOST_MESSAGE_BYTES
 from asr.serving.upload import ServeLimits
 from asr.serving.worker import Served, is_exported
+from asr.sharing.names import is_model_name
 
 if TYPE_CHECKING:
     import uvicorn
@@ -108,7 +109,7 @@ def named_models(models: str | os.PathLike[str] | Iterable[str | os.PathLike[str
         name, separator, folder = text.partition("=")
         if not separator or not _NAME.fullmatch(name) or os.path.exists(text):
             name, folder = os.path.basename(os.path.abspath(text)), text
-        if not os.path.exists(folder) and "://" not in folder:
+        if not is_model_name(folder):
             raise ModelError(f"{folder}: there is no such model folder; `asr export` and `asr train` write one")
         if name in names:
             raise ConfigError(f"two models have the name {name}: {names[name]} and {folder}; name one with NAME=FOLDER")

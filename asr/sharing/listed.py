@@ -21,7 +21,17 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from asr.bundle.files import CONFIG, DECODER, ONNX_DESCRIPTION, ONNX_NETWORK, PACKED_LIST, SHARED, TOKENS, WEIGHTS
+from asr.bundle.files import (
+    CONFIG,
+    DECODER,
+    ONNX_DESCRIPTION,
+    ONNX_NETWORK,
+    PACKED_LIST,
+    PULLED,
+    SHARED,
+    TOKENS,
+    WEIGHTS,
+)
 from asr.errors import ModelError
 from asr.files import complete_folder
 from asr.paths import ReadablePath
@@ -177,17 +187,17 @@ class SharedFiles:
     """What is passed on of a folder.
 
     Attributes:
-        folder: a model folder or an exported folder.
+        folder: a model folder, an exported folder, or a shared model.
         names: of the files that are passed on, in order.
         left_out: names of files and folders in it that are not, in order; without those that begin with a dot.
     """
 
-    folder: Path
+    folder: ReadablePath
     names: tuple[str, ...]
     left_out: tuple[str, ...]
 
     @classmethod
-    def of(cls, folder: Path) -> SharedFiles:
+    def of(cls, folder: ReadablePath) -> SharedFiles:
         """Look into a folder.
 
         Raises:
@@ -195,9 +205,9 @@ class SharedFiles:
         """
         require_shareable(folder)
         names = tuple(sorted(name for name in SHARED if (folder / name).is_file()))
-        taken = {name.partition("/")[0] for name in names} | {PACKED_LIST}
-        others = (path.name for path in folder.iterdir() if path.name not in taken)
-        left_out = tuple(sorted(name for name in others if not name.startswith(".")))
+        taken = {name.partition("/")[0] for name in names} | {PACKED_LIST, PULLED}
+        there = {path.name for path in folder.iterdir()} if isinstance(folder, Path) else set()
+        left_out = tuple(sorted(name for name in there - taken if not name.startswith(".")))
         return cls(folder, names, left_out)
 
     def members(self) -> dict[str, Member]:
@@ -225,7 +235,7 @@ def require_shareable(folder: ReadablePath) -> None:
         raise ModelError(f"{folder}: not a model folder ({reason}), nor one that `asr export` wrote")
 
 
-def member_of(path: Path) -> Member:
+def member_of(path: ReadablePath) -> Member:
     """Return the size and the checksum of a file."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as file:
@@ -235,10 +245,15 @@ def member_of(path: Path) -> Member:
     return Member(size, digest.hexdigest())
 
 
-def write_folder(model: ListedPath, folder: Path) -> tuple[str, ...]:
+def write_folder(model: ListedPath, folder: Path, beside: Mapping[str, bytes] | None = None) -> tuple[str, ...]:
     """Write the files of a shared model into a new folder; return their names.
 
     Only those are written whose names `asr/bundle/files.py` knows.
+
+    Args:
+        model: the whole model.
+        folder: must not exist yet.
+        beside: contents of further files, by name.
 
     Raises:
         ModelError: the folder exists, a file is damaged, or there is no model inside.
@@ -251,4 +266,6 @@ def write_folder(model: ListedPath, folder: Path) -> tuple[str, ...]:
         for name in names:
             (temporary / name).parent.mkdir(exist_ok=True)
             (temporary / name).write_bytes((model / name).read_bytes())
+        for name, content in (beside or {}).items():
+            (temporary / name).write_bytes(content)
     return names
