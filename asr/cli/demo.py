@@ -19,7 +19,7 @@ def demo(
         bool, typer.Option("--microphone", help="Listen, and print each utterance as soon as it ends; Ctrl-C ends.")
     ] = False,
 ) -> None:
-    """Recognise speech with the small model that comes with the package.
+    """Recognise speech with the small model of the package.
 
     The model an4 was trained on 38 minutes of CMU's AN4, in which Americans spell names and say numbers and dates. Of
     such speech it gets 4.8 % of the words wrong. It knows no other words. Speak to it so: "A B C", "twenty seven", "May

@@ -26,7 +26,7 @@ def export(
         typer.Option("--int8", help="Store the weights in 8 bits: a quarter of the size; in onnx it is also faster."),
     ] = False,
 ) -> None:
-    """Write a model to pass on: as ONNX, as a page for the browser, or in 8 bits.
+    """Write a model to pass on: as ONNX, for browsers, in 8 bits.
 
     An onnx folder holds the network with features and normalisation, the n-gram and the settings of the search. python
     -m asr.runtime DIR FILE… transcribes with it and needs only numpy, onnxruntime and soundfile. A recurrent language

@@ -22,12 +22,12 @@ def pack(
     out: Annotated[
         Path,
         typer.Option(
-            metavar="PATH",
+            metavar="DIR",
             help="Folder for train/, dev/ and test/, e.g. data/mine-shar; of a model a file, e.g. mine.asr.",
         ),
     ],
 ) -> None:
-    """Pack a data folder into a few large files, or a model into one.
+    """Pack a data folder into few large files, a model into one.
 
     Manifests and audio become tar files of a thousand utterances each, in lhotse's Shar format. They suit corpora of
     very many files, and network storage. `asr train` and the other commands take the new folder like the old one. Audio

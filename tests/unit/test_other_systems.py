@@ -103,7 +103,8 @@ def texts_without_an_encoding(tree):
         opens = name == "open" and module not in {"os", "tarfile", "archive", "opener", "Journal", "webbrowser"}
         opens = opens and not re.search("'([rwax]b|[rwax][+]b|[rwa]b[+])'", modes)
         processes = name in {"run", "Popen", "check_output"} and keywords & {"text", "universal_newlines"}
-        if (texts or opens or processes) and "encoding" not in keywords:
+        is_named = "encoding" in keywords or (texts and any(ast.unparse(given) == "'utf-8'" for given in node.args))
+        if (texts or opens or processes) and not is_named:
             yield f"{node.lineno}: {ast.unparse(node)[:80]}"
 
 

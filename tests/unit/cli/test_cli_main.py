@@ -93,7 +93,7 @@ def test_help_loads_none_of_the_heavy_libraries():
 
 
 def test_the_version_is_that_of_the_package(call):
-    declared = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    declared = re.search(r'^__version__ = "(.+)"$', (ROOT / "asr" / "__init__.py").read_text("utf-8"), re.MULTILINE)
     assert call("--version") == (0, f"asr {declared[1]}\n", "")
 
 
