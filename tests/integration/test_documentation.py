@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,8 +31,11 @@ from asr.corpus.manifest import cut_speaker, cut_text, read_manifest
 from asr.model.acoustic import AcousticModel
 from asr.reviewing.corrections import Review
 from asr.reviewing.journal import State
+from asr.serving.app import Service
+from asr.serving.serve import named_models
 from asr.text.tokens import TokenTable
 from asr.tuning.trials import Outcome
+from tests.unit.serving.running_server import running
 
 REPOSITORY = Path(asr.__file__).parents[1]
 DOCS = REPOSITORY / "docs"
@@ -175,6 +179,27 @@ def lay_out_commands(folder: Path, tones: Path) -> None:
     (folder / "commands.txt").write_text("\n".join(texts[::2]), encoding="utf-8")
 
 
+def lay_out_a_served_model(folder: Path, tones: Path) -> None:
+    """Write a model that was never trained as `exp/mine`, `call.wav`, and a token."""
+    lay_out_a_model(folder, tones)
+    (folder / "exp" / "an4").rename(folder / "exp" / "mine")
+    shutil.copy(next((tones / "audio").glob("test-*.wav")), folder / "call.wav")
+    (folder / "token.txt").write_text("a-token-of-this-test\n", encoding="utf-8")
+
+
+class Aside:
+    """Serves in a thread what `asr serve` would serve until it is stopped; the first server is asked."""
+
+    def __init__(self) -> None:
+        self.servers = ExitStack()
+        self.host = ""
+
+    def serve(self, models: list[str], *, token: str | None, limits: asr.ServeLimits, **_: object) -> None:
+        service = Service(tuple(named_models(models)), limits=limits, token=token)
+        url = self.servers.enter_context(running(service)).url
+        self.host = self.host or url.removeprefix("http://")
+
+
 def lay_out_mine(folder: Path, tones: Path) -> None:
     """Write the tone corpus as `data/mine`."""
     shutil.copytree(tones, folder / "data" / "mine")
@@ -243,16 +268,29 @@ LAY_OUT = {
     "reviewing": lay_out_calls,
     "untranscribed": lay_out_calls,
     "speakers": lay_out_an4,
+    "serving": lay_out_a_served_model,
     "several_models": lay_out_mine_and_a_recording,
     "searching_settings": lay_out_a_search,
     "watching": lay_out_mine,
 }
 
 
+@pytest.fixture
+def aside() -> Iterator[Aside]:
+    aside = Aside()
+    with aside.servers:
+        yield aside
+
+
 @pytest.mark.usefixtures("loud_is_speech")  # tones are no speech to the detector
 @pytest.mark.parametrize("page", [page for page in PAGES if any(map(any, blocks(page)))], ids=lambda page: page.name)
 def test_the_blocks_of_a_page_run_one_after_another(
-    page: Path, succeed: Callable[..., str], tone_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path,
+    succeed: Callable[..., str],
+    tone_corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    aside: Aside,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     # Two epochs teach too little to find a text by. What `asr segment` hears with, hears perfectly.
@@ -264,10 +302,11 @@ def test_the_blocks_of_a_page_run_one_after_another(
     if runnable:
         LAY_OUT[page.stem](tmp_path, tone_corpus)
     monkeypatch.setattr("asr.reviewing.review._serve", corrected_by_somebody)  # it would wait for a person
+    monkeypatch.setattr("asr.serving.serve.serve", aside.serve)
     names: dict[str, object] = {}
     for language, text in runnable:
         if language == "python":
-            exec(compile(text, str(page), "exec"), names)
+            exec(compile(text.replace("127.0.0.1:8000", aside.host), str(page), "exec"), names)
             continue
         for words in commands(text):
             # Stored features take no noise.

@@ -79,6 +79,40 @@ def test_it_loads_no_torch_and_ends_running_requests_first(exported, recordings,
         assert list(tmp_path.iterdir()) == []
 
 
+# What the container installs, and what that in turn imports.
+PRESENT = {
+    *("asr", "numpy", "onnxruntime", "soundfile", "typer", "rich", "pydantic", "jinja2"),
+    *("starlette", "uvicorn", "websockets", "python_multipart", "prometheus_client"),
+    *("flatbuffers", "google", "packaging", "_soundfile", "_soundfile_data", "cffi", "_cffi_backend", "markupsafe"),
+    *("annotated_doc", "annotated_types", "anyio", "click", "h11", "idna", "pydantic_core", "shellingham", "sniffio"),
+    *("typing_extensions", "typing_inspection", "pygments", "markdown_it", "mdurl", "sitecustomize"),
+}
+WITHOUT = f"""
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        package = name.partition(".")[0]
+        of_python = package in sys.stdlib_module_names or package.startswith("_sysconfigdata")
+        if package not in {PRESENT!r} and not of_python:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+"""
+
+
+def test_it_needs_only_what_the_container_installs(exported, recordings, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with command(exported, PYTHONPATH=path) as (_, url):
+        answers = []
+        ask(url, recordings[0], answers)
+        answers += [httpx.get(f"{url}{page}") for page in ("/", "/health", "/metrics", "/v1/models")]
+        assert [answer.status_code for answer in answers] == [200] * 5
+        listed = subprocess.run(
+            [sys.executable, "-c", "import torch"], capture_output=True, env={**os.environ, "PYTHONPATH": path}
+        )
+        assert b"No module named 'torch'" in listed.stderr, "nothing was absent"
+
+
 def refuses(url):
     try:
         httpx.get(f"{url}/health")
