@@ -37,7 +37,7 @@ from asr.serving.metrics import Metrics, log
 from asr.serving.openai_form import RefusalError, Wish, error_response, json_response, transcript_response, written
 from asr.serving.page import MICROPHONE, page_routes
 from asr.serving.pool import Pool
-from asr.serving.upload import ServeLimits, Upload, drain, receive, upload_in
+from asr.serving.upload import ServeLimits, Upload, drain, gives_up_a_slow_one, receive, upload_in
 from asr.serving.worker import FailureError, FileJob, FileResult, Served
 
 if TYPE_CHECKING:
@@ -168,6 +168,7 @@ class Desk:
         self.failure = ""
         self.in_progress = 0
         self.live = Live(self.pool, tuple(model.name for model in service.models), LiveLimits(service.limits.streams))
+        self._uploads: set[Upload] = set()
         self.metrics = Metrics(self.pool, lambda: self.in_progress, self.live)
 
     async def models(self, request: Request) -> Response:
@@ -209,7 +210,7 @@ class Desk:
     async def transcriptions(self, request: Request) -> Response:
         """Transcribe a recording."""
         limits = self.service.limits
-        if self.in_progress >= limits.requests:
+        if self.in_progress >= limits.requests and not gives_up_a_slow_one(self._uploads):
             await drain(request)
             raise RefusalError(
                 429,
@@ -219,7 +220,7 @@ class Desk:
             )
         self.in_progress += 1
         try:
-            with upload_in(self.folder) as upload:
+            with upload_in(self.folder, self._uploads) as upload:
                 return await self._transcribed(request, upload)
         finally:
             self.in_progress -= 1
@@ -303,19 +304,20 @@ def _described(model: Served) -> dict[str, object]:
     return {"id": model.name, "object": "model", "created": created, "owned_by": "asr"}
 
 
-def _refused(request: Request, error: Exception) -> Response:
+# Both are coroutines, because starlette calls any other function in a thread of its own.
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, RefusalError)
     request.scope["asr.facts"]["error"] = str(error)
     return error_response(error)
 
 
-def _http_error(request: Request, error: Exception) -> Response:
+async def _http_error(request: Request, error: Exception) -> Response:
     """Return starlette's own errors, such as 404 and 405, in OpenAI's form."""
     from starlette.exceptions import HTTPException
 
     assert isinstance(error, HTTPException)
     message = f"{request.method} {printable(request.url.path)}: {error.detail}"
-    return _refused(request, RefusalError(error.status_code, message, headers=error.headers))
+    return await _refused(request, RefusalError(error.status_code, message, headers=error.headers))
 
 
 class _Watch:
@@ -366,7 +368,8 @@ class _Guard:
             await send({"type": "websocket.close", "code": 1008, "reason": str(error)})
         else:
             await drain(Request(scope, receive))
-            await _refused(Request(scope), error)(scope, receive, send)
+            response = await _refused(Request(scope), error)
+            await response(scope, receive, send)
 
     def _refusal(self, request: Any) -> RefusalError | None:
         if self._token is None:

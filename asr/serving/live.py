@@ -50,6 +50,7 @@ from asr.serving.live_worker import (
     StreamStart,
     StreamStop,
 )
+from asr.serving.openai_form import RefusalError, require_few
 from asr.serving.pool import Pool, Worker
 from asr.serving.webm import RATE_HZ, WebmDecoder, webm_decoder
 from asr.serving.worker import FailureError
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
 
 PROTOCOL = "asr"  # which a browser names besides its token, because a server must choose one of those that it names
 _RATES_HZ = (4_000, 192_000)
-_MOST_HOTWORDS = 1000
 _ANSWER_S = 60.0  # of a worker
 
 
@@ -169,8 +169,10 @@ class Live:
         if first.model not in self._models:
             there = ", ".join(self._models)
             raise StreamError(REFUSED, f"there is no model {printable(first.model)!r}; there are: {there}")
-        if len(first.hotwords) > _MOST_HOTWORDS:
-            raise StreamError(REFUSED, f"there are {len(first.hotwords)} hotwords; the most are {_MOST_HOTWORDS}")
+        try:
+            require_few(first.hotwords)
+        except RefusalError as error:
+            raise StreamError(REFUSED, str(error)) from None
         return first
 
     @asynccontextmanager
@@ -308,6 +310,9 @@ async def _until_first(main: Coroutine[Any, Any, None], *others: Coroutine[Any, 
             for task in waiting:
                 task.cancel()
             await asyncio.wait(waiting, timeout=0.05)
+        for task in tasks:
+            if not task.cancelled():
+                task.exception()  # one is enough for the sender; asyncio would print those that nobody asked for
 
 
 def _final(final: Partial) -> dict[str, object]:

@@ -26,10 +26,12 @@ import numpy as np
 
 from asr.decoding.streaming import Listening, Partial
 from asr.errors import AsrError
+from asr.reading import shown
 
 # A pause of this length ends an utterance, unless the sender says otherwise: a little shorter than elsewhere, because
 # somebody waits. The words come 0.1 s sooner. AN4's dev set has 7.1 % word errors with it, and 7.3 % with 0.5 s.
 PAUSE_S = 0.4
+_LONGEST_HOTWORD = 200  # characters; the time to prepare a phrase grows with the square of its length
 PARTIAL_S = 0.2  # between two partial results of a stream, at least
 _PAUSE_RATIO = 4  # and at least so many times as long as the last one took
 
@@ -119,6 +121,15 @@ class _Turn(NamedTuple):
     message: object
 
 
+def too_long(phrases: Iterable[str]) -> dict[str, str]:
+    """Return the phrases that are too long to be searched for, with the reasons."""
+    return {
+        phrase: f"{shown(phrase)} has {len(phrase)} characters; a hotword has at most {_LONGEST_HOTWORD}"
+        for phrase in phrases
+        if len(phrase) > _LONGEST_HOTWORD
+    }
+
+
 class Streams:
     """All streams of a worker."""
 
@@ -175,7 +186,7 @@ class Streams:
 
     def _begin(self, number: int, start: StreamStart) -> None:
         recognizer = self._models[start.model]
-        left_out = recognizer.unwritable_hotwords(start.hotwords)
+        left_out = {**too_long(start.hotwords), **recognizer.unwritable_hotwords(start.hotwords)}
         hotwords = {phrase: bonus for phrase, bonus in start.hotwords.items() if phrase not in left_out}
         self._open[number] = _Open(
             recognizer.listen(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 GRANULARITIES = ("segment", "word")
 MOST_HOTWORDS = 1000
+MOST_HOTWORD_CHARACTERS = 20_000  # of all together
 WARNINGS_HEADER = "X-Warnings"
 _LISTS = ("timestamp_granularities", "include", "keywords", "languages")
 # Fields that change nothing: a recording is always cut at pauses, and the search makes no random choices.
@@ -128,15 +129,28 @@ def hotwords_of(texts: Iterable[str]) -> tuple[str, ...]:
     """Return the words and phrases of prompts, which commas, semicolons or line ends separate; each once.
 
     Raises:
-        RefusalError: there are more than `MOST_HOTWORDS`.
+        RefusalError: there are more than `MOST_HOTWORDS`, or they have more than `MOST_HOTWORD_CHARACTERS`.
     """
     phrases = (phrase.strip() for text in texts for phrase in re.split(r"[,;\n\r]", text))
     hotwords = tuple(dict.fromkeys(phrase for phrase in phrases if phrase))
+    require_few(hotwords)
+    return hotwords
+
+
+def require_few(hotwords: Collection[str]) -> None:
+    """Refuse words and phrases that would take a search long to prepare.
+
+    Raises:
+        RefusalError: there are more than `MOST_HOTWORDS`, or they have more than `MOST_HOTWORD_CHARACTERS`.
+    """
     if len(hotwords) > MOST_HOTWORDS:
         raise RefusalError(
             400, f"the prompt has {len(hotwords)} words and phrases; the most are {MOST_HOTWORDS}", "prompt"
         )
-    return hotwords
+    if (characters := sum(map(len, hotwords))) > MOST_HOTWORD_CHARACTERS:
+        raise RefusalError(
+            400, f"the prompt has {characters} characters; the most are {MOST_HOTWORD_CHARACTERS}", "prompt"
+        )
 
 
 def _require_known(names: Iterable[str], single: Mapping[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from asr.errors import AsrError, ConfigError, DependencyError, ModelError, explained
 from asr.machine import Accelerator, cores
@@ -32,7 +33,6 @@ LOOPBACK = "127.0.0.1"
 PORT = 8000
 _LIMITS = ServeLimits()
 _LEAST_TOKEN = 16  # characters
-_HEAD_S = 20.0  # within which the headers of a request must have come
 _MORE_CONNECTIONS = 400  # than there may be requests
 _NAME = re.compile(r"[\w.-]+")
 
@@ -210,14 +210,17 @@ def uvicorn_server(application: ASGIApp, limits: ServeLimits) -> uvicorn.Server:
     """
     try:
         import uvicorn
+
+        from asr.serving.protocol import protocol
     except ImportError:
         raise DependencyError("the server needs the package uvicorn: pip install 'asr[serve]'") from None
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a damaged form is logged as JSON
     return uvicorn.Server(
         uvicorn.Config(
             application,
-            http=_protocol(),
+            http=protocol(),
             ws_max_size=MOST_MESSAGE_BYTES,
-            ws_per_message_deflate=False,  # audio is hardly smaller for it
+            ws_per_message_deflate=False,  # audio is hardly smaller for it; a bomb would grow
             log_level="critical",  # what is to be known of a request is logged as JSON
             access_log=False,
             server_header=False,
@@ -227,45 +230,6 @@ def uvicorn_server(application: ASGIApp, limits: ServeLimits) -> uvicorn.Server:
             lifespan="on",
         )
     )
-
-
-def _protocol() -> type[Any]:
-    """Return uvicorn's protocol with a limit for the time in which the headers of a request must have come."""
-    from uvicorn.protocols.http.h11_impl import H11Protocol
-
-    class Protocol(H11Protocol):
-        _timer: Any = None
-        _is_upgraded = False
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._watch()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            self._watch()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            super().connection_lost(exc)
-            self._unwatch()
-
-        def handle_websocket_upgrade(self, event: Any) -> None:
-            self._unwatch()
-            self._is_upgraded = True
-            super().handle_websocket_upgrade(event)
-
-        def _watch(self) -> None:
-            if self._is_upgraded or (self.cycle is not None and not self.cycle.response_complete):
-                self._unwatch()
-            elif self._timer is None:
-                self._timer = self.loop.call_later(_HEAD_S, self.transport.close)
-
-        def _unwatch(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-
-    return Protocol
 
 
 @contextmanager

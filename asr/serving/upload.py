@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -31,6 +31,8 @@ _MOST_HEADER_BYTES = 1 << 13  # of one part
 _FORM_BYTES = 1 << 20  # what a form may have besides its file
 _IDLE_S = 20.0  # an upload from which nothing comes for so long is over
 _DRAIN_S = 5.0
+_LOOK_S = 1.0  # an upload that is given up ends within this time
+_VERY_SLOW_BYTES_PER_S, _VERY_SLOW_S = 8000, 0.5  # speech as it is spoken has 16,000 or more
 _OTHER_SUFFIXES = frozenset({".raw", ".pcm"})  # which the errors of the decoder explain
 
 
@@ -70,7 +72,7 @@ class ServeLimits:
         return round(self.upload_mb * 1e6) + _FORM_BYTES
 
 
-@dataclass
+@dataclass(eq=False)
 class Upload:
     """A form that has been received.
 
@@ -80,6 +82,9 @@ class Upload:
         fields: names and values of the other fields, in their order.
         has_file: whether there was a file.
         is_received: whether the body has come to its end.
+        received_bytes: how much of the body has come.
+        since_s: when it began, on the clock of `time.monotonic`.
+        is_given_up: whether another request takes its place.
     """
 
     path: Path
@@ -87,16 +92,41 @@ class Upload:
     fields: list[tuple[str, str]] = field(default_factory=list)
     has_file: bool = False
     is_received: bool = False
+    received_bytes: int = 0
+    since_s: float = field(default_factory=time.monotonic)
+    is_given_up: bool = False
+
+    def bytes_per_s(self) -> float:
+        """Return how fast the body has come so far."""
+        return self.received_bytes / max(1e-3, time.monotonic() - self.since_s)
+
+    def is_very_slow(self) -> bool:
+        """Return whether the body comes so slowly that another request may take its place."""
+        begun = not self.is_received and not self.is_given_up and time.monotonic() - self.since_s > _VERY_SLOW_S
+        return begun and self.bytes_per_s() < _VERY_SLOW_BYTES_PER_S
 
 
 @contextmanager
-def upload_in(folder: Path) -> Iterator[Upload]:
-    """Yield an upload whose file will be in a folder; the file is removed at the end."""
+def upload_in(folder: Path, uploads: set[Upload]) -> Iterator[Upload]:
+    """Yield an upload whose file will be in a folder; it is one of `uploads` until the file is removed at the end."""
     upload = Upload(folder / f"upload-{secrets.token_hex(8)}")
+    uploads.add(upload)
     try:
         yield upload
     finally:
+        uploads.discard(upload)
         upload.path.unlink(missing_ok=True)
+
+
+def gives_up_a_slow_one(uploads: Iterable[Upload]) -> bool:
+    """Give up the slowest upload, if it is very slow, for a request that has no place; return whether there is one.
+
+    Otherwise few senders of a byte now and then would keep out all others.
+    """
+    slow = min(filter(Upload.is_very_slow, uploads), key=Upload.bytes_per_s, default=None)
+    if slow is not None:
+        slow.is_given_up = True
+    return slow is not None
 
 
 def require_form(request: Request, limits: ServeLimits) -> None:
@@ -144,21 +174,27 @@ async def _chunks(request: Request, upload: Upload, limits: ServeLimits) -> Asyn
     """
     from starlette.requests import ClientDisconnect
 
-    received, end = 0, time.monotonic() + limits.upload_s
+    last_s = time.monotonic()
+    end_s = last_s + limits.upload_s
     while not upload.is_received:
-        left_s = max(0.0, min(_IDLE_S, end - time.monotonic()))
-        try:
-            message = await asyncio.wait_for(request.receive(), left_s)
-        except asyncio.TimeoutError:
+        left_s = min(last_s + _IDLE_S, end_s) - time.monotonic()
+        if upload.is_given_up:
+            raise RefusalError(408, "the upload was very slow, and others waited; try again")
+        if left_s <= 0:
             raise RefusalError(
                 408, f"the upload took more than {limits.upload_s:g} s, or nothing came for {_IDLE_S:g} s"
-            ) from None
+            )
+        try:
+            message = await asyncio.wait_for(request.receive(), min(left_s, _LOOK_S))
+        except asyncio.TimeoutError:
+            continue
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
+        last_s = time.monotonic()
         upload.is_received = not message.get("more_body", False)
         chunk: bytes = message.get("body", b"")
-        received += len(chunk)
-        if received > limits.body_bytes:
+        upload.received_bytes += len(chunk)
+        if upload.received_bytes > limits.body_bytes:
             raise _too_large(limits)
         yield chunk
 

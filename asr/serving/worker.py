@@ -39,10 +39,11 @@ from asr.bundle.files import ONNX_DESCRIPTION
 from asr.errors import AsrError, AudioError, AudioWarning
 from asr.files import printable
 from asr.machine import Accelerator, cores, end_with_the_first
-from asr.serving.live_worker import Listens, StreamAudio, Streams, StreamStart, StreamStop
+from asr.serving.live_worker import Listens, StreamAudio, Streams, StreamStart, StreamStop, too_long
 from asr.sharing.names import model_folder
 from asr.transcript.transcript import Transcript
 
+_MOST_SAMPLES_PER_S = 8 * 48_000  # of all channels, on which the longest recording counts: what is decoded takes time
 OF_ALL = -1  # the number of a message that belongs to no request
 
 
@@ -250,8 +251,8 @@ def transcribed(
     """Return the transcript of a recording, or the reason why there is none, which calls it `job.shown`."""
     _HEARD.warnings = []
     try:
-        _require_short(job)
-        left_out = recognizer.unwritable_hotwords(job.hotwords)
+        _require_short(job, on_progress)
+        left_out = {**too_long(job.hotwords), **recognizer.unwritable_hotwords(job.hotwords)}
         hotwords = [phrase for phrase in job.hotwords if phrase not in left_out]
         transcript = recognizer.transcribe(job.path, hotwords=hotwords, on_progress=on_progress)
         notes = (*left_out.values(), *(_shown(note, job) for note in _HEARD.warnings))
@@ -267,30 +268,37 @@ def transcribed(
         return FailureError("defect", f"{printable(job.shown)}: cannot be transcribed ({where})")
 
 
-def _require_short(job: FileJob) -> None:
+def _require_short(job: FileJob, on_block: Callable[[float], object]) -> None:
     """Refuse a recording that is too long. Where the file does not say its length, it is decoded to its end.
+
+    Args:
+        job: the recording.
+        on_block: is called with 0 after each block that is decoded.
 
     Raises:
         AudioError: the file cannot be decoded.
         FailureError: the recording is too long.
     """
     with open_audio(job.path) as stream:
+        longest_s = min(job.longest_s, job.longest_s * _MOST_SAMPLES_PER_S / stream.sample_rate_hz / stream.channels)
         seconds = stream.duration_s
         if seconds is None:
             seconds = 0.0
             for block in stream.blocks:
+                on_block(0.0)
                 seconds += block.shape[1] / stream.sample_rate_hz
-                if seconds > job.longest_s:
+                if seconds > longest_s:
                     break
-    if seconds > job.longest_s:
-        most = f"longer than {job.longest_s:g} s, which is the most that this server takes"
+        kind = f" of {stream.channels} channels at {stream.sample_rate_hz} Hz" if longest_s < job.longest_s else ""
+    if seconds > longest_s:
+        most = f"longer than {longest_s:g} s, which is the most{kind} that this server takes"
         raise FailureError("too_long", f"{job.path}: {most}; cut it into parts")
 
 
 def _shown(message: str, job: FileJob) -> str:
     """Return a message with the name that the sender gave his file, in place of the server's."""
-    shown = os.path.basename(job.shown.replace("\\", "/")) or "the file"
-    for ours, theirs in ((str(job.path), shown), (job.path.name, shown), (job.path.stem, Path(shown).stem)):
+    name = os.path.basename(job.shown.replace("\\", "/")) or "the file"
+    for ours, theirs in ((str(job.path), name), (job.path.name, name), (job.path.stem, Path(name).stem)):
         message = message.replace(ours, theirs)
     return printable(message)
 
