@@ -32,7 +32,8 @@ from asr.audio.sound_file import (
 from asr.audio.sources import Source, as_file, source_name
 from asr.errors import AudioError, AudioWarning
 
-BLOCK_S = 10.0  # of a block of a file
+BLOCK_S = 10.0  # of a block of a file, at most
+_MOST_BLOCK_SAMPLES = 1 << 24  # of all channels of a block: 64 MB. Eight channels at 192 kHz have less in 10 s
 _TOO_QUIET = 2.0**-12  # speech whose loudest samples have 8 steps of 16 bits is lost in their noise
 
 
@@ -72,7 +73,8 @@ def open_audio(source: Source) -> Iterator[AudioStream]:
 
 
 def _checked_blocks(recording: Recording, name: str) -> Iterator[NDArray[np.float32]]:
-    for samples in recording.blocks(round(BLOCK_S * recording.sample_rate_hz)):
+    most = max(1, _MOST_BLOCK_SAMPLES // recording.channels)
+    for samples in recording.blocks(min(round(BLOCK_S * recording.sample_rate_hz), most)):
         check_finite(name, samples)
         yield np.ascontiguousarray(samples.T)
 

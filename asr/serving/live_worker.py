@@ -27,6 +27,7 @@ import numpy as np
 from asr.decoding.streaming import Listening, Partial
 from asr.errors import AsrError
 from asr.reading import shown
+from asr.serving.metrics import log
 
 # A pause of this length ends an utterance, unless the sender says otherwise: a little shorter than elsewhere, because
 # somebody waits. The words come 0.1 s sooner. AN4's dev set has 7.1 % word errors with it, and 7.3 % with 0.5 s.
@@ -169,7 +170,7 @@ class Streams:
         except AsrError as error:
             self._fail(number, StreamFailed(str(error), is_refused=isinstance(message, StreamStart)))
         except Exception as error:  # a defect that one stream in ten thousand shows must not stop the others
-            traceback.print_exc()
+            log(defect=traceback.format_exc())
             reason = f"the stream cannot be transcribed ({type(error).__name__})"
             self._fail(number, StreamFailed(reason, is_refused=False))
 

@@ -40,6 +40,7 @@ from asr.errors import AsrError, AudioError, AudioWarning
 from asr.files import printable
 from asr.machine import Accelerator, cores, end_with_the_first
 from asr.serving.live_worker import Listens, StreamAudio, Streams, StreamStart, StreamStop, too_long
+from asr.serving.metrics import log
 from asr.sharing.names import model_folder
 from asr.transcript.transcript import Transcript
 
@@ -262,7 +263,7 @@ def transcribed(
     except AsrError as error:
         return FailureError("audio" if isinstance(error, AudioError) else "model", _shown(str(error), job))
     except Exception as error:  # a defect that one file in ten thousand shows must not stop the server
-        traceback.print_exc()
+        log(defect=traceback.format_exc())
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
         return FailureError("defect", f"{printable(job.shown)}: cannot be transcribed ({where})")

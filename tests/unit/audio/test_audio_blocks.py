@@ -223,3 +223,13 @@ def test_a_sample_rate_is_an_integer_that_a_recording_can_have():
             checked_rate_hz(rate_hz)
     with pytest.raises(AudioError, match="needs sample_rate_hz="):
         checked_rate_hz(None)
+
+
+def test_blocks_of_many_channels_are_shorter_and_together_the_whole_recording(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_BLOCK_SAMPLES", 3000)
+    written = np.random.default_rng(7).integers(-3000, 3000, (1234, 20), dtype=np.int16)
+    soundfile.write(tmp_path / "many.wav", written, 8000)
+    with open_audio(tmp_path / "many.wav") as stream:
+        blocks = list(stream.blocks)
+    assert [block.shape for block in blocks] == [(20, 150)] * 8 + [(20, 34)]
+    assert np.array_equal(np.hstack(blocks), written.T / np.float32(1 << 15))

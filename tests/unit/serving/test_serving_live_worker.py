@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from asr.decoding.streaming import Partial
 from asr.serving.live_worker import (
     StreamAudio,
@@ -75,4 +77,5 @@ def test_a_defect_ends_its_stream_only_and_what_follows_of_it_is_not_heard(capsy
         (1, "StreamFailed"),
         (2, "StreamHeard"),
     ]
-    assert "ZeroDivisionError" in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()  # of the log, in which each line is an object
+    assert "ZeroDivisionError" in json.loads(line)["defect"]
