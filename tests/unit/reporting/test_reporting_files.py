@@ -8,7 +8,7 @@ import random
 import re
 
 import pytest
-from test_scoring_sclite import corrupted, rows_of_raw_summary, sctk
+from sclite import corrupted, rows_of_raw_summary, sctk
 
 import asr
 from asr.errors import ScoringError

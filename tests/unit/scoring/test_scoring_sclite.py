@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import random
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import jiwer
 import pytest
+from sclite import corrupted, rows_of_raw_summary, sctk
 
 from asr.scoring.alignment import aligned_pairs
 from asr.scoring.error_counts import ErrorCounts, align_words
@@ -18,28 +17,6 @@ from asr.scoring.matched_pairs import MatchedPairs, error_segments
 from asr.scoring.score import compare_scores, score_texts, write_trn
 
 WORDS = [f"w{number}" for number in range(30)]
-
-
-def sctk(folder: Path, *arguments: object, given: str = "") -> str:
-    if shutil.which("sctk") is None:
-        pytest.skip("needs NIST's sclite: apt-get install sctk")
-    command = ["sctk", *map(str, arguments)]
-    done = subprocess.run(command, cwd=folder, input=given, capture_output=True, encoding="latin-1", check=True)
-    return done.stdout
-
-
-def corrupted(rng: random.Random, reference: list[str], rate: float, words: list[str]) -> list[str]:
-    """Return a text with errors of a rate of about `rate`: half of them substitutions."""
-    text = []
-    for word in reference:
-        while rng.random() < rate / 4:
-            text.append(rng.choice(words))
-        chance = rng.random()
-        if chance < rate / 2:
-            text.append(rng.choice(words))
-        elif chance > rate * 3 / 4:
-            text.append(word)
-    return text
 
 
 def random_texts(rng: random.Random, number: int, rate: float, words: list[str] = WORDS, speakers: int = 20):
@@ -104,17 +81,6 @@ def test_totals_and_figures_by_speaker_are_sclites(tmp_path):
     expected = rows_of_raw_summary(tmp_path / "h.raw")
     assert (len(references), score.word_total) == expected.pop("Sum")
     assert by_field(score, {})["speaker"] == {name: counts for name, (_, counts) in expected.items()}
-
-
-def rows_of_raw_summary(path: Path) -> dict[str, tuple[int, ErrorCounts]]:
-    """Return utterances and errors by speaker, and of all as `Sum`."""
-    rows = {}
-    for line in path.read_text().splitlines():
-        cells = line.replace("|", " ").split()
-        if len(cells) == 9 and all(cell.isdigit() for cell in cells[1:]):
-            sentences, words, _, substitutions, deletions, insertions = map(int, cells[1:7])
-            rows[cells[0]] = (sentences, ErrorCounts(substitutions, deletions, insertions, words))
-    return rows
 
 
 def compare_by_both(folder: Path, references: dict[str, str], systems: dict[str, dict[str, str]]) -> list[bool]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_scoring_sclite import rows_of_raw_summary, sctk
+from sclite import rows_of_raw_summary, sctk
 
 import asr
 from asr.errors import ScoringError
