@@ -108,14 +108,14 @@ class Material:
         if self.utterances:
             return self
         faults = [fault for fault in self.left_out if fault.is_fault]
-        raise ManifestError(_listed(faults) if faults else empty)
+        raise ManifestError(*(_listed(faults) if faults else [empty]))
 
 
-def _listed(faults: Sequence[LeftOut]) -> str:
+def _listed(faults: Sequence[LeftOut]) -> list[str]:
     """Return the first reasons as lines, and how many more there are."""
-    lines = [f"{fault.where}: {fault.reason}" for fault in faults[:_MOST_LISTED]]
+    first, *others = [f"{fault.where}: {fault.reason}" for fault in faults[:_MOST_LISTED]]
     more = [f"and {len(faults) - _MOST_LISTED} more"] if len(faults) > _MOST_LISTED else []
-    return "\n  ".join([*lines, *more])
+    return [first, *(f"  {line}" for line in [*others, *more])]
 
 
 @dataclass(frozen=True)

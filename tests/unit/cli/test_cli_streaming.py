@@ -54,7 +54,8 @@ def test_elsewhere_than_on_a_terminal_an_utterance_is_a_line(speak, capsys):
     os.close(speak)
     recognizer = BlockCounter()
     stream(recognizer, "-", 16000, method="greedy", hotwords={"a": 1.0})
-    assert recognizer.called == {"sample_rate_hz": 16000, "method": "greedy", "hotwords": {"a": 1.0}}
+    wishes = {"method": "greedy", "hotwords": {"a": 1.0}, "grammar": None}
+    assert recognizer.called == {"sample_rate_hz": 16000, **wishes}
     assert recognizer.samples == 4800
     assert capsys.readouterr().out == "2 blocks\nthe end\n"
 

@@ -180,6 +180,7 @@ def test_options_reach_the_recogniser(transcribe, loads):
     assert asked | {"on_progress": None} == {
         "method": "beam",
         "hotwords": {"Rosa": 4.5, "Emma": DEFAULT_BONUS},
+        "grammar": None,
         "segment": "fixed",
         "channel": None,
         "n_best": 7,
@@ -226,7 +227,7 @@ def test_stream_hands_one_file_or_stdin_over(transcribe, monkeypatch):
     assert transcribe("-", "--stream", "--rate", "16000", "--hotword", "Rosa=2", "--set", "beam_size=3")[0] == 0
     assert calls == [
         (Path("model"), {"accelerator": "auto", "precision": "auto", "decode": {"beam_size": 3}, "speaker": None}),
-        (Path("-"), 16000, {"method": None, "hotwords": {"Rosa": 2.0}}),
+        (Path("-"), 16000, {"method": None, "hotwords": {"Rosa": 2.0}, "grammar": None}),
     ]
 
 
