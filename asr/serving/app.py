@@ -33,7 +33,8 @@ from asr.machine import Accelerator
 from asr.pages.access import refusal_of_strangers, same_secret
 from asr.serving.connection import LiveLimits
 from asr.serving.live import Live
-from asr.serving.metrics import Metrics, log
+from asr.serving.log import log
+from asr.serving.metrics import Metrics
 from asr.serving.openai_form import RefusalError, Wish, error_response, json_response, transcript_response, written
 from asr.serving.page import MICROPHONE, page_routes
 from asr.serving.pool import Pool

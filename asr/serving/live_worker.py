@@ -27,7 +27,7 @@ import numpy as np
 from asr.decoding.streaming import Listening, Partial
 from asr.errors import AsrError
 from asr.reading import shown
-from asr.serving.metrics import log
+from asr.serving.log import log
 
 # A pause of this length ends an utterance, unless the sender says otherwise: a little shorter than elsewhere, because
 # somebody waits. The words come 0.1 s sooner. AN4's dev set has 7.1 % word errors with it, and 7.3 % with 0.5 s.

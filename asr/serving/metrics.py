@@ -1,16 +1,12 @@
-"""What the server does → figures for Prometheus, and a line of JSON for each request. No transcripts in either."""
+"""What the server does → figures for Prometheus, and lines of the log for streams. No transcripts in either."""
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable
-from contextlib import suppress
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from asr.errors import DependencyError
-from asr.files import to_json
+from asr.serving.log import log
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -80,10 +76,3 @@ class Metrics:
         from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
-
-
-def log(**facts: object) -> None:
-    """Write an object with the time and these facts as a line to stderr."""
-    now = datetime.fromtimestamp(time.time(), timezone.utc).isoformat(timespec="milliseconds")
-    with suppress(OSError, ValueError):  # nobody reads it any more
-        print(to_json({"time": now, **facts}), file=sys.stderr, flush=True)

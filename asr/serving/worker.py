@@ -40,7 +40,7 @@ from asr.errors import AsrError, AudioError, AudioWarning
 from asr.files import printable
 from asr.machine import Accelerator, cores, end_with_the_first
 from asr.serving.live_worker import Listens, StreamAudio, Streams, StreamStart, StreamStop, too_long
-from asr.serving.metrics import log
+from asr.serving.log import log
 from asr.sharing.names import model_folder
 from asr.transcript.transcript import Transcript
 
