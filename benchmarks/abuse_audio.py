@@ -36,8 +36,8 @@ def bombs(target: Target, answers: Answers, seconds: float, audio: bytes, files:
         (".flac", 16_000, 1, 8.0),
         (".flac", 192_000, 8, 0.4),
         (".flac", 655_350, 8, 0.1),
-        (".ogg", 192_000, 64, 0.05),
-        (".ogg", 192_000, 255, 0.01),
+        (".ogg", 192_000, 64, 0.004),
+        (".ogg", 192_000, 255, 0.001),
         (".mp3", 16_000, 1, 3.0),
     ):
         sent = silence(suffix, rate, channels, hours)

@@ -61,7 +61,7 @@ def test_every_module_is_imported_without_what_only_posix_has():
     done = run_python(
         WITHOUT_POSIX + "import asr\n"
         "for module in pkgutil.walk_packages(asr.__path__, 'asr.'):\n"
-        "    if not module.name.endswith('__main__'):\n"
+        "    if not module.name.endswith('__main__') and module.name != 'asr.serving.ray':\n"  # that one needs Ray
         "        importlib.import_module(module.name)\n"
     )
     assert done.returncode == 0, done.stderr
