@@ -15,7 +15,6 @@ import pytest
 import soundfile
 import yaml
 from conftest import tone_speech
-from damaged_models import make_good_folders
 from fake_hub import TOKEN, FakeHub, running_hub
 
 import asr
@@ -30,14 +29,6 @@ constants = pytest.importorskip("huggingface_hub.constants", reason="the hub's c
 SIGNAL = tone_speech("ab cd", np.random.default_rng(0)).astype(np.float32)
 NAME = "hf://anna/mine"
 Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the model folder `characters` and its export `onnx`, among others."""
-    folder = tmp_path_factory.mktemp("models")
-    make_good_folders(folder)
-    return folder
 
 
 def ask(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import tone_speech
-from damaged_models import make_good_folders
 
 import asr
 import asr.runtime
@@ -24,20 +23,6 @@ from asr.sharing.names import model_folder, own_folder
 from asr.sharing.packed import pack_model
 
 SIGNAL = tone_speech("ab cd", np.random.default_rng(0)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with model folders `characters`, `pieces`, `int8` and exports `onnx`, `onnx-int8`."""
-    folder = tmp_path_factory.mktemp("models")
-    make_good_folders(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def packed(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder `characters` as one file, alone in its folder."""
-    return pack_model(folders / "characters", tmp_path_factory.mktemp("packed") / "model.asr").path
 
 
 @pytest.mark.parametrize("name", ["characters", "pieces", "int8"])
