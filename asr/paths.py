@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from typing import BinaryIO, Literal, Protocol
+from pathlib import Path
+from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 
+@runtime_checkable
 class ReadablePath(Protocol):
     """A file or folder that is read: a `Path`, or one inside a packed model (`asr/sharing/packed.py`)."""
 
@@ -23,3 +26,8 @@ class ReadablePath(Protocol):
     def glob(self, pattern: str, /) -> Iterator[ReadablePath]: ...  # noqa: D102
     def open(self, mode: Literal["rb"], /) -> BinaryIO: ...  # noqa: D102
     def read_bytes(self) -> bytes: ...  # noqa: D102
+
+
+def readable(path: str | os.PathLike[str]) -> ReadablePath:
+    """Return a path as one that can be read; what is inside a packed model stays what it is."""
+    return path if isinstance(path, ReadablePath) else Path(path)

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from asr.config import Config
 from asr.errors import ConfigError
 from asr.files import write_text
-from asr.paths import ReadablePath
+from asr.paths import ReadablePath, readable
 from asr.reading import parse_yaml, read_lines, read_yaml, shown
 from asr.records import Settings, in_words
 from asr.search_config import RnnLmSettings
@@ -48,7 +48,7 @@ def load_config(path: str | os.PathLike[str] | None, overrides: Sequence[str] = 
     source = "the default settings"
     if path is not None:
         source = str(path)
-        values = read_settings(Path(path))
+        values = read_settings(readable(path))
     apply_overrides(values, overrides, Config)
     text = values.get("text")
     if isinstance(text, dict) and isinstance(text.get("replace"), str):

@@ -33,7 +33,7 @@ from asr.config import Config
 from asr.errors import AsrError, ModelError
 from asr.files import atomic_path
 from asr.model.acoustic import AcousticModel
-from asr.paths import ReadablePath
+from asr.paths import ReadablePath, readable
 from asr.reading import TensorForm, first_line, read_json, read_tensor_forms, shown
 from asr.search_config import DecodeSettings
 from asr.settings_file import parse_settings
@@ -99,7 +99,7 @@ class ModelBundle:
             ModelError: a file is missing, damaged, or does not fit the others; the model's encoder is missing or
                 another one.
         """
-        folder = Path(folder) if isinstance(folder, str) else folder
+        folder = readable(folder)
         _require_model_folder(folder)
         try:
             config, tokens, calibration = load_settings(folder), load_tokens(folder / TOKENS), load_calibration(folder)

@@ -178,8 +178,9 @@ def distill(
     from asr.cli.console import out as console
     from asr.cli.training_display import TrainingDisplay
     from asr.errors import ExitStatus
+    from asr.sharing.names import model_folder
 
-    settings = asr.load_config(config or models[0] / CONFIG, _with_accelerator(overrides, accelerator))
+    settings = asr.load_config(config or model_folder(models[0]) / CONFIG, _with_accelerator(overrides, accelerator))
     with TrainingDisplay(console, settings) as display:
         result = asr.distill(
             models, data, out, config=settings, resume=resume, unlabelled=unlabelled or None, on_report=display.show

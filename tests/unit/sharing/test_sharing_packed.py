@@ -160,6 +160,11 @@ def test_the_names_inside_are_those_of_the_folder(folders: Path, packed: Path) -
         (inside / "none").open("rb")
 
 
+def test_its_settings_file_is_read_as_that_of_the_folder(folders: Path, packed: Path) -> None:
+    read = [asr.load_config(model / files.CONFIG) for model in (folders / "characters", model_folder(packed))]
+    assert read[0] == read[1]
+
+
 def test_the_command_packs_a_model_and_other_commands_take_it(
     folders: Path, tmp_path: Path, succeed: Callable[..., str]
 ) -> None:

@@ -199,10 +199,13 @@ def test_teachers_of_other_frames_or_tokens_are_refused_by_name(
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
+@pytest.mark.parametrize("packed", [False, True])
 def test_the_command_takes_the_first_models_settings(
-    teachers: list[Path], tone_corpus: Path, tmp_path: Path, succeed: Any
+    teachers: list[Path], tone_corpus: Path, tmp_path: Path, succeed: Any, packed: bool
 ) -> None:
     out = tmp_path / "out"
+    if packed:
+        teachers = [asr.pack_model(folder, tmp_path / f"{folder.name}.asr").path for folder in teachers]
     options = ["--set", "training.epochs=1", "--set", "training.teacher_weight=0.3", "--accelerator", "cpu"]
     shown = succeed("distill", *teachers, "--data", tone_corpus, "--out", out, *options)
     assert "epoch   1/1" in shown
