@@ -298,9 +298,10 @@ def test_a_sender_that_breaks_off_or_sends_broken_frames_leaves_nothing_behind(s
         connection = begun(server)
         assert json.loads(connection.recv())["type"] == "ready"
         connection.send(pcm[:100_000])
-        connection.socket.sendall(last_bytes)
-        # With this option a close is a reset: as if the machine had been switched off.
+        # With this option a close is a reset: as if the machine had been switched off. It is set first, because the
+        # client closes by itself once the server has refused a frame.
         connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.socket.sendall(last_bytes)
         connection.socket.close()
         wait_until(lambda: server.desk.live.streams == 0)
     assert not any(worker.listeners for worker in server.desk.pool.workers)
