@@ -182,9 +182,8 @@ def _hypotheses(
             if acoustic > IMPOSSIBLE  # else the slot is not in use
         ]
         hypotheses = [prefix for prefix in prefixes if prefix.score > IMPOSSIBLE]
-        if (
-            prefixes and not hypotheses and not whole
-        ):  # all scores are equal, and the sort is stable: they are in the beam's order
+        if prefixes and not hypotheses and not whole:
+            # All scores are equal, and the sort is stable: they are in the beam's order.
             beginning = finished_beginning(prefixes[0], scorers, bonus)
             hypotheses = [] if beginning is None else [beginning]
         if not hypotheses and not (whole and prefixes):

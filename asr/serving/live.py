@@ -54,6 +54,7 @@ from asr.serving.openai_form import RefusalError, require_few
 from asr.serving.pool import Pool, Worker
 from asr.serving.webm import RATE_HZ, WebmDecoder, webm_decoder
 from asr.serving.worker import FailureError
+from asr.transcript.transcript import rounded_word
 
 if TYPE_CHECKING:
     from starlette.websockets import WebSocket
@@ -316,15 +317,7 @@ async def _until_first(main: Coroutine[Any, Any, None], *others: Coroutine[Any, 
 
 
 def _final(final: Partial) -> dict[str, object]:
-    words = [
-        {
-            **word.to_json(),
-            "start_s": round(word.start_s, 3),
-            "end_s": round(word.end_s, 3),
-            "confidence": round(word.confidence, 4),
-        }
-        for word in final.words
-    ]
+    words = [rounded_word(word) for word in final.words]
     confidence = sum(word.confidence for word in final.words) / len(words) if words else 0.0
     return {
         "type": "final",

@@ -18,7 +18,7 @@ from __future__ import annotations
 import queue
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -122,13 +122,14 @@ class _Turn(NamedTuple):
     message: object
 
 
-def too_long(phrases: Iterable[str]) -> dict[str, str]:
-    """Return the phrases that are too long to be searched for, with the reasons."""
-    return {
+def unusable_hotwords(recognizer: Listens, phrases: Collection[str]) -> dict[str, str]:
+    """Return the phrases that cannot be searched for, with the reasons: too long, or not to be written by the model."""
+    too_long = {
         phrase: f"{shown(phrase)} has {len(phrase)} characters; a hotword has at most {_LONGEST_HOTWORD}"
         for phrase in phrases
         if len(phrase) > _LONGEST_HOTWORD
     }
+    return {**too_long, **recognizer.unwritable_hotwords(phrases)}
 
 
 class Streams:
@@ -187,7 +188,7 @@ class Streams:
 
     def _begin(self, number: int, start: StreamStart) -> None:
         recognizer = self._models[start.model]
-        left_out = {**too_long(start.hotwords), **recognizer.unwritable_hotwords(start.hotwords)}
+        left_out = unusable_hotwords(recognizer, start.hotwords)
         hotwords = {phrase: bonus for phrase, bonus in start.hotwords.items() if phrase not in left_out}
         self._open[number] = _Open(
             recognizer.listen(

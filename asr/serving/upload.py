@@ -298,12 +298,8 @@ class _FormParser:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         if b"name" not in options:
             raise RefusalError(400, "a field of the form has no name")
-        if self._headers.get(b"content-encoding") or self._headers.get(
-            b"content-transfer-encoding", b"binary"
-        ).lower() in (
-            b"base64",
-            b"quoted-printable",
-        ):
+        transfer = self._headers.get(b"content-transfer-encoding", b"binary").lower()
+        if self._headers.get(b"content-encoding") or transfer in (b"base64", b"quoted-printable"):
             raise RefusalError(415, "a field of the form is encoded; send its bytes as they are")
         self._field, self._data = _text(options[b"name"]), bytearray()
         self._in_file = self._field == "file"

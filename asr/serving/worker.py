@@ -39,7 +39,7 @@ from asr.bundle.files import ONNX_DESCRIPTION
 from asr.errors import AsrError, AudioError, AudioWarning
 from asr.files import printable
 from asr.machine import Accelerator, cores, end_with_the_first
-from asr.serving.live_worker import Listens, StreamAudio, Streams, StreamStart, StreamStop, too_long
+from asr.serving.live_worker import Listens, StreamAudio, Streams, StreamStart, StreamStop, unusable_hotwords
 from asr.serving.log import log
 from asr.sharing.names import model_folder
 from asr.transcript.transcript import Transcript
@@ -253,7 +253,7 @@ def transcribed(
     _HEARD.warnings = []
     try:
         _require_short(job, on_progress)
-        left_out = {**too_long(job.hotwords), **recognizer.unwritable_hotwords(job.hotwords)}
+        left_out = unusable_hotwords(recognizer, job.hotwords)
         hotwords = [phrase for phrase in job.hotwords if phrase not in left_out]
         transcript = recognizer.transcribe(job.path, hotwords=hotwords, on_progress=on_progress)
         notes = (*left_out.values(), *(_shown(note, job) for note in _HEARD.warnings))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product, starmap
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asr.errors import ConfigError, DependencyError
 from asr.files import printable, visible_json
@@ -270,22 +270,13 @@ class Transcript:
         return [word if word.text.isprintable() else replace(word, text=printable(word.text)) for word in self.words]
 
     def _dumped(self, indent: int | None) -> str:
-        words = [
-            {
-                **word.to_json(),
-                "start_s": round(word.start_s, _TIME_DIGITS),
-                "end_s": round(word.end_s, _TIME_DIGITS),
-                "confidence": round(word.confidence, _CONFIDENCE_DIGITS),
-            }
-            for word in self.words
-        ]
         content: dict[str, object] = {
             "path": self.path,
             "channel": self.channel,
             "duration_s": round(self.duration_s, _TIME_DIGITS),
             "text": self.text,
             "confidence": round(self.confidence, _CONFIDENCE_DIGITS),
-            "words": words,
+            "words": [rounded_word(word) for word in self.words],
         }
         if self.n_best:
             content["n_best"] = [{"text": item.text, "score": round(item.score, _SCORE_DIGITS)} for item in self.n_best]
@@ -295,6 +286,16 @@ class Transcript:
                 for extent in self.rejected
             ]
         return visible_json(json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent)) + "\n"
+
+
+def rounded_word(word: Word) -> dict[str, Any]:
+    """Return a word as JSON has it: times to milliseconds, the confidence to four digits."""
+    return {
+        **word.to_json(),
+        "start_s": round(word.start_s, _TIME_DIGITS),
+        "end_s": round(word.end_s, _TIME_DIGITS),
+        "confidence": round(word.confidence, _CONFIDENCE_DIGITS),
+    }
 
 
 FORMATS: dict[str, Callable[[Transcript], str]] = {
