@@ -14,7 +14,7 @@ def serve(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL…",
+            metavar="MODEL",
             help="Folders that asr export or asr train wrote, or NAME=DIR. Requests that name no model get the first.",
         ),
     ],

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from absent_packages import only
 
 from asr.audio.resample import FourierResampler as StreamResampler
 from asr.audio.resample import resample
@@ -38,16 +39,7 @@ PRESENT = {
     *("flatbuffers", "google", "packaging"),
     *("_soundfile", "_soundfile_data", "cffi", "_cffi_backend", "typing_extensions"),
 }
-WITHOUT = f"""
-import sys
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        package = name.partition(".")[0]
-        of_python = package in sys.stdlib_module_names or package.startswith("_sysconfigdata")
-        if package not in {PRESENT!r} and not of_python:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Absent())
-"""
+WITHOUT = only(PRESENT)
 
 
 @pytest.fixture(scope="module")

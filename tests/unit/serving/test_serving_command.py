@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from absent_packages import only
 
 import asr
 from asr.errors import AsrError, ConfigError, ModelError
@@ -87,16 +88,7 @@ PRESENT = {
     *("annotated_doc", "annotated_types", "anyio", "click", "h11", "idna", "pydantic_core", "shellingham", "sniffio"),
     *("typing_extensions", "typing_inspection", "pygments", "markdown_it", "mdurl", "sitecustomize"),
 }
-WITHOUT = f"""
-import sys
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        package = name.partition(".")[0]
-        of_python = package in sys.stdlib_module_names or package.startswith("_sysconfigdata")
-        if package not in {PRESENT!r} and not of_python:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Absent())
-"""
+WITHOUT = only(PRESENT)
 
 
 def test_it_needs_only_what_the_container_installs(exported, recordings, tmp_path):
