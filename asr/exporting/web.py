@@ -1,6 +1,6 @@
 """A folder with an exported model → the same folder with a page that transcribes in the browser, also offline.
 
-    index.html page.js recordings.js     the page
+    index.html page.js element.js …      the page
     worker.js recognizer/                the recogniser in JavaScript, which computes beside the page
     open_microphone.js microphone.js     the microphone's samples
     service_worker.js                    keeps all files in the browser
@@ -26,7 +26,7 @@ ONNXRUNTIME_WEB = "1.30.0"  # one version, because the page's files are kept as 
 _ONNXRUNTIME_WEB_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 _WEB = Path(__file__).with_name("templates") / "web"
 _SHARED_SCRIPTS = Path(page.__file__).with_name("templates")
-_SHARED = ("recordings.js", "open_microphone.js", "microphone.js")
+_SHARED = ("element.js", "recordings.js", "open_microphone.js", "microphone.js")
 _COPIED = ("page.js", "worker.js", "serve.mjs", "recognizer/*.js")
 _NOT_KEPT = ("serve.mjs", files.CARD, files.ONNX_SPEECH_DETECTOR, files.ONNX_SPEECH_DETECTOR_LICENCE)
 

@@ -1,5 +1,5 @@
 'use strict';
-// A player of one recording at a time, and a view of what it plays. It needs spectrogram.js before it.
+// A player of one recording at a time, and a view of what it plays. It needs element.js and spectrogram.js before it.
 //
 // How a page uses it:
 //   const player = new Player();                      // one for the page
@@ -20,16 +20,6 @@ const SAMPLE_RATE_HZ = 16000; // at which recordings are decoded
 /** Return the bytes that a base64 text stands for. */
 function bytesOfBase64(text) {
   return Uint8Array.from(atob(text), (character) => character.charCodeAt(0)).buffer;
-}
-
-/** Return a new element with attributes and children; texts become text, never markup. */
-function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (value !== null && value !== false) made.setAttribute(key, value === true ? '' : value);
-  }
-  made.append(...children);
-  return made;
 }
 
 class Player extends EventTarget {

@@ -1,5 +1,5 @@
 'use strict';
-// A recording on the page: its name, its sound, its words and its files to save.
+// A recording on the page: its name, its sound, its words and its files to save. It needs element.js before it.
 //
 //   const recording = new Recording('talk.wav');      // recording.element is its place
 //   recording.state('Transcribing…'); recording.fail('a sentence');
@@ -11,16 +11,6 @@
 const SURE = 0.95; // a word has no mark from here on
 const DOUBTFUL = 0.5;
 const SAVED = {txt: 'Text', srt: 'Subtitles .srt', vtt: 'Subtitles .vtt', json: 'JSON'};
-
-/** Return a new element with attributes and children; texts become text, never markup. */
-function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) {
-    if (value !== null && value !== false) made.setAttribute(key, value === true ? '' : value);
-  }
-  made.append(...children);
-  return made;
-}
 
 function button(text, onclick, attributes = {}) {
   const made = element('button', {type: 'button', ...attributes}, text);
