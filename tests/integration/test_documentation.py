@@ -217,6 +217,15 @@ def lay_out_an_encoder(folder: Path, tones: Path) -> None:
     write_encoder(folder / "encoders" / "base")
 
 
+def lay_out_a_model_and_texts(folder: Path, tones: Path) -> None:
+    """Write the tone corpus as `data/mine`, its recordings as `recordings`, a model, `new.wav`, and `texts.txt`."""
+    lay_out_commands(folder, tones)
+    lay_out_recordings(folder / "more", tones)
+    (folder / "more" / "recordings").rename(folder / "recordings")
+    texts = [cut_text(cut) for cut in read_manifest(tones / "train.jsonl.gz")]
+    (folder / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
+
+
 def lay_out_a_search(folder: Path, tones: Path) -> None:
     """Write the tone corpus as `data/mine`, and settings for it beside those that the package has."""
     lay_out_mine(folder, tones)
@@ -261,6 +270,7 @@ LAY_OUT = {
     "grammars": lay_out_commands,
     "first_hour": lay_out_a_phone_s_recordings,
     "interview": lay_out_an_interview,
+    "language_models": lay_out_a_model_and_texts,
     "pretrained_encoder": lay_out_an_encoder,
     "pretraining": lay_out_recordings,
     "recurrent_networks": lay_out_an4,
@@ -271,6 +281,9 @@ LAY_OUT = {
     "serving": lay_out_a_served_model,
     "several_models": lay_out_mine_and_a_recording,
     "searching_settings": lay_out_a_search,
+    "texts": lay_out_mine,
+    "training": lay_out_mine,
+    "transcribing": lay_out_a_model_and_texts,
     "watching": lay_out_mine,
 }
 
