@@ -14,6 +14,19 @@ The `beam_size` best of all stays and extensions are kept, ranked by
 
     log mass + Σ weight · log p_scorer(prefix) + insertion_bonus · length(prefix).
 
+So language models are asked while the prefixes grow. This is called shallow fusion.
+
+An example: two frames, in each of which p(blank) = 0.6 and p(a) = 0.4. These are the masses, before the logarithm:
+
+                   ""                      "a"                             "aa"
+                   in blank   in token     in blank   in token             in token
+    at the start     1           0           0          0                    0
+    after frame 1    0.6         0           0          0.4                  0
+    after frame 2    0.36        0           0.24       0.16 + 0.24 = 0.4    0
+
+In frame 2, "a" stays by blank (0.4 · 0.6) and by its last token (0.4 · 0.4), and "" is extended by a (0.6 · 0.4). "aa"
+needs a blank between its tokens, so it is impossible. "a" wins with 0.64, while greedy search takes "" (`greedy.py`).
+
 An extension may be a prefix that the beam holds already ("a" extended by "b", where "ab" is kept too). Both are the
 same token sequence. So the extension's mass is added to that prefix, and the extension is struck out. Nothing is lost
 and nothing counts twice: merging is exact. 64-bit rolling hashes tell which prefix is the parent of which. A prefix's
@@ -32,12 +45,13 @@ utterance of the batch needs them.
 
     beam.py        the search, from log-posteriors to hypotheses
     frames.py      which frames are searched, and which tokens extend prefixes in each
-    prefixes.py    the prefixes: through one frame, and from the last frame back to their tokens
+    prefixes.py    the prefixes: through one frame, and along the back-pointers to their tokens
     scorers.py     what a language model must offer, and the sum of several; ngram_scorer.py, word_scorer.py,
                    hotwords.py and asr/lm/rnn_scorer.py offer it
 
 Sources: Graves 2012, "Supervised sequence labelling with recurrent neural networks", section 7.5 (prefix search);
-Hannun et al. 2014, arXiv:1408.2873, algorithm 1 (as a beam, with a language model and a length bonus).
+Hannun et al. 2014, arXiv:1408.2873, algorithm 1 (as a beam, with a language model and a length bonus); Gulcehre et al.
+2015, arXiv:1503.03535 (shallow fusion).
 """
 
 from __future__ import annotations
@@ -49,7 +63,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr.decoding.frames import Float64s, Floats, KeptFrames, active_tokens, frame_mask, keep_frames
-from asr.decoding.prefixes import IMPOSSIBLE, Frame, Moves, root, through_frame, trace
+from asr.decoding.prefixes import IMPOSSIBLE, BackPointers, Frame, backtrace, initial_beam, through_frame
 from asr.decoding.scorers import WeightedScorer, advance_states, end_gains, extension_gains, start_states
 from asr.errors import ConfigError, ModelError
 from asr.text.tokens import BLANK, TokenTable
@@ -117,23 +131,23 @@ def beam_search(
     scorers = [weighted for weighted in scorers if weighted.weight != 0]
     kept = keep_frames(log_posteriors, mask, options.blank_skip)
     with np.errstate(invalid="ignore"):  # −inf − −inf where a slot is not in use; NaN is an error in the end
-        moves, ends = _through_all_frames(kept, options, scorers)
-    return _hypotheses(kept, moves, ends, options, scorers, whole=whole)
+        back_pointers, ends = _through_all_frames(kept, options, scorers)
+    return _hypotheses(kept, back_pointers, ends, options, scorers, whole=whole)
 
 
 def _through_all_frames(
     kept: KeptFrames, options: BeamOptions, scorers: Sequence[WeightedScorer]
-) -> tuple[list[Moves], Float64s]:
+) -> tuple[list[BackPointers], Float64s]:
     """Return how the prefixes came through each frame, and what they are worth at the end of their utterance.
 
     Returns:
-        The moves of each frame, and `(batch, beam, 2)`: log-masses, and the gains with the sentence's end.
+        The back-pointers of each frame, and `(batch, beam, 2)`: log-masses, and the gains with the sentence's end.
     """
     batch, size = len(kept.utterance), options.beam_size
     active = active_tokens(kept.log_posteriors, kept.valid, options.token_floor)
     states = start_states(scorers, batch, size)
-    beam = root(batch, size)
-    moves: list[Moves] = []
+    beam = initial_beam(batch, size)
+    back_pointers: list[BackPointers] = []
     ends: list[Float64s] = []
     # The utterances that still run are the first of the batch. The others have left it: their scores are in `ends`.
     for place, running in enumerate([*kept.running, 0]):
@@ -148,15 +162,15 @@ def _through_all_frames(
         tokens, extending = active.tokens[place], active.log_posteriors[place][:running]
         tokens = None if tokens is None else tokens[:running]
         gains = extension_gains(scorers, states, options.insertion_bonus, (running, size, extending.shape[1]), tokens)
-        beam, passage = through_frame(beam, Frame(kept.log_posteriors[:running, place], tokens, extending, gains))
-        states = advance_states(scorers, states, passage.slot, passage.token)
-        moves.append(Moves(passage.came_by, extending.shape[1], tokens))
-    return moves, np.concatenate(ends[::-1])
+        beam, step = through_frame(beam, Frame(kept.log_posteriors[:running, place], tokens, extending, gains))
+        states = advance_states(scorers, states, step.slot, step.token)
+        back_pointers.append(BackPointers(step.back_pointer, extending.shape[1], tokens))
+    return back_pointers, np.concatenate(ends[::-1])
 
 
 def _hypotheses(
     kept: KeptFrames,
-    moves: Sequence[Moves],
+    back_pointers: Sequence[BackPointers],
     ends: Float64s,
     options: BeamOptions,
     scorers: Sequence[WeightedScorer],
@@ -172,7 +186,7 @@ def _hypotheses(
     score = acoustic + gain
     best_first = np.argsort(-score, axis=1, kind="stable")
     all_scores = np.take_along_axis(np.stack([score, acoustic, gain], axis=2), best_first[:, :, None], 1).tolist()
-    all_traced = trace(moves, best_first, kept.number)
+    all_traced = backtrace(back_pointers, best_first, kept.number)
     bonus = options.insertion_bonus
     result = []
     for utterance, place in enumerate(kept.utterance.argsort().tolist()):

@@ -1,6 +1,13 @@
 """Greedy search: take the most probable token of each frame, collapse repetitions, drop blanks.
 
-It finds the most probable *path*. A *token sequence* is the sum of many paths; `beam.py` finds the most probable one.
+It finds the most probable *path*. The probability of a *token sequence* is the sum over all its paths, and `beam.py`
+searches for the most probable sequence. The two may differ. With p(blank) = 0.6 and p(a) = 0.4 in each of two frames,
+
+    path      blank blank    blank a    a blank    a a
+    p             0.36         0.24       0.24     0.16
+    text           ""            a          a        a
+
+the most probable path is two blanks, and the text "" has 0.36. The text "a" has 0.24 + 0.24 + 0.16 = 0.64.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The prefixes of a beam search: through one frame, and from the last frame back to their tokens. See `beam.py`.
+"""The prefixes of a beam search: through one frame, and along the back-pointers to their tokens. See `beam.py`.
 
 Shapes: `batch` utterances, `beam` prefixes of each, a `column` for each token that may extend a prefix in this frame.
 Column 0 is the blank's: there the prefix stays as it is.
@@ -72,15 +72,15 @@ class Frame(NamedTuple):
     gains: Float64s  # (batch, beam, column), what an extension adds to the prefix's gain; column 0 is not read
 
 
-class Passage(NamedTuple):
+class Step(NamedTuple):
     """How the prefixes came through a frame. Arrays are `(batch, beam)`."""
 
     slot: Ints  # of the prefix before the frame that it was, or was extended from
     token: Ints  # by which it was extended; BLANK if it stayed
-    came_by: Ints  # the move that brought most of its mass; it may be another one where paths merged
+    back_pointer: Ints  # the move that brought most of its mass; it may be another one where paths merged
 
 
-def root(batch: int, beam_size: int) -> Prefixes:
+def initial_beam(batch: int, beam_size: int) -> Prefixes:
     """Return the beam before the first frame: the empty prefix with probability 1; all other slots are not in use."""
     impossible = np.full((batch, beam_size), IMPOSSIBLE)
     certain, hashes = impossible.copy(), np.full(impossible.shape, _UNUSED_HASH)
@@ -95,7 +95,7 @@ def root(batch: int, beam_size: int) -> Prefixes:
     )
 
 
-def through_frame(beam: Prefixes, frame: Frame) -> tuple[Prefixes, Passage]:
+def through_frame(beam: Prefixes, frame: Frame) -> tuple[Prefixes, Step]:
     """Return the best prefixes after a frame, and how they became what they are.
 
     A move is one integer, `slot · columns + column`: the prefix in `slot` is extended by the column's token, or stays
@@ -106,6 +106,8 @@ def through_frame(beam: Prefixes, frame: Frame) -> tuple[Prefixes, Passage]:
     # The first place of each utterance, and of each prefix, in arrays that are read as flat ones.
     utterances = np.arange(batch)[:, None]
     stays_alone = np.arange(0, size * columns, columns)
+
+    # 1. Each prefix is extended by the token of each column.
     rank = (beam.mass + beam.gain)[:, :, None] + frame.extending[:, None, :]
     rank += frame.gains
     # By its own last token, only the paths that end in a blank extend a prefix: a share of its mass. The share is not a
@@ -115,21 +117,23 @@ def through_frame(beam: Prefixes, frame: Frame) -> tuple[Prefixes, Passage]:
     moves = rank.reshape(batch, size * columns)
     moves[utterances, stays_alone + column] += np.where(np.isnan(share), IMPOSSIBLE, share)
 
-    # If the beam holds prefix j's parent too, the parent's extension by j's last token arrives at j, and its mass
-    # belongs to j. (That mass is the rank minus j's gain, because the gain does not depend on the path.) Column 0 is
-    # still impossible here, so move 0 brings nothing to prefixes without a parent.
+    # 2. Equal prefixes are merged. If the beam holds prefix j's parent too, the parent's extension by j's last token
+    # arrives at j, and its mass belongs to j. (That mass is the rank minus j's gain, because the gain does not depend
+    # on the path.) Column 0 is still impossible here, so move 0 brings nothing to prefixes without a parent.
     has_parent, parent = _parents(beam)
     arrival = np.where(has_parent, parent * columns + column, 0)
     arriving = moves[utterances, arrival] - beam.gain
     moves[utterances, arrival] = IMPOSSIBLE
 
+    # 3. Each prefix stays as it is, in column 0.
     in_blank = beam.mass + frame.log_posteriors[:, BLANK, None]
     in_token = np.logaddexp(beam.ends_in_token + frame.log_posteriors[utterances, beam.last], arriving)
     stay = np.logaddexp(in_blank, in_token)
     rank[:, :, 0] = stay + beam.gain
     from_parent = arriving > stay - _LN_2  # more than half of the mass
-    stay_came_by = np.where(from_parent, arrival, stays_alone)
+    stay_back_pointer = np.where(from_parent, arrival, stays_alone)
 
+    # 4. The best moves make the beam after the frame.
     move = greatest(moves, size)
     best = moves[utterances, move]
     slot = move // columns
@@ -151,8 +155,8 @@ def through_frame(beam: Prefixes, frame: Frame) -> tuple[Prefixes, Passage]:
         hash=np.where(unused, _UNUSED_HASH, hashes),
         gain=gain,
     )
-    came_by = np.where(stays, stay_came_by.take(before), move)
-    return after, Passage(slot, token, came_by)
+    back_pointer = np.where(stays, stay_back_pointer.take(before), move)
+    return after, Step(slot, token, back_pointer)
 
 
 def _columns(tokens: Ints, frame: Frame) -> Ints:
@@ -176,7 +180,7 @@ def _parents(beam: Prefixes) -> tuple[Bools, Ints]:
 Traced = tuple[tuple[int, ...], tuple[int, ...]]
 
 
-class Moves(NamedTuple):
+class BackPointers(NamedTuple):
     """How each slot of a beam came through a frame."""
 
     move: Ints  # (batch, beam): slot · columns + column; the slot is of the prefix before the frame
@@ -184,26 +188,26 @@ class Moves(NamedTuple):
     tokens: Ints | None  # (batch, column), the columns' tokens, BLANK for none; None: column = token
 
 
-def trace(moves: Sequence[Moves], slots: Ints, frame_numbers: Ints) -> list[list[Traced]]:
+def backtrace(back_pointers: Sequence[BackPointers], slots: Ints, frame_numbers: Ints) -> list[list[Traced]]:
     """Return the tokens and frames of each utterance's prefixes, in the order of `slots`.
 
     Args:
-        moves: of each frame, for the utterances that had not ended; they are the first of the batch.
+        back_pointers: of each frame, for the utterances that had not ended; they are the first of the batch.
         slots: `(batch, beam)`, in the beam after each utterance's last frame.
         frame_numbers: `(batch, frame)`, the numbers of the frames in the result.
     """
     batch, beam = slots.shape
     utterances = np.arange(batch)[:, None]
     slots = slots.copy()
-    paths = np.zeros((len(moves), batch, beam), np.int32)
-    for place in reversed(range(len(moves))):
-        move, columns, tokens = moves[place]
+    paths = np.zeros((len(back_pointers), batch, beam), np.int32)
+    for place in reversed(range(len(back_pointers))):
+        move, columns, tokens = back_pointers[place]
         running = utterances[: len(move)]
         made = move[running, slots[: len(move)]]
         slots[: len(move)] = made // columns
         column = made % columns
         paths[place, : len(move)] = column if tokens is None else tokens[running, column]
-    by_prefix = np.ascontiguousarray(paths.reshape(len(moves), batch * beam).T)  # (batch · beam, frame)
+    by_prefix = np.ascontiguousarray(paths.reshape(len(back_pointers), batch * beam).T)  # (batch · beam, frame)
     rows, places = by_prefix.nonzero()
     emitted = by_prefix[rows, places].tolist()
     frames = frame_numbers[rows // beam, places].tolist()

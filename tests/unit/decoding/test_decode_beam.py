@@ -145,6 +145,15 @@ def test_beam_1_sums_the_paths_of_a_prefix_where_greedy_takes_the_best_path() ->
     assert math.exp(wide.score) == pytest.approx(0.48)
 
 
+def test_the_most_probable_text_need_not_be_that_of_the_most_probable_path() -> None:
+    # The example of the docstrings of beam.py and greedy.py.
+    log_posteriors, lengths = np.log([[[0.6, 0.4], [0.6, 0.4]]]), np.array([2])
+    [greedy] = greedy_search(log_posteriors, lengths)
+    [hypotheses] = beam_search(log_posteriors, lengths, BeamOptions(beam_size=3))
+    assert (greedy.tokens, math.exp(greedy.score)) == ((), pytest.approx(0.36))
+    assert {h.tokens: pytest.approx(math.exp(h.score)) for h in hypotheses} == {(1,): 0.64, (): 0.36}
+
+
 def test_where_each_frame_is_nearly_certain_beam_1_is_greedy() -> None:
     # The best path outweighs all others together: each frame keeps 0.99, so 20 of them 0.8.
     paths = np.eye(5)[np.random.default_rng(2).integers(0, 5, (50, 20))]
