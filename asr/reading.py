@@ -165,10 +165,9 @@ def _depth(content: Any) -> int:
     return depth
 
 
-def read_yaml(path: ReadablePath, error: type[AsrError], what: str, *, way_out: str = "") -> Any:
+def read_yaml(path: ReadablePath, error: type[AsrError], what: str) -> Any:
     """Return the content of a YAML file; arguments and errors are those of `read_text`, and see `parse_yaml`."""
-    text = read_text(path, error, what, way_out=way_out, most_bytes=_MOST_YAML_BYTES)
-    return parse_yaml(text, error, str(path), way_out=way_out)
+    return parse_yaml(read_text(path, error, what, most_bytes=_MOST_YAML_BYTES), error, str(path))
 
 
 def parse_yaml(text: str, error: type[AsrError], place: str, *, way_out: str = "") -> Any:

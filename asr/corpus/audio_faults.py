@@ -43,7 +43,6 @@ _TIMES, _BANDS = 20, 8
 _LOWEST_HZ, _HIGHEST_HZ = 150.0, 3600.0  # what a copy at 8 kHz has, too
 _DEPTH_DB = 25.0
 _HEARD_DB = 23.0  # below the loudest frames: what counts for where the sound is
-FINGERPRINT_CELLS = _TIMES * _BANDS
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import cast
 
 import numpy as np
 import torch
@@ -167,17 +166,17 @@ def apply_masks(features: Tensor, lengths: Tensor, masks: SpecMasks) -> tuple[Te
         `(view·batch, frame, mel)` and `(view·batch,)`.
     """
     device = features.device
-    hidden_times = _covered(masks.times.to(device), features.shape[1])
+    hidden_times = covered(masks.times.to(device), features.shape[1])
     values = features.shape[2]
     bins = values if masks.bins is None else masks.bins
     bin_of_value = torch.arange(values, device=device) * bins // values
-    hidden_bands = _covered(masks.bands.to(device), bins)[:, bin_of_value]
+    hidden_bands = covered(masks.bands.to(device), bins)[:, bin_of_value]
     hidden = hidden_times[:, :, None] | hidden_bands[:, None, :]
     return features.repeat(masks.views, 1, 1).masked_fill(hidden, 0.0), lengths.repeat(masks.views)
 
 
-def _covered(spans: Tensor, size: int) -> Tensor:
-    """`(row, mask, 2)` spans → `(row, size)`, true where any span lies."""
+def covered(spans: Tensor, size: int) -> Tensor:
+    """Return `(row, size)` bool of `(row, span, 2)` starts and widths: whether a place is in one of the spans."""
     position = torch.arange(size, device=spans.device)
     start, width = spans[..., 0, None], spans[..., 1, None]
     return ((position >= start) & (position < start + width)).any(dim=1)
@@ -216,14 +215,7 @@ class Perturbation:
 
     def only(self, row: int) -> Perturbation:
         """Return that of one utterance."""
-        masks = self.masks
-        rows = slice(row, None, len(self.frames))
-        return replace(
-            self,
-            tempos=self.tempos[row : row + 1],
-            masks=replace(masks, times=masks.times[rows], bands=masks.bands[rows]),
-            frames=self.frames[row : row + 1],
-        )
+        return self.of([row])
 
     def of(self, rows: Sequence[int]) -> Perturbation:
         """Return that of some utterances."""
@@ -233,7 +225,7 @@ class Perturbation:
         return replace(
             self,
             tempos=self.tempos[place.to(self.tempos.device)],
-            masks=SpecMasks(self.masks.times[of_views], self.masks.bands[of_views], self.masks.views),
+            masks=replace(self.masks, times=self.masks.times[of_views], bands=self.masks.bands[of_views]),
             frames=tuple(self.frames[row] for row in rows),
         )
 
@@ -267,79 +259,3 @@ def draw_perturbation(
     )
     plays = any(tempo != 1.0 for tempo in tempos)
     return Perturbation(torch.tensor(tempos, dtype=torch.float64), masks, played, plays)
-
-
-HIDING_NOISE = 0.1  # deviation of the noise in place of hidden spans; features have 1 (Chiu et al. 2022)
-
-
-@dataclass(frozen=True)
-class HiddenSpans(Perturbation):
-    """What a network does not see of a pretraining batch: spans of time, in place of which there is noise.
-
-    Attributes:
-        noise: `(batch, frame, mel)`, of each utterance at its tempo.
-        most_hidden: the most hidden output frames of an utterance, as the host knows them.
-    """
-
-    noise: Tensor
-    most_hidden: int
-
-    def hide(self, features: Tensor) -> Tensor:
-        """Return played features `(batch, frame, mel)` with noise in the spans."""
-        return torch.where(_covered(self.masks.times, features.shape[1])[..., None], self.noise, features)
-
-    def only(self, row: int) -> HiddenSpans:
-        """Return that of one utterance."""
-        mine = cast(HiddenSpans, super().only(row))
-        return replace(mine, noise=self.noise[row : row + 1, : self.frames[row]])
-
-    def with_tensors(self, change: Callable[[Tensor], Tensor]) -> HiddenSpans:
-        """Return it with changed tensors: moved, or in other memory."""
-        moved = cast(HiddenSpans, super().with_tensors(change))
-        return replace(moved, noise=change(self.noise))
-
-
-def draw_pretraining_view(
-    ids: Sequence[str], frames: Sequence[int], tempos: Sequence[float], config: Config, draw: Draw
-) -> Perturbation:
-    """Return what happens to the features of a pretraining batch, for `PretrainingModel`.
-
-    A network that sees the whole utterance gets `HiddenSpans`: spans of equal width that do not overlap, about
-    `pretraining.mask_share` of the utterance. They consist of whole output frames, and each utterance has at least one.
-    A network with one direction sees all.
-
-    Args:
-        ids: of the utterances.
-        frames: of each utterance at tempo 1.
-        tempos: of each utterance.
-        config: feature, model and pretraining settings.
-        draw: of the epoch.
-    """
-    played = tuple(frames_at_tempo(length, tempo) for length, tempo in zip(frames, tempos, strict=True))
-    masks = SpecMasks(torch.zeros(len(ids), 0, 2, dtype=torch.int64), torch.zeros(len(ids), 0, 2, dtype=torch.int64), 1)
-    plain = Perturbation(
-        torch.tensor(tempos, dtype=torch.float64), masks, played, any(tempo != 1.0 for tempo in tempos)
-    )
-    if not config.model.sees_whole_utterance:
-        return plain
-    drawn = [_draw_spans(length, config, draw.of(name)) for name, length in zip(ids, played, strict=True)]
-    times = np.zeros((len(ids), max(map(len, drawn)), 2), dtype=np.int64)
-    noise = np.zeros((len(ids), max(played), config.features.mel_bins), dtype=np.float32)
-    for row, (name, length, spans) in enumerate(zip(ids, played, drawn, strict=True)):
-        times[row, : len(spans)] = spans
-        normal = draw.of(name).rng("hiding noise").standard_normal((length, noise.shape[2]), dtype=np.float32)
-        noise[row, :length] = HIDING_NOISE * normal
-    hidden = replace(masks, times=torch.from_numpy(times))
-    most_hidden = max(int(spans[:, 1].sum()) for spans in drawn) // config.model.subsampling
-    return HiddenSpans(plain.tempos, hidden, played, plain.plays, torch.from_numpy(noise), most_hidden)
-
-
-def _draw_spans(frames: int, config: Config, draw: Draw) -> NDArray[np.int64]:
-    """Return `(span, 2)`: starts and widths in log-mel frames, in order; none if no output frame is whole."""
-    factor, settings = config.model.subsampling, config.pretraining
-    whole = frames // factor
-    width = min(max(1, round(settings.mask_ms / (config.features.hop_ms * factor))), max(1, whole // 2))
-    count = min(max(1, round(settings.mask_share * whole / width)), whole // width)
-    gaps = np.sort(draw.rng("hidden spans").integers(0, whole - count * width + 1, count))
-    starts = gaps + width * np.arange(count)
-    return factor * np.stack([starts, np.full(count, width)], axis=-1)

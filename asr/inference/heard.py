@@ -109,15 +109,13 @@ def hear(
     decoder: Decoder,
     audio: Source,
     *,
-    channel: int | None = None,
     on_progress: Callable[[float], object] | None = None,
 ) -> HeardRecording:
     """Return what a model hears in a recording; memory grows by some 20 MB an hour, see also `of_one_speaker`.
 
     Args:
         decoder: the model.
-        audio: the recording, see `asr.audio.blocks.open_audio`.
-        channel: the channel to hear, counted from 0; None mixes all down.
+        audio: the recording, see `asr.audio.blocks.open_audio`; its channels are mixed down.
         on_progress: is called each time some audio is done, with its seconds; they sum up to the duration.
 
     Raises:
@@ -126,7 +124,7 @@ def hear(
     rate_hz, report = decoder.sample_rate_hz, on_progress or (lambda _: None)
     name = source_name(audio) or "the recording"
     levels = _Levels(rate_hz)
-    recording = Heard(levels.of(audio_blocks(audio, rate_hz, channel=channel)))
+    recording = Heard(levels.of(audio_blocks(audio, rate_hz)))
     found: list[_Piece] = []
     kept = _Kept(min(MOST_TOKENS, len(decoder.bundle.tokens)))
     done = 0

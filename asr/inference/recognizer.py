@@ -1,7 +1,7 @@
 """Audio → transcripts with word times and confidences, by a loaded model folder.
 
-The way of a recording: `audio_blocks` → `segments` → `batches` → `collate` → `Decoder.decode` → `Decoder.words` →
-`Transcript`.
+The way of a recording: `audio_blocks` → `segments` → `segment_batches` → `collate_segments` → `Decoder.decode` →
+`Decoder.words` → `Transcript`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,13 @@
 """The acoustic model: waveform → log-mel → subsampling → recurrent (or Conformer) layers → log-posteriors of tokens.
 
+With the default settings, ten seconds of audio go through it like this:
+
+    waveforms          (1, 160000)     samples at 16 kHz
+    log-mel            (1, 1001, 80)   a frame every 10 ms
+    subsampling        (1, 251, 512)   a frame every 40 ms
+    recurrent layers   (1, 251, 512)   256 units in each direction
+    log-posteriors     (1, 251, 29)    with 29 tokens: blank, space, apostrophe and a to z
+
 A pretrained encoder may take the place of log-mel (`encoder.py`): a mix of its hidden states is projected, and
 normalised over the utterance, as log-mel is.
 
@@ -140,9 +148,7 @@ class AcousticModel(nn.Module):
             lengths: `(batch,)` int64 samples, or frames of the hidden states.
             augment: perturbs the normalised features (training only).
             moments: of the speakers, see `Cmvn.forward`.
-            known_frames: see `encode`.
-            bptt_frames: see `encode`.
-            intermediate: see `encode`.
+            known_frames, bptt_frames, intermediate: see `encode`.
 
         Returns:
             `(batch, frame, token)` float32, natural log, and `(batch,)` int64 frames. Frame `i` is centred on second
@@ -164,9 +170,7 @@ class AcousticModel(nn.Module):
         """Return normalised features `(batch, frame, mel)` and `(batch,)` frames.
 
         Args:
-            waveforms: see `forward`.
-            lengths: see `forward`.
-            moments: see `forward`.
+            waveforms, lengths, moments: see `forward`.
 
         Raises:
             ModelError: the model has no encoder in front, and this is audio.
@@ -249,9 +253,8 @@ class AcousticModel(nn.Module):
         x = self.dropout(x)
         size = stop - start
         outputs, after = self._recurrent(x[:, :size], lengths - start, states)
-        if (
-            beyond > stop
-        ):  # the look-ahead sees the first frames of the next window, which starts from the state at `stop`
+        if beyond > stop:
+            # The look-ahead sees the first frames of the next window, which starts from the state at `stop`.
             ahead, _ = self._recurrent(x[:, size:], lengths - stop, after)
             outputs = [torch.cat(pair, 1) for pair in zip(outputs, ahead, strict=True)]
         return self._log_posteriors(outputs, intermediate)[:, :size], after

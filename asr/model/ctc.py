@@ -1,7 +1,14 @@
 """The training criterion: connectionist temporal classification, with consistency between masked views.
 
 CTC sums the probabilities of all frame-by-frame paths that spell the transcript once repeats are merged and blanks
-dropped. CR-CTC feeds two differently masked views of an utterance and pulls their posteriors together, each view
+dropped. With - for the blank, four frames spell "at" in 15 ways:
+
+    aaat  aatt  attt    -aat -att  aat- att-  --at -at- at--    a-tt aa-t a--t  -a-t  a-t-
+
+So nobody has to say which frame belongs to which letter, and the loss is -log of the sum. "aa" needs a blank between
+its letters, so at least three frames.
+
+CR-CTC feeds two differently masked views of an utterance and pulls their posteriors together, each view
 learning from what the other could see. Intermediate CTC asks a middle layer for the transcript as well, so that the
 lower layers get a gradient that has not come through the upper ones. Distillation pulls the posteriors of each frame
 towards those of a teacher, which heard the utterance without masks.
@@ -24,8 +31,26 @@ from asr.text.tokens import BLANK
 
 
 @dataclass(frozen=True)
+class CtcWeights:
+    """How much the other parts of the criterion count beside CTC of the last layer; 0 leaves a part out.
+
+    Attributes:
+        consistency: weight of the divergence between two views.
+        intermediate: share of the middle layer's loss in the total, from 0 to below 1.
+        teacher: weight of the divergence from a teacher.
+    """
+
+    consistency: float = 0.0
+    intermediate: float = 0.0
+    teacher: float = 0.0
+
+
+@dataclass(frozen=True)
 class CtcLoss:
-    """Loss per token of the transcripts, in nats; `total` is what is minimised, the rest are its parts, unweighted."""
+    """Loss per token of the transcripts, in nats; `total` is what is minimised, the rest are its parts, unweighted.
+
+    All are scalars.
+    """
 
     total: Tensor
     ctc: Tensor
@@ -48,16 +73,14 @@ def ctc_loss(
     token_count: int | None = None,
     known_lengths: Sequence[int] | None = None,
     views: int = 1,
-    consistency_weight: float = 0.0,
     intermediate: Tensor | None = None,
-    intermediate_weight: float = 0.0,
     teacher: Tensor | None = None,
-    teacher_weight: float = 0.0,
+    weights: CtcWeights = CtcWeights(),
 ) -> CtcLoss:
     """Return the criterion of a batch that holds `views` views of each utterance, view by view.
 
-    `total = (1 - intermediate_weight) · last + intermediate_weight · intermediate`, where
-    `last = ctc + consistency_weight · consistency + teacher_weight · teacher`
+    `total = (1 - weights.intermediate) · last + weights.intermediate · intermediate`, where
+    `last = ctc + weights.consistency · consistency + weights.teacher · teacher`
 
     Args:
         log_posteriors: `(view·batch, frame, token)`, natural log; token 0 is blank.
@@ -68,15 +91,13 @@ def ctc_loss(
             shared out gives every part the count of the whole, so that the parts' losses add up to the whole's.
         known_lengths: the lengths as numbers, if the host knows them; otherwise a GPU is asked, which waits for it.
         views: 1, or 2 for consistency.
-        consistency_weight: weight of the divergence between the two views.
-        intermediate: log-posteriors of a middle layer, shaped as `log_posteriors`.
-        intermediate_weight: share of the middle layer's loss in the total.
-        teacher: `(batch, frame, token)` log-posteriors that each view is pulled towards; None: none.
-        teacher_weight: weight of the divergence from them.
+        intermediate: log-posteriors of a middle layer, shaped as `log_posteriors`; None: there are none.
+        teacher: `(batch, frame, token)` log-posteriors that each view is pulled towards; None: there are none.
+        weights: of the parts.
 
     Returns:
-        Sums over utterances divided by the tokens. An utterance with more tokens than frames counts as 0
-        (`zero_infinity`).
+        Sums over utterances divided by the tokens. An utterance with fewer frames than its tokens need (`min_frames`)
+        counts as 0 (`zero_infinity`).
     """
     count = max(1, int(token_lengths.sum()) if token_count is None else token_count)
     frame_counts = lengths.tolist() if known_lengths is None else list(known_lengths)
@@ -95,15 +116,15 @@ def ctc_loss(
 
     total = ctc = ctc_of(log_posteriors)
     consistency = middle = from_teacher = ctc.new_zeros(())
-    if views == 2 and consistency_weight > 0:
+    if views == 2 and weights.consistency > 0:
         consistency = view_divergence(log_posteriors, lengths) / count
-        total = total + consistency_weight * consistency
+        total = total + weights.consistency * consistency
     if teacher is not None:
         from_teacher = teacher_divergence(log_posteriors, lengths, teacher) / count
-        total = total + teacher_weight * from_teacher
-    if intermediate is not None and intermediate_weight > 0:
+        total = total + weights.teacher * from_teacher
+    if intermediate is not None and weights.intermediate > 0:
         middle = ctc_of(intermediate)
-        total = (1 - intermediate_weight) * total + intermediate_weight * middle
+        total = (1 - weights.intermediate) * total + weights.intermediate * middle
     return CtcLoss(total, ctc, consistency, middle, from_teacher)
 
 

@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from asr.config import Config
-from asr.features.augment import HiddenSpans, Perturbation
+from asr.features.augment import Perturbation
+from asr.features.hidden_spans import HiddenSpans
 from asr.model.acoustic import AcousticModel, encoder_width
 
 CODE_SIZE = 16  # numbers of a projected frame and of a codebook's vector, as in BEST-RQ

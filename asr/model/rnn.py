@@ -170,7 +170,7 @@ def packed_directions(rnn: nn.RNNBase, cell: Cell, x: Tensor, packing: Packing) 
     data: Tensor = _Pack.apply(x.float() if x.is_cuda else x, packing)
     weights = [weight for suffix in ("", "_reverse") for weight in _weights(rnn, suffix)]
     state = data.new_zeros(2, len(x), rnn.hidden_size)
-    options = (weights, True, 1, 0.0, rnn.training, True)
+    options = (weights, True, 1, 0.0, rnn.training, True)  # weights, biases, layers, dropout, training, two directions
     y = _kernel(cell)(data, packing.batch_sizes, (state, state) if cell == "lstm" else state, *options)[0]
     result: Tensor = _Unpack.apply(y, packing)
     return result
@@ -255,16 +255,19 @@ def _one_direction(
     x = x.float() if x.is_cuda else x
     if state is None:
         state = (x.new_zeros(1, x.shape[0], rnn.hidden_size),) * (2 if cell == "lstm" else 1)
+    # Weights, biases, layers, dropout, training, two directions, batch first.
     options = (_weights(rnn, suffix), True, 1, 0.0, rnn.training, False, True)
     y, *state_after = _kernel(cell)(x, state if cell == "lstm" else state[0], *options)
     return y, tuple(state_after)
 
 
 def _weights(rnn: nn.RNNBase, suffix: str) -> list[Tensor]:
+    """Return the weights of one direction in the order that the kernels take them."""
     return [getattr(rnn, f"{name}_l0{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
 
 
 def _kernel(cell: Cell) -> Any:
+    """Return the function that `nn.LSTM` and the like call; it takes any weights."""
     return {"lstm": torch.lstm, "gru": torch.gru, "tanh": torch.rnn_tanh, "relu": torch.rnn_relu}[cell]
 
 

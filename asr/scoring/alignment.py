@@ -49,7 +49,7 @@ def aligned_pairs(reference: Sequence[str], hypothesis: Sequence[str]) -> list[P
     elif len(head) * len(other) > _MOST_CELLS:
         pairs = _pairs_of_long_texts(head, other)
     else:
-        pairs = _traced(_moves(head, other), head, other)
+        pairs = _backtrace(_moves(head, other), head, other)
     return [*pairs, *zip(reference[len(head) :], hypothesis[len(other) :], strict=True)]
 
 
@@ -78,7 +78,8 @@ def _moves(reference: Sequence[str], hypothesis: Sequence[str]) -> NDArray[np.ui
     return moves
 
 
-def _traced(moves: NDArray[np.uint8], reference: Sequence[str], hypothesis: Sequence[str]) -> list[Pair]:
+def _backtrace(moves: NDArray[np.uint8], reference: Sequence[str], hypothesis: Sequence[str]) -> list[Pair]:
+    """Return the pairs that the moves lead through, from the last word back to the first."""
     place, other = len(reference), len(hypothesis)
     pairs: list[Pair] = []
     while place or other:

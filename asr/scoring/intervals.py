@@ -39,7 +39,9 @@ from asr.scoring.matched_pairs import MatchedPairs
 
 # With fewer, Student's t makes the interval so wide that it says nothing, and utterances are the lesser evil.
 FEWEST_SPEAKERS = 5
+LEVEL = 0.95  # the probability with which an interval holds the true value
 _EXCHANGES = 20_000
+_SEED = 0  # of the exchanges, where not all are tried
 _ALL_EXCHANGES_UNITS = 14  # up to this many units every exchange is tried: 16,384
 _AT_ONCE = 1_000_000  # exchanges × units: bounds the memory to 8 MB
 
@@ -108,7 +110,7 @@ def speakers_of(names: Sequence[str], speakers: Mapping[str, str]) -> list[str] 
 
 
 def rate_interval(
-    counts: Sequence[ErrorCounts], *, speakers: Sequence[str] | None = None, level: float = 0.95
+    counts: Sequence[ErrorCounts], *, speakers: Sequence[str] | None = None, level: float = LEVEL
 ) -> Interval:
     """Return the interval of a corpus's error rate.
 
@@ -123,7 +125,9 @@ def rate_interval(
     Raises:
         ScoringError: no reference holds any text, or an argument does not fit.
     """
-    errors, lengths = _units(counts, speakers, level)
+    if not 0 < level < 1:
+        raise ScoringError(f"level {level} of an interval: must be between 0 and 1, e.g. 0.95")
+    errors, lengths = _units(counts, speakers)
     units, unit = len(lengths), "utterances" if speakers is None else "speakers"
     rate = float(errors.sum() / lengths.sum())
     if rate == 0:
@@ -142,8 +146,6 @@ def compare_rates(
     counts_b: Sequence[ErrorCounts],
     *,
     speakers: Sequence[str] | None = None,
-    level: float = 0.95,
-    seed: int = 0,
 ) -> PairedComparison:
     """Compare two systems on the same utterances.
 
@@ -153,25 +155,23 @@ def compare_rates(
         counts_a: each utterance's errors by system A.
         counts_b: each utterance's errors by system B, in the same order.
         speakers: see `rate_interval`.
-        level: of the difference's interval.
-        seed: of the exchanges, where not all are tried.
 
     Raises:
         ScoringError: the systems were not scored on the same references, or an argument does not fit.
     """
     if [a.reference_length for a in counts_a] != [b.reference_length for b in counts_b]:
         raise ScoringError("a paired comparison needs both systems scored on the same utterances, in the same order")
-    errors_a, lengths = _units(counts_a, speakers, level)
-    errors_b, _ = _units(counts_b, speakers, level)
+    errors_a, lengths = _units(counts_a, speakers)
+    errors_b, _ = _units(counts_b, speakers)
     units, unit = len(lengths), "utterances" if speakers is None else "speakers"
     gains = errors_b - errors_a
     difference = float(gains.sum() / lengths.sum())
-    half = difference_margin(gains, lengths, level)
-    interval = Interval(max(-1.0, difference - half), min(1.0, difference + half), level, units, unit)
-    return PairedComparison(difference, interval, _randomisation_test(gains, seed))
+    half = difference_margin(gains, lengths)
+    interval = Interval(max(-1.0, difference - half), min(1.0, difference + half), LEVEL, units, unit)
+    return PairedComparison(difference, interval, _randomisation_test(gains))
 
 
-def difference_margin(gains: NDArray[Any], lengths: NDArray[np.int64], level: float = 0.95) -> float:
+def difference_margin(gains: NDArray[Any], lengths: NDArray[np.int64], level: float = LEVEL) -> float:
     """Return how far from its true value a difference of two rates is at most, with a probability of `level`.
 
     A difference that is no greater is no more than chance. With one unit any difference may be chance.
@@ -188,14 +188,12 @@ def difference_margin(gains: NDArray[Any], lengths: NDArray[np.int64], level: fl
 
 
 def _units(
-    counts: Sequence[ErrorCounts], speakers: Sequence[str] | None, level: float
+    counts: Sequence[ErrorCounts], speakers: Sequence[str] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the errors and reference lengths of each unit, `(unit,)`; units without either are left out."""
     if speakers is not None and len(speakers) != len(counts):
         given = f"{counted(len(speakers), 'speaker')} for {counted(len(counts), 'utterance')}"
         raise ScoringError(f"{given}: give each utterance its speaker")
-    if not 0 < level < 1:
-        raise ScoringError(f"level {level} of an interval: must be between 0 and 1, e.g. 0.95")
     pairs = np.array([(c.errors, c.reference_length) for c in counts], dtype=np.int64).reshape(-1, 2)
     if pairs[:, 1].sum() == 0:
         raise ScoringError("no reference holds any text: an error rate has nothing to be measured against")
@@ -220,7 +218,7 @@ def students_t(level: float, degrees: float) -> float:
     return float(stdtrit(degrees, (1 + level) / 2))
 
 
-def _randomisation_test(gains: NDArray[np.int64], seed: int) -> float:
+def _randomisation_test(gains: NDArray[np.int64]) -> float:
     """Return the two-sided p-value of the units' differences `(unit,)` under exchanges of the two systems."""
     gains = gains[gains != 0]
     seen, units = abs(int(gains.sum())), len(gains)
@@ -230,7 +228,7 @@ def _randomisation_test(gains: NDArray[np.int64], seed: int) -> float:
         signs = 1 - 2 * ((np.arange(2**units)[:, None] >> np.arange(units)) & 1)
         sums = np.abs(signs @ gains)
     else:
-        generator, rows = np.random.default_rng(seed), max(1, _AT_ONCE // units)
+        generator, rows = np.random.default_rng(_SEED), max(1, _AT_ONCE // units)
         blocks = [
             np.abs((1 - 2 * generator.integers(0, 2, (min(rows, _EXCHANGES - start), units))) @ gains)
             for start in range(0, _EXCHANGES, rows)

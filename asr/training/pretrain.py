@@ -21,9 +21,10 @@ from asr.bundle.files import CARD, CHECKPOINTS, CONFIG, DECODER, PRETRAINED, TOK
 from asr.config import Config
 from asr.corpus.untranscribed import Untranscribed, find_untranscribed
 from asr.errors import AsrError, AudioError, ConfigError, TrainingError, UtteranceAudioError
-from asr.features.augment import Draw, draw_pretraining_view
+from asr.features.augment import Draw
 from asr.features.batch import Batch, collate, frame_count
 from asr.features.batching import Moments, StepBatch, evaluation_batches
+from asr.features.hidden_spans import draw_pretraining_view
 from asr.machine import Progress, silent
 from asr.model.computation import Computation, given_threads, threads
 from asr.model.pretraining import PretrainingModel
@@ -298,7 +299,7 @@ class Pretraining:
         if not abs(total) < float("inf") or not found.norm < float("inf"):  # not NaN either
             return self._skip(batch, loss, found.norm), found
         rate = learning_rate(settings, progress, state.improved)
-        clipped = run.follow(found.norm, rate, settings.clip_norm)
+        clipped = run.update_weights(found.norm, rate, settings.clip_norm)
         state.count_step(loss, clipped=clipped)
         for part, norm in found.norms.items():
             state.sums.gradient_norms[part] = state.sums.gradient_norms.get(part, 0.0) + norm

@@ -99,8 +99,8 @@ class Run(Generic[Network]):
         torch.manual_seed(seed + 7919 * (self.state.step + 1) + 104729 * self.fabric.global_rank)
         self.optimizer.zero_grad(set_to_none=True)
 
-    def follow(self, norm: float, rate: float, clip_norm: float) -> bool:
-        """Let the weights follow the gradient, and the average the weights; return whether the gradient was clipped.
+    def update_weights(self, norm: float, rate: float, clip_norm: float) -> bool:
+        """Clip the gradient, let the optimiser take a step, and update the average; return whether it was clipped.
 
         Args:
             norm: that of the gradient.

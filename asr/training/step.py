@@ -24,7 +24,7 @@ from asr.errors import TrainingError
 from asr.features.batch import Batch
 from asr.features.batching import StepBatch
 from asr.files import atomic_path, to_json, write_text
-from asr.model.ctc import CtcLoss, ctc_loss
+from asr.model.ctc import CtcLoss, CtcWeights, ctc_loss
 from asr.model.subsampling import output_frames
 from asr.text.tokens import TokenTable
 
@@ -208,11 +208,9 @@ def batch_loss(
         token_count=token_count,
         known_lengths=[output_frames(frames, config.frames_joined) for frames in perturbation.view_frames],
         views=perturbation.masks.views,
-        consistency_weight=settings.consistency_weight,
         intermediate=middle[0] if middle else None,
-        intermediate_weight=settings.intermediate_weight,
         teacher=teacher,
-        teacher_weight=settings.teacher_weight,
+        weights=CtcWeights(settings.consistency_weight, settings.intermediate_weight, settings.teacher_weight),
     )
     return loss if batch.weight == 1 else loss.times(batch.weight)
 

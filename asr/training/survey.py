@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from lhotse.cut import Cut
 
 MOST_NAMED = 1000  # of the utterances that are left out
+_MOMENTS_S = 3600  # audio over which the mean and deviation of features are measured
 _PROBED = 200  # about as many recordings of dev are opened before the first epoch
 _LEAVE_OUT = "`asr check --out DIR` writes manifests without them"
 
@@ -345,17 +346,15 @@ def _count(cuts: Iterable[Cut], limits: Limits, below: int | None, learn: Callab
 
 
 @torch.inference_mode()
-def feature_moments(
-    model: AcousticModel, batches: Iterator[Batch], *, at_most_s: float = 3600
-) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation of each mel band, `(mel,)` float32, over at most `at_most_s` seconds of audio."""
+def feature_moments(model: AcousticModel, batches: Iterator[Batch]) -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of each mel band, `(mel,)` float32, over an hour of audio, or all if it is less."""
     count, total, squares = 0, torch.zeros(()), torch.zeros(())
     for batch in batches:
         features, lengths = model.logmel(batch.waveforms, batch.lengths)
         frames = torch.cat([utterance[:n] for utterance, n in zip(features, lengths.tolist(), strict=True)]).double()
         count += len(frames)
         total, squares = total + frames.sum(0), squares + frames.square().sum(0)
-        if count * model.logmel.hop_samples / model.sample_rate_hz > at_most_s:
+        if count * model.logmel.hop_samples / model.sample_rate_hz > _MOMENTS_S:
             break
     mean = total / count
     return mean.float(), (squares / count - mean.square()).clamp_min(0).sqrt().float()

@@ -320,7 +320,7 @@ class AcousticTraining:
         """Clip the gradient, let the optimiser make the step, average the weights, and count."""
         run, state, settings = self.run, self.state, self.config.training
         rate = learning_rate(settings, progress, state.improved)
-        clipped = run.follow(gradient.norm, rate, settings.clip_norm)
+        clipped = run.update_weights(gradient.norm, rate, settings.clip_norm)
         spike = 0 < SPIKE * state.loss_level < gradient.loss
         state.loss_level = 0.98 * state.loss_level + 0.02 * gradient.loss if state.loss_level else gradient.loss
         state.count_step(gradient.loss, clipped=clipped)

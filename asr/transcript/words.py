@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asr.audio.segment import Extent
 from asr.text.tokens import SPACE, TokenTable
@@ -150,23 +150,31 @@ def _by_unit(spans: Sequence[TokenSpan], tokens: TokenTable) -> list[SpokenWord]
     units = split_units(text)
     if len(units) < 2:
         return [SpokenWord(text, tuple(spans), True)]
+    texts = [tokens.texts[span.token].strip() for span in spans]
     characters = [
-        (span, place, length)
-        for span in spans
-        for length in [len(tokens.texts[span.token].strip())]
-        for place in range(length)
+        _Character(span, place, len(text))
+        for span, text in zip(spans, texts, strict=True)
+        for place in range(len(text))
     ]
     words, begin = [], 0
     for unit in units:
         inside = characters[begin : begin + len(unit)]
-        parts = [_part([*of_span]) for _, of_span in groupby(inside, key=lambda character: character[0].start)]
+        parts = [_part([*of_span]) for _, of_span in groupby(inside, key=lambda character: character.span.start)]
         words.append(SpokenWord(unit, tuple(parts), begin == 0))
         begin += len(unit)
     return words
 
 
-def _part(characters: Sequence[tuple[TokenSpan, int, int]]) -> TokenSpan | TokenPart:
-    """Return the part of a token with these of its characters, each `(token, place in its text, length of it)`."""
+class _Character(NamedTuple):
+    """A character of a token: the token, the character's place in the token's text, and the length of that text."""
+
+    span: TokenSpan
+    place: int
+    length: int
+
+
+def _part(characters: Sequence[_Character]) -> TokenSpan | TokenPart:
+    """Return the part of a token with these of its characters."""
     span, first, length = characters[0]
     if len(characters) == length:
         return span
@@ -191,31 +199,39 @@ def word_extents(
     """
     if not words:
         return []
-
-    def spoken_s(frame: float) -> float:
-        """Return when the sound was spoken that is recognised at a frame."""
-        emitted_s = frame * frame_shift_s
-        if first_s - LATENESS_S >= speech.start_s or emitted_s >= onset_end_s:
-            return max(emitted_s - LATENESS_S, 0.0)
-        share = (emitted_s - first_s) / (onset_end_s - first_s)
-        return speech.start_s + share * (onset_end_s - LATENESS_S - speech.start_s)
-
-    first_s = (words[0][0].start - 0.5) * frame_shift_s
-    onset_end_s = speech.start_s + ONSET_S
-    first_start_s = spoken_s(words[0][0].start - 0.5)
+    first, last = words[0][0], words[-1][-1]
+    clock = _Clock(frame_shift_s, (first.start - 0.5) * frame_shift_s, speech.start_s)
+    first_start_s = clock.spoken_s(first.start - 0.5)
     if first_start_s - GROWTH_S <= speech.start_s:
         first_start_s = min(first_start_s, speech.start_s)
-    last = words[-1][-1]
-    last_end_s = spoken_s(last.end - 0.5)
-    if spoken_s(last.start) < speech.end_s:
+    last_end_s = clock.spoken_s(last.end - 0.5)
+    if clock.spoken_s(last.start) < speech.end_s:
         last_end_s = min(speech.end_s, last_end_s + GROWTH_S)
-    edges = [(first_start_s, first_start_s)]
+    starts_s, ends_s = [first_start_s], list[float]()
     for before, after in pairwise(words):
         end, start = before[-1].end - 1, after[0].start
-        middle_s = spoken_s((end + start) / 2)
-        edges.append((min(middle_s, spoken_s(end) + GROWTH_S), max(middle_s, spoken_s(start) - GROWTH_S)))
-    edges.append((last_end_s, last_end_s))
-    return [Extent(start_s, max(start_s, end_s)) for (_, start_s), (end_s, _) in pairwise(edges)]
+        middle_s = clock.spoken_s((end + start) / 2)
+        ends_s.append(min(middle_s, clock.spoken_s(end) + GROWTH_S))
+        starts_s.append(max(middle_s, clock.spoken_s(start) - GROWTH_S))
+    ends_s.append(last_end_s)
+    return [Extent(start_s, max(start_s, end_s)) for start_s, end_s in zip(starts_s, ends_s, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """The two corrections of the time at which a token is recognised: lateness, and a first token before the speech."""
+
+    frame_shift_s: float
+    first_emitted_s: float  # when the first token of the utterance is recognised
+    speech_start_s: float
+
+    def spoken_s(self, frame: float) -> float:
+        """Return when the sound was spoken that is recognised at a frame."""
+        emitted_s, onset_end_s = frame * self.frame_shift_s, self.speech_start_s + ONSET_S
+        if self.first_emitted_s - LATENESS_S >= self.speech_start_s or emitted_s >= onset_end_s:
+            return max(emitted_s - LATENESS_S, 0.0)
+        share = (emitted_s - self.first_emitted_s) / (onset_end_s - self.first_emitted_s)
+        return self.speech_start_s + share * (onset_end_s - LATENESS_S - self.speech_start_s)
 
 
 @dataclass(frozen=True, repr=False)

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from asr.model.ctc import ctc_loss, teacher_divergence, view_divergence
+from asr.model.ctc import CtcWeights, ctc_loss, teacher_divergence, view_divergence
 
 
 def brute_force(log_posteriors: torch.Tensor, tokens: list[int]) -> float:
@@ -25,6 +25,13 @@ def test_ctc_equals_the_sum_over_all_paths(tokens: list[int]) -> None:
     assert loss.total.item() == pytest.approx(brute_force(log_posteriors[0], tokens) / len(tokens), rel=1e-4)
 
 
+def test_four_frames_spell_at_in_15_ways() -> None:
+    # The example of the docstring of ctc.py. With three equally probable tokens each path has 3⁻⁴.
+    log_posteriors = torch.full((1, 4, 3), 1 / 3).log()
+    loss = ctc_loss(log_posteriors, torch.tensor([4]), torch.tensor([[1, 2]]), torch.tensor([2]), token_count=1)
+    assert loss.total.item() == pytest.approx(-math.log(15 / 3**4))
+
+
 def test_two_views_average_their_ctc_and_add_the_weighted_divergence() -> None:
     views = torch.randn(4, 6, 5).log_softmax(-1)  # two utterances, two views
     lengths, tokens, token_lengths = (
@@ -32,7 +39,7 @@ def test_two_views_average_their_ctc_and_add_the_weighted_divergence() -> None:
         torch.tensor([[1, 2, 3], [4, 1, 0]]),
         torch.tensor([3, 2]),
     )
-    both = ctc_loss(views, lengths, tokens, token_lengths, views=2, consistency_weight=0.3)
+    both = ctc_loss(views, lengths, tokens, token_lengths, views=2, weights=CtcWeights(consistency=0.3))
     single = [ctc_loss(part, lengths[:2], tokens, token_lengths).ctc for part in views.chunk(2)]
     torch.testing.assert_close(both.ctc, (single[0] + single[1]) / 2)
     p, q = views.exp()[:2], views.exp()[2:]
@@ -74,7 +81,7 @@ def test_the_middle_layers_loss_takes_its_share_of_the_total() -> None:
         torch.tensor([[1, 2, 3], [4, 1, 0]]),
         torch.tensor([3, 2]),
     )
-    plain = ctc_loss(last, lengths, tokens, token_lengths, views=2, consistency_weight=0.3)
+    plain = ctc_loss(last, lengths, tokens, token_lengths, views=2, weights=CtcWeights(consistency=0.3))
     below = ctc_loss(middle, lengths, tokens, token_lengths, views=2)
     both = ctc_loss(
         last,
@@ -82,9 +89,8 @@ def test_the_middle_layers_loss_takes_its_share_of_the_total() -> None:
         tokens,
         token_lengths,
         views=2,
-        consistency_weight=0.3,
         intermediate=middle,
-        intermediate_weight=0.25,
+        weights=CtcWeights(consistency=0.3, intermediate=0.25),
     )
     torch.testing.assert_close(both.total, 0.75 * plain.total + 0.25 * below.ctc)
     torch.testing.assert_close(both.intermediate, below.ctc)

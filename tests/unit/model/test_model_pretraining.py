@@ -12,8 +12,9 @@ from conftest import TINY, tone_speech
 from torch import Tensor
 
 from asr.config import Config
-from asr.features.augment import Draw, HiddenSpans, Perturbation, draw_pretraining_view
+from asr.features.augment import Draw, Perturbation
 from asr.features.batch import collate, frame_count
+from asr.features.hidden_spans import HiddenSpans, draw_pretraining_view
 from asr.model.acoustic import AcousticModel
 from asr.model.pretraining import PretrainingModel, RandomProjectionQuantiser, stacked
 from asr.settings_file import load_config

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from asr.config import Config
 from asr.features.augment import Draw, apply_masks, draw_masks
 from asr.model.acoustic import AcousticModel
-from asr.model.ctc import ctc_loss
+from asr.model.ctc import CtcWeights, ctc_loss
 from asr.settings_file import load_config
 from asr.training.reports import EpochReport
 from asr.training.trainer import training_reports
@@ -43,7 +43,7 @@ def consistency_loss(model: nn.Module, bptt_frames: int | None) -> Tensor:
     torch.manual_seed(5)
     waveforms, lengths = 0.1 * torch.randn(3, 19200), torch.tensor([19200, 8000, 3000])
     log_posteriors, frames = model(waveforms, lengths, augment, bptt_frames=bptt_frames)
-    return ctc_loss(log_posteriors, frames, TOKENS, TOKEN_LENGTHS, views=2, consistency_weight=0.2).total
+    return ctc_loss(log_posteriors, frames, TOKENS, TOKEN_LENGTHS, views=2, weights=CtcWeights(consistency=0.2)).total
 
 
 def gradient(model: nn.Module, loss: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ import asr
 from asr.bundle.files import PRETRAINED
 from asr.corpus.manifest import load_manifest, make_cut, write_manifest
 from asr.errors import ConfigError, ModelError, TrainingError
-from asr.features.augment import HiddenSpans
+from asr.features.hidden_spans import HiddenSpans
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable

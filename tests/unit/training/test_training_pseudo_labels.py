@@ -125,6 +125,7 @@ def test_what_the_average_recognises_becomes_the_transcript_and_nothing_is_learn
         assert labelled.perturbation is not None
         assert torch.equal(labelled.perturbation.masks.times, alone.perturbation.masks.times)
         assert torch.equal(labelled.perturbation.masks.bands, alone.perturbation.masks.bands)
+        assert labelled.perturbation.masks.bins == config.features.mel_bins
         assert labelled.perturbation.frames == alone.perturbation.frames
     nothing = Recites(dict.fromkeys(piece.lengths.tolist(), ""))
     assert label_batch(make_fabric(config.training), nothing, piece, config) is None  # type: ignore[arg-type]
