@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 
 from asr.audio.pieces import BLOCK_BYTES, Bytes, Contents, FaultError, Piece
@@ -50,19 +51,14 @@ class _Kind(NamedTuple):
 def _frame_table() -> dict[int, tuple[int, _Kind]]:
     """Return the bytes and the kind of every possible frame, by the first 23 bits of its header."""
     table = {}
-    for version, rates in _RATES_HZ.items():
-        for layer in (1, 2, 3):
-            for rate_index, rate_hz in enumerate(rates):
-                kind = _Kind(version == 3, layer, rate_hz)
-                for bits, kbits in enumerate(_KBITS[kind.mpeg1, layer], 1):
-                    for padding in (0, 1):
-                        units = kind.samples // (32 if layer == 1 else 8) * 1000 * kbits // rate_hz + padding
-                        for unprotected in (0, 1):
-                            key = 0x7FF << 12 | version << 10 | (4 - layer) << 8 | unprotected << 7
-                            table[key | bits << 3 | rate_index << 1 | padding] = (
-                                4 * units if layer == 1 else units,
-                                kind,
-                            )
+    for version, layer, rate_index in product(_RATES_HZ, (1, 2, 3), range(3)):
+        kind = _Kind(version == 3, layer, _RATES_HZ[version][rate_index])
+        unit_bytes = 4 if layer == 1 else 1  # the length of a frame is counted in these
+        for (bits, kbits), padding in product(enumerate(_KBITS[kind.mpeg1, layer], 1), (0, 1)):
+            units = kind.samples // (8 * unit_bytes) * 1000 * kbits // kind.rate_hz + padding
+            for unprotected in (0, 1):
+                key = 0x7FF << 12 | version << 10 | (4 - layer) << 8 | unprotected << 7
+                table[key | bits << 3 | rate_index << 1 | padding] = unit_bytes * units, kind
     return table
 
 

@@ -81,7 +81,7 @@ def tune(
     console.print(f"chosen      {', '.join(f'{name} {getattr(choice.best, name):g}' for name in choice.chosen)}")
     drawn = f"{len(choice.dev.lengths)} {choice.dev.drawn}"
     console.print(f"            the most usual weights within chance, over {drawn}")
-    beams = (f"{trial.beam_size}: {100 * trial.errors / choice.dev.length:.2f} %" for trial in choice.beams)
+    beams = (f"{trial.point.beam_size}: {100 * trial.errors / choice.dev.length:.2f} %" for trial in choice.beams)
     console.print(f"beam sizes  {', '.join(beams)}; {choice.best.beam_size} stays")
     if report.confidences is not None:
         auc = "" if report.confidences.auc is None else f", AUC {report.confidences.auc:.3f}"

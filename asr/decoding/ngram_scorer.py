@@ -33,8 +33,9 @@ class BackoffTable(NamedTuple):
     """An n-gram model. Contexts and units are integers; context 0 is the empty one."""
 
     start: int  # the context at a sentence's start
-    keys: Ints  # (ngram,), ascending: context · units + unit of each listed n-gram; the last is the greatest
-    # integer, so that a search never ends beyond the table
+    # (ngram,), ascending: context · units + unit of each listed n-gram. The last is the greatest integer, so that a
+    # search never ends beyond the table.
+    keys: Ints
     log_probs: Float64s  # (ngram,) natural logs, minus the context's `backoff`
     next_contexts: Ints  # (ngram,), the longest context that the n-gram ends with
     chains: Ints  # (context, order): units · the context, · the longest other one that it ends with, …, · 0

@@ -326,22 +326,25 @@ class OnnxRecognizer:
 def _speech_network(path: ReadablePath) -> Network:
     """Return the speech detector; no array is larger than it says, and none larger than its shape here."""
     try:
-        weights = {}
         with path.open("rb") as stored, ZipFile(stored) as archive:
-            for name, shape in SHAPES.items():
-                with archive.open(f"{name}.npy") as file:
-                    np.lib.format.read_magic(file)
-                    if np.lib.format.read_array_header_1_0(file) != (shape, False, np.dtype(np.float32)):
-                        raise ValueError(f"{name} is not float32 of {shape}")
-                    weights[name] = np.frombuffer(file.read(4 * math.prod(shape)), np.float32).reshape(shape)
-                    if file.read(1) or not np.isfinite(weights[name]).all():
-                        raise ValueError(f"{name} is longer than its shape, or not finite")
-        return Network(weights)
+            return Network({name: _stored_array(archive, name, shape) for name, shape in SHAPES.items()})
     except OSError as error:
         reason = error.strerror or str(error)
     except _DAMAGED_ZIP as error:
         reason = first_line(repr(error))
     raise ModelError(f"{path}: the speech detector cannot be read ({reason}); export the model again")
+
+
+def _stored_array(archive: ZipFile, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return an array of an .npz file; ValueError if it is another one than is wanted."""
+    with archive.open(f"{name}.npy") as file:
+        np.lib.format.read_magic(file)
+        if np.lib.format.read_array_header_1_0(file) != (shape, False, np.dtype(np.float32)):
+            raise ValueError(f"{name} is not float32 of {shape}")
+        array = np.frombuffer(file.read(4 * math.prod(shape)), np.float32).reshape(shape)
+        if file.read(1) or not np.isfinite(array).all():
+            raise ValueError(f"{name} is longer than its shape, or not finite")
+        return array
 
 
 # What the modules zipfile, zlib and numpy raise for damaged files.

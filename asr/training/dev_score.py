@@ -126,49 +126,57 @@ def best_epoch(before: BestEpoch | None, new: DevScore) -> BestEpoch:
     return BestEpoch(new if not contends(before.kept) or new.rank <= before.kept.rank else before.kept, lowest)
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """How utterances become texts after an epoch.
+
+    Attributes:
+        tokens: of the model.
+        config: all settings.
+        fabric: the engine.
+        moments: of the utterances' speakers, with features.cmvn=speaker.
+        stored: returns the features of an utterance, if they are computed already.
+    """
+
+    tokens: TokenTable
+    config: Config
+    fabric: Fabric
+    moments: Moments | None = None
+    stored: Stored | None = None
+
+    def outputs(self, model: AcousticModel, cuts: Sequence[Cut]) -> Iterator[tuple[list[str], Tensor, Tensor]]:
+        """Yield the ids of a batch, its log-posteriors `(batch, frame, token)` and its lengths `(batch,)` in frames."""
+        for cpu_batch in evaluation_batches(cuts, self.config, self.moments, stored=self.stored):
+            batch = cpu_batch.to(self.fabric.device)
+            with self.fabric.autocast():
+                log_posteriors, lengths = model(batch.waveforms, batch.lengths, moments=batch.moments)
+            yield batch.ids, log_posteriors, lengths
+
+    def texts(self, log_posteriors: Tensor, lengths: Tensor) -> list[str]:
+        """Return what greedy search finds in each utterance, normalised as transcripts are."""
+        searched = greedy_search(*on_cpu(log_posteriors, lengths))
+        spelled = [self.tokens.decode(hypothesis.tokens) for hypothesis in searched]
+        return [normalised_hypothesis(text, self.config.text) for text in spelled]
+
+
 @torch.inference_mode()
-def score_dev(
-    model: AcousticModel,
-    cuts: Sequence[Cut],
-    tokens: TokenTable,
-    config: Config,
-    fabric: Fabric,
-    moments: Moments | None = None,
-    stored: Stored | None = None,
-) -> DevScore:
-    """Return the score of all cuts; processes share the work, and all get the result. `stored` has their features."""
-    references = transcripts(cuts, config.text)
+def score_dev(model: AcousticModel, cuts: Sequence[Cut], evaluation: Evaluation) -> DevScore:
+    """Return the score of all cuts; processes share the work, and all get the result."""
+    fabric, references = evaluation.fabric, transcripts(cuts, evaluation.config.text)
     places = {name: place for place, name in enumerate(references)}
     figures = torch.zeros(len(places), _FIGURES, dtype=torch.float64)
     shared = cuts[fabric.global_rank :: fabric.world_size]
-    for ids, log_posteriors, lengths in network_outputs(model, shared, config, fabric, moments, stored):
-        texts = [references[name] for name in ids]
-        targets = [_target(text, frames, tokens) for text, frames in zip(texts, lengths.tolist(), strict=True)]
+    for ids, log_posteriors, lengths in evaluation.outputs(model, shared):
+        texts, frames = [references[name] for name in ids], lengths.tolist()
+        targets = [_target(text, count, evaluation.tokens) for text, count in zip(texts, frames, strict=True)]
         losses = _losses(log_posteriors, lengths, targets)
-        searched = greedy_search(*on_cpu(log_posteriors, lengths))
-        for name, text, target, loss, hypothesis in zip(ids, texts, targets, losses, searched, strict=True):
-            recognised = normalised_hypothesis(tokens.decode(hypothesis.tokens), config.text)
-            counts = [astuple(count_errors(text, recognised, unit=unit)) for unit in ("word", "character")]
-            row = (*counts[0], *counts[1], loss, len(target), bool(text) and not recognised)
+        recognised = evaluation.texts(log_posteriors, lengths)
+        for name, text, target, loss, found in zip(ids, texts, targets, losses, recognised, strict=True):
+            counts = [astuple(count_errors(text, found, unit=unit)) for unit in ("word", "character")]
+            row = (*counts[0], *counts[1], loss, len(target), bool(text) and not found)
             figures[places[name]] = torch.tensor(row, dtype=torch.float64)
     summed = fabric.all_reduce(figures.to(fabric.device), reduce_op="sum")
     return _score(summed.cpu().numpy(), references, known_speakers(cuts))  # type: ignore[union-attr]
-
-
-def network_outputs(
-    model: AcousticModel,
-    cuts: Sequence[Cut],
-    config: Config,
-    fabric: Fabric,
-    moments: Moments | None,
-    stored: Stored | None,
-) -> Iterator[tuple[list[str], Tensor, Tensor]]:
-    """Yield the ids of a batch, its log-posteriors `(utterance, frame, token)` and its lengths in frames."""
-    for cpu_batch in evaluation_batches(cuts, config, moments, stored=stored):
-        batch = cpu_batch.to(fabric.device)
-        with fabric.autocast():
-            log_posteriors, lengths = model(batch.waveforms, batch.lengths, moments=batch.moments)
-        yield batch.ids, log_posteriors, lengths
 
 
 _FIGURES = 11  # of an utterance: four counts in words, four in characters, its loss, its tokens there, is it empty

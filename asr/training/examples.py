@@ -12,20 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from asr.bundle.training_log import DevText
 from asr.config import Config, TextSettings
 from asr.corpus.cut_audio import load_cut
 from asr.corpus.manifest import transcripts
-from asr.decoding.greedy import greedy_search
 from asr.errors import AudioError
-from asr.features.batching import Moments, Stored
-from asr.model.acoustic import AcousticModel, on_cpu
-from asr.text.normalise import normalised_hypothesis
-from asr.text.tokens import TokenTable
-from asr.training.dev_score import network_outputs
+from asr.model.acoustic import AcousticModel
+from asr.training.dev_score import Evaluation
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -63,20 +58,10 @@ def example_audio(cuts: Sequence[Cut], config: Config) -> list[ExampleAudio]:
 
 
 @torch.inference_mode()
-def recognise_examples(
-    model: AcousticModel,
-    cuts: Sequence[Cut],
-    tokens: TokenTable,
-    config: Config,
-    fabric: Fabric,
-    moments: Moments | None = None,
-    stored: Stored | None = None,
-) -> tuple[DevText, ...]:
+def recognise_examples(model: AcousticModel, cuts: Sequence[Cut], evaluation: Evaluation) -> tuple[DevText, ...]:
     """Return what greedy search finds in each cut, as `score_dev` counts its errors. No other process takes part."""
-    references = transcripts(cuts, config.text)
+    references = transcripts(cuts, evaluation.config.text)
     found: dict[str, str] = {}
-    for ids, log_posteriors, lengths in network_outputs(model, cuts, config, fabric, moments, stored):
-        searched = greedy_search(*on_cpu(log_posteriors, lengths))
-        for name, hypothesis in zip(ids, searched, strict=True):
-            found[name] = normalised_hypothesis(tokens.decode(hypothesis.tokens), config.text)
+    for ids, log_posteriors, lengths in evaluation.outputs(model, cuts):
+        found |= zip(ids, evaluation.texts(log_posteriors, lengths), strict=True)
     return tuple(DevText(name, reference, found[name]) for name, reference in references.items())

@@ -314,7 +314,7 @@ def _step(run: LmRun, window: Tensor, rate: float) -> LmStep:
             group["lr"] = rate
         run.optimizer.step()
         run.carried.set(after)
-        state.count_step(nats, clipped=norm > CLIP_NORM)
+        state.count_step(nats, {}, clipped=norm > CLIP_NORM)
     else:
         run.carried.set(run.lm.start(len(window)))  # a state that is not finite would never heal
         if state.count_bad_step():

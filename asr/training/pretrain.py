@@ -300,9 +300,7 @@ class Pretraining:
             return self._skip(batch, loss, found.norm), found
         rate = learning_rate(settings, progress, state.improved)
         clipped = run.update_weights(found.norm, rate, settings.clip_norm)
-        state.count_step(loss, clipped=clipped)
-        for part, norm in found.norms.items():
-            state.sums.gradient_norms[part] = state.sums.gradient_norms.get(part, 0.0) + norm
+        state.count_step(loss, found.norms, clipped=clipped)
         accuracy = hits / max(1.0, predicted) if run.model.quantiser else None
         step = PretrainingStep(
             state.step + 1, state.epoch, progress, batch.audio_s, loss, accuracy, found.norm, clipped, rate

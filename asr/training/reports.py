@@ -68,11 +68,20 @@ class RunStart:
 
 @dataclass(frozen=True)
 class StepReport:
-    """One optimiser step. Losses are in nats per token.
+    """One optimiser step.
 
-    `progress` is the share of the run that was done before the step. `audio_s` are the seconds of audio in its batch,
-    over all processes. `gradient_norms` has the gradient's norm in each part of the network, and `gradient_norm` that
-    of the whole, before clipping. `teacher` is the divergence from teachers, 0 without them.
+    Attributes:
+        step: its number, from 1.
+        epoch: its epoch, from 0.
+        progress: the share of the run that was done before the step.
+        audio_s: seconds of audio in its batch, over all processes.
+        loss: what was minimised, in nats per token. Its parts are `ctc`, `consistency`, `intermediate` and `teacher`,
+            see `asr.model.ctc.CtcLoss`; `teacher` is 0 without teachers.
+        gradient_norm: before clipping.
+        gradient_norms: the same in each part of the network.
+        clipped: whether the gradient was scaled down.
+        spike: whether the loss was far above the level before it.
+        learning_rate: of this step.
     """
 
     step: int
@@ -127,14 +136,24 @@ class StepSkipped:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """One epoch. Means are over its steps; `train_s` is the wall time of training, `dev_s` that of evaluation.
+    """One epoch.
 
-    `dev` is the score of the averaged weights, and `best` says whether they are kept; if dev is trained on, there is no
-    score and each epoch is kept. `clipped_share` is the share of steps whose gradient was scaled down. `spikes` counts
-    steps whose loss rose far above the level before, and `skipped` those without a finite gradient. `learning_rate` is
-    that at the end of the epoch. `dev_texts` are what was recognised in three utterances of dev, the same in each
-    epoch; none without a dev set. `labelled_share` is the share of untranscribed utterances in which the average
-    recognised something that could be learnt; None if there were none.
+    Attributes:
+        epoch: its number, from 0.
+        loss: the mean of its steps, in nats per token.
+        dev: the score of the averaged weights; None if dev is trained on.
+        best: whether the averaged weights are kept; without a dev set each epoch's are.
+        gradient_norms: the mean of its steps, by part of the network.
+        clipped_share: share of the steps whose gradient was scaled down.
+        spikes: number of steps whose loss was far above the level before.
+        skipped: number of steps without a finite gradient.
+        audio_s: seconds of audio that were trained on.
+        train_s: wall time of training.
+        dev_s: wall time of the evaluation on dev.
+        learning_rate: at the end of the epoch.
+        dev_texts: what was recognised in three utterances of dev, the same in each epoch; none without a dev set.
+        labelled_share: share of the untranscribed utterances in which the average recognised something that could be
+            learnt; None if there were none.
     """
 
     epoch: int

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -47,14 +47,22 @@ class EpochSums:
 class RunState:
     """How far a run has come. The next batch is number `batch` of epoch `epoch`, both counted from 0.
 
-    `step` counts all steps, `utterances` those trained on in this epoch. `dev_scores` holds a figure for each finished
-    epoch, lower is better: an error rate or a perplexity; `improved` says whether that epoch's weights were kept. Both
-    are empty without a dev set. `best` is what the choice of an acoustic model's epoch goes by. `loss_level` is a
-    moving average of the loss, 0 before the first step. `bad_steps` counts the skipped steps since the last one that
-    was taken. `init_from` is the model folder that the run took weights from, and `knows_tokens`
-    says whether these could recognise. `untranscribed_place` is where the run is in the untranscribed utterances: how
-    many passes are finished, and how many batches of the next one. `precision` and `threads` say how
-    the run computes; both are None until that is chosen.
+    Attributes:
+        step: how many steps were taken or skipped so far.
+        epoch: how many epochs are finished.
+        batch: how many batches of this epoch are done.
+        utterances: how many utterances were trained on in this epoch.
+        dev_scores: a figure for each finished epoch, lower is better: an error rate, a perplexity or a loss; empty
+            without a dev set.
+        improved: for each of them, whether that epoch's weights were kept.
+        best: what the choice of an acoustic model's epoch goes by.
+        loss_level: a moving average of the loss, 0 before the first step.
+        bad_steps: how many steps were skipped since the last one that was taken.
+        init_from: the model folder that the run took weights from; None: none.
+        knows_tokens: whether these weights could recognise.
+        untranscribed_place: finished passes over the untranscribed utterances, and batches of the next one.
+        precision, threads: how the run computes; None until that is chosen.
+        sums: of the current epoch.
     """
 
     step: int = 0
@@ -73,12 +81,14 @@ class RunState:
     threads: Annotated[int, Field(ge=1, le=4096)] | None = None
     sums: EpochSums = field(default_factory=EpochSums)
 
-    def count_step(self, loss: float, *, clipped: bool) -> None:
-        """Count a step that was taken."""
+    def count_step(self, loss: float, gradient_norms: Mapping[str, float], *, clipped: bool) -> None:
+        """Count a step that was taken; the norms are by part of the network."""
         self.bad_steps = 0
         self.sums.steps += 1
         self.sums.loss += loss
         self.sums.clipped += clipped
+        for part, norm in gradient_norms.items():
+            self.sums.gradient_norms[part] = self.sums.gradient_norms.get(part, 0.0) + norm
 
     def count_bad_step(self) -> bool:
         """Count a step without a finite gradient; return whether there were `MOST_BAD_STEPS` in a row."""

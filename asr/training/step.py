@@ -35,8 +35,11 @@ Network = TypeVar("Network", bound=nn.Module)
 class Accumulated:
     """What all pieces of a step gave together, over all processes.
 
-    `figures` are the sums of those of the pieces, `norms` the gradient's norms by part of the network, and `norm` that
-    of the whole. `stop` and `save` are those of `StepGradient`.
+    Attributes:
+        figures: the sums of those of the pieces.
+        norms: the gradient's norm by part of the network.
+        norm: the gradient's norm.
+        stop, save: see `StepGradient`.
     """
 
     figures: list[float]
@@ -50,8 +53,12 @@ class Accumulated:
 class StepGradient:
     """Losses and gradient norms of the whole step, over all processes.
 
-    Losses are in nats per token. `norms` are by part of the network. `stop` and `save` say whether some process was
-    asked to stop, or found that a checkpoint is due.
+    Attributes:
+        loss: what is minimised, in nats per token; `ctc` and the like are its parts, see `CtcLoss`.
+        norms: the gradient's norm by part of the network.
+        norm: the gradient's norm.
+        stop: whether some process was asked to stop.
+        save: whether some process found that a checkpoint is due.
     """
 
     loss: float

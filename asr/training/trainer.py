@@ -38,7 +38,7 @@ from asr.model.acoustic import AcousticModel
 from asr.model.computation import Comparison, Computation, given_threads, threads
 from asr.model.speaker_moments import speaker_moments
 from asr.settings_file import load_config
-from asr.training.dev_score import score_dev
+from asr.training.dev_score import Evaluation, score_dev
 from asr.training.engine import make_fabric
 from asr.training.examples import example_audio, example_cuts, recognise_examples
 from asr.training.loop import (
@@ -323,10 +323,8 @@ class AcousticTraining:
         clipped = run.update_weights(gradient.norm, rate, settings.clip_norm)
         spike = 0 < SPIKE * state.loss_level < gradient.loss
         state.loss_level = 0.98 * state.loss_level + 0.02 * gradient.loss if state.loss_level else gradient.loss
-        state.count_step(gradient.loss, clipped=clipped)
+        state.count_step(gradient.loss, gradient.norms, clipped=clipped)
         state.sums.spikes += spike
-        for part, part_norm in gradient.norms.items():
-            state.sums.gradient_norms[part] = state.sums.gradient_norms.get(part, 0.0) + part_norm
         return StepReport(
             step=state.step + 1,
             epoch=state.epoch,
@@ -372,10 +370,10 @@ class AcousticTraining:
         """
         began, state, sums = time.perf_counter(), self.state, self.state.sums
         model, tokens = self.run.average.model, self.data.survey.tokens
-        cuts, more = self.data.dev, (self.config, self.run.fabric, self.dev_moments, self.data.load_stored)
-        dev = score_dev(model, cuts, tokens, *more) if cuts else None
+        evaluation = Evaluation(tokens, self.config, self.run.fabric, self.dev_moments, self.data.load_stored)
+        dev = score_dev(model, self.data.dev, evaluation) if self.data.dev else None
         rate = learning_rate(self.config.training, (state.epoch + 1) / self.config.training.epochs, state.improved)
-        texts = recognise_examples(model, self.examples, tokens, *more) if self.first else ()
+        texts = recognise_examples(model, self.examples, evaluation) if self.first else ()
         best = state.take_dev_score(dev)
         if best and self.first:
             taught_by = self.teachers.names if self.teachers else ()

@@ -221,8 +221,8 @@ COLOURS = "viridis_r"
 def draw_tuning(result: Choice, path: Path) -> None:
     """Write a plot of the error rate over LM weight and insertion bonus, and beside it over the beam size."""
     coarse = [trial for trial in result.surface if _is_coarse(trial)]
-    width_in = COLUMN_IN * len({trial.lm_weight for trial in coarse}) + MARGIN_IN
-    height_in = ROW_IN * len({trial.insertion_bonus for trial in coarse}) + MARGIN_IN
+    width_in = COLUMN_IN * len({trial.point.lm_weight for trial in coarse}) + MARGIN_IN
+    height_in = ROW_IN * len({trial.point.insertion_bonus for trial in coarse}) + MARGIN_IN
     with styled_figure(width_in + BEAMS_IN, height_in) as figure:
         surface, beams = figure.subplots(1, 2, width_ratios=(width_in, BEAMS_IN))
         _draw_surface(surface, result)
@@ -237,9 +237,11 @@ def _draw_surface(axes: Axes, result: Choice) -> None:
     """Draw a cell for each trial. The cells of the finer grid are half as wide and high, and cover the coarse ones."""
     trials, length = result.surface, result.dev.length
     fine = [trial for trial in trials if not _is_coarse(trial)]
-    near = {trial.lm_weight for trial in fine}, {trial.insertion_bonus for trial in fine}
+    weights, bonuses = {trial.point.lm_weight for trial in fine}, {trial.point.insertion_bonus for trial in fine}
     coarse = [trial for trial in trials if _is_coarse(trial)]
-    covering = [trial for trial in trials if trial.lm_weight in near[0] and trial.insertion_bonus in near[1]]
+    covering = [
+        trial for trial in trials if trial.point.lm_weight in weights and trial.point.insertion_bonus in bonuses
+    ]
     colour = _colouring([100 * trial.errors / length for trial in trials])
     for trial, steps in [*((trial, 2) for trial in coarse), *((trial, 1) for trial in covering)]:
         cell = _cell(trial, steps)
@@ -249,20 +251,20 @@ def _draw_surface(axes: Axes, result: Choice) -> None:
         rate, small = 100 * trial.errors / length, trial in covering
         axes.annotate(
             _digits(rate),
-            trial[:2],
+            trial.point[:2],
             color=_readable_on(colour(rate)),
             fontsize=8 if small else 10,
             ha="center",
             va="center",
         )
-    chosen = next(trial for trial in trials if trial[:2] == (result.best.lm_weight, result.best.insertion_bonus))
+    chosen = next(trial for trial in trials if trial.point[:2] == (result.best.lm_weight, result.best.insertion_bonus))
     frame = _cell(chosen, 1 if chosen in covering else 2)
     frame.set(fill=False, edgecolor=RED, linewidth=2.5)
     axes.add_patch(frame)
     axes.margins(0.01)
     axes.autoscale_view()
-    axes.set_xticks(sorted({trial.lm_weight for trial in coarse}))
-    axes.set_yticks(sorted({trial.insertion_bonus for trial in coarse}))
+    axes.set_xticks(sorted({trial.point.lm_weight for trial in coarse}))
+    axes.set_yticks(sorted({trial.point.insertion_bonus for trial in coarse}))
     axes.set_xlabel("LM weight")
     axes.set_ylabel("insertion bonus, natural log per token")
     others = [f"{name} {getattr(result.best, name):g}" for name in result.chosen[len(CHOSEN) :]]
@@ -293,12 +295,12 @@ def _cell(trial: Trial, steps: int) -> Rectangle:
     from matplotlib.patches import Rectangle
 
     width, height = steps * LM_WEIGHT_STEP, steps * INSERTION_BONUS_STEP
-    return Rectangle((trial.lm_weight - width / 2, trial.insertion_bonus - height / 2), width, height)
+    return Rectangle((trial.point.lm_weight - width / 2, trial.point.insertion_bonus - height / 2), width, height)
 
 
 def _draw_beams(axes: Axes, result: Choice) -> None:
     best = result.best
-    sizes = [trial.beam_size for trial in result.beams]
+    sizes = [trial.point.beam_size for trial in result.beams]
     rates = [100 * trial.errors / result.dev.length for trial in result.beams]
     axes.plot(sizes, rates, "o-", color="tab:grey", clip_on=False)  # whole at 0 too
     for size, rate in zip(sizes, rates, strict=True):
@@ -319,7 +321,7 @@ def _draw_beams(axes: Axes, result: Choice) -> None:
 
 def _is_coarse(trial: Trial) -> bool:
     """Return whether the weights are on the coarse grid, whose steps are twice those of the fine one."""
-    steps = trial.lm_weight / (2 * LM_WEIGHT_STEP), trial.insertion_bonus / (2 * INSERTION_BONUS_STEP)
+    steps = trial.point.lm_weight / (2 * LM_WEIGHT_STEP), trial.point.insertion_bonus / (2 * INSERTION_BONUS_STEP)
     return all(abs(value - round(value)) < 1e-6 for value in steps)
 
 

@@ -39,7 +39,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,8 +71,8 @@ FURTHER: dict[str, tuple[float, ...]] = {
 }
 
 
-class Trial(NamedTuple):
-    """What came of one choice of what is tuned: the errors, and the loss in nats."""
+class Point(NamedTuple):
+    """One choice of what is tuned."""
 
     lm_weight: float
     insertion_bonus: float
@@ -80,12 +80,28 @@ class Trial(NamedTuple):
     oov_penalty: float | None
     rnn_weight: float
     rescore_weight: float
+
+    @classmethod
+    def of(cls, settings: DecodeSettings) -> Point:
+        """Return the point at which settings are."""
+        return cls(*(getattr(settings, name) for name in cls._fields))
+
+    @property
+    def others(self) -> tuple[float | None, ...]:
+        """All but LM weight and insertion bonus."""
+        return self[2:]
+
+    def put_into(self, settings: DecodeSettings) -> DecodeSettings:
+        """Return settings with the values of this point."""
+        return settings.model_copy(update=self._asdict())
+
+
+class Trial(NamedTuple):
+    """What came of a point: the errors on dev, and the loss in nats."""
+
+    point: Point
     errors: int
     loss: float
-
-
-Point: TypeAlias = tuple[float | None, ...]
-"""A `Trial` without errors and loss."""
 
 
 @dataclass(frozen=True)
@@ -136,21 +152,21 @@ class Choice:
 
     def errors(self, lm_weight: float, insertion_bonus: float, beam_size: int) -> int:
         """Return the errors of one trial; what is not given is as in the best settings."""
-        point = (lm_weight, insertion_bonus, beam_size, *_point(self.best)[3:])
-        return next(trial.errors for trial in self.trials if trial[:-2] == point)
+        point = Point.of(self.best)._replace(lm_weight=lm_weight, insertion_bonus=insertion_bonus, beam_size=beam_size)
+        return next(trial.errors for trial in self.trials if trial.point == point)
 
     @property
     def surface(self) -> tuple[Trial, ...]:
         """The trials of all weights and bonuses; everything else is as in the best settings."""
-        others = _point(self.best)[2:]
-        return tuple(trial for trial in self.trials if trial[2:-2] == others)
+        others = Point.of(self.best).others
+        return tuple(trial for trial in self.trials if trial.point.others == others)
 
     @property
     def beams(self) -> tuple[Trial, ...]:
         """The trials of all beam sizes, the narrowest first; everything else is as in the best settings."""
-        point = _point(self.best)
-        alike = [trial for trial in self.trials if trial[:2] == point[:2] and trial[3:-2] == point[3:]]
-        return tuple(sorted(alike, key=lambda trial: trial.beam_size))
+        best = Point.of(self.best)
+        alike = [trial for trial in self.trials if trial.point._replace(beam_size=best.beam_size) == best]
+        return tuple(sorted(alike, key=lambda trial: trial.point.beam_size))
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `tune.json`."""
@@ -159,7 +175,10 @@ class Choice:
             f"{self.dev.unit}s": self.dev.length,
             "drawn": self.dev.drawn,
             "chosen": self.best.model_dump(mode="json"),
-            "trials": [trial._asdict() | {rate: trial.errors / self.dev.length} for trial in self.trials],
+            "trials": [
+                {**point._asdict(), "errors": errors, "loss": loss, rate: errors / self.dev.length}
+                for point, errors, loss in self.trials
+            ],
         }
 
 
@@ -187,18 +206,18 @@ def choose_settings(measure: Measure, settings: DecodeSettings, dev: DevSet) -> 
         dev: what is measured on.
     """
     tried = _Trials(measure, settings, dev)
-    best = tried.grid(_point(settings)[2:])
+    best = tried.grid(Point.of(settings))
     names = _further(settings)
     for name in names:
         given = getattr(settings, name)
-        values = [tuple(best._replace(**{name: value})[:-2]) for value in (given, *FURTHER[name])]
-        best = tried.best(tried.points(name, values), {name: given})
-    best = tried.grid(best[2:-2])
+        points = [best._replace(**{name: value}) for value in (given, *FURTHER[name])]
+        best = tried.best(tried.points(name, points), {name: given})
+    best = tried.grid(best)
     around_weight = _around(best.lm_weight, LM_WEIGHT_STEP, LM_WEIGHT_LIMITS)
     around_bonus = _around(best.insertion_bonus, INSERTION_BONUS_STEP, INSERTION_BONUS_LIMITS)
-    best = tried.weights("weights around the best", around_weight, around_bonus, best[2:-2])
-    tried.points("beam size", [best._replace(beam_size=size)[:-2] for size in BEAM_SIZES])
-    return Choice(dev, _with(settings, best[:-2]), tuple(tried.all.values()), (*CHOSEN, *names))
+    best = tried.weights("weights around the best", around_weight, around_bonus, best)
+    tried.points("beam size", [best._replace(beam_size=size) for size in BEAM_SIZES])
+    return Choice(dev, best.put_into(settings), tuple(tried.all.values()), (*CHOSEN, *names))
 
 
 class _Trials:
@@ -213,43 +232,44 @@ class _Trials:
         """Return the trials of some points; `what` says in words what is being tried."""
         new = [point for point in dict.fromkeys(points) if point not in self.all]
         if new:
-            measured = self._measure(what, [_with(self._settings, point) for point in new])
+            measured = self._measure(what, [point.put_into(self._settings) for point in new])
             for point, (errors, losses) in zip(new, measured, strict=True):
-                self.all[point] = Trial._make((*point, errors, float(losses.sum())))
+                self.all[point] = Trial(point, errors, float(losses.sum()))
                 self._losses[point] = losses
         return [self.all[point] for point in points]
 
-    def weights(self, what: str, lm_weights: Iterable[float], bonuses: Iterable[float], others: Point) -> Trial:
-        """Try all pairs of LM weight and bonus; return the best trial so far with the `others`."""
-        self.points(what, [(*pair, *others) for pair in product(lm_weights, bonuses)])
-        return self.best([trial for trial in self.all.values() if trial[2:-2] == others], USUAL)
+    def weights(self, what: str, lm_weights: Iterable[float], bonuses: Iterable[float], others_of: Point) -> Point:
+        """Try all pairs of LM weight and bonus; return the best point so far with the others of `others_of`."""
+        pairs = product(lm_weights, bonuses)
+        self.points(what, [others_of._replace(lm_weight=weight, insertion_bonus=bonus) for weight, bonus in pairs])
+        return self.best([trial for trial in self.all.values() if trial.point.others == others_of.others], USUAL)
 
-    def grid(self, others: Point) -> Trial:
-        """Try the coarse grid, which grows while the best is on its edge; return the best trial."""
+    def grid(self, others_of: Point) -> Point:
+        """Try the coarse grid, which grows while the best is on its edge; return the best point."""
         lm_weights, bonuses = LM_WEIGHTS, INSERTION_BONUSES
-        best = self.weights("weights", lm_weights, bonuses, others)
+        best = self.weights("weights", lm_weights, bonuses, others_of)
         while True:
             grid = lm_weights, bonuses
             lm_weights = _widened(lm_weights, best.lm_weight, LM_WEIGHT_LIMITS)
             bonuses = _widened(bonuses, best.insertion_bonus, INSERTION_BONUS_LIMITS)
             if grid == (lm_weights, bonuses):
                 return best
-            best = self.weights("weights beyond", lm_weights, bonuses, others)
+            best = self.weights("weights beyond", lm_weights, bonuses, others_of)
 
-    def best(self, trials: Sequence[Trial], usual: Mapping[str, float]) -> Trial:
-        """Return the trial nearest to the usual values, among those within chance of the lowest loss."""
+    def best(self, trials: Sequence[Trial], usual: Mapping[str, float]) -> Point:
+        """Return the point nearest to the usual values, among those within chance of the lowest loss."""
         steps = {"lm_weight": LM_WEIGHT_STEP, "insertion_bonus": INSERTION_BONUS_STEP}
 
         def order(trial: Trial) -> tuple[float, float, Trial]:
-            away = [(getattr(trial, name) - value) / steps.get(name, 1.0) for name, value in usual.items()]
+            away = [(getattr(trial.point, name) - value) / steps.get(name, 1.0) for name, value in usual.items()]
             return (round(math.hypot(*away), 6), trial.loss, trial)
 
         lowest = min(trials, key=lambda trial: (trial.loss, order(trial)))
-        return min((trial for trial in trials if self._is_chance(trial, lowest)), key=order)
+        return min((trial for trial in trials if self._is_chance(trial, lowest)), key=order).point
 
     def _is_chance(self, trial: Trial, lowest: Trial) -> bool:
         """Return whether a trial's loss is above the lowest one by no more than chance."""
-        gains = self._losses[trial[:-2]] - self._losses[lowest[:-2]]
+        gains = self._losses[trial.point] - self._losses[lowest.point]
         margin = difference_margin(gains, self._dev.lengths, CHANCE)
         return float(gains.sum()) / max(1, self._dev.length) <= margin
 
@@ -269,11 +289,3 @@ def _around(best: float, step: float, limits: tuple[float, float]) -> tuple[floa
 def _rounded(values: tuple[float, ...]) -> tuple[float, ...]:
     """Return values with as many digits as tell them apart, which read well in a file."""
     return tuple(round(value, 6) for value in values)
-
-
-def _point(settings: DecodeSettings) -> Point:
-    return tuple(getattr(settings, name) for name in Trial._fields[:-2])
-
-
-def _with(settings: DecodeSettings, point: Point) -> DecodeSettings:
-    return settings.model_copy(update=dict(zip(Trial._fields[:-2], point, strict=True)))

@@ -27,7 +27,7 @@ from asr.scoring.score import read_score
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
 from asr.training import trainer
-from asr.training.dev_score import BestEpoch, DevScore, best_epoch, score_dev
+from asr.training.dev_score import BestEpoch, DevScore, Evaluation, best_epoch, score_dev
 from asr.training.reports import EpochReport, StepReport
 from asr.training.trainer import training_reports
 
@@ -204,7 +204,7 @@ def test_the_loss_is_that_of_each_utterance_alone_over_those_that_can_be_spelled
                 log_posteriors, _ = model(batch.waveforms, batch.lengths)
             expected += ctc(log_posteriors[0].double().numpy(), tokens.encode(cut_text(cut)))
             count += len(cut_text(cut))
-    found = score_dev(model, cuts, tokens, config, Fabric(accelerator="cpu", devices=1))
+    found = score_dev(model, cuts, Evaluation(tokens, config, Fabric(accelerator="cpu", devices=1)))
     assert found.loss == pytest.approx(expected / count, rel=1e-4)
     assert found.utterances == 12
     # Four speakers are too few to be the unit.
@@ -212,7 +212,7 @@ def test_the_loss_is_that_of_each_utterance_alone_over_those_that_can_be_spelled
     assert sum(found.unit_errors) == found.words.errors
     for place, cut in enumerate(cuts):
         cut.supervisions[0].speaker = str(place % 5)
-    by_speaker = score_dev(model, cuts, tokens, config, Fabric(accelerator="cpu", devices=1))
+    by_speaker = score_dev(model, cuts, Evaluation(tokens, config, Fabric(accelerator="cpu", devices=1)))
     assert len(by_speaker.unit_errors) == 5
     assert (by_speaker.words, by_speaker.loss) == (found.words, found.loss)
     assert sum(by_speaker.unit_lengths) == sum(len(cut_text(cut).split()) for cut in cuts)
@@ -226,7 +226,7 @@ def test_a_network_of_blanks_alone_is_empty_in_all_utterances_that_have_a_text(t
     with torch.no_grad():
         model.output.weight.zero_()
         model.output.bias.copy_(torch.tensor([5.0] + [0.0] * (len(tokens) - 1)))
-    found = score_dev(model, cuts, tokens, config, Fabric(accelerator="cpu", devices=1))
+    found = score_dev(model, cuts, Evaluation(tokens, config, Fabric(accelerator="cpu", devices=1)))
     assert (found.utterances, found.empty) == (12, 11)
     assert found.words.rate == found.characters.rate == 1.0
 
@@ -240,9 +240,9 @@ def test_the_table_of_replacements_holds_for_hypotheses_on_dev(tone_corpus: Path
     with torch.inference_mode():
         recognised = tokens.decode(greedy_search(*on_cpu(*model(batch.waveforms, batch.lengths)))[0].tokens)
     assert recognised
-    assert score_dev(model, cuts, tokens, config, fabric).words.rate > 0
+    assert score_dev(model, cuts, Evaluation(tokens, config, fabric)).words.rate > 0
     text = config.text.model_copy(update={"replace": {recognised: "yes"}})
-    found = score_dev(model, cuts, tokens, config.model_copy(update={"text": text}), fabric)
+    found = score_dev(model, cuts, Evaluation(tokens, config.model_copy(update={"text": text}), fabric))
     assert found.words.rate == found.characters.rate == 0
 
 

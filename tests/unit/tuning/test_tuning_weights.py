@@ -52,7 +52,7 @@ def test_nothing_is_tried_twice_and_only_what_is_tuned_changes() -> None:
     result = choose_settings(dev.measure, SETTINGS, DEV)
     points = [(item.lm_weight, item.insertion_bonus, item.beam_size) for item in dev.calls]
     assert len(set(points)) == len(points) <= 42
-    assert [trial[:3] for trial in result.trials] == points
+    assert [trial.point[:3] for trial in result.trials] == points
     assert all(weight >= 0 for weight, _, _ in points)
     assert {item.lm_order for item in (*dev.calls, result.best)} == {4}
 
@@ -107,7 +107,7 @@ def test_beam_sizes_are_tried_at_the_chosen_weights_and_none_is_chosen(own: int)
     result = choose_settings(dev.measure, SETTINGS.model_copy(update={"beam_size": own}), DEV)
     assert (result.best.lm_weight, result.best.insertion_bonus, result.best.beam_size) == (0.3, 0.25, own)
     sizes = sorted({*BEAM_SIZES, own})
-    assert [(trial.beam_size, trial.errors) for trial in result.beams] == [(n, 1000 * of_beam[n]) for n in sizes]
+    assert [(trial.point.beam_size, trial.errors) for trial in result.beams] == [(n, 1000 * of_beam[n]) for n in sizes]
 
 
 WORDS = DecodeSettings(lm="words", oov_penalty=5.0)
@@ -141,11 +141,11 @@ def test_what_the_settings_use_besides_is_chosen_too_and_the_weights_with_it(
     result = choose_settings(measure, settings, DEV)
     assert result.best == settings.model_copy(update={name: best, "lm_weight": 0.7, "insertion_bonus": 0.75})
     assert result.chosen == ("lm_weight", "insertion_bonus", name)
-    points = [trial[:-2] for trial in result.trials]
+    points = [trial.point for trial in result.trials]
     assert len(set(points)) == len(points) < 100
     assert result.errors(0.0, 0.0, 16) == 1450
-    assert {getattr(trial, name) for trial in result.surface} == {best}
-    assert {trial[:2] for trial in result.surface} > {(0.2, 0.5), (0.7, 0.75), (1.0, 1.5)}
+    assert {getattr(trial.point, name) for trial in result.surface} == {best}
+    assert {trial.point[:2] for trial in result.surface} > {(0.2, 0.5), (0.7, 0.75), (1.0, 1.5)}
 
 
 def test_what_helps_by_no_more_than_chance_stays_as_it_was() -> None:
@@ -158,7 +158,7 @@ def test_what_helps_by_no_more_than_chance_stays_as_it_was() -> None:
 def test_what_the_settings_do_not_use_is_not_tried() -> None:
     for settings in (SETTINGS, DecodeSettings(lm="words"), DecodeSettings(oov_penalty=5.0)):
         result = choose_settings(FakeDevSet(lambda weight, bonus, beam: 0.0).measure, settings, DEV)
-        assert {trial[3:-2] for trial in result.trials} == {(settings.oov_penalty, 0.0, 0.0)}
+        assert {trial.point[3:] for trial in result.trials} == {(settings.oov_penalty, 0.0, 0.0)}
         assert result.chosen == ("lm_weight", "insertion_bonus")
 
 
@@ -205,11 +205,11 @@ def test_the_picture_shows_every_rate_and_frames_what_was_chosen(
     assert (tmp_path / "tune.png").read_bytes().startswith(b"\x89PNG")
     surface, beams = drawn[0].axes
     shown = {text.xy: text.get_text() for text in surface.texts}
-    assert len(shown) == len({trial[:2] for trial in result.trials})
+    assert len(shown) == len({trial.point[:2] for trial in result.trials})
     for trial in result.trials:
-        if trial.beam_size == 7:
+        if trial.point.beam_size == 7:
             rate = 100 * trial.errors / 50
-            assert shown[trial[:2]] == (f"{rate:.2f}" if rate < 10 else f"{rate:.1f}")
+            assert shown[trial.point[:2]] == (f"{rate:.2f}" if rate < 10 else f"{rate:.1f}")
     (frame,) = [patch for patch in surface.patches if not patch.get_fill()]
     assert frame.get_center() == pytest.approx((0.5, 0.75))
     assert [float(text.get_text()) for text in beams.texts] == [
