@@ -45,7 +45,7 @@ from asr.decoding.beam import BeamOptions, beam_search
 from asr.decoding.greedy import greedy_search
 from asr.errors import AsrError
 from asr.features.batch import Batch
-from asr.features.batching import StepBatch, training_batches
+from asr.features.batching import Share, StepBatch, training_batches
 from asr.machine import choose_accelerator, processor_name
 from asr.model.acoustic import AcousticModel, on_cpu
 from asr.settings_file import load_config
@@ -315,7 +315,7 @@ def loading(bench: Bench, clock: Clock) -> None:
     for loaders in dict.fromkeys([0, most]):
         part = Clock(budget_s)
         audio_s, began = 0.0, time.perf_counter()
-        for batch in training_batches(cuts, TOKENS, config, epoch=0, loaders=loaders):
+        for batch in training_batches(cuts, TOKENS, config, epoch=0, share=Share(loaders=loaders)):
             audio_s += batch.audio_s
             if not part.left_s:
                 break

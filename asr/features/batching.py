@@ -34,7 +34,7 @@ from asr.corpus.manifest import cut_text
 from asr.errors import AsrError
 from asr.features.augment import Draw, Perturbation, draw_pace, draw_perturbation, perturb_speed
 from asr.features.batch import Batch, collate, frame_count, group_by_padded_size
-from asr.features.conditions import conditions_of, perturb_conditions
+from asr.features.conditions import Conditions, conditions_of, perturb_conditions
 from asr.text.normalise import normalise
 from asr.text.tokens import TokenTable
 
@@ -79,6 +79,21 @@ class StepBatch:
         return replace(self, pieces=[piece.pinned() for piece in self.pieces], untranscribed=other)
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which part of each step this process loads, and how.
+
+    Attributes:
+        process: number of this process, from 0.
+        processes: number of processes that share a step.
+        loaders: processes that load audio ahead; 0 loads each step here, when it is asked for. The steps are the same.
+    """
+
+    process: int = 0
+    processes: int = 1
+    loaders: int = 0
+
+
 def training_batches(
     cuts: Iterable[Cut],
     tokens: TokenTable | None,
@@ -86,9 +101,7 @@ def training_batches(
     *,
     epoch: int,
     skip: int = 0,
-    process: int = 0,
-    processes: int = 1,
-    loaders: int = 0,
+    share: Share = Share(),
     moments: Moments | None = None,
     stored: Stored | None = None,
     perturb: DrawPerturbation = draw_perturbation,
@@ -103,9 +116,7 @@ def training_batches(
         config: text, feature, augmentation and training settings.
         epoch: counted from 0.
         skip: number of steps at the start to leave out without reading their audio, to resume within an epoch.
-        process: number of this process, from 0.
-        processes: number of processes that share a step.
-        loaders: processes that load audio ahead; 0 loads each step here, when it is asked for. The steps are the same.
+        share: of this process.
         moments: of the speakers at each speed; for models that normalise by the speaker.
         stored: returns the features of an utterance at a speed, if they are computed already and no audio is read.
         perturb: draws what happens to the features of a batch.
@@ -116,49 +127,70 @@ def training_batches(
         TokenError: a transcript has an unknown character.
     """
     draw = Draw(config.training.seed, epoch)
-    conditions = conditions_of(config)
-    limits = training_limits(config)
-    micro_batch_s = config.training.micro_batch_s
-    slowest = min(config.augment.speeds) * min(config.augment.tempos)
     steps = shuffled_batches(cuts, _duration_s, config.training.batch_s, draw)
+    loading = _Loading(tokens, config, draw, share, conditions_of(config), moments, stored, perturb)
+    wanted = islice(steps, skip, None)
+    return _in_processes(loading.step, wanted, share.loaders) if share.loaders else map(loading.step, wanted)
 
-    def load(batch: Sequence[tuple[Cut, list[int]]]) -> Batch:
-        waveforms, tempos, speeds = [], [], []
-        for cut, transcript in batch:
-            fastest = limits.fastest_pace(cut.duration, transcript)
-            speed, tempo = draw_pace(config.augment, fastest, draw.of(cut.id))
-            if stored is None:
-                faster = perturb_speed(load_cut(cut, config.features.sample_rate_hz), speed)
-                waveforms.append(torch.from_numpy(perturb_conditions(faster, conditions, draw.of(cut.id))))
-            else:
-                waveforms.append(stored(cut, speed))
-            tempos.append(tempo)
-            speeds.append(speed)
-        ids = [cut.id for cut, _ in batch]
-        lengths = map(len, waveforms)
-        frames = list(lengths) if stored else [frame_count(length, config.features) for length in lengths]
-        perturbation = perturb(ids, frames, tempos, config, draw)
-        spoken = None if moments is None else [moments(*one) for one in zip([c for c, _ in batch], speeds, strict=True)]
-        return collate(waveforms, [transcript for _, transcript in batch], ids, perturbation, spoken)
 
-    def share(step: list[Cut]) -> StepBatch:
-        transcripts = [tokens.encode(normalise(cut_text(cut), config.text)) if tokens else [] for cut in step]
-        spelled = list(zip(step, transcripts, strict=True))
-        mine = spelled[process::processes] or spelled[:1]
-        pieces = 1
-        if micro_batch_s is not None:
-            longest_s = max(map(_duration_s, step)) / slowest
-            pieces = math.ceil(len(mine) / max(1, int(micro_batch_s / longest_s)))
+@dataclass(frozen=True)
+class _Loading:
+    """How the utterances of a step become batches; the attributes are those of `training_batches`."""
+
+    tokens: TokenTable | None
+    config: Config
+    draw: Draw
+    share: Share
+    conditions: Conditions
+    moments: Moments | None
+    stored: Stored | None
+    perturb: DrawPerturbation
+
+    def step(self, cuts: list[Cut]) -> StepBatch:
+        """Return this process's share of a step."""
+        transcripts = [self._transcript(cut) for cut in cuts]
+        utterances = list(zip(cuts, transcripts, strict=True))
+        mine = utterances[self.share.process :: self.share.processes] or utterances[:1]
+        pieces = self._pieces(len(mine), max(map(_duration_s, cuts)))
         return StepBatch(
-            pieces=[load(mine[piece::pieces]) for piece in range(pieces)],
-            idle=process >= len(step),
+            pieces=[self._batch(mine[piece::pieces]) for piece in range(pieces)],
+            idle=self.share.process >= len(cuts),
             token_count=sum(map(len, transcripts)),
-            ids=[cut.id for cut in step],
-            audio_s=sum(cut.duration for cut in step),
+            ids=[cut.id for cut in cuts],
+            audio_s=sum(cut.duration for cut in cuts),
         )
 
-    wanted = islice(steps, skip, None)
-    return _in_processes(share, wanted, loaders) if loaders else map(share, wanted)
+    def _transcript(self, cut: Cut) -> list[int]:
+        return self.tokens.encode(normalise(cut_text(cut), self.config.text)) if self.tokens else []
+
+    def _pieces(self, utterances: int, longest_s: float) -> int:
+        """Return into how many batches to divide utterances, so that none is longer than `training.micro_batch_s`."""
+        most_s, augment = self.config.training.micro_batch_s, self.config.augment
+        if most_s is None:
+            return 1
+        slowest = min(augment.speeds) * min(augment.tempos)
+        return math.ceil(utterances / max(1, int(most_s / (longest_s / slowest))))
+
+    def _batch(self, utterances: Sequence[tuple[Cut, list[int]]]) -> Batch:
+        """Return the batch of some utterances and their tokens."""
+        features, limits = self.config.features, training_limits(self.config)
+        waveforms, tempos, speeds = [], [], []
+        for cut, tokens in utterances:
+            draw = self.draw.of(cut.id)
+            speed, tempo = draw_pace(self.config.augment, limits.fastest_pace(cut.duration, tokens), draw)
+            if self.stored is None:
+                faster = perturb_speed(load_cut(cut, features.sample_rate_hz), speed)
+                waveforms.append(torch.from_numpy(perturb_conditions(faster, self.conditions, draw)))
+            else:
+                waveforms.append(self.stored(cut, speed))
+            tempos.append(tempo)
+            speeds.append(speed)
+        cuts, transcripts = zip(*utterances, strict=True)
+        ids, lengths = [cut.id for cut in cuts], map(len, waveforms)
+        frames = list(lengths) if self.stored else [frame_count(length, features) for length in lengths]
+        perturbation = self.perturb(ids, frames, tempos, self.config, self.draw)
+        spoken = None if self.moments is None else [self.moments(*one) for one in zip(cuts, speeds, strict=True)]
+        return collate(waveforms, transcripts, ids, perturbation, spoken)
 
 
 class _Steps(Dataset[StepBatch | AsrError]):

@@ -26,7 +26,7 @@ from asr.config import Config, TrainingSettings
 from asr.errors import TrainingError
 from asr.features.augment import Draw, draw_perturbation
 from asr.features.batch import Batch, collate, frame_count
-from asr.features.batching import StepBatch, prefetch, training_batches
+from asr.features.batching import Share, StepBatch, prefetch, training_batches
 from asr.model.acoustic import AcousticModel
 from asr.model.computation import (
     Comparison,
@@ -83,12 +83,8 @@ class Run(Generic[Network]):
         Args:
             wished: how many processes load audio, as `training.loading_processes`.
         """
-        return partial(
-            training_batches,
-            process=self.fabric.global_rank,
-            processes=self.fabric.world_size,
-            loaders=loading_processes(wished, self.fabric.device.type),
-        )
+        loaders = loading_processes(wished, self.fabric.device.type)
+        return partial(training_batches, share=Share(self.fabric.global_rank, self.fabric.world_size, loaders))
 
     def ahead(self, batches: Iterator[StepBatch]) -> Iterator[StepBatch]:
         """Return batches as they are, or for a GPU a few of them ahead, in memory that it can read by itself."""

@@ -19,20 +19,22 @@ from asr.corpus.manifest import cut_text, read_manifest
 from asr.errors import AsrError, AudioError
 from asr.features import batching
 from asr.features.batch import Batch, collate, group_by_padded_size
-from asr.features.batching import StepBatch, evaluation_batches, prefetch, training_batches
+from asr.features.batching import Share, StepBatch, evaluation_batches, prefetch, training_batches
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
 
 TOKENS = TokenTable.from_texts([" abcd"])
+ALONE = Share()
 
 
-def epoch_of(corpus: Path, epoch: int, **options: int) -> list[Batch]:
+def epoch_of(corpus: Path, epoch: int, *, skip: int = 0) -> list[Batch]:
     config = load_config(None, ["training.batch_s=6"])
-    return [piece for step in steps_of(corpus, config, epoch, **options) for piece in step.pieces]
+    return [piece for step in steps_of(corpus, config, epoch, skip=skip) for piece in step.pieces]
 
 
-def steps_of(corpus: Path, config: Config, epoch: int, **options: int) -> list[StepBatch]:
-    return list(training_batches(read_manifest(corpus / "train.jsonl.gz"), TOKENS, config, epoch=epoch, **options))
+def steps_of(corpus: Path, config: Config, epoch: int, *, skip: int = 0, share: Share = ALONE) -> list[StepBatch]:
+    cuts = read_manifest(corpus / "train.jsonl.gz")
+    return list(training_batches(cuts, TOKENS, config, epoch=epoch, skip=skip, share=share))
 
 
 def test_an_epoch_holds_every_utterance_once_with_its_tokens(tone_corpus: Path) -> None:
@@ -66,7 +68,7 @@ def test_shares_and_pieces_of_a_step_make_up_the_step(
 ) -> None:
     whole = steps_of(tone_corpus, load_config(None, ["training.batch_s=6"]), 0)
     config = load_config(None, ["training.batch_s=6", f"training.micro_batch_s={micro_batch_s or 'null'}"])
-    shares = [steps_of(tone_corpus, config, 0, process=process, processes=processes) for process in range(processes)]
+    shares = [steps_of(tone_corpus, config, 0, share=Share(process, processes)) for process in range(processes)]
     for step, *parts in zip(whole, *shares, strict=True):
         (batch,) = step.pieces
         pieces = [piece for part in parts for piece in part.pieces if not part.idle]
@@ -83,7 +85,7 @@ def test_no_forward_pass_has_more_audio_than_allowed(tone_corpus: Path, processe
     settings = [f"training.micro_batch_s={micro_batch_s}", "training.batch_s=12"]
     longest_s = 0.0
     for process in range(processes):
-        for step in steps_of(tone_corpus, load_config(None, settings), 0, process=process, processes=processes):
+        for step in steps_of(tone_corpus, load_config(None, settings), 0, share=Share(process, processes)):
             for piece in step.pieces:  # at 0.9 of their speed and 0.9 of their tempo at the slowest
                 lengths_s = (piece.lengths / 16000 / piece.perturbation.tempos).tolist()
                 assert len(piece.ids) * max(lengths_s) <= micro_batch_s
@@ -94,7 +96,7 @@ def test_no_forward_pass_has_more_audio_than_allowed(tone_corpus: Path, processe
 
 def test_a_process_without_an_utterance_takes_part_and_counts_nothing(tone_corpus: Path) -> None:
     config = load_config(None, ["training.batch_s=2"])
-    shares = [steps_of(tone_corpus, config, 0, process=process, processes=9) for process in range(9)]
+    shares = [steps_of(tone_corpus, config, 0, share=Share(process, 9)) for process in range(9)]
     assert any(part.idle for part in shares[8])
     for step in zip(*shares, strict=True):
         assert sum(len(piece.ids) for part in step if not part.idle for piece in part.pieces) == len(step[0].ids)
@@ -131,7 +133,7 @@ def test_processes_load_the_steps_that_one_process_loads(tone_corpus: Path) -> N
     config = load_config(None, ["training.batch_s=6", "training.micro_batch_s=4", "augment.noise_share=0.5"])
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    here, there = (steps_of(tone_corpus, config, 1, skip=3, loaders=loaders) for loaders in (0, 2))
+    here, there = (steps_of(tone_corpus, config, 1, skip=3, share=Share(loaders=loaders)) for loaders in (0, 2))
     assert torch.equal(torch.get_rng_state(), state)  # of which dropout draws
     for ours, theirs in zip(here, there, strict=True):
         assert (ours.ids, ours.idle, ours.token_count, ours.audio_s) == (
@@ -159,7 +161,7 @@ def test_an_error_in_a_process_that_loads_is_the_error_of_one_that_does_not(tone
     errors = []
     for loaders in (0, 2):
         with pytest.raises(AudioError, match="train-050") as caught:
-            steps_of(tmp_path, config, 0, loaders=loaders)
+            steps_of(tmp_path, config, 0, share=Share(loaders=loaders))
         errors.append((type(caught.value), str(caught.value)))
     assert errors[0] == errors[1]
 
@@ -169,7 +171,7 @@ def test_a_process_that_dies_while_it_loads_is_an_error_that_says_what_to_do(
 ) -> None:
     monkeypatch.setattr(batching, "load_cut", lambda *_: os._exit(9))
     with pytest.raises(AsrError, match=r"training\.loading_processes=0"):
-        steps_of(tone_corpus, load_config(None), 0, loaders=1)
+        steps_of(tone_corpus, load_config(None), 0, share=Share(loaders=1))
 
 
 @pytest.mark.parametrize("ahead", [False, True])
@@ -177,7 +179,7 @@ def test_processes_that_load_end_when_nobody_wants_more_and_leave_signals_to_the
     ahead: bool, tone_corpus: Path
 ) -> None:
     cuts, config = read_manifest(tone_corpus / "train.jsonl.gz"), load_config(None, ["training.batch_s=6"])
-    steps = training_batches(cuts, TOKENS, config, epoch=0, loaders=2)
+    steps = training_batches(cuts, TOKENS, config, epoch=0, share=Share(loaders=2))
     steps = prefetch(steps) if ahead else steps
     for _ in range(2):
         next(steps)  # one of each process, in turn: both have begun

@@ -33,7 +33,7 @@ def lines(tmp_path):
     return read
 
 
-def test_a_nemo_manifest(lines, tmp_path):
+def test_a_nemo_manifest_gives_paths_texts_and_times(lines, tmp_path):
     whole, first, second = lines(NEMO)
     assert (whole.audio_path, whole.text, whole.speaker) == (tmp_path / "wavs/a.wav", "hello you", "17")
     assert (whole.id, whole.start_s, whole.duration_s) == ("wavs-a", 0.0, 2.5)
@@ -42,7 +42,7 @@ def test_a_nemo_manifest(lines, tmp_path):
     assert second.where == f"{tmp_path}/m.jsonl:4"
 
 
-def test_a_metadata_file_of_hugging_face(lines, tmp_path):
+def test_a_metadata_file_of_hugging_face_gives_paths_texts_and_splits(lines, tmp_path):
     (utterance,) = lines('{"file_name": "clips/1.mp3", "transcription": "H\u00e9 \\u00e9", "split": "validation"}')
     assert (utterance.audio_path, utterance.text) == (tmp_path / "clips/1.mp3", "Hé é")
     assert (utterance.split, utterance.speaker, utterance.duration_s) == ("dev", None, None)

@@ -86,7 +86,7 @@ def found(material):
     return [(u.start_s, u.start_s + (u.duration_s or 0.0), u.text, u.speaker) for u in material.utterances]
 
 
-def test_the_regions_of_a_json_export(read, tmp_path):
+def test_the_regions_of_a_json_export_become_utterances(read, tmp_path):
     noise = label("r3", 4.0, 5.0, "Noise")
     material = read([task(annotation(*ANNA, noise, *BEN))])
     assert found(material) == [(0.5, 1.5, "hello", "Anna"), (2.0, 3.0, "hi you", "Ben")]
@@ -96,7 +96,7 @@ def test_the_regions_of_a_json_export(read, tmp_path):
     assert material.left_out == [(f"{tmp_path}/export.json: task 1, region 'r3'", "a region without a text", False)]
 
 
-def test_a_whole_recording_with_one_text(read):
+def test_a_whole_recording_with_one_text_is_one_utterance(read):
     material = read([task(annotation(text("x", None, None, "all of it")))])
     (utterance,) = material.utterances
     assert (utterance.id, utterance.text, utterance.duration_s, utterance.speaker) == ("talk", "all of it", None, None)
@@ -115,7 +115,7 @@ def test_labels_that_name_a_kind_of_sound_are_no_speakers(read):
     assert [u.speaker for u in read([task(annotation(*both))]).utterances] == ["Anna"]
 
 
-def test_which_annotation_counts(read):
+def test_the_newest_annotation_counts_unless_another_is_the_truth_or_it_is_cancelled(read):
     def one(word, **fields):
         return annotation(text("r", 0, 1, word), **fields)
 

@@ -60,7 +60,7 @@ def test_tedlium_is_read_as_lhotse_reads_it(stm, tmp_path):
     assert list(map(len, report.passed_over.values())) == [3]
 
 
-def test_ids_speakers_genders_and_times(stm):
+def test_ids_speakers_genders_and_times_are_read(stm):
     source = stm({"talk.stm": TALK, "AlGore_2009.wav": None})
     first, second = read_stm(source / "talk.stm").utterances
     assert (first.id, first.start_s, first.channel) == ("AlGore_2009-0000510-0001200", 0.51, 0)

@@ -43,7 +43,7 @@ def said(material):
     return [utterance.text for utterance in material.utterances]
 
 
-def test_a_subrip_file(read, tmp_path):
+def test_a_subrip_file_gives_texts_and_times(read, tmp_path):
     material = read("1\n00:00:01,500 --> 00:00:03,000 X1:100 Y1:50\nHello\nyou.\n\n2\n1:02:03,4 --> 1:02:04\nBye\n")
     first, second = material.utterances
     assert (first.text, first.start_s, first.duration_s) == ("Hello you.", 1.5, 1.5)

@@ -125,7 +125,7 @@ def test_a_recurrent_model_of_words_rescores_and_cannot_do_more(folder: Path) ->
         best(folder, KAT, rnn_weight=1.0)
 
 
-def test_models_are_summed(folder: Path) -> None:
+def test_the_weighted_scores_of_models_are_summed(folder: Path) -> None:
     # Each alone is too weak to turn odds of 3 to 1.
     write_arpa(token_ngram(["the cat sat", "the kat sat"], TOKENS, 1), folder / "lm.arpa.gz")
     save_recurrent(folder, LmUnits.of_tokens(TOKENS), "c")

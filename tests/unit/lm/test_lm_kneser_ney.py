@@ -43,7 +43,7 @@ def test_too_few_counts_of_counts_fall_back_to_fixed_discounts(degenerate: np.nd
     assert estimate_discounts(degenerate) == FALLBACK_DISCOUNTS == (0.5, 1.0, 1.5)
 
 
-def test_a_bigram_worked_by_hand() -> None:
+def test_a_bigram_is_that_worked_by_hand() -> None:
     lm = kneser_ney([list("ab"), list("ab"), list("ac")], 2, vocabulary="abc")
     # Unigrams: a, b and c follow one unit each, </s> follows two; fixed discounts, as no unigram follows three.
     # a(·) = 5, γ = (3 · 0.5 + 1.0) / 5 = 1/2, uniform 1/4.

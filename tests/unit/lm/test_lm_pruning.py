@@ -23,7 +23,7 @@ def sums(lm: NgramLm) -> list[float]:
     return [math.fsum(math.exp(lm.log_prob(history, unit)) for unit in predictable) for history in histories]
 
 
-def test_a_pruned_bigram_worked_by_hand() -> None:
+def test_a_pruned_bigram_is_that_worked_by_hand() -> None:
     lm = kneser_ney([list("ab"), list("ab"), list("ac")], 2, vocabulary="abc", prune=[0, 1])
     # As without pruning: p(b) = p(c) = 0.5/5 + 0.5/4, and after a the total is 3, ab with D₂ = 3/2.
     unigram = 0.5 / 5 + 0.5 / 4

@@ -186,7 +186,7 @@ def test_a_file_that_is_no_model_is_named(damage: str, tmp_path: Path) -> None:
         RnnLm.load(path)
 
 
-def test_settings_are_checked() -> None:
+def test_settings_of_a_recurrent_model_are_read_and_checked() -> None:
     assert parse_rnnlm_settings(["hidden_size=16", "rnn=gru", "rnnlm.hidden_size=32"]) == RnnLmSettings(
         hidden_size=32, rnn="gru"
     )

@@ -113,7 +113,7 @@ def test_holms_correction_is_closed_testing(p_values: list[float]) -> None:
     assert holm(p_values) == pytest.approx(closed_testing(p_values))
 
 
-def test_holms_correction_of_the_case_worked_by_hand() -> None:
+def test_holms_correction_is_that_of_a_case_worked_by_hand() -> None:
     assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
 
 

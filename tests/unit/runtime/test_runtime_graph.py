@@ -37,7 +37,7 @@ def network(*overrides: str, int8: bool = False) -> onnx.ModelProto:
 @pytest.mark.parametrize("int8", [False, True])
 @pytest.mark.parametrize("rnn", ["lstm", "gru", "tanh", "relu"])
 @pytest.mark.parametrize("overrides", [(), ONE_DIRECTION, ("features.sample_rate_hz=48000", "features.window_ms=100")])
-def test_every_export_passes(rnn: str, overrides: tuple[str, ...], int8: bool) -> None:
+def test_every_export_passes_the_check(rnn: str, overrides: tuple[str, ...], int8: bool) -> None:
     graph = network(f"model.rnn={rnn}", *overrides, int8=int8)
     check_graph(graph.SerializeToString())
     assert {node.op_type for node in graph.graph.node} <= OPERATORS.keys()

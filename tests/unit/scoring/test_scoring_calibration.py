@@ -13,7 +13,7 @@ from asr.scoring.calibration import render_calibration, score_calibration
 from asr.scoring.score import read_score, write_trn
 
 
-def test_ece_and_auc_of_a_case_worked_by_hand() -> None:
+def test_ece_and_auc_are_those_of_a_case_worked_by_hand() -> None:
     # Bins 0.2 to 0.3: claims 0.25, half are right; 0.9 to 1: claims 0.95, 2 of 2 are right. Weighted by their words.
     score = score_calibration([0.25, 0.25, 0.9, 1.0], [True, False, True, True])
     assert score.ece == pytest.approx((2 * 0.25 + 2 * 0.05) / 4)

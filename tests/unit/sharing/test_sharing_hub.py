@@ -142,7 +142,9 @@ def test_a_second_push_removes_what_the_model_no_longer_has_and_nothing_else(
     assert asr.runtime.load(onnx).transcribe(SIGNAL, sample_rate_hz=16000, segment="none") == expected
 
 
-def test_branches_tags_and_private_repositories(hub: FakeHub, folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_branches_tags_and_private_repositories_can_be_used(
+    hub: FakeHub, folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     main = asr.push(folders / "characters", NAME, private=True).name
     branch = asr.push(folders / "int8", f"{NAME}@small").name
     assert hub.repositories["anna/mine"].private
@@ -361,7 +363,7 @@ def test_a_name_of_the_hub_goes_to_worker_processes(hub: FakeHub, pushed: str, t
     assert str(pickle.loads(pickle.dumps(decoder)).bundle.folder) == pushed
 
 
-def test_by_the_environment_alone_as_users_set_it(hub: FakeHub, folders: Path, pushed: str, tmp_path: Path) -> None:
+def test_the_environment_that_users_set_is_enough(hub: FakeHub, folders: Path, pushed: str, tmp_path: Path) -> None:
     code = (
         "import sys, asr\n"
         f"report = asr.pull({NAME!r}, {str(tmp_path / 'mine')!r})\n"

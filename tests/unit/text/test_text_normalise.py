@@ -111,7 +111,7 @@ TEXTS = (
         ("你好，世界！", {"space": "punctuation"}, "你好 世界"),
     ],
 )
-def test_normalisation_by_hand(text, settings, expected):
+def test_texts_are_normalised_as_by_hand(text, settings, expected):
     assert normalise(text, TextSettings(**settings)) == expected
 
 

@@ -42,7 +42,7 @@ from asr.text.numbers import known_languages, say_numbers
         ("bn", "৪২", "বিয়াল্লিশ"),
     ],
 )
-def test_numbers_by_hand(language, text, expected):
+def test_numbers_are_said_as_written_by_hand(language, text, expected):
     assert say_numbers(text, language) == expected
 
 

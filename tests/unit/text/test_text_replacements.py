@@ -41,7 +41,7 @@ from asr.text.replacements import prepare_replacements
         ("", {"a": "b"}, ""),
     ],
 )
-def test_replacements_by_hand(text, table, expected):
+def test_words_are_replaced_as_by_hand(text, table, expected):
     assert normalise(text, TextSettings(replace=table)) == expected
 
 

@@ -17,7 +17,7 @@ TEXTS = [
 ]
 
 
-def test_a_report_by_hand():
+def test_a_report_counts_what_is_counted_by_hand():
     settings = TextSettings(
         replace={"Colour": "color", "Nope": "x"}, numbers="en", space="-", remove="punctuation", case="upper"
     )

@@ -32,7 +32,7 @@ MIXED = st.text(st.sampled_from("今天々をんゃーコヒ。「」ภาษ�
         ("", ""),
     ],
 )
-def test_words_by_hand(text, expected):
+def test_words_are_those_divided_by_hand(text, expected):
     assert "|".join(words_of(text)) == expected
 
 
