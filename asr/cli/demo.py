@@ -13,7 +13,7 @@ _KNOWS = "an4: it knows letters, numbers, dates and some commands, and writes al
 def demo(
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="[FILE]", help="An audio file. Default: a recording that comes with the package."),
+        typer.Argument(metavar="FILE", help="An audio file. Default: a recording that comes with the package."),
     ] = None,
     microphone: Annotated[
         bool, typer.Option("--microphone", help="Listen, and print each utterance as soon as it ends; Ctrl-C ends.")
@@ -47,4 +47,4 @@ def demo(
         write_output(f"reference   {sample.text}\n")
     write_output(f"transcript  {printable(recognizer.transcribe(sample.path if file is None else file).text)}\n")
     if file is None:
-        write_output("next        asr demo FILE, asr demo --microphone; ./run.sh trains a model of your own\n")
+        write_output("next        asr demo FILE, asr demo --microphone; asr run trains a model on synthetic speech\n")

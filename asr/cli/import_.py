@@ -7,6 +7,7 @@ the import with these, which is then called with what is `Common` to all formats
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from functools import partial
@@ -322,6 +323,7 @@ def _show(report: ImportReport) -> None:
         more = f" and {len(places) - _MOST_PLACES} more" if len(places) > _MOST_PLACES else ""
         console.print(f"note: {len(places)} passed over, {printable(reason)}:")
         console.print(f"  {printable(', '.join(places[:_MOST_PLACES]))}{more}")
+    console.print(f"next  asr {shlex.join(['check', str(next(iter(report.manifests.values())).parent)])}")
     if report.skipped:
         total = sum(report.utterances.values()) + len(report.skipped)
         err.print(f"left out {len(report.skipped)} of {counted(total, 'utterance')}:")

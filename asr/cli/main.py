@@ -107,6 +107,10 @@ class _Command(TyperCommand):
                 error.param = needed[sum(_count(values[param.name]) for param in needed)]
             raise
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the words of the usage line; a needed argument is `MODEL`, for which newer typer writes `{MODEL}`."""
+        return [re.sub(r"^\{(.+)\}", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
+
     def get_help(self, ctx: Any) -> str:
         return super().get_help(ctx).replace(_UNBROKEN_HYPHEN, "-")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from asr.corpus.manifest import SPLITS, cut_speaker
@@ -65,6 +65,48 @@ def divide(cuts: Iterable[Cut], rule: SplitRule) -> dict[str, list[Cut]]:
     for name, group in groups.items():
         result[split_of.get(name, "train")].extend(group)
     return result
+
+
+def complete(given: dict[str, list[Cut]], rule: SplitRule) -> tuple[dict[str, list[Cut]], list[str]]:
+    """Draw the splits that a source does not give from its training utterances.
+
+    Returns:
+        All splits, and notes for the user.
+
+    Raises:
+        ManifestError: as `divide`.
+    """
+    if not given["train"]:
+        return given, []
+    whole = next((split for split, share in (("test", rule.test_share), ("dev", rule.dev_share)) if share == 1), None)
+    if whole is not None and not given["dev"] and not given["test"]:
+        return divide(given["train"], rule), [f"all utterances are of {whole}, because its share is 1"]
+    shares = {"dev": rule.dev_share, "test": rule.test_share}
+    missing = [split for split, share in shares.items() if not given[split] and share > 0]
+    if not missing:
+        return given, []
+    to_draw = replace(
+        rule,
+        dev_share=0.0 if given["dev"] else rule.dev_share,
+        test_share=0.0 if given["test"] else rule.test_share,
+    )
+    drawn = divide(given["train"], to_draw)
+    note = f"{' and '.join(missing)} drawn from the training utterances, by {rule.by}, seed {rule.seed}"
+    kept = {split: given[split] for split in ("dev", "test") if given[split]}
+    return {**drawn, **kept}, [note, *_other_shares(drawn, {split: shares[split] for split in missing}, rule)]
+
+
+def _other_shares(drawn: dict[str, list[Cut]], shares: dict[str, float], rule: SplitRule) -> Iterator[str]:
+    """Yield a note for each drawn split whose share of the audio became quite another than was asked for."""
+    seconds = {split: sum(cut.duration for cut in cuts) for split, cuts in drawn.items()}
+    for split, share in shares.items():
+        became = seconds[split] / sum(seconds.values())
+        if share < 1 and abs(became - share) > 0.25 * share:
+            groups = {cut_speaker(cut) if rule.by == "speaker" else cut.id for cut in drawn[split]}
+            yield (
+                f"{split} became {100 * became:.0f} % of the audio in place of {100 * share:.0f} %: "
+                f"{seconds[split] / 3600:.2f} h of {counted(len(groups), rule.by)}; each is in one split only"
+            )
 
 
 def _draw(groups: dict[str, list[Cut]], shares: dict[str, float], seed: int) -> dict[str, str]:

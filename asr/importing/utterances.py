@@ -16,7 +16,7 @@ from asr.corpus.cut_audio import seekable_copies
 from asr.corpus.limits import low_rate_note
 from asr.corpus.line import require_name, require_text
 from asr.corpus.manifest import SPLITS, cut_speaker, make_cut, write_manifest
-from asr.corpus.splits import SplitRule, divide
+from asr.corpus.splits import SplitRule, complete
 from asr.errors import AudioError, ManifestError
 from asr.machine import Progress, silent
 from asr.reading import counted
@@ -61,6 +61,11 @@ class LeftOut(NamedTuple):
     where: str  # the file and line
     reason: str
     is_fault: bool = True  # False: the source itself says that it is no utterance, so nothing is wrong
+
+    @property
+    def line(self) -> str:
+        """The reason, which names the file once."""
+        return self.reason if self.reason.startswith(self.where) else f"{self.where}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ class Material:
 
 def _listed(faults: Sequence[LeftOut]) -> list[str]:
     """Return the first reasons as lines, and how many more there are."""
-    first, *others = [f"{fault.where}: {fault.reason}" for fault in faults[:_MOST_LISTED]]
+    first, *others = [fault.line for fault in faults[:_MOST_LISTED]]
     more = [f"and {len(faults) - _MOST_LISTED} more"] if len(faults) > _MOST_LISTED else []
     return [first, *(f"  {line}" for line in [*others, *more])]
 
@@ -184,16 +189,17 @@ def write_splits(
     """
     material = _with_seekable_audio(material, out / "audio", progress)
     given, faults = _cuts(material, language, progress)
-    skipped = tuple(f"{fault.where}: {fault.reason}" for fault in faults)
+    skipped = tuple(fault.line for fault in faults)
     has_training_set = any(utterance.split in (None, "train") for utterance in material.utterances)
     if not given["train"] and (has_training_set or not any(given.values())):
         others = sum(map(len, given.values()))
         found = f"{others} are of dev or test, " if others else ""
-        first = f"; the first reason: {_listed(faults)}" if faults else ""
-        raise ManifestError(f"no utterance for training: {found}{len(faults)} cannot be used{first}")
+        first, *others = _listed(faults) if faults else [""]
+        reason = f"; the first reason: {first}" if first else ""
+        raise ManifestError(f"no utterance for training: {found}{len(faults)} cannot be used{reason}", *others)
     used = {cut.id: cut for cuts in given.values() for cut in cuts}
     notes = [*_unknown_speakers(material, used), *material.notes, *_other_lengths(material, used)]
-    splits, split_notes = _complete(given, rule)
+    splits, split_notes = complete(given, rule)
     notes += split_notes
     if not splits["train"]:
         _require_no_training_set(out)
@@ -363,38 +369,3 @@ def _check_id(utterance: Utterance, where_of: dict[str, str]) -> None:
     if name in where_of:
         raise ManifestError(f"the utterance id {name!r} occurs already at {where_of[name]}")
     where_of[name] = utterance.where
-
-
-def _complete(given: dict[str, list[Cut]], rule: SplitRule) -> tuple[dict[str, list[Cut]], list[str]]:
-    """Draw the splits that the source does not give from its training utterances; return all splits, and notes."""
-    if not given["train"]:
-        return given, []
-    whole = next((split for split, share in (("test", rule.test_share), ("dev", rule.dev_share)) if share == 1), None)
-    if whole is not None and not given["dev"] and not given["test"]:
-        return divide(given["train"], rule), [f"all utterances are of {whole}, because its share is 1"]
-    shares = {"dev": rule.dev_share, "test": rule.test_share}
-    missing = [split for split, share in shares.items() if not given[split] and share > 0]
-    if not missing:
-        return given, []
-    to_draw = replace(
-        rule,
-        dev_share=0.0 if given["dev"] else rule.dev_share,
-        test_share=0.0 if given["test"] else rule.test_share,
-    )
-    drawn = divide(given["train"], to_draw)
-    note = f"{' and '.join(missing)} drawn from the training utterances, by {rule.by}, seed {rule.seed}"
-    kept = {split: given[split] for split in ("dev", "test") if given[split]}
-    return {**drawn, **kept}, [note, *_other_shares(drawn, {split: shares[split] for split in missing}, rule)]
-
-
-def _other_shares(drawn: dict[str, list[Cut]], shares: dict[str, float], rule: SplitRule) -> Iterator[str]:
-    """Yield a note for each drawn split whose share of the audio became quite another than was asked for."""
-    seconds = {split: sum(cut.duration for cut in cuts) for split, cuts in drawn.items()}
-    for split, share in shares.items():
-        became = seconds[split] / sum(seconds.values())
-        if share < 1 and abs(became - share) > 0.25 * share:
-            groups = {cut_speaker(cut) if rule.by == "speaker" else cut.id for cut in drawn[split]}
-            yield (
-                f"{split} became {100 * became:.0f} % of the audio in place of {100 * share:.0f} %: "
-                f"{seconds[split] / 3600:.2f} h of {counted(len(groups), rule.by)}; each is in one split only"
-            )

@@ -155,7 +155,7 @@ def _installed() -> tuple[Path, Path]:
     except ImportError:
         raise AsrError(
             "the quickstart recipe makes synthetic speech with an engine that is not installed: "
-            "pip install '.[quickstart]' in the checkout"
+            "pip install 'asr[quickstart]'"
         ) from None
     return Path(espeakng_loader.get_library_path()), Path(espeakng_loader.get_data_path())
 

@@ -144,7 +144,9 @@ def test_common_voice_is_imported_with_its_own_splits(call, table, tmp_path):
         "--audio-dir", clips, "--out", tmp_path / "data",
     )  # fmt: skip
     assert (status, err) == (0, "")
-    assert [line.split()[:2] for line in out.splitlines()] == [["train", "14"], ["dev", "3"], ["test", "3"]]
+    *splits, following = [line.split() for line in out.splitlines()]
+    assert [split[:2] for split in splits] == [["train", "14"], ["dev", "3"], ["test", "3"]]
+    assert following == ["next", "asr", "check", str(tmp_path / "data")]
     assert [cut.id for cut in read_manifest(tmp_path / "data" / "dev.jsonl.gz")] == ["14", "15", "16"]
 
 

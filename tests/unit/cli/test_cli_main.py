@@ -57,6 +57,7 @@ def test_every_help_page_fits_a_terminal_and_is_written_for_users(call, path):
     status, out, err = call(*path, "--help")
     assert (status, err) == (0, "")
     assert out.startswith(f"Usage: {' '.join(('asr', *path))} ")
+    assert "{" not in out.splitlines()[0], "newer typer's mark of a needed argument"
     assert "Show this message and exit" in out
     assert [line for line in out.splitlines() if len(line) > 80] == []
     assert [line for line in out.splitlines() if line.endswith("...") and not line.startswith("Usage")] == [], "cut off"

@@ -141,6 +141,22 @@ def test_nothing_usable_is_an_error_with_the_first_reason(audio, tmp_path):
         write_splits([*bad, *test], tmp_path / "out", SplitRule())
 
 
+def test_the_first_reasons_are_lines_of_the_error(tmp_path):
+    bad = [Utterance(str(i), tmp_path / f"{i}.wav", "text", f"t.csv:{i}") for i in range(25)]
+    with pytest.raises(ManifestError) as raised:
+        write_splits(bad, tmp_path / "out", SplitRule())
+    lines = str(raised.value).splitlines()
+    reason = "{0}; the first reason: t.csv:0: {1}/0.wav: no such file"
+    assert lines[0].startswith(reason.format("no utterance for training: 25 cannot be used", tmp_path))
+    assert all(line.startswith(f"  t.csv:{i}: ") for i, line in enumerate(lines[1:20], start=1))
+    assert lines[20:] == ["  and 5 more"]
+
+
+def test_a_reason_that_begins_with_its_file_names_the_file_once():
+    assert LeftOut("a.txt", "a.txt:1: not UTF-8").line == "a.txt:1: not UTF-8"
+    assert LeftOut("t.csv:2", "a.wav: no such file").line == "t.csv:2: a.wav: no such file"
+
+
 def test_a_test_set_alone_is_written_as_it_is(utterances, tmp_path):
     test = [replace(utterance, split="test") for utterance in utterances]
     report = write_splits(test, tmp_path / "given", SplitRule())
