@@ -188,7 +188,7 @@ def _unknown(path: Path, name: str, *, known: bool) -> AudioError:
 
 
 def usable(samples: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return which samples can be computed with: not NaN, not infinite, and at most `LOUDEST`."""
+    """Return which samples can be computed with, in their shape: not NaN, not infinite, and at most `LOUDEST`."""
     found: NDArray[np.bool_] = np.abs(samples) <= LOUDEST
     return found
 

@@ -56,7 +56,7 @@ def frame_mask(log_posteriors: Floats, lengths: NDArray[np.integer]) -> Bools:
 
 
 def greatest(values: Floats, count: int) -> Ints:
-    """Return the places of the `count` greatest values along the last axis, the greatest first."""
+    """Return the places of the `count` greatest of `values (…, size)`, the greatest first: `(…, count)`, or all."""
     size = values.shape[-1]
     if count < size:
         places = np.argpartition(values, size - count, axis=-1)[..., size - count :]

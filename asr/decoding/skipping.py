@@ -99,7 +99,7 @@ class _Graph:
         self.left_out = np.concatenate([[0.0], np.cumsum(_LEFT_OUT_NATS * lengths)])  # all words before a gap
 
     def jumped(self, gap_scores: Floats) -> tuple[Floats, NDArray[np.int32]]:
-        """Return the gaps' scores after the best jumps, and from which gap each one jumps."""
+        """Return the scores of gaps `(gap,)` after the best jumps, and from which gap each one jumps, `(gap,)`."""
         level = gap_scores + self.left_out
         best = np.maximum.accumulate(level)
         source = np.maximum.accumulate(np.where(level >= best, np.arange(len(level)), 0))

@@ -162,7 +162,7 @@ def synthetic_room(
 
 
 def generated_room(rate_hz: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return a synthetic room with a reverberation time of 0.1 to 0.6 s and a speaker near to far, as drawn."""
+    """Return the impulse response `(sample,)` of a room with a drawn reverberation time, 0.1 to 0.6 s, and distance."""
     return synthetic_room(rng.uniform(*_RT60_S), rng.uniform(*_DIRECT_TO_REVERBERANT_DB), rate_hz, rng)
 
 

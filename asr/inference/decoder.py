@@ -157,7 +157,7 @@ class Decoder:
         """Return `(batch, frame, token)` float32 natural-log posteriors and `(batch,)` frames.
 
         Raises:
-            ModelError: as `sound`.
+            ModelError: as `require_numbers`.
             DeviceError: this process was forked from the one that loaded the model onto a GPU.
         """
         if os.getpid() != self._process:
@@ -175,7 +175,8 @@ class Decoder:
 
         with large_blocks_returned():
             log_posteriors, frames = self._threads.do(network)
-        return self.sound(log_posteriors), frames
+        self.require_numbers(log_posteriors)
+        return log_posteriors, frames
 
     def of_one_speaker(self, segments: Iterable[Segment]) -> tuple[Iterable[Segment], Tensor | None]:
         """Return the segments of a recording, and the moments `(2, mel)` of its speaker if the model takes them.
@@ -197,18 +198,17 @@ class Decoder:
             )
         self._threads, self._process = ThreadChoice((1,)), os.getpid()  # see `one_thread_after_forks`
 
-    def sound(self, log_posteriors: Tensor) -> Tensor:
-        """Return log-posteriors that are numbers.
+    def require_numbers(self, log_posteriors: Tensor) -> None:
+        """Refuse log-posteriors of any shape in which there is NaN: it would look like silence.
 
         Raises:
-            ModelError: one is NaN, which would look like silence.
+            ModelError: there is one.
         """
         if log_posteriors.sum().isnan():
             raise ModelError(
                 f"{self.bundle.folder or 'the model'}: the network computes no numbers, because some of its weights "
                 "are too large; train or export the model again"
             )
-        return log_posteriors
 
     def search(self, log_posteriors: Tensor, lengths: Tensor, search: Search = Search()) -> list[list[Hypothesis]]:
         """Return each utterance's hypotheses, best first; no two of them spell the same text.
@@ -288,5 +288,5 @@ def _loaded(
 
 
 def waveforms(batch: Batch) -> list[NDArray[np.float32]]:
-    """Return each utterance's samples without the padding."""
+    """Return the samples of each utterance, `(sample,)`, without the padding."""
     return [samples[:length] for samples, length in zip(batch.waveforms.numpy(), batch.lengths.tolist(), strict=True)]

@@ -99,7 +99,7 @@ class HeardRecording:
         return lost
 
     def segment_of(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the number of the segment of each frame."""
+        """Return the number of the segment of each frame, both `(frame,)`."""
         firsts = np.array([segment.first for segment in self.segments])
         places: NDArray[np.int64] = np.searchsorted(firsts, frames, "right") - 1
         return places
@@ -163,7 +163,7 @@ class _Kept:
         return first
 
     def in_order(self, pieces: list[_Piece]) -> tuple[NDArray[np.uint16], NDArray[np.float16]]:
-        """Return the tokens and logs of the pieces, one after the other."""
+        """Return the tokens and logs of the pieces, one after the other, both `(frame, kept token)`."""
         tokens = np.frombuffer(self._tokens, np.uint16).reshape(-1, self._width)
         logs = np.frombuffer(self._logs, np.float16).reshape(-1, self._width)
         order = np.concatenate([np.zeros(0, np.int64), *(np.arange(one.kept, one.kept + one.frames) for one in pieces)])

@@ -95,8 +95,7 @@ class CarriedState:
         Raises:
             ModelError: the model needs whole utterances.
         """
-        self._model, self._sound = decoder.model, decoder.sound
-        self._device = decoder.device
+        self._decoder, self._model = decoder, decoder.model
         self._piece = max(1, round(PIECE_S / self._model.frame_shift_s)) * self._model.frame_samples
         self._begin()
 
@@ -123,8 +122,9 @@ class CarriedState:
         return result
 
     def _hear(self, samples: Floats, *, last: bool = False) -> None:
-        piece = torch.from_numpy(samples).to(self._device)
+        piece = torch.from_numpy(samples).to(self._decoder.device)
         with threads(thread_counts()[0]):  # a piece is too short to share
             new, self._state = self._model.step(piece, self._state, last=last)
         self._heard += len(samples)
-        self._log_posteriors = np.concatenate([self._log_posteriors, self._sound(new).detach().cpu().numpy()])
+        self._decoder.require_numbers(new)
+        self._log_posteriors = np.concatenate([self._log_posteriors, new.detach().cpu().numpy()])

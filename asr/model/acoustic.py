@@ -342,7 +342,7 @@ class AcousticModel(nn.Module):
         return (log_mel_frames * self.logmel.hop_samples + self.logmel.window_samples // 2) / self.sample_rate_hz
 
     def frame_count(self, lengths: Tensor) -> Tensor:
-        """Return the output frames of waveforms of `lengths` samples."""
+        """Return the output frames of waveforms of `lengths` samples, both `(batch,)`."""
         return self.subsampling.frame_count(self.logmel.frame_count(lengths))
 
     @property
@@ -371,5 +371,5 @@ def make_layer(settings: ModelSettings, width: int) -> nn.Module:
 
 
 def on_cpu(log_posteriors: Tensor, lengths: Tensor) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return log-posteriors and lengths as the searches of `asr/decoding/` take them."""
+    """Return `(batch, frame, token)` log-posteriors and `(batch,)` lengths as `asr/decoding/` takes them."""
     return log_posteriors.detach().float().cpu().numpy(), lengths.cpu().numpy()

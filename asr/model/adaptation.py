@@ -182,7 +182,13 @@ def _is_scale(name: str) -> bool:
 
 
 def text_loss(log_posteriors: Tensor, lengths: Tensor, spoken: Spoken) -> Tensor:
-    """Return the CTC loss of the texts, each by its weight, in nats, summed."""
+    """Return the CTC loss of the texts, each by its weight, in nats, summed: a scalar.
+
+    Args:
+        log_posteriors: `(batch, frame, token)`, natural log.
+        lengths: `(batch,)` frames.
+        spoken: the texts and their weights. An utterance without a text counts as 0.
+    """
     losses = F.ctc_loss(
         log_posteriors.transpose(0, 1),
         spoken.tokens,

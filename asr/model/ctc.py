@@ -132,6 +132,10 @@ def view_divergence(log_posteriors: Tensor, lengths: Tensor) -> Tensor:
     """Return the symmetric Kullback–Leibler divergence of two views, summed over valid frames and halved.
 
     Each view is pulled towards the other held fixed, so no gradient flows through a target.
+
+    Args:
+        log_posteriors: `(2·batch, frame, token)`, the first view of all utterances and then the second.
+        lengths: `(2·batch,)` frames.
     """
     first, second = log_posteriors.chunk(2)
     valid = valid_frames(lengths[: len(first)], first.shape[1])[..., None]
