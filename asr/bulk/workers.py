@@ -105,51 +105,79 @@ def share_out(workers: Workers, paths: Iterable[Path], most_workers: int) -> Ite
     Raises:
         AsrError: a worker failed, or none could load the model.
     """
-    waiting = deque(paths)
-    deaths: Counter[Path] = Counter()
-    at_work: dict[int, Path] = {}
-    idle: list[int] = []
-    starting: set[int] = set()
-    failed_starts, reason = 0, ""
-    while waiting or at_work:
-        while idle and waiting:
-            worker = idle.pop()
-            at_work[worker] = waiting.popleft()
-            workers.give(worker, at_work[worker])
+    roster = _Roster(workers, paths, most_workers)
+    while roster.unfinished:
+        roster.assign()
+        for event in workers.wait():
+            yield from roster.note(event)
+
+
+class _Roster:
+    """Which files wait, and which worker is at work on which file."""
+
+    def __init__(self, workers: Workers, paths: Iterable[Path], most_workers: int) -> None:
+        self._workers, self._most_workers = workers, most_workers
+        self._waiting = deque(paths)
+        self._deaths: Counter[Path] = Counter()  # of workers, while they were at work on a file
+        self._at_work: dict[int, Path] = {}
+        self._idle: list[int] = []
+        self._starting: set[int] = set()
+        self._failed_starts, self._reason = 0, ""  # in a row, and why the last one failed
+
+    @property
+    def unfinished(self) -> bool:
+        return bool(self._waiting or self._at_work)
+
+    def assign(self) -> None:
+        """Give files to idle workers, and start workers for the files that still wait.
+
+        Raises:
+            AsrError: no worker is left, and none can be started.
+        """
+        while self._idle and self._waiting:
+            worker = self._idle.pop()
+            self._at_work[worker] = self._waiting.popleft()
+            self._workers.give(worker, self._at_work[worker])
         while (
-            failed_starts < FAILED_STARTS
-            and len(starting) < len(waiting)
-            and len(starting) + len(at_work) < most_workers
+            self._failed_starts < FAILED_STARTS
+            and len(self._starting) < len(self._waiting)
+            and len(self._starting) + len(self._at_work) < self._most_workers
         ):
-            starting.add(workers.start())
-        if not (starting or at_work):
+            self._starting.add(self._workers.start())
+        if not (self._starting or self._at_work):
             raise AsrError(
-                f"{failed_starts} workers in a row died while they loaded the model ({reason}); "
+                f"{self._failed_starts} workers in a row died while they loaded the model ({self._reason}); "
                 'fewer --jobs need less memory; a script calls this below `if __name__ == "__main__":`'
             )
-        for event in workers.wait():
-            match event:
-                case Ready(worker):
-                    starting.remove(worker)
-                    idle.append(worker)
-                    failed_starts = 0
-                case Done(worker, result):
-                    idle.append(worker)
-                    yield at_work.pop(worker), result
-                case Failed(_, error):
-                    raise error
-                case Died(worker, reason) if worker in at_work:
-                    path = at_work.pop(worker)
-                    deaths[path] += 1
-                    if deaths[path] < ATTEMPTS:
-                        waiting.append(path)
-                    else:
-                        yield path, AudioError(f"{path}: the process at work on it died {ATTEMPTS} times ({reason})")
-                case Died(worker, reason) if worker in starting:
-                    starting.remove(worker)
-                    failed_starts += 1
-                case Died(worker, _):
-                    idle.remove(worker)
+
+    def note(self, event: Ready | Done | Failed | Died) -> Iterator[tuple[Path, Result]]:
+        """Take in what has happened; yield the file that it finishes, with its result.
+
+        Raises:
+            AsrError: a worker failed.
+        """
+        match event:
+            case Ready(worker):
+                self._starting.remove(worker)
+                self._idle.append(worker)
+                self._failed_starts = 0
+            case Done(worker, result):
+                self._idle.append(worker)
+                yield self._at_work.pop(worker), result
+            case Failed(_, error):
+                raise error
+            case Died(worker, reason) if worker in self._at_work:
+                path = self._at_work.pop(worker)
+                self._deaths[path] += 1
+                if self._deaths[path] < ATTEMPTS:
+                    self._waiting.append(path)
+                else:
+                    yield path, AudioError(f"{path}: the process at work on it died {ATTEMPTS} times ({reason})")
+            case Died(worker, reason) if worker in self._starting:
+                self._starting.remove(worker)
+                self._failed_starts, self._reason = self._failed_starts + 1, reason
+            case Died(worker, _):
+                self._idle.remove(worker)
 
 
 def in_order(paths: Iterable[Path], results: Iterable[tuple[Path, Result]]) -> Iterator[tuple[Path, Result]]:

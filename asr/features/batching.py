@@ -324,36 +324,41 @@ def prefetch(items: Iterator[Item], ahead: int = 4) -> Iterator[Item]:
     OpenMP makes the runtime put its workers to sleep at each barrier of the recurrent kernels (2.7 times slower steps,
     measured on two cores).
     """
-    buffer: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(ahead)
+    buffer: queue.Queue[Item | _End] = queue.Queue(ahead)
     stop = threading.Event()
 
-    def put(entry: tuple[Item | None, BaseException | None]) -> None:
+    def put(entry: Item | _End) -> bool:
+        """Return whether there was room before nobody wanted more."""
         while not stop.is_set():
             with suppress(queue.Full):
                 buffer.put(entry, timeout=0.1)
-                return
+                return True
+        return False
 
     def fill() -> None:
+        end = _End(None)
         try:
             for item in items:
-                put((item, None))
-                if stop.is_set():
+                if not put(item):
                     return
         except BaseException as error:
-            put((None, error))
-        else:
-            put((None, None))
+            end = _End(error)
+        put(end)
 
     thread = threading.Thread(target=fill, name="prefetch", daemon=True)
     thread.start()
     try:
-        while True:
-            item, error = buffer.get()
-            if error is not None:
-                raise error
-            if item is None:
-                return
-            yield item
+        while not isinstance(entry := buffer.get(), _End):
+            yield entry
+        if entry.error is not None:
+            raise entry.error
     finally:
         stop.set()
         thread.join()
+
+
+@dataclass(frozen=True)
+class _End:
+    """No more items come, because there are none or because of an error."""
+
+    error: BaseException | None
