@@ -67,8 +67,9 @@ def _damaged(archive: Path, error: Exception) -> DownloadError:
 
 
 def _unpack(archive: Path, folder: Path, progress: Progress) -> None:
+    """Write all members of a tar archive below an empty folder."""
     size_mb = -(-archive.stat().st_size // _MB)
-    links = []
+    links: list[tuple[Path, tarfile.TarInfo]] = []
     with (
         archive.open("rb") as compressed,
         tarfile.open(fileobj=compressed, mode="r:*") as members,
@@ -77,18 +78,10 @@ def _unpack(archive: Path, folder: Path, progress: Progress) -> None:
         shown_mb = 0
         for member in members:
             path = folder / _inside(archive, member.name)
-            if member.isdir():
-                path.mkdir(parents=True, exist_ok=True)
-            elif member.isreg():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                content = members.extractfile(member)
-                assert content is not None
-                with content, path.open("wb") as file:
-                    shutil.copyfileobj(content, file, 1 << 20)
-            elif member.issym() or member.islnk():
-                links.append((path, member))
+            if member.issym() or member.islnk():
+                links.append((path, member))  # made when all files are there
             else:
-                raise DownloadError(f"{archive}: {member.name!r} is neither a file nor a folder nor a link")
+                _write_member(archive, members, member, path)
             reached_mb = compressed.tell() // _MB
             if reached_mb > shown_mb:
                 advance(reached_mb - shown_mb)
@@ -97,6 +90,25 @@ def _unpack(archive: Path, folder: Path, progress: Progress) -> None:
         while members.fileobj.read(1 << 20):  # to the end, where the compression has its checksum
             pass
         advance(size_mb - shown_mb)
+    _make_links(archive, folder, links)
+
+
+def _write_member(archive: Path, members: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    """Write a member that is no link: a folder or a file."""
+    if member.isdir():
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    if not member.isreg():
+        raise DownloadError(f"{archive}: {member.name!r} is neither a file nor a folder nor a link")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = members.extractfile(member)
+    assert content is not None
+    with content, path.open("wb") as file:
+        shutil.copyfileobj(content, file, 1 << 20)
+
+
+def _make_links(archive: Path, folder: Path, links: list[tuple[Path, tarfile.TarInfo]]) -> None:
+    """Make the links of an archive; none may lead out of the folder, also not through another one."""
     for path, member in links:
         if not _is_within(path.parent, folder):  # through links made before
             raise _outside(archive, member.name)
