@@ -5,6 +5,7 @@ import graphlib
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,11 @@ LOADS_TORCH = {"torch", "torchaudio", "lightning_fabric", "lhotse"}
 MOST_LINES = 400
 MOST_FILES = 285
 UNPICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+UNPICKLING_CALLS = {
+    *("torch.load", "torch.jit.load", "torch.serialization.load"),
+    *("fabric.load", "self._fabric.load"),  # call torch.load
+    *("yaml.load", "yaml.unsafe_load", "yaml.full_load"),
+}
 
 
 def name_of(path):
@@ -80,6 +86,7 @@ def imports_of(tree):
                 yield node.lineno, f"{node.module}.{alias.name}"
 
 
+@cache  # several rules look at each file
 def parse(path):
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
@@ -185,16 +192,7 @@ def unpickling(tree):
     found = [f"{line}: {name}" for line, name in imports_of(tree) if name.split(".")[0] in UNPICKLERS]
     found += [f"{line}: {name}" for line, name in imports_of(tree) if name in {"torch.load", "yaml.load"}]
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in {
-            "torch.load",
-            "torch.jit.load",
-            "torch.serialization.load",
-            "fabric.load",  # calls torch.load
-            "self._fabric.load",
-            "yaml.load",
-            "yaml.unsafe_load",
-            "yaml.full_load",
-        }:
+        if isinstance(node, ast.Attribute) and node.attr.endswith("load") and ast.unparse(node) in UNPICKLING_CALLS:
             found.append(f"{node.lineno}: {ast.unparse(node)}")
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
             found.append(f"{node.lineno}: allow_pickle")
