@@ -192,8 +192,8 @@ def write_splits(
     skipped = tuple(fault.line for fault in faults)
     has_training_set = any(utterance.split in (None, "train") for utterance in material.utterances)
     if not given["train"] and (has_training_set or not any(given.values())):
-        others = sum(map(len, given.values()))
-        found = f"{others} are of dev or test, " if others else ""
+        elsewhere = sum(map(len, given.values()))
+        found = f"{elsewhere} are of dev or test, " if elsewhere else ""
         first, *others = _listed(faults) if faults else [""]
         reason = f"; the first reason: {first}" if first else ""
         raise ManifestError(f"no utterance for training: {found}{len(faults)} cannot be used{reason}", *others)
