@@ -51,7 +51,7 @@ length by itself, but stops at a recording that cannot be read. {then}
 class Event(NamedTuple):
     """Something to show: a piece of what a command printed (`output`), or a line."""
 
-    kind: Literal["stage", "stands", "command", "output", "note", "done"]
+    kind: Literal["stage", "exists", "command", "output", "note", "done"]
     text: str
 
 
@@ -350,12 +350,12 @@ def _run_stage(run: _Run, stage: int) -> bool:
     name = _NAMES[stage]
     run.on_event(Event("stage", f"{stage} {name}"))
     if name == "install":
-        run.on_event(Event("stands", f"  stands: {shown_path(Path(sys.prefix))}"))
+        run.on_event(Event("exists", f"  exists: {shown_path(Path(sys.prefix))}"))
         return True
     began = time.monotonic()
     fingerprint = _fingerprint(run, stage)
     if _is_done(run, stage, fingerprint):
-        run.on_event(Event("stands", "  stands"))
+        run.on_event(Event("exists", "  exists"))
         return True
     if name == "train":
         _set_aside(run, fingerprint)

@@ -146,7 +146,7 @@ def _recipe_and_settings(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 def _printer(console: Console) -> Callable[[Event], None]:
-    styles = {"stage": "bold", "stands": "dim", "command": "dim", "done": "dim"}
+    styles = {"stage": "bold", "exists": "dim", "command": "dim", "done": "dim"}
 
     def show(event: Event) -> None:
         if event.kind == "output":

@@ -242,7 +242,9 @@ def _size(hours: float) -> Iterator[Choice]:
     yield Choice("model.layers", size.layers, given)
     yield Choice("model.hidden_size", size.hidden_size, f"{given}; {size.million_parameters:g} million parameters")
     yield Choice("training.epochs", size.epochs, f"{given}; about {steps_of(hours):,} steps in all")
-    yield Choice("training.batch_s", size.batch_s, f"{given}; about {steps_of(hours) // size.epochs:,} steps an epoch")
+    steps = steps_of(hours) // size.epochs
+    an_epoch = f"about {steps:,} step{'' if steps == 1 else 's'} an epoch"
+    yield Choice("training.batch_s", size.batch_s, f"{given}; {an_epoch}")
     if size.batch_s > MICRO_BATCH_S:
         yield Choice("training.micro_batch_s", MICRO_BATCH_S, "memory: a pass takes no more audio than this")
     if hours > NOISE_FROM_H:

@@ -103,7 +103,7 @@ def test_without_arguments_the_quickstart_runs_end_to_end(project):
     lines = output.splitlines()
     stages = ("0 install", "1 prepare", "2 train", "3 lm", "4 tune", "5 decode", "6 score", "7 transcribe")
     assert [line for line in lines if line in stages] == list(stages)
-    assert lines[1] == f"  stands: {sys.prefix}"
+    assert lines[1] == f"  exists: {sys.prefix}"
     for name in ("prepare", "train", "lm", "tune", "decode", "score", "transcribe"):
         assert any(line.startswith(f"  {name}: ") and line.endswith(" s") for line in lines)
     assert [line.removeprefix("$ asr ") for line in lines if line.startswith("$ ")] == calls
@@ -128,7 +128,7 @@ def test_a_finished_run_only_shows_its_results_again(project):
     project.run()
     output, calls = project.run()
     assert commands(calls) == RESULTS
-    assert output.count("  stands") == 6
+    assert output.count("  exists") == 6
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ def test_from_python_events_are_reported_and_the_model_is_returned(project):
     done = asr.run_recipe("an4", out=project.path("exp/b"), last_stage="prepare", on_event=events.append)
     assert (done.model, done.stopped) == (project.path("exp/b"), None)
     assert done.seconds > 0
-    assert [event.kind for event in events if event.text] == ["stage", "stands", "stage", "command", "done"]
+    assert [event.kind for event in events if event.text] == ["stage", "exists", "stage", "command", "done"]
     assert project.called() == ["prepare an4 --out data/an4"]
 
 
