@@ -10,33 +10,29 @@
 | `GET /metrics` | figures for Prometheus |
 
 Without a token, only this machine may ask (`asr/pages/access.py`). With one, every request needs it in a header, but
-for those of `PUBLIC`. Errors have OpenAI's form.
+for those of `PUBLIC` (`middleware.py`). Errors have OpenAI's form.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-import secrets
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote
 
 from asr.errors import AsrError, DependencyError
 from asr.files import printable, temporary_folder
 from asr.machine import Accelerator
-from asr.pages.access import refusal_of_strangers, same_secret
 from asr.serving.connection import LiveLimits
 from asr.serving.live import Live
-from asr.serving.log import log
 from asr.serving.metrics import Metrics
-from asr.serving.openai_form import RefusalError, Wish, error_response, json_response, transcript_response, written
-from asr.serving.page import MICROPHONE, page_routes
+from asr.serving.middleware import TRANSCRIPTIONS, Guard, Watch, http_error, refused
+from asr.serving.openai_form import RefusalError, Wish, json_response, transcript_response, written
+from asr.serving.page import page_routes
 from asr.serving.pool import Pool
 from asr.serving.upload import ServeLimits, Upload, drain, gives_up_a_slow_one, receive, upload_in
 from asr.serving.worker import FailureError, FileJob, FileResult, Served
@@ -46,13 +42,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import BaseRoute
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Result = TypeVar("Result")
 
-PUBLIC = frozenset({"/", MICROPHONE, "/health"})  # what needs no token: nothing secret is there
-_SILENT = frozenset({"/health", "/metrics"})  # what is asked again and again is not logged
-_TRANSCRIPTIONS = "/v1/audio/transcriptions"
 # Status, field and code of a request that a worker could not do, by the kind of its failure.
 _FAILURES = {
     "audio": (400, "file", "invalid_audio"),
@@ -119,8 +111,8 @@ def app(
     application = Starlette(
         routes=_routes(desk),
         lifespan=lifespan,
-        middleware=[Middleware(_Watch, desk=desk), Middleware(_Guard, service=service)],
-        exception_handlers={HTTPException: _http_error, RefusalError: _refused},
+        middleware=[Middleware(Watch, metrics=desk.metrics), Middleware(Guard, token=service.token)],
+        exception_handlers={HTTPException: http_error, RefusalError: refused},
     )
     application.state.desk = desk
     return application
@@ -132,7 +124,7 @@ def _routes(desk: Desk) -> list[BaseRoute]:
     return [
         *page_routes(desk.service.token is not None, desk.service.limits.upload_mb),
         WebSocketRoute("/v1/stream", desk.live.stream),
-        Route(_TRANSCRIPTIONS, desk.transcriptions, methods=["POST"]),
+        Route(TRANSCRIPTIONS, desk.transcriptions, methods=["POST"]),
         Route("/v1/models", desk.models),
         Route("/v1/models/{name:path}", desk.model),
         Route("/health", desk.health),
@@ -303,96 +295,3 @@ def _described(model: Served) -> dict[str, object]:
     with suppress(OSError):
         created = int(Path(model.folder).stat().st_mtime)
     return {"id": model.name, "object": "model", "created": created, "owned_by": "asr"}
-
-
-# Both are coroutines, because starlette calls any other function in a thread of its own.
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RefusalError)
-    request.scope["asr.facts"]["error"] = str(error)
-    return error_response(error)
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    """Return starlette's own errors, such as 404 and 405, in OpenAI's form."""
-    from starlette.exceptions import HTTPException
-
-    assert isinstance(error, HTTPException)
-    message = f"{request.method} {printable(request.url.path)}: {error.detail}"
-    return await _refused(request, RefusalError(error.status_code, message, headers=error.headers))
-
-
-class _Watch:
-    """Gives each request a number, counts its answer, and logs it."""
-
-    def __init__(self, app: ASGIApp, desk: Desk) -> None:
-        self._app, self._desk = app, desk
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        start, number = time.monotonic(), secrets.token_hex(8)
-        facts: dict[str, object] = {}
-        scope["asr.facts"] = facts
-        status = 500
-
-        async def send_numbered(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message = {**message, "headers": [*message["headers"], (b"x-request-id", number.encode())]}
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_numbered)
-        finally:
-            wall_s = time.monotonic() - start
-            path = scope["path"] if scope["path"] in (_TRANSCRIPTIONS, "/v1/models", *PUBLIC, *_SILENT) else "other"
-            self._desk.metrics.answered(path, status, wall_s)
-            if path not in _SILENT:
-                log(id=number, path=path, status=status, wall_s=round(wall_s, 3), **facts)
-
-
-class _Guard:
-    """Lets through who may ask."""
-
-    def __init__(self, app: ASGIApp, service: Service) -> None:
-        self._app, self._token = app, service.token
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        from starlette.requests import HTTPConnection, Request
-
-        error = None if scope["type"] == "lifespan" else self._refusal(HTTPConnection(scope))
-        if error is None:
-            await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008, "reason": str(error)})
-        else:
-            await drain(Request(scope, receive))
-            response = await _refused(Request(scope), error)
-            await response(scope, receive, send)
-
-    def _refusal(self, request: Any) -> RefusalError | None:
-        if self._token is None:
-            reason = refusal_of_strangers(request.headers)
-            return RefusalError(403, reason) if reason else None
-        if request.scope["path"] in PUBLIC or same_secret(_token_of(request), self._token):
-            return None
-        message = "the header Authorization lacks the server's token: Authorization: Bearer TOKEN"
-        return RefusalError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
-
-
-def _token_of(request: Any) -> str:
-    """Return the token of a request. A browser cannot give a WebSocket headers: it asks for the protocol bearer.TOKEN.
-
-    Some characters of a token, percent-encoded there, cannot be in the name of a protocol.
-
-    Source: RFC 6750, section 2.1.
-    """
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return str(token.strip())
-    for protocol in request.scope.get("subprotocols", ()):
-        if protocol.startswith("bearer."):
-            return unquote(str(protocol.removeprefix("bearer.")))
-    return ""
