@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,13 +29,14 @@ from asr.errors import AsrError, DependencyError
 from asr.files import printable, temporary_folder
 from asr.machine import Accelerator
 from asr.serving.connection import LiveLimits
+from asr.serving.fair_queue import sender_of
 from asr.serving.live import Live
 from asr.serving.metrics import Metrics
 from asr.serving.middleware import TRANSCRIPTIONS, Guard, Watch, http_error, refused
 from asr.serving.openai_form import RefusalError, Wish, json_response, transcript_response, written
 from asr.serving.page import page_routes
 from asr.serving.pool import Pool
-from asr.serving.upload import ServeLimits, Upload, drain, gives_up_a_slow_one, receive, upload_in
+from asr.serving.upload import ServeLimits, Upload, drain, gives_up_a_slow_one, last_coming, receive, upload_in
 from asr.serving.worker import FailureError, FileJob, FileResult, Served
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ _FAILURES = {
     "too_long": (413, "file", "audio_too_long"),
     "died": (500, None, "worker_died"),
 }
+_CROWDED = "all places are taken, and another sender has fewer of them"
 _GONE = 499  # nginx's status for a client that has gone; nobody receives it
 
 
@@ -203,24 +206,41 @@ class Desk:
     async def transcriptions(self, request: Request) -> Response:
         """Transcribe a recording."""
         limits = self.service.limits
-        if self.in_progress >= limits.requests and not gives_up_a_slow_one(self._uploads):
+        sender = sender_of(request.scope.get("client"))
+        if self.in_progress >= limits.requests and not self._makes_place(sender):
             await drain(request)
-            raise RefusalError(
-                429,
-                f"{limits.requests} requests are in progress, which is the most; try again in a few seconds",
-                code="rate_limit_exceeded",
-                headers={"Retry-After": str(self._retry_after_s())},
-            )
+            raise self._too_many(f"{limits.requests} requests are in progress, which is the most")
         self.in_progress += 1
         try:
-            with upload_in(self.folder, self._uploads) as upload:
+            with upload_in(self.folder, self._uploads, sender) as upload:
                 return await self._transcribed(request, upload)
         finally:
             self.in_progress -= 1
 
-    def _retry_after_s(self) -> int:
-        """Return about how long the requests that wait will take, from 1 s to a minute."""
-        return min(60, max(1, math.ceil(self.pool.waiting * self.pool.usual_s / self.service.jobs)))
+    def _makes_place(self, sender: str) -> bool:
+        """Let another request give its place to one of a sender; return whether one does.
+
+        It is a slow one. Otherwise it is the last one of the sender that has most, if he has more than this one would
+        have then. A request that is at work keeps its place.
+        """
+        if gives_up_a_slow_one(self._uploads):
+            return True
+        places = Counter(upload.sender for upload in self._uploads if upload.given_up is None)
+        most, count = max(places.items(), key=lambda place: place[1], default=("", 0))
+        if count <= places[sender] + 1:
+            return False
+        if self.pool.send_away(most):
+            return True
+        upload = last_coming(self._uploads, most)
+        if upload is not None:
+            upload.given_up = self._too_many(_CROWDED)
+        return upload is not None
+
+    def _too_many(self, message: str) -> RefusalError:
+        """Return a refusal that says after what time the requests that wait are done, about: from 1 s to a minute."""
+        wait_s = min(60, max(1, math.ceil(self.pool.waiting * self.pool.usual_s / self.service.jobs)))
+        message += "; try again in a few seconds"
+        return RefusalError(429, message, code="rate_limit_exceeded", headers={"Retry-After": str(wait_s)})
 
     async def _transcribed(self, request: Request, upload: Upload) -> Response:
         from starlette.requests import ClientDisconnect
@@ -235,9 +255,9 @@ class Desk:
             longest_s = self.service.limits.audio_s
             write = partial(written, wish=wish)
             job = FileJob(model.name, upload.path, upload.file_name, wish.hotwords, longest_s, write)
-            result = await self.answered(request, job)
+            result = await self.answered(request, job, upload.sender)
         except RefusalError as error:
-            if not upload.is_received and error.status != 408:
+            if not upload.is_received and upload.given_up is None and error.status != 408:
                 await drain(request)
             raise
         except ClientDisconnect:
@@ -248,7 +268,7 @@ class Desk:
         self.metrics.transcribed(model.name, result.audio_s)
         return transcript_response(result, wish)
 
-    async def answered(self, request: Request, job: FileJob) -> FileResult:
+    async def answered(self, request: Request, job: FileJob, sender: str) -> FileResult:
         """Return the transcript of a file. The work ends early if nobody waits for it any more.
 
         Raises:
@@ -257,10 +277,12 @@ class Desk:
         """
         limit_s = self.service.limits.answer_s
         try:
-            return await _unless_gone(request, asyncio.wait_for(self.pool.transcribe(job), limit_s))
+            return await _unless_gone(request, asyncio.wait_for(self.pool.transcribe(job, sender), limit_s))
         except asyncio.TimeoutError:
             raise RefusalError(504, f"no answer within {limit_s:g} s; send a shorter recording, or try later") from None
         except FailureError as error:
+            if error.kind == "crowded":
+                raise self._too_many(_CROWDED) from None
             status, param, code = _FAILURES.get(error.kind, (500, None, None))
             raise RefusalError(status, error.message, param, code) from None
 

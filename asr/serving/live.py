@@ -40,6 +40,7 @@ from asr.serving.connection import (
     LiveLimits,
     StreamError,
 )
+from asr.serving.fair_queue import sender_of
 from asr.serving.live_worker import (
     PAUSE_S,
     StreamAudio,
@@ -129,7 +130,8 @@ class Live:
             first = self._first(await connection.message(self.limits.start_s), websocket.query_params.get("model", ""))
             facts.model = first.model
             async with self._place() as worker:
-                await _Session(self._pool, worker, connection, self.limits, facts).run(first)
+                sender = sender_of(websocket.scope.get("client"))
+                await _Session(self._pool, worker, connection, self.limits, facts).run(first, sender)
         except GoneError:
             code = GONE
         except StreamError as error:
@@ -209,7 +211,7 @@ class _Session:
         self._answers: asyncio.Queue[object] = asyncio.Queue()
         self._turn = asyncio.Semaphore(0)  # free while the worker has nothing to hear and all answers were sent
 
-    async def run(self, first: _First) -> None:
+    async def run(self, first: _First, sender: str) -> None:
         """Transcribe to the end.
 
         Raises:
@@ -218,7 +220,7 @@ class _Session:
         """
         assert first.sample_rate_hz is not None
         bonuses = hotword_bonuses(first.hotwords)
-        start = StreamStart(first.model, first.sample_rate_hz, bonuses, first.end_silence_s)
+        start = StreamStart(first.model, first.sample_rate_hz, bonuses, first.end_silence_s, sender)
         inbox = Inbox(start.sample_rate_hz)
         self._worker.listeners[self._number] = self._answers.put_nowait
         try:

@@ -7,10 +7,11 @@
 | | `StreamPartial`, unasked |
 | `StreamStop` | nothing; the stream is over |
 
-One thread hears all streams of the worker. What has arrived is heard first, so final results never wait for partial
-ones. A partial result costs more the longer the open utterance is, because the network hears it again from its start.
-So the pause between two of them grows with the time that the last one took: partial results of one stream take a
-fifth of a core at most, and all come less often when the machine is busy.
+One thread hears all streams of the worker. Those who send them are heard in turn (`fair_queue.py`), so one who sends
+many streams faster than they are spoken does not keep others waiting. What has arrived is heard first, so final results
+never wait for partial ones. A partial result costs more the longer the open utterance is, because the network hears it
+again from its start. So the pause between two of them grows with the time that the last one took: partial results of
+one stream take a fifth of a core at most, and all come less often when the machine is busy.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import queue
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -27,6 +29,7 @@ import numpy as np
 from asr.decoding.streaming import Listening, Partial
 from asr.errors import AsrError
 from asr.reading import shown
+from asr.serving.fair_queue import FairQueue
 from asr.serving.log import log
 
 # A pause of this length ends an utterance, unless the sender says otherwise: a little shorter than elsewhere, because
@@ -46,12 +49,14 @@ class StreamStart:
         sample_rate_hz: of the audio.
         hotwords: expected words and phrases with the bonus of each; those that the model cannot write are left out.
         end_silence_s: an utterance ends after a pause of this length.
+        sender: who sends it; of each sender in turn something is heard.
     """
 
     model: str
     sample_rate_hz: int
     hotwords: Mapping[str, float]
     end_silence_s: float = PAUSE_S
+    sender: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,8 @@ class Streams:
         """
         self._models, self._answer = models, answer
         self._inbox: queue.SimpleQueue[_Turn] = queue.SimpleQueue()
+        self._line: FairQueue[_Turn] = FairQueue()  # what has come and is not heard
+        self._senders: dict[int, str] = {}  # of streams that are not over
         self._open: dict[int, _Open] = {}
         self._due: dict[int, None] = {}  # streams that are to have a partial result; who has waited longest is first
 
@@ -162,10 +169,8 @@ class Streams:
         Args:
             wait: whether to wait for something to come; otherwise a partial result must be due.
         """
-        try:
-            number, message = self._inbox.get(block=wait)
-        except queue.Empty:
-            number, message = next(iter(self._due)), None
+        self._line_up(wait=wait and not self._line)
+        number, message = self._line.take() if self._line else _Turn(next(iter(self._due)), None)
         try:
             self._do(number, message)
         except AsrError as error:
@@ -174,6 +179,19 @@ class Streams:
             log(defect=traceback.format_exc())
             reason = f"the stream cannot be transcribed ({type(error).__name__})"
             self._fail(number, StreamFailed(reason, is_refused=False))
+
+    def _line_up(self, *, wait: bool) -> None:
+        """Put what has come in line; of each sender in turn something is heard, of each stream in the order it came."""
+        with suppress(queue.Empty):
+            while True:
+                turn = self._inbox.get(block=wait)
+                wait = False
+                if isinstance(turn.message, StreamStart):
+                    self._senders[turn.number] = turn.message.sender
+                sender = self._senders.get(turn.number, "")
+                if isinstance(turn.message, StreamStop):
+                    self._senders.pop(turn.number, None)
+                self._line.put(sender, turn)
 
     def _do(self, number: int, message: object) -> None:
         match message:

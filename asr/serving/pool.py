@@ -1,10 +1,10 @@
 """Requests → worker processes and back: each request has one answer, and a worker that dies is replaced.
 
-A request waits until a worker is idle, in the order in which they came. A worker transcribes one file at a time, each
-by itself. So the result of a request is the one that `asr transcribe` gives, whatever its neighbours are. Padding
-several files to one length and computing them together would gain nothing on processors: the recurrent layers of an
-exported network take as long for two files as for one after the other, and a worker for each core keeps all cores
-busy.
+A request waits until a worker is idle. Those who sent the requests that wait are served in turn, so that nobody waits
+for all requests of somebody else (`fair_queue.py`). A worker transcribes one file at a time, each by itself. So the
+result of a request is the one that `asr transcribe` gives, whatever its neighbours are. Padding several files to one
+length and computing them together would gain nothing on processors: the recurrent layers of an exported network take as
+long for two files as for one after the other, and a worker for each core keeps all cores busy.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import asyncio
 import multiprocessing
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from multiprocessing.context import SpawnProcess
 
 from asr.errors import AsrError
 from asr.machine import Accelerator
+from asr.serving.fair_queue import FairQueue
 from asr.serving.worker import OF_ALL, Cancel, FailureError, FileJob, FileResult, Ready, Served, work
 
 FAILED_STARTS = 3  # once as many workers in a row have died while they loaded, the server does not begin
@@ -83,7 +83,7 @@ class Pool:
         self._numbers = count()
         self._workers: list[Worker] = []
         self._idle: list[Worker] = []
-        self._queue: deque[_Waiting] = deque()
+        self._queue: FairQueue[_Waiting] = FairQueue()
         self._failed_starts = 0
         self._is_stopping = False
 
@@ -121,16 +121,30 @@ class Pool:
         """Return a number for a request."""
         return next(self._numbers)
 
-    async def transcribe(self, job: FileJob) -> FileResult:
-        """Return the transcript of a file. If this is cancelled, a worker that is at work on it stops.
+    async def transcribe(self, job: FileJob, sender: str = "") -> FileResult:
+        """Return the transcript of a file. If this is cancelled, it waits no more, or the worker at work on it stops.
+
+        Args:
+            job: the file.
+            sender: who sent it; of each sender in turn a file is given to a worker.
 
         Raises:
             FailureError: there is no transcript.
         """
         waiting = _Waiting(job, self._loop.create_future())
-        self._queue.append(waiting)
+        self._queue.put(sender, waiting)
         self._share_out()
-        return await waiting.answer
+        try:
+            return await waiting.answer
+        finally:
+            self._queue.remove(sender, waiting)
+
+    def send_away(self, sender: str) -> bool:
+        """Refuse the last file of a sender that waits for a worker; return whether there is one."""
+        waiting = self._queue.take_last(sender)
+        if waiting is not None and not waiting.answer.done():
+            waiting.answer.set_exception(FailureError("crowded", ""))
+        return waiting is not None
 
     async def stop(self) -> None:
         """End all workers at once."""
@@ -203,9 +217,9 @@ class Pool:
         self._loop.call_later(min(_LONGEST_WAIT_S, 2.0**self._failed_starts), self._start_worker)
 
     def _share_out(self) -> None:
-        """Give the requests that have waited longest to idle workers."""
+        """Give requests that wait to idle workers, of each sender in turn."""
         while self._idle and self._queue:
-            waiting = self._queue.popleft()
+            waiting = self._queue.take()
             if waiting.answer.done():  # nobody waits for it any more
                 continue
             self._give(self._idle.pop(), waiting)

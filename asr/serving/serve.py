@@ -224,7 +224,7 @@ def uvicorn_server(application: ASGIApp, limits: ServeLimits) -> uvicorn.Server:
             log_level="critical",  # what is to be known of a request is logged as JSON
             access_log=False,
             server_header=False,
-            proxy_headers=False,
+            proxy_headers=True,  # of proxies at 127.0.0.1, or at the addresses of the variable FORWARDED_ALLOW_IPS
             limit_concurrency=limits.requests + _MORE_CONNECTIONS,
             timeout_graceful_shutdown=round(limits.answer_s) + 1,
             lifespan="on",

@@ -84,17 +84,19 @@ class Upload:
         is_received: whether the body has come to its end.
         received_bytes: how much of the body has come.
         since_s: when it began, on the clock of `time.monotonic`.
-        is_given_up: whether another request takes its place.
+        sender: who sends it.
+        given_up: why it is refused, because another request takes its place; None if it keeps it.
     """
 
     path: Path
+    sender: str = ""
     file_name: str = ""
     fields: list[tuple[str, str]] = field(default_factory=list)
     has_file: bool = False
     is_received: bool = False
     received_bytes: int = 0
     since_s: float = field(default_factory=time.monotonic)
-    is_given_up: bool = False
+    given_up: RefusalError | None = None
 
     def bytes_per_s(self) -> float:
         """Return how fast the body has come so far."""
@@ -102,14 +104,14 @@ class Upload:
 
     def is_very_slow(self) -> bool:
         """Return whether the body comes so slowly that another request may take its place."""
-        begun = not self.is_received and not self.is_given_up and time.monotonic() - self.since_s > _VERY_SLOW_S
+        begun = not self.is_received and self.given_up is None and time.monotonic() - self.since_s > _VERY_SLOW_S
         return begun and self.bytes_per_s() < _VERY_SLOW_BYTES_PER_S
 
 
 @contextmanager
-def upload_in(folder: Path, uploads: set[Upload]) -> Iterator[Upload]:
+def upload_in(folder: Path, uploads: set[Upload], sender: str) -> Iterator[Upload]:
     """Yield an upload whose file will be in a folder; it is one of `uploads` until the file is removed at the end."""
-    upload = Upload(folder / f"upload-{secrets.token_hex(8)}")
+    upload = Upload(folder / f"upload-{secrets.token_hex(8)}", sender)
     uploads.add(upload)
     try:
         yield upload
@@ -125,8 +127,14 @@ def gives_up_a_slow_one(uploads: Iterable[Upload]) -> bool:
     """
     slow = min(filter(Upload.is_very_slow, uploads), key=Upload.bytes_per_s, default=None)
     if slow is not None:
-        slow.is_given_up = True
+        slow.given_up = RefusalError(408, "the upload was very slow, and others waited; try again")
     return slow is not None
+
+
+def last_coming(uploads: Iterable[Upload], sender: str) -> Upload | None:
+    """Return the last upload of a sender that has not come whole; None if there is none."""
+    coming = [one for one in uploads if one.sender == sender and not one.is_received and one.given_up is None]
+    return max(coming, key=lambda one: one.since_s, default=None)
 
 
 def require_form(request: Request, limits: ServeLimits) -> None:
@@ -178,8 +186,8 @@ async def _chunks(request: Request, upload: Upload, limits: ServeLimits) -> Asyn
     end_s = last_s + limits.upload_s
     while not upload.is_received:
         left_s = min(last_s + _IDLE_S, end_s) - time.monotonic()
-        if upload.is_given_up:
-            raise RefusalError(408, "the upload was very slow, and others waited; try again")
+        if upload.given_up is not None:
+            raise upload.given_up
         if left_s <= 0:
             raise RefusalError(
                 408, f"the upload took more than {limits.upload_s:g} s, or nothing came for {_IDLE_S:g} s"

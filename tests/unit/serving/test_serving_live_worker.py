@@ -79,3 +79,18 @@ def test_a_defect_ends_its_stream_only_and_what_follows_of_it_is_not_heard(capsy
     ]
     (line,) = capsys.readouterr().err.splitlines()  # of the log, in which each line is an object
     assert "ZeroDivisionError" in json.loads(line)["defect"]
+
+
+def test_who_sends_many_streams_keeps_another_one_waiting_for_one_turn_only() -> None:
+    recognizer = Scripted()
+    streams = Streams({"m": recognizer}, lambda number, content: None)
+    sizes = {1: 10, 2: 20, 3: 30, 4: 40}  # samples, by which a stream is known
+    for number in sizes:
+        streams.put(number, StreamStart("m", 16000, {}, sender="few" if number == 4 else "many"))
+    for _ in sizes:
+        streams.step(wait=False)
+    for number in (1, 2, 3, 1, 2, 3, 4, 4):
+        streams.put(number, StreamAudio(bytes(2 * sizes[number])))
+    for _ in range(8):
+        streams.step(wait=False)
+    assert [int(asked.split()[1]) for asked in recognizer.asked] == [10, 40, 20, 40, 30, 10, 20, 30]
