@@ -92,7 +92,7 @@ if TYPE_CHECKING:
     from asr.serving.serve import serve
     from asr.serving.upload import ServeLimits
     from asr.settings_file import load_config
-    from asr.sharing.packed import PackedModel, pack_model
+    from asr.sharing.pack import PackedModel, pack_model
     from asr.sharing.pull import PullReport, pull
     from asr.sharing.push import PushReport, push
     from asr.sharing.shipped import SampleRecording, sample_recording
@@ -319,7 +319,7 @@ _HOMES = {
     "asr.serving.serve": ("serve",),
     "asr.serving.upload": ("ServeLimits",),
     "asr.settings_file": ("load_config",),
-    "asr.sharing.packed": ("PackedModel", "pack_model"),
+    "asr.sharing.pack": ("PackedModel", "pack_model"),
     "asr.sharing.pull": ("PullReport", "pull"),
     "asr.sharing.push": ("PushReport", "push"),
     "asr.sharing.shipped": ("SampleRecording", "sample_recording"),

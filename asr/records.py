@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -26,6 +25,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from asr.errors import AsrError
+from asr.paths import ReadablePath
 from asr.reading import counted, parse_json, read_raw_lines, shown
 
 
@@ -113,7 +113,7 @@ def checked(form: type[Form], value: Any, where: object, error: type[AsrError], 
 
 
 def journal_records(
-    path: Path, form: type[Form], what: str, error: type[AsrError], way_out: str
+    path: ReadablePath, form: type[Form], what: str, error: type[AsrError], way_out: str
 ) -> Iterator[tuple[str, Form, int]]:
     """Yield place, record and length in bytes of each line of a file to which JSON lines are appended.
 

@@ -80,7 +80,7 @@ class Exported:
     int8: bool
 
 
-def is_model_folder(folder: Path) -> bool:
+def is_model_folder(folder: ReadablePath) -> bool:
     """Return whether a folder is a model folder."""
     return all((folder / name).is_file() for name in (CONFIG, TOKENS, WEIGHTS))
 

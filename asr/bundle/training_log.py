@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import Field
 
 from asr.bundle.files import TRAINING_LOG
 from asr.errors import ModelError
+from asr.paths import ReadablePath
 from asr.records import Count, Record, journal_records
 
 _WAY_OUT = "delete the line, or the file if nobody needs the curves"
@@ -93,7 +93,7 @@ class EpochLine(Record):
         return self.dev_cer if self.dev_by_characters else self.dev_wer
 
 
-def read_epochs(folder: Path) -> list[EpochLine]:
+def read_epochs(folder: ReadablePath) -> list[EpochLine]:
     """Return the epochs in the log of the model folder `folder`, in order; none if it has no log.
 
     A last line without an end is left out, because a training may be writing it.

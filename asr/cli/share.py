@@ -16,7 +16,7 @@ def pack(
     folder: Annotated[
         Path,
         typer.Argument(
-            metavar="DATA|MODEL", help="A folder with {train,dev,test}.jsonl.gz; or a model folder, or an exported one."
+            metavar="DATA|MODEL", help="A folder with {train,dev,test}.jsonl.gz; or a model, or an exported one."
         ),
     ],
     out: Annotated[
@@ -38,8 +38,9 @@ def pack(
     export MODEL --format torch --int8.
     """
     from asr.sharing.listed import is_shareable
+    from asr.sharing.names import is_model_name
 
-    if is_shareable(folder):
+    if is_shareable(folder) if folder.is_dir() else is_model_name(folder):
         _pack_model(folder, out)
     else:
         _pack_data(folder, out)

@@ -21,6 +21,7 @@ from asr.errors import ConfigError, DependencyError, ModelError
 from asr.files import atomic_path, write_text
 from asr.paths import ReadablePath
 from asr.runtime.description import TEXT_SETTINGS, Description
+from asr.sharing.hub import hub_name
 from asr.sharing.names import model_folder
 from asr.sharing.packed import is_packed
 
@@ -191,7 +192,13 @@ def _copy(source: ReadablePath, target: Path) -> None:
 
 
 def _beside(model: Path, ending: str) -> Path:
-    """Return the path beside a model that has its name, without the suffix of a packed one, and this ending."""
+    """Return the path beside a model that has its name and this ending, without the suffix of a packed one.
+
+    Of a model on the hub it is in the working directory.
+    """
+    on_hub = hub_name(model)
+    if on_hub is not None:
+        return Path(on_hub.repository.rpartition("/")[2] + ending)
     named = model.resolve() if model.name in ("", "..") else model
     name = named.stem if is_packed(named) else named.name
     return named.with_name(f"{name}{ending}")

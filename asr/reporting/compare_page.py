@@ -6,9 +6,9 @@ The page is one file that needs nothing from elsewhere. Its template, script and
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from asr.bundle.training_log import EpochLine
@@ -86,19 +86,19 @@ class _Training:
     """A training, the letters of the systems that have its model, and the model folder."""
 
     letters: str
-    folder: Path
+    folder: str
     epochs: Sequence[EpochLine]
 
 
 def _trainings(comparison: Comparison) -> list[_Training]:
     """Return the trainings whose logs are there; that of a model occurs once, however it was decoded."""
-    by_model: dict[Path, list[ComparedSystem]] = {}
+    by_model: dict[str, list[ComparedSystem]] = {}
     for system in comparison.systems:
         if system.model is not None and system.epochs:
-            by_model.setdefault(system.model.resolve(), []).append(system)
+            by_model.setdefault(os.path.realpath(system.model), []).append(system)
     return [
-        _Training(", ".join(system.letter for system in systems), systems[0].model or model, systems[0].epochs)
-        for model, systems in by_model.items()
+        _Training(", ".join(system.letter for system in systems), str(systems[0].model), systems[0].epochs)
+        for systems in by_model.values()
     ]
 
 

@@ -17,8 +17,10 @@ from asr.bundle.files import DECODE_RUN, HYPOTHESES, REFERENCES
 from asr.bundle.settings import load_settings
 from asr.bundle.training_log import EpochLine, read_epochs
 from asr.errors import AsrError, ScoringError, explained
+from asr.paths import ReadablePath
 from asr.reading import counted, read_json, shown
 from asr.scoring.score import CorpusScore, read_score, read_trn, score_texts
+from asr.sharing.names import folder_here
 
 LETTERS = string.ascii_uppercase  # the short names of the systems
 _NAMES_IN_A_MESSAGE = 3
@@ -38,7 +40,7 @@ class ComparedSystem:
     Attributes:
         letter: its short name in the comparison: "A" for the first.
         folder: its decode folder.
-        model: the model folder around it; None if there is none.
+        model: the model folder around it, or the model with which it was decoded; None if neither is there.
         score: its figures on the compared utterances.
         hypotheses: what it recognised, by utterance id.
         parameters: number of trained weights; None if that is not known.
@@ -49,7 +51,7 @@ class ComparedSystem:
 
     letter: str
     folder: Path
-    model: Path | None
+    model: ReadablePath | None
     score: CorpusScore
     hypotheses: Mapping[str, str]
     parameters: int | None
@@ -183,7 +185,7 @@ def read_system(letter: str, folder: Path, score: CorpusScore, names: Sequence[s
         score = replace(some, recognised=score.recognised)
     notes: list[str] = []
     run = _unless_damaged(lambda: _read_run(folder), notes) or {}
-    model = _model_of(folder, run)
+    model = _unless_damaged(lambda: _model_of(folder, run), notes)
     parameters: int | None = None
     epochs: tuple[EpochLine, ...] = ()
     settings: dict[str, Any] = {}
@@ -204,7 +206,7 @@ def _unless_damaged(read: Callable[[], _Found], notes: list[str]) -> _Found | No
         return None
 
 
-def _settings_of_model(folder: Path) -> dict[str, Any]:
+def _settings_of_model(folder: ReadablePath) -> dict[str, Any]:
     return _flat(load_settings(folder).model_dump(mode="json", exclude=set(_WITHOUT_INFLUENCE)))
 
 
@@ -219,12 +221,24 @@ def _read_run(folder: Path) -> dict[str, Any]:
     return content
 
 
-def _model_of(folder: Path, run: Mapping[str, Any]) -> Path | None:
-    """Return the model folder around a decode folder, or that with which it was made; None if neither is there."""
+def _model_of(folder: Path, run: Mapping[str, Any]) -> ReadablePath | None:
+    """Return the model folder around a decode folder, or the model with which it was made; None if neither is there.
+
+    Nothing is downloaded, because a decode folder may come from anybody.
+
+    Raises:
+        ModelError: the model is a packed one that is damaged, or one of the hub that is not in the cache.
+        DependencyError: the model is one of the hub, and huggingface_hub is missing.
+    """
     # `folder.parent` of a folder such as "." is not the folder around it.
     around = folder.parent if folder.name not in ("", "..") else folder.resolve().parent
-    folders = [around, *(Path(name) for name in _models(run))]
-    return next(filter(is_model_folder, folders[:2]), None) if len(folders) < 3 else None
+    names = _models(run)
+    if len(names) > 1:
+        return None
+    if is_model_folder(around):
+        return around
+    found = folder_here(names[0]) if names else around
+    return found if is_model_folder(found) else None
 
 
 def _models(run: Mapping[str, Any]) -> list[str]:

@@ -106,6 +106,19 @@ def hub_model(name: HubName) -> HubModel:
     return _downloaded(client, name, info)
 
 
+def kept_model(name: HubName) -> HubModel:
+    """Return a model of the hub that is in the cache; nothing is asked of the network.
+
+    Raises:
+        ModelError: it is not in the cache.
+        DependencyError: huggingface_hub is missing.
+    """
+    kept = _kept(hub_client(f"{name}: a model"), name, name.revision)
+    if kept is None:
+        raise ModelError(f"{name}: not in the cache of this machine; `asr transcribe {name} FILE` brings it there")
+    return kept
+
+
 def _kept(client: Any, name: HubName, revision: str | None) -> HubModel | None:
     """Return a model that is in the cache with all its files; None if it is not."""
     found = client.try_to_load_from_cache(name.repository, PACKED_LIST, revision=revision)

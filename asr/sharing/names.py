@@ -16,7 +16,7 @@ from pathlib import Path
 from asr.bundle.files import CONFIG, ONNX_DESCRIPTION
 from asr.errors import ModelError, ModelWarning
 from asr.paths import ReadablePath
-from asr.sharing.hub import HubName, hub_model, hub_name
+from asr.sharing.hub import HubName, hub_model, hub_name, kept_model
 from asr.sharing.listed import ListedPath
 from asr.sharing.packed import is_packed, open_packed
 from asr.sharing.shipped import SHIPPED, shipped_model
@@ -49,6 +49,16 @@ def model_folder(name: str | os.PathLike[str]) -> ReadablePath:
                 f"work in another folder, or rename {path.absolute()}"
             )
     return open_packed(path) if is_packed(path) else path
+
+
+def folder_here(name: str | os.PathLike[str]) -> ReadablePath:
+    """Return the folder with the files of a model as `model_folder` does, but download nothing.
+
+    Raises:
+        ModelError, DependencyError: as `model_folder`; or a model of the hub is not in the cache.
+    """
+    wanted = hub_name(name)
+    return model_folder(name) if wanted is None else kept_model(wanted).folder
 
 
 def _of_hub(wanted: HubName) -> ReadablePath:

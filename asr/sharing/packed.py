@@ -1,4 +1,4 @@
-"""Model folder or exported folder ↔ one file, `model.asr`. No torch.
+"""A packed model, one file such as `model.asr` → its files, read in place. `pack.py` writes it. No torch.
 
 The file is a zip, and its members are stored as they are. It is read in place: nothing is written to disk, and a
 member's name is only compared. Its member `files.json` has the size and the SHA-256 of each other member, which are
@@ -13,7 +13,6 @@ Source: PKWARE, APPNOTE.TXT 6.3.10, sections 4.3.16 (end of the directory) and 4
 from __future__ import annotations
 
 import io
-import os
 import re
 import stat
 import struct
@@ -22,25 +21,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
-from asr.bundle.files import ONNX_NETWORK, PACKED_LIST
+from asr.bundle.files import PACKED_LIST
 from asr.errors import ModelError
-from asr.files import atomic_path
 from asr.reading import first_line, shown
 from asr.sharing.listed import (
     AGAIN,
     MIB,
     MOST_LIST_BYTES,
     ListedPath,
-    Member,
-    SharedFiles,
-    list_text,
-    member_of,
     parse_list,
 )
 
 SUFFIX = ".asr"
 
-_MOST_BYTES = (1 << 32) - MIB  # of the file; a larger zip has another structure
+MOST_PACKED_BYTES = (1 << 32) - MIB  # of the file; a larger zip has another structure
 _MOST_MEMBERS = 1000
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)*", re.ASCII)
 _END_BYTES, _LOCATOR_BYTES = 22, 20  # of the end of the directory, and of what precedes it in large zips
@@ -107,7 +101,7 @@ def _require_small_directory(path: Path) -> None:
     """
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
-        if size > _MOST_BYTES:
+        if size > MOST_PACKED_BYTES:
             raise ValueError("larger than 4 GiB")
         file.seek(max(0, size - _END_BYTES - _LOCATOR_BYTES))
         end = file.read()
@@ -134,7 +128,7 @@ def _fault(members: list[ZipInfo]) -> str | None:
             return f"{name} is encrypted"
         if member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
             return f"{name} is compressed in an unknown way"
-    if sum(member.file_size for member in members) > _MOST_BYTES:
+    if sum(member.file_size for member in members) > MOST_PACKED_BYTES:
         return "it would become larger than 4 GiB"
     return None if PACKED_LIST in seen else f"{PACKED_LIST} is missing"
 
@@ -152,69 +146,3 @@ def _read(path: Path, name: str, most_bytes: int) -> bytes:
 
 def _described(error: Exception) -> str:
     return first_line(str(error) or type(error).__name__)
-
-
-@dataclass(frozen=True)
-class PackedModel:
-    """A packed model that was written.
-
-    Attributes:
-        path: the file.
-        size_bytes: its size.
-        sha256: its checksum, in hexadecimal digits.
-        files: names of the files that it holds.
-        left_out: names of files and folders of the model folder that it does not hold.
-    """
-
-    path: Path
-    size_bytes: int
-    sha256: str
-    files: tuple[str, ...]
-    left_out: tuple[str, ...]
-
-    @property
-    def usage(self) -> str:
-        """The command that transcribes with it."""
-        command = "python -m asr.runtime" if ONNX_NETWORK in self.files else "asr transcribe"
-        return f"{command} {self.path} FILE…"
-
-
-def pack_model(model: str | os.PathLike[str], out: str | os.PathLike[str]) -> PackedModel:
-    """Write a model folder or an exported folder as one file; equal folders give equal bytes.
-
-    Checkpoints, logs, decode folders and what is known of single speakers stay behind.
-
-    Args:
-        model: a model folder, or one that `asr.export` wrote.
-        out: the file, e.g. `model.asr`.
-
-    Raises:
-        ModelError: it is no such folder, `out` has another suffix, or the file would be larger than 4 GiB.
-    """
-    folder, file = Path(model), Path(out)
-    if file.suffix.lower() != SUFFIX:
-        raise ModelError(f"{file}: a packed model is one file; let its name end in {SUFFIX}")
-    shared = SharedFiles.of(folder)
-    members = shared.members()
-    if sum(member.size_bytes for member in members.values()) > _MOST_BYTES - 2 * MOST_LIST_BYTES:
-        raise ModelError(f"{folder}: larger than 4 GiB, which one file does not hold; share it by `asr push`")
-    with atomic_path(file) as temporary, ZipFile(temporary, "w", allowZip64=False) as archive:
-        archive.writestr(_header(PACKED_LIST), list_text(members))
-        for name in shared.names:
-            _store(archive, name, folder / name, members[name])
-    written = member_of(file)
-    return PackedModel(file, written.size_bytes, written.sha256, shared.names, shared.left_out)
-
-
-def _header(name: str) -> ZipInfo:
-    header = ZipInfo(name)  # of 1980, the first year that a zip knows
-    header.create_system, header.external_attr = 3, (stat.S_IFREG | 0o644) << 16
-    return header
-
-
-def _store(archive: ZipFile, name: str, path: Path, member: Member) -> None:
-    header = _header(name)
-    header.file_size = member.size_bytes
-    with path.open("rb") as source, archive.open(header, "w") as target:
-        while block := source.read(MIB):
-            target.write(block)

@@ -318,6 +318,29 @@ def test_the_model_of_a_decode_folder_elsewhere_is_the_one_that_it_was_made_with
     assert joined.values == (None, None, list(map(str, models)), None)
 
 
+def test_a_packed_model_says_as_much_as_its_folder(tmp_path: Path) -> None:
+    models = [model_folder(tmp_path / name, f"training.seed={seed}") for name, seed in (("a", 1), ("b", 2))]
+    packed = [asr.pack_model(model, tmp_path / f"{model.name}.asr").path for model in models]
+    of_folders, of_packed = (
+        asr.compare([decode_folder(tmp_path / kind / m.stem, GOOD, run={"models": [str(m)]}) for m in made_with])
+        for kind, made_with in (("folders", models), ("files", packed))
+    )
+    assert [setting.name for setting in of_folders.settings] == ["training.seed"]
+    assert of_packed.settings == of_folders.settings
+    parameters = [[system.parameters for system in found.systems] for found in (of_folders, of_packed)]
+    assert parameters[0] == parameters[1] != [None, None]
+    assert [str(system.model) for system in of_packed.systems] == list(map(str, packed))
+    assert of_packed.notes == ()
+
+
+def test_a_packed_model_that_is_damaged_is_a_note(tmp_path: Path) -> None:
+    (tmp_path / "m.asr").write_bytes(b"PK")
+    run = {"models": [str(tmp_path / "m.asr")]}
+    comparison = asr.compare([decode_folder(tmp_path / name, GOOD, run=run) for name in "xy"])
+    assert [system.model for system in comparison.systems] == [None, None]
+    assert [note.partition(",")[0] for note in comparison.notes] == [f"{tmp_path / 'm.asr'}: damaged"]
+
+
 def test_parameters_and_time_are_those_of_the_model_and_its_log(tmp_path: Path) -> None:
     model = model_folder(tmp_path / "a")
     lines = [{"epoch": n, "loss": 2.0 - n, "best": True, "dev_wer": 0.5, "train_s": 60.0, "dev_s": 2.5} for n in (0, 1)]

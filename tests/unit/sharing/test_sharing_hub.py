@@ -7,15 +7,14 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import yaml
 from conftest import tone_speech
-from fake_hub import TOKEN, FakeHub, running_hub
+from fake_hub import TOKEN, FakeHub
 
 import asr
 import asr.runtime
@@ -35,26 +34,6 @@ def ask(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the client ask the hub at this address; it reads the environment only once."""
     monkeypatch.setattr(constants, "ENDPOINT", url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """A hub on this machine, which the client asks with anna's token; its cache is empty."""
-    with running_hub() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setenv("HF_TOKEN", TOKEN)
-        yield hub
-
-
-@pytest.fixture
-def pushed(hub: FakeHub, folders: Path) -> str:
-    """The name, with its revision, of the model `characters` on the hub."""
-    return asr.push(folders / "characters", NAME).name
 
 
 def forget(tmp_path: Path) -> None:
@@ -340,19 +319,6 @@ def test_the_card_may_be_edited_on_the_hub(hub: FakeHub, pushed: str, tmp_path: 
     hub.repositories["anna/mine"].edit(files.CARD, b"---\nlicense: mit\n---\n# Mine\n")
     asr.pull(NAME, tmp_path / "mine")
     assert (tmp_path / "mine" / files.CARD).read_bytes() == b"---\nlicense: mit\n---\n# Mine\n"
-
-
-def test_commands_take_a_name_of_the_hub_and_those_that_write_refuse_it(
-    hub: FakeHub, folders: Path, pushed: str, tmp_path: Path, call: Call, succeed: Callable[..., str]
-) -> None:
-    soundfile.write(tmp_path / "a.wav", SIGNAL, 16000)
-    options = (tmp_path / "a.wav", "--segment", "none")
-    assert succeed("transcribe", pushed, *options) == succeed("transcribe", folders / "characters", *options)
-    status, _, err = call("tune", NAME, tmp_path / "dev.jsonl.gz")
-    assert status == 1
-    assert "`asr pull hf://anna/mine --out DIR` makes a folder of it" in " ".join(err.split())
-    status, _, err = call("push", folders / "characters", "exp/mine")
-    assert (status, "expected hf://user/model" in err) == (1, True)
 
 
 def test_a_name_of_the_hub_goes_to_worker_processes(hub: FakeHub, pushed: str, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import asr.runtime
 from asr.bundle import files
 from asr.errors import ModelError
 from asr.sharing.names import model_folder, own_folder
-from asr.sharing.packed import pack_model
+from asr.sharing.pack import pack_model
 
 SIGNAL = tone_speech("ab cd", np.random.default_rng(0)).astype(np.float32)
 
@@ -102,6 +102,13 @@ def test_its_list_has_the_size_and_checksum_of_each_file_and_python_s_own_reader
             assert archive.read(name) == data
             assert member == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     assert {files.CONFIG, files.WEIGHTS, files.LANGUAGE_MODEL, files.RNN_LM, files.CARD} <= {*listed}
+
+
+def test_a_packed_model_packed_again_is_the_same_file(
+    packed: Path, tmp_path: Path, succeed: Callable[..., str]
+) -> None:
+    succeed("pack", packed, "--out", tmp_path / "again.asr")
+    assert (tmp_path / "again.asr").read_bytes() == packed.read_bytes()
 
 
 def test_what_is_known_of_speakers_stays_behind_and_is_named(folders: Path, tmp_path: Path) -> None:

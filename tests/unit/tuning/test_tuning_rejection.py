@@ -18,7 +18,7 @@ from asr.bundle.bundle import ModelBundle
 from asr.bundle.rejection import Rate, Rejection, load_rejection
 from asr.model.acoustic import AcousticModel
 from asr.settings_file import load_config
-from asr.sharing.packed import pack_model
+from asr.sharing.pack import pack_model
 from asr.text.tokens import TokenTable
 from asr.tuning.dev_search import DevBatch
 from asr.tuning.rejection import Heard, measured, threshold_for
