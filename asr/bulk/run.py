@@ -21,7 +21,7 @@ from asr.audio.sources import STDIN, is_read_once
 from asr.bulk import journal
 from asr.bulk.transcriber import Channels, OnProgress, Options, load_transcriber
 from asr.bulk.workers import Result, in_order, one_by_one
-from asr.bundle.speaker_names import speaker_file
+from asr.bundle.speaker_names import find_speaker
 from asr.decoding.hotwords import hotword_bonuses
 from asr.errors import AudioError, ConfigError
 from asr.inference.decoder import Method, Search
@@ -252,7 +252,7 @@ def _written(
     folders = [file.root for file in found] if out is None else [out]
     with journal.hold(folders, [path for targets in outputs.values() for path in targets.values()]):
         speaker = work.options.speaker
-        files = [] if speaker is None else [model / speaker_file(speaker) for model in work.models]
+        files = [] if speaker is None else [find_speaker(model, speaker) for model in work.models]
         made_by = journal.fingerprint(work.models, {"asr": __version__, **asdict(work.options)}, files)
         separate = work.options.channels == "separate"
         tasks = [task for targets in outputs.values() for task in journal.tasks_of(targets, made_by, separate=separate)]

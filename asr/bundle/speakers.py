@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from asr.bundle.bundle import save_weights
-from asr.bundle.speaker_names import same_name, speaker_file, speaker_names
+from asr.bundle.speaker_names import find_speaker, rename_older, same_name, speaker_file, speaker_names
 from asr.bundle.tensors import read_tensors, tensors_checksum
 from asr.errors import ConfigError, ModelError
 from asr.model.acoustic import AcousticModel
@@ -53,6 +53,7 @@ def save_speaker(folder: Path, speaker: Speaker, model: AcousticModel) -> Path:
     if speaker.moments is not None:
         tensors[_MOMENTS] = speaker.moments.cpu().contiguous()
     path.parent.mkdir(exist_ok=True)
+    rename_older(folder)  # else a file system that ignores case could write anna's file in place of Anna's
     save_weights(tensors, path, {_NAME: speaker.name, _MODEL: _mark_of(model)})
     return path
 
@@ -69,7 +70,7 @@ def load_speaker(folder: ReadablePath, name: str, model: AcousticModel) -> Speak
         ConfigError: the folder knows no such speaker; the error names those it knows.
         ModelError: the file is damaged, or was made with another model.
     """
-    path = folder / speaker_file(name)
+    path = find_speaker(folder, name)
     if not path.is_file():
         known = ", ".join(map(repr, speaker_names(folder))) or "none"
         raise ConfigError(f"{folder}: knows no speaker {shown(name)} (known: {known}); `asr adapt` makes one")

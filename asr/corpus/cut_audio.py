@@ -212,8 +212,9 @@ def _is_sequential(path: Path) -> bool:
 def _name(path: Path) -> str:
     """Return a file name that no other recording has, nor this one if it is changed."""
     status = path.stat()
+    # The letters may have four bytes each, and file names have 255 at most.
     version = f"{os.path.abspath(path)} {status.st_size} {status.st_mtime_ns}"
-    return f"{name_in_id(path.stem)}-{hashlib.blake2b(os.fsencode(version), digest_size=4).hexdigest()}.flac"
+    return f"{name_in_id(path.stem)[:50]}-{hashlib.blake2b(os.fsencode(version), digest_size=4).hexdigest()}.flac"
 
 
 def _copy(path: Path, target: Path) -> None:

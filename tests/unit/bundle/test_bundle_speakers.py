@@ -2,10 +2,13 @@
 
 import os
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 import torch
 from conftest import TINY
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -54,6 +57,41 @@ def test_a_name_that_windows_keeps_for_a_device_makes_a_file_all_the_same(tmp_pa
     assert not set(path.name) & set('<>:"/\\|?*')
     assert speaker_names(tmp_path) == [name]
     assert load_speaker(tmp_path, name, model).name == name
+
+
+NAMES = st.text(st.sampled_from("aAbBcCnNoOuU0%=~._- éÉıİſK")) | st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(st.lists(NAMES.filter(str.strip), min_size=2, max_size=2, unique_by=lambda name: normalize("NFC", name)))
+@example(["Anna", "anna"])
+@example(["anna", "anna=1"])
+@example(["Anna", "Anna=1"])
+@example(["con", "CON"])
+def test_no_two_names_have_one_file_where_case_and_the_form_of_accents_count_for_nothing(names: list[str]) -> None:
+    assume(all(len(name) < 20 for name in names))
+    files = [speaker_file(name) for name in names]
+    assert len({normalize(form, file).casefold() for file in files for form in ("NFC", "NFKD")}) == 2
+
+
+def test_a_plain_name_is_read_in_the_name_of_its_file() -> None:
+    assert [speaker_file(name) for name in ("anna", "Anna", "McKay")] == [
+        "speakers/anna.safetensors",
+        "speakers/Anna=1.safetensors",
+        "speakers/McKay=5.safetensors",
+    ]
+
+
+def test_a_file_of_an_older_version_is_found_and_is_not_taken_for_that_of_another_speaker(tmp_path: Path) -> None:
+    model = model_of(config_of())
+    path = save_speaker(tmp_path, Speaker("Anna", other_weights(model)), model)
+    path.rename(path.with_name("Anna.safetensors"))
+    assert load_speaker(tmp_path, "Anna", model).name == "Anna"
+    assert speaker_names(tmp_path) == ["Anna"]
+    with pytest.raises(ConfigError, match="knows no speaker 'anna'"):
+        load_speaker(tmp_path, "anna", model)
+    save_speaker(tmp_path, Speaker("anna", other_weights(model)), model)
+    assert {file.name for file in path.parent.iterdir()} == {"Anna=1.safetensors", "anna.safetensors"}
+    assert [load_speaker(tmp_path, name, model).name for name in ("Anna", "anna")] == ["Anna", "anna"]
 
 
 @pytest.mark.parametrize("name", ["", " ", "x" * 300, "\ud800"])

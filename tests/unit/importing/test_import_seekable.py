@@ -71,6 +71,12 @@ def test_a_copy_is_used_again_until_the_recording_changes(sound, tmp_path):
     assert seekable_copies([path], folder)[path] != first[path]
 
 
+def test_a_copy_of_a_recording_with_the_longest_name_can_be_written(sound, tmp_path):
+    path = sound(f"{'é' * 125}.mp3")  # 254 bytes
+    (copy,) = seekable_copies([path], tmp_path / "copies").values()
+    assert copy.exists()
+
+
 def test_recordings_of_one_name_have_copies_of_their_own(sound, tmp_path):
     paths = [sound("x/a.mp3"), sound("y/a.mp3")]
     copies = seekable_copies(paths, tmp_path / "copies")
