@@ -80,6 +80,36 @@ def explained(error: AsrError | OSError) -> str:
     return str(error)
 
 
+def unreached(host: str, error: BaseException) -> str | None:
+    """Return in plain words why a server could not be reached, and the way out; None if `error` says something else.
+
+    Args:
+        host: the server.
+        error: what was raised by the network, or by a library around it.
+    """
+    import errno
+    import socket
+    import ssl
+
+    no_way = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN)
+    way_out = "check the network and, if there is a proxy, the variable https_proxy (http_proxy)"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"the certificate of the server {host} is not valid ({cause.verify_message})"
+        if isinstance(cause, socket.gaierror):
+            return f"the server {host} is not found; {way_out}"
+        if isinstance(cause, ConnectionError | TimeoutError) or (isinstance(cause, OSError) and cause.errno in no_way):
+            return f"the server {host} does not answer ({without_number(cause)}); {way_out}"
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def without_number(error: BaseException) -> str:
+    """Return what an error says, without the number that the system has for it."""
+    return str(getattr(error, "strerror", None) or error) or type(error).__name__
+
+
 class AudioError(AsrError):
     """An audio file is missing, damaged, empty or in an unknown format, or samples are not a waveform."""
 

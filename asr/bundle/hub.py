@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
-from asr.errors import DependencyError
+from asr.errors import DependencyError, unreached
 from asr.reading import first_line
 
 
@@ -35,7 +36,7 @@ def hub_reason(error: Exception) -> str:
     Args:
         error: what huggingface_hub raised, or the library beneath it.
     """
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     login = "`hf auth login` stores a token"
     if isinstance(error, errors.OfflineModeIsEnabled):
@@ -49,7 +50,9 @@ def hub_reason(error: Exception) -> str:
     status = getattr(_response(error), "status_code", None)
     if status in (401, 403):
         return f"the token is missing, or not allowed to do that: {login}"
-    return first_line(str(error) or type(error).__name__)
+    host = urlsplit(constants.ENDPOINT).hostname or constants.ENDPOINT
+    said = unreached(host, error) if is_unreachable(error) else None
+    return said or first_line(str(error) or type(error).__name__)
 
 
 def _response(error: Exception) -> object:

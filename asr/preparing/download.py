@@ -30,7 +30,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import unquote, urlsplit
 
-from asr.errors import DownloadError
+from asr.errors import DownloadError, unreached, without_number
 from asr.files import write_text
 from asr.machine import Progress, silent
 
@@ -303,7 +303,7 @@ class _Transfer:
         try:
             return response.read1(_BLOCK_BYTES)
         except (OSError, http.client.HTTPException) as error:
-            raise _PassingError(f"{self.url}: the connection broke ({error or type(error).__name__})") from None
+            raise _PassingError(f"{self.url}: the connection broke ({without_number(error)})") from None
 
 
 def _version(headers: http.client.HTTPMessage) -> str:
@@ -367,21 +367,20 @@ def _open(url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
     except urllib.error.HTTPError:
         raise
     except (OSError, http.client.HTTPException) as error:
-        raise _unreached(url, error.reason if isinstance(error, urllib.error.URLError) else error) from None
+        raise _unreached(url, error) from None
     return response
 
 
-def _unreached(url: str, reason: object) -> Exception:
+def _unreached(url: str, error: Exception) -> Exception:
     """Return the error of a server that did not answer."""
-    host = urlsplit(url).hostname
+    host = urlsplit(url).hostname or ""
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    said = unreached(host, error) or f"the server {host} does not answer ({reason or type(reason).__name__})"
     if isinstance(reason, socket.gaierror):
-        return DownloadError(
-            f"{url}: the server {host} is not found; check the network and, if there is a proxy, the variable "
-            "https_proxy (http_proxy), or name another --mirror"
-        )
+        return DownloadError(f"{url}: {said}, or name another --mirror")
     if isinstance(reason, ssl.SSLCertVerificationError):
-        return DownloadError(f"{url}: the server's certificate is not valid ({reason.verify_message})")
-    return _PassingError(f"{url}: the server {host} does not answer ({reason or type(reason).__name__})")
+        return DownloadError(f"{url}: {said}")
+    return _PassingError(f"{url}: {said}")
 
 
 def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:

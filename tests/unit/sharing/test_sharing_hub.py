@@ -156,10 +156,22 @@ def test_without_a_network_a_branch_is_what_it_was_and_what_was_never_loaded_is_
     ask(nowhere, monkeypatch)
     with pytest.warns(ModelWarning, match=pushed):
         assert str(model_folder(NAME)) == pushed
-    with pytest.raises(ModelError, match=r"hf://anna/other: .*; what was loaded once needs no network"):
+    refused = r"\(the server 127\.0\.0\.1 does not answer \([a-zA-Z ]+\); check the network.*\)"
+    with pytest.raises(ModelError, match=rf"hf://anna/other: .*{refused}; what was loaded once needs no network"):
         model_folder("hf://anna/other")
-    with pytest.raises(ModelError, match="does not take it"):
+    with pytest.raises(ModelError, match=f"does not take it {refused}"):
         asr.push(model_folder(pushed), NAME)
+
+
+def test_a_hub_whose_name_is_not_found_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    ask("https://nowhere.invalid", monkeypatch)
+    with pytest.raises(ModelError) as raised:
+        model_folder(NAME)
+    assert str(raised.value) == (
+        f"{NAME}: the Hugging Face hub does not give it (the server nowhere.invalid is not found; check the network "
+        "and, if there is a proxy, the variable https_proxy (http_proxy)); what was loaded once needs no network"
+    )
 
 
 def test_an_interrupted_download_is_no_model_in_the_cache(hub: FakeHub, pushed: str, tmp_path: Path) -> None:
