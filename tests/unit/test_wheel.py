@@ -12,6 +12,7 @@ from zipfile import ZipFile
 
 import pytest
 import yaml
+from markdown_it import MarkdownIt
 
 import asr
 
@@ -94,6 +95,7 @@ def test_the_source_archive_has_what_the_tests_need_too(built):
         "CONTRIBUTING.md",
         "run.sh",
         "pyproject.toml",
+        "hatch_build.py",
         "mkdocs.yml",
     } <= found
     assert [name for name in found if "__pycache__" in name or name.startswith(("data/", "exp/", ".venv/"))] == []
@@ -114,6 +116,49 @@ def test_the_metadata_name_systems_pythons_and_no_invented_address(metadata):
     assert metadata["Requires-Python"] == ">=3.10"
     assert (metadata["License-Expression"], metadata.get_all("License-File")) == ("Apache-2.0", ["LICENSE"])
     assert metadata.get_all("Project-URL") is None
+
+
+def addresses(markdown):
+    """Return the addresses of all links and pictures of a text, as another library finds them."""
+    tokens = [
+        child for block in MarkdownIt("commonmark").enable("table").parse(markdown) for child in block.children or ()
+    ]
+    found = [token.attrGet("href") or token.attrGet("src") for token in tokens if token.type in ("link_open", "image")]
+    return [address for address in found if address is not None]
+
+
+def test_the_description_has_all_of_the_readme_and_no_link_that_is_dead_on_pypi(metadata):
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    text = metadata.get_payload()
+    assert "# asr\n" in text
+    assert "(Installing)" in text
+    assert [address for address in addresses(text) if not address.startswith("https://")] == []
+
+
+def test_once_the_repository_has_an_address_links_and_pictures_lead_there(tmp_path):
+    for name in ("README.md", "LICENSE", "hatch_build.py", "asr/__init__.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(REPOSITORY / name, tmp_path / name)
+    for name in ("conf", "recipes"):
+        (tmp_path / name).mkdir()
+    project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    urls = '# [project.urls]\n# Repository = "https://github.com/USER/NAME"\n'
+    assert urls in project
+    (tmp_path / "pyproject.toml").write_text(project.replace(urls, urls.replace("# ", "")), encoding="utf-8")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    (wheel,) = (tmp_path / "dist").iterdir()
+    with ZipFile(wheel) as archive:
+        text = archive.read(f"asr-{asr.__version__}.dist-info/METADATA").decode()
+    there = [address.removeprefix("https://github.com/USER/NAME/") for address in addresses(text)]
+    links = addresses((REPOSITORY / "README.md").read_text(encoding="utf-8"))
+    relative = [address for address in links if not address.startswith("https://")]
+    assert [f"raw/HEAD/{name}" if name.endswith(".svg") else f"blob/HEAD/{name}" for name in relative] == [
+        name for name in there if "/HEAD/" in name
+    ]
+    assert not set(relative) & set(there)
+    assert all((REPOSITORY / name.partition("#")[0]).exists() for name in relative)
 
 
 def test_twine_finds_nothing_wrong(built):
