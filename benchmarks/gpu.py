@@ -299,7 +299,7 @@ def step_taker(bench: Bench, config: Config, out: Path) -> tuple[Callable[[], No
     requests = Requests(1e9)
 
     def take() -> None:
-        training.take(step_batch, requests)
+        training.take_step(step_batch, requests)
         run.state.step += 1
 
     return take, audio_s

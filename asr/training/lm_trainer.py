@@ -258,7 +258,7 @@ class LmTraining:
         for start in range(skip * window, streams.shape[1] - 1, window):
             yield streams[:, start : start + window + 1].to(self.run.device)
 
-    def take(self, batch: Tensor, asked: Wishes) -> tuple[LmStep, Wishes]:
+    def take_step(self, batch: Tensor, asked: Wishes) -> tuple[LmStep, Wishes]:
         """Take one step of the optimiser.
 
         Raises:

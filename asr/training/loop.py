@@ -75,7 +75,7 @@ class Training(Protocol[Batch, Step, Epoch]):
     def batches(self, skip: int) -> Iterable[Batch]:
         """Return the batches of the current epoch, without the `skip` first ones."""
 
-    def take(self, batch: Batch, asked: Wishes) -> tuple[Step, Wishes]:
+    def take_step(self, batch: Batch, asked: Wishes) -> tuple[Step, Wishes]:
         """Take one step. Return what it did, and what all processes together are asked to do after it."""
 
     def end_epoch(self) -> Epoch:
@@ -151,7 +151,7 @@ def _steps(
     state = training.state
     began = time.perf_counter()
     for batch in training.batches(state.batch):
-        report, asked = training.take(batch, requests)
+        report, asked = training.take_step(batch, requests)
         state.step, state.batch = state.step + 1, state.batch + 1
         now = time.perf_counter()
         state.sums.train_s, began = state.sums.train_s + now - began, now

@@ -273,7 +273,7 @@ class Pretraining:
         batches = load(cuts, None, self.config, epoch=epoch, skip=skip, perturb=view, moments=self.moments)
         return self.run.ahead(batches)
 
-    def take(self, batch: StepBatch, asked: Wishes) -> tuple[PretrainingStep | StepSkipped, Accumulated]:
+    def take_step(self, batch: StepBatch, asked: Wishes) -> tuple[PretrainingStep | StepSkipped, Accumulated]:
         """Take one step of the optimiser; with the gradients the processes exchange what they are asked to do.
 
         Raises:

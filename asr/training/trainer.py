@@ -287,7 +287,7 @@ class AcousticTraining:
             batches = self.pseudo.beside(batches, self.state, load)
         return self.run.ahead(batches)
 
-    def take(self, batch: StepBatch, asked: Wishes) -> tuple[StepReport | StepSkipped, StepGradient]:
+    def take_step(self, batch: StepBatch, asked: Wishes) -> tuple[StepReport | StepSkipped, StepGradient]:
         """Take one step of the optimiser; with the gradients the processes exchange what they are asked to do.
 
         Raises:

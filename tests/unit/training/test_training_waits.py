@@ -54,7 +54,7 @@ def test_a_step_waits_for_the_gpu_once(network: str, tone_corpus: Path, monkeypa
         taught_by = teachers if network == "distilled" else None
         training = AcousticTraining(run, config, data, tone_corpus, teachers=taught_by)
         waits.clear()
-        report, _ = training.take(batch, Requests(300))
+        report, _ = training.take_step(batch, Requests(300))
         assert isinstance(report, StepReport)
         assert report.clipped
         assert report.loss == READ
