@@ -27,6 +27,7 @@ _ONNXRUNTIME_WEB_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort
 _WEB = Path(__file__).with_name("templates") / "web"
 _SHARED_SCRIPTS = Path(page.__file__).with_name("templates")
 _SHARED = ("element.js", "recordings.js", "open_microphone.js", "microphone.js")
+_SHARED_MODULES = {"fourier.js": "fourier"}  # functions of scripts that the recogniser imports
 _COPIED = ("page.js", "worker.js", "serve.mjs", "recognizer/*.js")
 _NOT_KEPT = ("serve.mjs", files.CARD, files.ONNX_SPEECH_DETECTOR, files.ONNX_SPEECH_DETECTOR_LICENCE)
 
@@ -41,6 +42,9 @@ def write_page(folder: Path, title: str) -> None:
     sources = [source for pattern in _COPIED for source in sorted(_WEB.glob(pattern))]
     texts = {source.relative_to(_WEB).as_posix(): source.read_text("utf-8") for source in sources}
     texts |= {name: (_SHARED_SCRIPTS / name).read_text("utf-8") for name in _SHARED}
+    for name, function in _SHARED_MODULES.items():
+        script = (_SHARED_SCRIPTS / name).read_text("utf-8")
+        texts[f"recognizer/{name}"] = f"{script}\nexport {{{function}}};\n"
     texts["index.html"] = _rendered("index.html", {"title": title})
     texts["package.json"] = _rendered("package.json", {"onnxruntime_web": ONNXRUNTIME_WEB})
     for name, text in texts.items():

@@ -1,5 +1,6 @@
 'use strict';
-// A player of one recording at a time, and a view of what it plays. It needs element.js and spectrogram.js before it.
+// A player of one recording at a time, and a view of what it plays. It needs element.js, fourier.js and spectrogram.js
+// before it.
 //
 // How a page uses it:
 //   const player = new Player();                      // one for the page

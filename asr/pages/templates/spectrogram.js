@@ -8,7 +8,7 @@
 //     tracks: [{text, points: [[frame, probability], …]}, …], one for each token but the blank; blank: its points
 //   logMel(samples, rateHz, {windowMs, hopMs, bins}) → {frames, bins, values}; values[frame * bins + bin], natural log
 //
-// A canvas is drawn at the size that its style gives it. `SoundView` in player.js draws all of them.
+// It needs fourier.js before it. A canvas is drawn at the size that its style gives it. `SoundView` in player.js draws all of them.
 
 // As in the package's own features: a band's energy, relative to the mean over the utterance, counts at least FLOOR.
 const FLOOR = 3e-4;
@@ -38,44 +38,6 @@ function melFilters(rateHz, fftSize, bins) {
     }
     return {first, weights};
   });
-}
-
-/** Return a function that transforms `real` and `imaginary` in place (radix 2, decimation in time). */
-function fourier(size) {
-  const cosines = Float64Array.from({length: size / 2}, (_, place) => Math.cos(2 * Math.PI * place / size));
-  const sines = Float64Array.from({length: size / 2}, (_, place) => -Math.sin(2 * Math.PI * place / size));
-  const bits = Math.log2(size);
-  const reversed = Uint32Array.from({length: size}, (_, place) => {
-    let turned = 0;
-    for (let bit = 0; bit < bits; bit += 1) turned |= (place >> bit & 1) << (bits - 1 - bit);
-    return turned;
-  });
-  return (real, imaginary) => {
-    for (let place = 0; place < size; place += 1) {
-      const other = reversed[place];
-      if (other > place) {
-        [real[place], real[other]] = [real[other], real[place]];
-        [imaginary[place], imaginary[other]] = [imaginary[other], imaginary[place]];
-      }
-    }
-    for (let half = 1; half < size; half *= 2) {
-      const step = size / (2 * half);
-      for (let start = 0; start < size; start += 2 * half) {
-        for (let turn = 0; turn < half; turn += 1) {
-          const upper = start + turn;
-          const lower = upper + half;
-          const cosine = cosines[turn * step];
-          const sine = sines[turn * step];
-          const re = real[lower] * cosine - imaginary[lower] * sine;
-          const im = real[lower] * sine + imaginary[lower] * cosine;
-          real[lower] = real[upper] - re;
-          imaginary[lower] = imaginary[upper] - im;
-          real[upper] += re;
-          imaginary[upper] += im;
-        }
-      }
-    }
-  };
 }
 
 /**

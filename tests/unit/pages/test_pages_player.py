@@ -30,7 +30,7 @@ def page(browser: Any) -> Iterator[Any]:
     complaints: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    names = ("page.css", "element.js", "spectrogram.js", "player.js")
+    names = ("page.css", "element.js", "fourier.js", "spectrogram.js", "player.js")
     style, *scripts = ((TEMPLATES / name).read_text() for name in names)
     page.set_content(f"<style>{style}</style><main></main><script>{''.join(scripts)}</script>")
     yield page
