@@ -46,7 +46,7 @@ def check(
     out: str | os.PathLike[str] | None = None,
     keep: Iterable[str] = (),
     accelerator: Accelerator = "auto",
-    processes: int | None = None,
+    jobs: int | None = None,
     progress: Progress = silent,
 ) -> DataReport:
     """Read every utterance of a data folder, its audio included, and return what the folder holds and what is wrong.
@@ -61,7 +61,7 @@ def check(
             are left out.
         keep: kinds of warnings because of which no utterance is left out.
         accelerator: for the model; auto takes a GPU if there is one.
-        processes: how many share the work; None: one for each core.
+        jobs: number of processes that share the work; None: one for each core.
         progress: shows how far the check is.
 
     Raises:
@@ -87,7 +87,7 @@ def check(
         manifests,
         training_limits(settings),
         model_rate_hz=settings.features.sample_rate_hz,
-        processes=cores() if processes is None else processes,
+        processes=cores() if jobs is None else jobs,
         progress=progress,
     )
     texts = (entry.text for cuts in manifests.values() for entry in entries(cuts))

@@ -36,7 +36,7 @@ from asr.transcript.words import Decoded, Word
 
 
 def load(
-    folder: Models,
+    model: Models,
     *,
     accelerator: Accelerator = "auto",
     precision: WantedPrecision = "auto",
@@ -49,7 +49,7 @@ def load(
     texts the one with the fewest expected word errors is taken. That takes as long as all models one after the other.
 
     Args:
-        folder: the model folder, or a list of them, e.g. of the same training with several seeds.
+        model: the model folder, or a list of them, e.g. of the same training with several seeds.
         accelerator: auto takes a GPU if there is one.
         precision: `auto` is bf16 if the model was trained in it and it proves quicker on this machine, which is tried
             once and kept in the user's cache (`asr.inference.precision`); otherwise fp32. Features are computed in
@@ -64,7 +64,7 @@ def load(
         ModelError: the folder is missing, incomplete or damaged; several models differ in sample rate, or in how
             transcripts are written.
     """
-    decoder = load_decoder(folder, accelerator=accelerator, precision=precision, decode=decode, speaker=speaker)
+    decoder = load_decoder(model, accelerator=accelerator, precision=precision, decode=decode, speaker=speaker)
     return Recognizer(decoder)
 
 

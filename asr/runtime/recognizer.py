@@ -73,11 +73,11 @@ _MOST_THREADS = 256
 _LIMIT_S, _LIMIT_RATIO = 60.0, 20.0
 
 
-def load(folder: str | os.PathLike[str], *, threads: int = 1) -> OnnxRecognizer:
+def load(model: str | os.PathLike[str], *, threads: int = 1) -> OnnxRecognizer:
     """Load a folder that `asr export` wrote.
 
     Args:
-        folder: the exported model; also one that `asr pack` made a file of.
+        model: the folder; also one that `asr pack` made a file of.
         threads: number of threads that compute. More than one pays only for large networks: with a usual one, two
             threads on two cores take as long as one and do twice the work.
 
@@ -88,7 +88,7 @@ def load(folder: str | os.PathLike[str], *, threads: int = 1) -> OnnxRecognizer:
     """
     if not 1 <= threads <= _MOST_THREADS:
         raise ConfigError(f"threads={threads}: it is a number from 1 to {_MOST_THREADS}")
-    root = model_folder(folder)
+    root = model_folder(model)
     for name in (ONNX_DESCRIPTION, ONNX_NETWORK, ONNX_SPEECH_DETECTOR):
         if (root / name).exists() and not (root / name).is_file():
             raise ModelError(f"{root / name}: a folder, a pipe or a device, not a file; export the model again")

@@ -48,7 +48,7 @@ def checked(tmp_path_factory):
     planted = [plant(kind, corpus) for _ in range(EACH) for kind in PLANTS if kind not in WITH_MODEL]
     folder = tmp_path_factory.mktemp("planted")
     corpus.write(folder / "data")
-    report = asr.check(folder / "data", out=folder / "sound", processes=1)
+    report = asr.check(folder / "data", out=folder / "sound", jobs=1)
     return SimpleNamespace(corpus=corpus, planted=planted, folder=folder, report=report)
 
 
@@ -74,7 +74,7 @@ def test_every_kind_that_is_planted_is_known_and_most_known_kinds_are_planted():
 
 def test_the_manifests_that_are_written_hold_no_error_or_warning_but_what_test_keeps(checked):
     assert checked.report.written.keys() == {"train", "test"}
-    again = asr.check(checked.folder / "sound", processes=1)
+    again = asr.check(checked.folder / "sound", jobs=1)
     bad = [one for one in again.findings if one.severity != "note" and one.place is not None and not one.stays]
     assert bad == []
     assert again.splits["train"].utterances == 260 + EACH - len(checked.report.left_out("train"))
@@ -82,4 +82,4 @@ def test_the_manifests_that_are_written_hold_no_error_or_warning_but_what_test_k
 
 def test_several_processes_find_the_same(checked, monkeypatch):
     monkeypatch.setattr("asr.corpus.check._SHARED_FROM", 1)
-    assert asr.check(checked.folder / "data", processes=2) == replace(checked.report, written={})
+    assert asr.check(checked.folder / "data", jobs=2) == replace(checked.report, written={})
