@@ -1,9 +1,14 @@
 """Abuse of `asr serve` on loopback: what an attack gets, what it leaves behind, and what another client notices.
 
-python benchmarks/abuse.py MODEL AUDIO [--jobs 2] [--seconds 8] [--files 2000] [--only NAME…]
+python benchmarks/abuse.py MODEL AUDIO [--jobs 2] [--seconds 8] [--files 2000] [--only NAME…] [--from 127.0.0.2]
 
 Starts a server as a process and makes each attack of `abuse_http.py`, `abuse_connections.py` and `abuse_audio.py`, one
-after the other. A well-behaved client sends AUDIO every second, in a process of its own. The table has for each attack:
+after the other. A well-behaved client sends AUDIO every second from 127.0.0.1, in a process of its own. The attacks come
+from another address of this machine, because the server gives addresses their turns: 127.0.0.2, which only Linux has
+without being told. With `--from 127.0.0.1` the server cannot tell the attacker from the client; his turns are shared
+then, and he waits for all that the attacker has sent.
+
+The table has for each attack:
 
 * answers: how often each status came; `closed`: the connection was closed without an answer, `silent`: none came.
 * good: answers to the well-behaved client; all must be 200 with the same text.
@@ -103,7 +108,9 @@ class Server:
 
 
 @contextmanager
-def serving(model: Path, jobs: int, folder: Path, token: str | None = None, port: int = 0) -> Iterator[Server]:
+def serving(
+    model: Path, jobs: int, folder: Path, token: str | None = None, port: int = 0, source: str = ""
+) -> Iterator[Server]:
     """Serve a model on a free port until the `with` statement ends."""
     temporary, log = folder / "tmp", folder / "log"
     temporary.mkdir(parents=True)
@@ -119,7 +126,7 @@ def serving(model: Path, jobs: int, folder: Path, token: str | None = None, port
         if not found:
             sys.exit(f"the server does not start: {line}{log.read_text()[-2000:]}")
         try:
-            yield Server(process, Target("127.0.0.1", int(found[1]), token), log, temporary)
+            yield Server(process, Target("127.0.0.1", int(found[1]), token, source), log, temporary)
         finally:
             process.send_signal(signal.SIGTERM)
             try:
@@ -232,6 +239,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=8.0, help="longest time of an attack that could last forever")
     parser.add_argument("--files", type=int, default=2000, help="number of damaged files")
+    parser.add_argument("--from", dest="source", default="127.0.0.2", help="address that the attacks come from")
     parser.add_argument("--only", nargs="*", default=list(ATTACKS), help=f"of {', '.join(ATTACKS)}")
     given = parser.parse_args()
     audio, failed = given.audio.read_bytes(), False
@@ -243,7 +251,7 @@ def main() -> None:
         ):
             if names:
                 place = Path(folder, "token" if token else "open")
-                with serving(given.model, given.jobs, place, token, given.port) as server:
+                with serving(given.model, given.jobs, place, token, given.port, given.source) as server:
                     failed |= series(server, names, given, audio)
                 for line in bad_lines(server.log)[:20]:
                     print(f"not a line of JSON in the log: {line[:300]}")

@@ -39,11 +39,12 @@ class Answers:
 
 @dataclass(frozen=True)
 class Target:
-    """Where the server is."""
+    """Where the server is, and from which address it is asked; an empty one is the system's choice."""
 
     host: str
     port: int
     token: str | None
+    source: str = ""
 
     def connect(self, receive_bytes: int = 0) -> socket.socket:
         """Return a connection; one with a small buffer for what is received if that is wanted."""
@@ -51,6 +52,8 @@ class Target:
         if receive_bytes:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         connection.settimeout(PATIENCE_S)
+        if self.source:
+            connection.bind((self.source, 0))
         connection.connect((self.host, self.port))
         return connection
 
