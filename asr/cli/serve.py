@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.options import Accelerator
+from asr.cli.options import Accelerator, Grammar
 
 
 def serve(
@@ -44,6 +44,7 @@ def serve(
     ] = 100,
     streams: Annotated[int, typer.Option(metavar="N", min=1, help="Most streams at once.")] = 20,
     accelerator: Accelerator = "auto",
+    grammar: Grammar = None,
     log_text: Annotated[bool, typer.Option("--log-text", help="Log transcripts too.")] = False,
 ) -> None:
     """Serve models to other programs, as OpenAI serves its own.
@@ -72,6 +73,7 @@ def serve(
         jobs=jobs,
         limits=limits,
         accelerator=accelerator,
+        grammar=grammar,
         log_text=log_text,
         on_ready=lambda url: console.print(f"serves at {url}; Ctrl-C ends"),
     )

@@ -114,13 +114,8 @@ class FolderScorers:
             ModelError: the file with the threshold is damaged.
         """
         arcs = compile_grammar(grammar, self._tokens, self._normalise)
-        rejection = load_rejection(self._folder)
-        if rejection is None:
-            _warn(grammar, "no threshold is set, so nearly all speech is taken for one of its texts")
-            return GrammarSearch(arcs, self._tokens)
-        if rejection.grammar != grammar.checksum:
-            _warn(grammar, f"the threshold was set for another grammar, {rejection.name}; its rates do not hold")
-        return GrammarSearch(arcs, self._tokens, rejection.threshold)
+        threshold = grammar_threshold(self._folder, grammar)
+        return GrammarSearch(arcs, self._tokens) if threshold is None else GrammarSearch(arcs, self._tokens, threshold)
 
     @property
     def _token_path(self) -> ReadablePath | None:
@@ -158,6 +153,23 @@ class FolderScorers:
     def _widen(self, oov_penalty: float | None, hotwords: Hotwords) -> WordNgramScorer:
         scorer = self._word_scorer(oov_penalty)
         return scorer.with_words(self._hotword_scorer(hotwords).words) if hotwords else scorer
+
+
+def grammar_threshold(folder: ReadablePath | None, grammar: Grammar) -> float | None:
+    """Return up to which evidence for a grammar speech is none of its texts; None if the folder does not say.
+
+    It warns if the folder does not say it for this grammar.
+
+    Raises:
+        ModelError: the file with the threshold is damaged.
+    """
+    rejection = load_rejection(folder)
+    if rejection is None:
+        _warn(grammar, "no threshold is set, so nearly all speech is taken for one of its texts")
+        return None
+    if rejection.grammar != grammar.checksum:
+        _warn(grammar, f"the threshold was set for another grammar, {rejection.name}; its rates do not hold")
+    return rejection.threshold
 
 
 def _warn(grammar: Grammar, reason: str) -> None:

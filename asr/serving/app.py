@@ -252,6 +252,9 @@ class Desk:
             wish = Wish.of(upload.fields)
             model = self.chosen(wish.model)
             facts["model"] = model.name
+            if model.grammar is not None and wish.hotwords:
+                message = f"{model.name} hears only the texts of a grammar; leave the prompt out"
+                raise RefusalError(400, message, "prompt")
             longest_s = self.service.limits.audio_s
             write = partial(written, wish=wish)
             job = FileJob(model.name, upload.path, upload.file_name, wish.hotwords, longest_s, write)

@@ -28,6 +28,7 @@ import numpy as np
 
 from asr.decoding.streaming import Listening, Partial
 from asr.errors import AsrError
+from asr.lm.grammar import Grammar
 from asr.reading import shown
 from asr.serving.fair_queue import FairQueue
 from asr.serving.log import log
@@ -106,7 +107,13 @@ class Listens(Protocol):
     """What the recognisers with and without torch have in common, as far as streams use it."""
 
     def listen(
-        self, *, sample_rate_hz: int, hotwords: Mapping[str, float], end_silence_s: float, again_s: float
+        self,
+        *,
+        sample_rate_hz: int,
+        hotwords: Mapping[str, float],
+        end_silence_s: float,
+        again_s: float,
+        grammar: Grammar | None = None,
     ) -> Listening:
         """Begin a stream."""
 

@@ -196,14 +196,22 @@ _MEDIA_TYPES = {"text": "text/plain", "srt": "application/x-subrip", "vtt": "tex
 
 
 def written(transcript: Transcript, warnings: Sequence[str], wish: Wish) -> str:
-    """Return a transcript in the form that was asked for. JSON has the key `warnings`, where there are any."""
+    """Return a transcript in the form that was asked for.
+
+    JSON has the key `warnings`, where there are any. With a grammar, `rejected` says where something was said that is
+    none of its texts.
+    """
     if wish.format == "text":
         return transcript.to_txt()
     if wish.format == "srt":
         return transcript.to_srt()
     if wish.format == "vtt":
         return transcript.to_vtt()
-    content = {"text": transcript.text} if wish.format == "json" else verbose(transcript, wish)
+    content: dict[str, Any] = {"text": transcript.text} if wish.format == "json" else verbose(transcript, wish)
+    if transcript.rejected is not None:
+        content["rejected"] = [
+            {"start": round(extent.start_s, 3), "end": round(extent.end_s, 3)} for extent in transcript.rejected
+        ]
     return to_json({**content, **({"warnings": list(warnings)} if warnings else {})})
 
 

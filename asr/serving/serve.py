@@ -15,14 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asr.decoding.folder_scorers import grammar_threshold
 from asr.errors import AsrError, ConfigError, DependencyError, ModelError, explained
+from asr.lm.grammar import GrammarSource, load_grammar
 from asr.machine import Accelerator, cores
 from asr.reading import counted
 from asr.serving.app import Service, app
 from asr.serving.connection import MOST_MESSAGE_BYTES
 from asr.serving.upload import ServeLimits
 from asr.serving.worker import Served, is_exported
-from asr.sharing.names import is_model_name
+from asr.sharing.names import is_model_name, model_folder
 
 if TYPE_CHECKING:
     import uvicorn
@@ -46,6 +48,7 @@ def serve(
     jobs: int | None = None,
     limits: ServeLimits = _LIMITS,
     accelerator: Accelerator = "auto",
+    grammar: GrammarSource | None = None,
     log_text: bool = False,
     on_ready: Callable[[str], object] = lambda url: None,
 ) -> None:
@@ -67,6 +70,8 @@ def serve(
         jobs: number of worker processes; None: one for each core, or one if a model runs on a GPU.
         limits: of requests.
         accelerator: for models that run with torch; auto takes a GPU if there is one. Exported ones run on the CPU.
+        grammar: what may be said, as for `Recognizer.transcribe`; it holds for all models and for streams. Other speech
+            gives no text.
         log_text: whether the log has the transcripts.
         on_ready: is called with the server's address, once all workers have loaded the models.
 
@@ -74,10 +79,11 @@ def serve(
         AsrError: the address cannot be used, or the workers die while they load the models.
         ConfigError: an argument has a value that it cannot have, or a token is needed.
         DependencyError: a package of the extra `serve` is not installed.
+        LanguageModelError, TokenError: the grammar cannot be used.
         ModelError: a model cannot be used.
     """
     _require_token(host, token)
-    served = tuple(named_models(models))
+    served = tuple(named_models(models, grammar))
     if jobs is not None and jobs < 1:
         raise ConfigError(f"jobs={jobs}: at least 1 worker process is needed")
     service = Service(served, jobs or usual_jobs(served, accelerator), limits, token, accelerator, log_text)
@@ -96,13 +102,17 @@ def serve(
         raise failures[0]
 
 
-def named_models(models: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Iterator[Served]:
-    """Yield models by name: of folders, and of `NAME=FOLDER`.
+def named_models(
+    models: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], grammar: GrammarSource | None = None
+) -> Iterator[Served]:
+    """Yield models by name: of folders, and of `NAME=FOLDER`; a warning says if one has no threshold for the grammar.
 
     Raises:
         ConfigError: there is none, or two have the same name.
+        LanguageModelError: the grammar cannot be used.
         ModelError: a folder does not exist.
     """
+    loaded = None if grammar is None else load_grammar(grammar)
     names: dict[str, str] = {}
     for given in [models] if isinstance(models, (str, os.PathLike)) else models:
         text = os.fspath(given)
@@ -114,7 +124,9 @@ def named_models(models: str | os.PathLike[str] | Iterable[str | os.PathLike[str
         if name in names:
             raise ConfigError(f"two models have the name {name}: {names[name]} and {folder}; name one with NAME=FOLDER")
         names[name] = folder
-        yield Served(name, folder)
+        if loaded is not None:
+            grammar_threshold(model_folder(folder), loaded)
+        yield Served(name, folder, loaded)
     if not names:
         raise ConfigError("there is no model to serve; name a model folder")
 

@@ -26,6 +26,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
@@ -36,8 +37,10 @@ from numpy.typing import NDArray
 from asr.audio.blocks import open_audio
 from asr.audio.segment import Segmentation
 from asr.bundle.files import ONNX_DESCRIPTION
-from asr.errors import AsrError, AudioError, AudioWarning
+from asr.decoding.streaming import Listening
+from asr.errors import AsrError, AudioError, AudioWarning, GrammarWarning
 from asr.files import printable
+from asr.lm.grammar import Grammar
 from asr.machine import Accelerator, cores, end_with_the_first
 from asr.serving.live_worker import Listens, StreamAudio, Streams, StreamStart, StreamStop, unusable_hotwords
 from asr.serving.log import log
@@ -50,10 +53,11 @@ OF_ALL = -1  # the number of a message that belongs to no request
 
 @dataclass(frozen=True)
 class Served:
-    """A model folder, and the name by which requests ask for it."""
+    """A model folder, the name by which requests ask for it, and what may be said; None: anything."""
 
     name: str
     folder: str
+    grammar: Grammar | None = None
 
 
 @dataclass(frozen=True)
@@ -134,8 +138,29 @@ class Recognizer(Listens, Protocol):
         hotwords: Iterable[str] = (),
         segment: Segmentation = "vad",
         on_progress: Callable[[float], object] | None = None,
+        grammar: Grammar | None = None,
     ) -> Transcript:
         """Transcribe a file or samples."""
+
+
+@dataclass(frozen=True)
+class GrammarRecognizer:
+    """A recogniser for which only the texts of a grammar may be said: its functions, which know the grammar."""
+
+    sample_rate_hz: int
+    transcribe: Callable[..., Transcript]
+    listen: Callable[..., Listening]
+    unwritable_hotwords: Callable[[Iterable[str]], Mapping[str, str]]
+
+    @classmethod
+    def of(cls, recognizer: Recognizer, grammar: Grammar) -> GrammarRecognizer:
+        """Return what a recogniser is within a grammar."""
+        return cls(
+            recognizer.sample_rate_hz,
+            partial(recognizer.transcribe, grammar=grammar),
+            partial(recognizer.listen, grammar=grammar),
+            recognizer.unwritable_hotwords,
+        )
 
 
 def is_exported(folder: str) -> bool:
@@ -147,16 +172,18 @@ def load_models(models: Sequence[Served], accelerator: Accelerator, threads: int
     """Return the recogniser of each model by its name.
 
     Raises:
-        AsrError: a model cannot be used.
+        AsrError: a model cannot be used, or a grammar does not fit it.
     """
     loaded: dict[str, Recognizer] = {}
     for model in models:
+        recognizer: Recognizer
         if is_exported(model.folder):
             from asr.runtime import load as load_export
 
-            loaded[model.name] = load_export(model.folder)
+            recognizer = load_export(model.folder)
         else:
-            loaded[model.name] = _load_with_torch(model.folder, accelerator, threads)
+            recognizer = _load_with_torch(model.folder, accelerator, threads)
+        loaded[model.name] = recognizer if model.grammar is None else GrammarRecognizer.of(recognizer, model.grammar)
         _warm_up(loaded[model.name])
     return loaded
 
@@ -178,6 +205,7 @@ def _warm_up(recognizer: Recognizer) -> None:
     noise = np.random.default_rng(0).normal(0, 0.01, recognizer.sample_rate_hz).astype(np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AudioWarning)
+        warnings.simplefilter("ignore", GrammarWarning)  # the first process has given it
         recognizer.transcribe(noise, sample_rate_hz=recognizer.sample_rate_hz, segment="none")
 
 
