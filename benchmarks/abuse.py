@@ -3,10 +3,10 @@
 python benchmarks/abuse.py MODEL AUDIO [--jobs 2] [--seconds 8] [--files 2000] [--only NAME…] [--from 127.0.0.2]
 
 Starts a server as a process and makes each attack of `abuse_http.py`, `abuse_connections.py` and `abuse_audio.py`, one
-after the other. A well-behaved client sends AUDIO every second from 127.0.0.1, in a process of its own. The attacks come
-from another address of this machine, because the server gives addresses their turns: 127.0.0.2, which only Linux has
-without being told. With `--from 127.0.0.1` the server cannot tell the attacker from the client; his turns are shared
-then, and he waits for all that the attacker has sent.
+after the other. A well-behaved client sends AUDIO every second from 127.0.0.1, in a process of its own. The attacks
+come from another address of this machine, because the server gives each address its turns: 127.0.0.2, which only Linux
+has without being told. With `--from 127.0.0.1` the server cannot tell the attacker from the client, who then waits for
+all that the attacker has sent.
 
 The table has for each attack:
 
@@ -40,7 +40,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import httpx
-from abuse_audio import AUDIO_ATTACKS
+from abuse_audio import AUDIO_ATTACKS, FILE_S
 from abuse_connections import CONNECTION_ATTACKS
 from abuse_http import HTTP_ATTACKS, TRANSCRIPTIONS, Answers, Target
 
@@ -225,7 +225,7 @@ def attack(name: str, server: Server, seconds: float, audio: bytes, files: int) 
 
     thread = threading.Thread(target=make, daemon=True)
     thread.start()
-    thread.join(max(60.0, 10 * seconds) + files / 10)
+    thread.join(max(60.0, 10 * seconds) + FILE_S * files)
     if thread.is_alive():
         answers.add("UNENDED")
     return answers
@@ -238,7 +238,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=8.0, help="longest time of an attack that could last forever")
-    parser.add_argument("--files", type=int, default=2000, help="number of damaged files")
+    parser.add_argument(
+        "--files", type=int, default=2000, help=f"number of damaged files, for each of which there are {FILE_S} s"
+    )
     parser.add_argument("--from", dest="source", default="127.0.0.2", help="address that the attacks come from")
     parser.add_argument("--only", nargs="*", default=list(ATTACKS), help=f"of {', '.join(ATTACKS)}")
     given = parser.parse_args()

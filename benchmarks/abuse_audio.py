@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,8 @@ from abuse_http import Answers, Target, form
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from damaged_audio import damaged_files
+
+FILE_S = 0.2  # for each damaged file; most take a start of ffmpeg, 0.04 s of a core
 
 
 def bombs(target: Target, answers: Answers, seconds: float, audio: bytes, files: int) -> None:
@@ -95,12 +98,20 @@ def lying_audio(target: Target, answers: Answers, seconds: float, audio: bytes, 
 
 
 def damaged(target: Target, answers: Answers, seconds: float, audio: bytes, files: int) -> None:
-    """Damaged audio files, and damaged WebM and MP4 files where ffmpeg is installed."""
+    """Damaged audio files, and damaged WebM and MP4 files where ffmpeg is installed; none after a time for each."""
+    end = time.monotonic() + FILE_S * files
+
+    def send(body: bytes) -> None:
+        if time.monotonic() < end:
+            target.post(answers, body)
+        else:
+            answers.add("not sent, the time was over")
+
     waveform, rate = soundfile.read(io.BytesIO(audio), dtype="float32")
     recordings = [(waveform[: 2 * rate], rate), (waveform[:rate], rate)]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(4) as threads:
         made = damaged_files(recordings, Path(folder), files)
-        sent = [threads.submit(target.post, answers, form(path.read_bytes(), path.name)) for path, _ in made]
+        sent = [threads.submit(send, form(path.read_bytes(), path.name)) for path, _ in made]
         if program := shutil.which("ffmpeg"):
             rng = np.random.default_rng(0)
             for suffix in (".webm", ".mp4"):
@@ -113,7 +124,7 @@ def damaged(target: Target, answers: Answers, seconds: float, audio: bytes, file
                     for place in rng.integers(0, len(broken), 5):
                         broken[place] ^= 1 << rng.integers(8)
                     cut = rng.integers(1, len(broken)) if rng.integers(2) else len(broken)
-                    sent.append(threads.submit(target.post, answers, form(bytes(broken[:cut]), f"a{suffix}")))
+                    sent.append(threads.submit(send, form(bytes(broken[:cut]), f"a{suffix}")))
         for done in sent:
             done.result()
 
