@@ -54,8 +54,9 @@ def serve(
 
     /v1/stream is a WebSocket for audio that is still arriving. / is a page for files and the microphone.
 
-    Exported models run without torch. Each worker process loads all models and transcribes one file at a time. The
-    transcript is the one of asr transcribe, whatever else is asked for at the same time.
+    Exported models run without torch. Each worker process loads all models and transcribes one file at a time; on a
+    GPU it computes several together. The transcript is the one of asr transcribe, whatever else is asked for at the
+    same time. Those who ask are served in turn, told apart by their addresses.
 
     Each request is a line of JSON on stderr. GET /health says whether the server is ready, GET /metrics has figures for
     Prometheus. SIGTERM and Ctrl-C let running requests end first.

@@ -68,6 +68,7 @@ class Service:
         token: which requests must have; None: only this machine may ask.
         accelerator: for models that run with torch.
         log_text: whether the log has the transcripts.
+        at_once: number of files that each worker has at a time.
     """
 
     models: tuple[Served, ...]
@@ -76,6 +77,7 @@ class Service:
     token: str | None = None
     accelerator: Accelerator = "auto"
     log_text: bool = False
+    at_once: int = 1
 
 
 def app(
@@ -159,7 +161,7 @@ class Desk:
     def __init__(self, service: Service) -> None:
         """Start nothing yet."""
         self.service = service
-        self.pool = Pool(service.models, service.accelerator, service.jobs)
+        self.pool = Pool(service.models, service.accelerator, service.jobs, service.at_once)
         self.folder = Path()
         self.failure = ""
         self.in_progress = 0
@@ -238,7 +240,9 @@ class Desk:
 
     def _too_many(self, message: str) -> RefusalError:
         """Return a refusal that says after what time the requests that wait are done, about: from 1 s to a minute."""
-        wait_s = min(60, max(1, math.ceil(self.pool.waiting * self.pool.usual_s / self.service.jobs)))
+        wait_s = min(
+            60, max(1, math.ceil(self.pool.waiting * self.pool.usual_s / self.service.jobs / self.service.at_once))
+        )
         message += "; try again in a few seconds"
         return RefusalError(429, message, code="rate_limit_exceeded", headers={"Retry-After": str(wait_s)})
 

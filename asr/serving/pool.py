@@ -1,10 +1,13 @@
 """Requests → worker processes and back: each request has one answer, and a worker that dies is replaced.
 
 A request waits until a worker is idle. Those who sent the requests that wait are served in turn, so that nobody waits
-for all requests of somebody else (`fair_queue.py`). A worker transcribes one file at a time, each by itself. So the
-result of a request is the one that `asr transcribe` gives, whatever its neighbours are. Padding several files to one
-length and computing them together would gain nothing on processors: the recurrent layers of an exported network take as
-long for two files as for one after the other, and a worker for each core keeps all cores busy.
+for all requests of somebody else (`fair_queue.py`). The result of a request is the one that `asr transcribe` gives,
+whatever its neighbours are.
+
+On processors, a worker transcribes one file at a time. Padding several files to one length and computing them together
+would gain nothing there: the recurrent layers of an exported network take as long for two files as for one after the
+other, and a worker for each core keeps all cores busy. On a GPU a worker has several files at a time, and the network
+computes them together (`asr/inference/joining.py`).
 """
 
 from __future__ import annotations
@@ -65,24 +68,25 @@ class Pool:
         on_death: is called when a worker has died.
     """
 
-    def __init__(self, models: Sequence[Served], accelerator: Accelerator, jobs: int) -> None:
+    def __init__(self, models: Sequence[Served], accelerator: Accelerator, jobs: int, at_once: int = 1) -> None:
         """Start nothing yet.
 
         Args:
             models: which each worker loads.
             accelerator: for models that run with torch.
             jobs: number of worker processes.
+            at_once: number of files that each has at a time.
         """
         self.on_wait: Callable[[float], object] = lambda _: None
         self.on_death: Callable[[], object] = lambda: None
         self.usual_s = 1.0
-        self._arguments = (tuple(models), accelerator, jobs)
-        self._jobs = jobs
+        self._arguments = (tuple(models), accelerator, jobs, at_once)
+        self._jobs, self._at_once = jobs, at_once
         # A forked process would copy locks that other threads hold, and nobody would free them.
         self._context = multiprocessing.get_context("spawn")
         self._numbers = count()
         self._workers: list[Worker] = []
-        self._idle: list[Worker] = []
+        self._idle: list[Worker] = []  # once for each file that it could take
         self._queue: FairQueue[_Waiting] = FairQueue()
         self._failed_starts = 0
         self._is_stopping = False
@@ -184,7 +188,7 @@ class Pool:
         elif isinstance(content, Ready):
             worker.is_ready = True
             self._failed_starts = 0
-            self._idle.append(worker)
+            self._idle += [worker] * self._at_once
             if self.is_ready and not self._all_ready.done():
                 self._all_ready.set_result(None)
             self._share_out()
@@ -194,8 +198,7 @@ class Pool:
     def _died(self, worker: Worker) -> None:
         worker.connection.close()
         self._workers.remove(worker)
-        if worker in self._idle:
-            self._idle.remove(worker)
+        self._idle = [other for other in self._idle if other is not worker]
         if self._is_stopping:
             return
         self.on_death()

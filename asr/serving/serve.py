@@ -36,6 +36,7 @@ PORT = 8000
 _LIMITS = ServeLimits()
 _LEAST_TOKEN = 16  # characters
 _MORE_CONNECTIONS = 400  # than there may be requests
+_AT_ONCE_ON_GPU = 16  # files, whose segments go through the network together
 _NAME = re.compile(r"[\w.-]+")
 
 
@@ -86,7 +87,16 @@ def serve(
     served = tuple(named_models(models, grammar))
     if jobs is not None and jobs < 1:
         raise ConfigError(f"jobs={jobs}: at least 1 worker process is needed")
-    service = Service(served, jobs or usual_jobs(served, accelerator), limits, token, accelerator, log_text)
+    on_gpu = _is_on_gpu(served, accelerator)
+    service = Service(
+        served,
+        jobs or (1 if on_gpu else cores()),
+        limits,
+        token,
+        accelerator,
+        log_text,
+        at_once=_AT_ONCE_ON_GPU if on_gpu else 1,
+    )
     failures: list[AsrError] = []
 
     def stop(error: AsrError) -> None:
@@ -131,14 +141,13 @@ def named_models(
         raise ConfigError("there is no model to serve; name a model folder")
 
 
-def usual_jobs(models: Sequence[Served], accelerator: Accelerator) -> int:
-    """Return one worker for each core. On a GPU, which they would share, it is one worker."""
-    if accelerator != "cpu" and not all(is_exported(model.folder) for model in models):
-        from asr.machine import choose_accelerator
+def _is_on_gpu(models: Sequence[Served], accelerator: Accelerator) -> bool:
+    """Return whether a model runs on a GPU, which several workers would share."""
+    if accelerator == "cpu" or all(is_exported(model.folder) for model in models):
+        return False
+    from asr.machine import choose_accelerator
 
-        if choose_accelerator(accelerator) == "cuda":
-            return 1
-    return cores()
+    return choose_accelerator(accelerator) == "cuda"
 
 
 def read_token(file: str | os.PathLike[str] | None, environment: Mapping[str, str] = os.environ) -> str | None:

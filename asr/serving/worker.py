@@ -12,7 +12,7 @@ Each message on the pipe has the number of the request that it belongs to:
 | `Cancel` | what was asked for under this number ends soon |
 
 One thread reads the pipe, one transcribes files, one at a time, and one hears streams (`live_worker.py`). So a message
-is heard while a file is at work.
+is heard while a file is at work. On a GPU several threads transcribe a file each (`asr/inference/joining.py`).
 """
 
 from __future__ import annotations
@@ -168,8 +168,16 @@ def is_exported(folder: str) -> bool:
     return (model_folder(folder) / ONNX_DESCRIPTION).is_file()
 
 
-def load_models(models: Sequence[Served], accelerator: Accelerator, threads: int) -> dict[str, Recognizer]:
+def load_models(
+    models: Sequence[Served], accelerator: Accelerator, threads: int, at_once: int = 1
+) -> dict[str, Recognizer]:
     """Return the recogniser of each model by its name.
+
+    Args:
+        models: which to load.
+        accelerator: for models that run with torch.
+        threads: for these, too.
+        at_once: number of files at a time; of more than one, what torch computes for them is computed together.
 
     Raises:
         AsrError: a model cannot be used, or a grammar does not fit it.
@@ -182,22 +190,25 @@ def load_models(models: Sequence[Served], accelerator: Accelerator, threads: int
 
             recognizer = load_export(model.folder)
         else:
-            recognizer = _load_with_torch(model.folder, accelerator, threads)
+            recognizer = _load_with_torch(model.folder, accelerator, threads, at_once)
         loaded[model.name] = recognizer if model.grammar is None else GrammarRecognizer.of(recognizer, model.grammar)
         _warm_up(loaded[model.name])
     return loaded
 
 
-def _load_with_torch(folder: str, accelerator: Accelerator, threads: int) -> Recognizer:
+def _load_with_torch(folder: str, accelerator: Accelerator, threads: int, at_once: int) -> Recognizer:
     from asr.machine import set_library_defaults
 
     set_library_defaults()
     import torch
 
-    from asr.inference.recognizer import load
+    from asr.inference import recognizer
+    from asr.inference.joining import JoiningDecoder
 
     torch.set_num_threads(threads)
-    return load(folder, accelerator=accelerator)
+    if at_once > 1:
+        return recognizer.Recognizer(JoiningDecoder.load(folder, accelerator=accelerator))
+    return recognizer.load(folder, accelerator=accelerator)
 
 
 def _warm_up(recognizer: Recognizer) -> None:
@@ -209,20 +220,23 @@ def _warm_up(recognizer: Recognizer) -> None:
         recognizer.transcribe(noise, sample_rate_hz=recognizer.sample_rate_hz, segment="none")
 
 
-def work(connection: Connection, models: Sequence[Served], accelerator: Accelerator, jobs: int) -> None:
-    """Be a worker, one of `jobs`: load the models, then do what comes through the pipe until it ends."""
+def work(connection: Connection, models: Sequence[Served], accelerator: Accelerator, jobs: int, at_once: int) -> None:
+    """Be a worker, one of `jobs`: load the models, then do what comes through the pipe until it ends.
+
+    Files are transcribed `at_once` at a time.
+    """
     # Ctrl-C, and SIGTERM of a service manager, reach all processes. The first process ends the others.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     end_with_the_first()
     worker = _Worker(connection)
     try:
-        loaded = load_models(models, accelerator, max(1, cores() // jobs))
+        loaded = load_models(models, accelerator, max(1, cores() // jobs), at_once)
     except AsrError as error:
         worker.answer(OF_ALL, error)
         return
     with suppress(EOFError, OSError):  # the pipe ends with the first process
-        worker.run(loaded)
+        worker.run(loaded, at_once)
 
 
 class _Worker:
@@ -234,14 +248,15 @@ class _Worker:
         self._files: queue.SimpleQueue[tuple[int, FileJob]] = queue.SimpleQueue()
         self._cancelled: set[int] = set()
 
-    def run(self, models: Mapping[str, Recognizer]) -> None:
+    def run(self, models: Mapping[str, Recognizer], at_once: int) -> None:
         """Do what comes through the pipe.
 
         Raises:
             EOFError, OSError: it has ended.
         """
         _hear_warnings()
-        threading.Thread(target=self._transcribe_files, args=(models,), daemon=True).start()
+        for _ in range(at_once):
+            threading.Thread(target=self._transcribe_files, args=(models,), daemon=True).start()
         streams = Streams(models, self.answer)
         threading.Thread(target=streams.run, daemon=True).start()
         self.answer(OF_ALL, Ready())

@@ -98,6 +98,33 @@ def test_one_file_among_hundred_of_another_sender_is_the_second():
     assert asyncio.run(done_in_order(arrivals)).index("b100") == 1
 
 
+def test_a_worker_on_a_gpu_has_several_files_at_a_time_and_all_fail_if_it_dies():
+    async def scene() -> list[object]:
+        pool = Pool((), "cpu", jobs=0, at_once=3)
+        await pool.start()
+        pipe = SimpleNamespace(told=[], send=lambda message: pipe.told.append(message), close=lambda: None)
+        process = SimpleNamespace(join=lambda: None, exitcode=1)
+        worker = Worker(process, pipe)
+        pool._workers.append(worker)
+        pool._start_worker = lambda: None
+        jobs = [FileJob("m", Path(), str(number), (), 1.0, lambda transcript, notes: "") for number in range(5)]
+        tasks = [asyncio.create_task(pool.transcribe(job)) for job in jobs]
+        await asyncio.sleep(0)
+        pool._heard(worker, OF_ALL, Ready())
+        assert [job.shown for _, job in pipe.told] == ["0", "1", "2"]
+        pool._heard(worker, pipe.told[1][0], FileResult("1", "", 0.0, ()))
+        assert [job.shown for _, job in pipe.told] == ["0", "1", "2", "3"]
+        pool._died(worker)
+        found = await asyncio.gather(*tasks[:4], return_exceptions=True)
+        assert pool.waiting == 1
+        tasks[4].cancel()
+        return found
+
+    found = asyncio.run(scene())
+    assert found.pop(1) == FileResult("1", "", 0.0, ())
+    assert [error.kind for error in found] == ["died"] * 3
+
+
 def test_the_last_thing_of_a_sender_gives_way_and_his_turn_with_it():
     queue = FairQueue[int]()
     for sender, item in (("a", 1), ("a", 2), ("b", 3)):
@@ -201,10 +228,10 @@ def test_an_upload_that_has_not_come_whole_gives_way_too(stopped, recordings):
 
 
 def test_a_request_whose_sender_is_gone_waits_no_more(stopped, recordings):
-    server, _ = stopped
+    server, go_on = stopped
     parts = urlsplit(server.url)
     first = Post(server, recordings[2], FEW)
-    wait_until(lambda: server.desk.in_progress == 1)
+    wait_until(lambda: bool(server.desk.pool.workers[0].listeners))
     body = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
     body += recordings[2].read_bytes() + b"\r\n--b--\r\n"
     lines = [f"POST {URL} HTTP/1.1", f"Host: {parts.netloc}", "Content-Type: multipart/form-data; boundary=b"]
@@ -212,5 +239,5 @@ def test_a_request_whose_sender_is_gone_waits_no_more(stopped, recordings):
         connection.sendall("\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body)
         wait_until(lambda: server.desk.pool.waiting == 1)
     wait_until(lambda: server.desk.pool.waiting == 0)
-    stopped[1]()
+    go_on()
     assert first.status() == 200
