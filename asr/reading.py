@@ -353,6 +353,8 @@ def _unreadable(path: ReadablePath, what: str, reason: OSError, way_out: str) ->
 
 def _undecodable(path: ReadablePath, line: int, what: str, reason: UnicodeDecodeError, way_out: str) -> str:
     wrong = reason.object[reason.start]
+    if line == 1 and reason.object.startswith(b"\x1f\x8b"):
+        return f"{path}: compressed with gzip; unpack it, or give it a name that ends in .gz where that may be"
     return f"{path}:{line}: not UTF-8 (byte 0x{wrong:02x})" + _then(way_out or f"save {what} as UTF-8")
 
 

@@ -27,6 +27,7 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import replace
+from functools import partial
 from typing import BinaryIO, NamedTuple
 
 from asr.audio.mpeg import mpeg_contents, tag_end
@@ -94,6 +95,8 @@ def inspect(file: BinaryIO, *, recorded_mpeg: bool = False) -> Contents | None:
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"skip", b"free"):
         return _mp4(data)
     start = tag_end(data, 0) if head.startswith(b"ID3") else 0
+    if start >= data.size:
+        raise FaultError(f"holds a tag and no audio; {_AGAIN}")
     if data.at(start, 4) == b"fLaC":
         return _flac(data, start)
     for pattern in _ONE_RECORDING:
@@ -308,16 +311,17 @@ def _ogg(data: Bytes) -> Contents:
 def _flac(data: Bytes, start: int) -> Contents:
     """Return what is in a FLAC file; its last frame tells how many samples there are."""
     info = data.at(start, 42)
+    flac = partial(Contents, again=_FLAC_START, again_from=start + 16)
     if len(info) < 42 or info[4] & 0x7F != 0:
-        return Contents(again=_FLAC_START)  # the decoder will say what is wrong
+        return flac()  # the decoder will say what is wrong
     told = (info[21] & 15) << 32 | int.from_bytes(info[22:26], "big")
     largest = int.from_bytes(info[15:18], "big") or 1 << 16
     last = _last_flac_sample(data, int.from_bytes(info[8:10], "big"), largest)
     if told == 0 or last is None or told >= last:
-        return Contents(counted=last is not None and told == last, again=_FLAC_START)
+        return flac(counted=last is not None and told == last)
     unknown = bytes([info[21] & 0xF0]) + bytes(4)
     place = start + 21
-    return Contents(parts=(((0, place), unknown, (place + 5, data.size)),), again=_FLAC_START)
+    return flac(parts=(((0, place), unknown, (place + 5, data.size)),))
 
 
 def _last_flac_sample(data: Bytes, block_samples: int, largest_frame: int) -> int | None:

@@ -42,6 +42,7 @@ _DURATION = re.compile(r"Duration: (\d+):(\d+):(\d+(?:\.\d+)?)")
 _DECODED = re.compile(r"Input stream #0:\d+ \(audio\):.*frames decoded.*?\((\d+) samples\)")
 # The first error says what is wrong; the next ones are its consequences.
 _ERROR = re.compile(r"^(?:\[[^\]]* @ [^\]]*\] )*\[(?:error|fatal)\] (.+)$", re.MULTILINE)
+_NO_SOUND = "matches no streams"
 _NO_FORMAT = "Invalid data found when processing input"
 # With these messages ffmpeg ends as if it had read the whole file.
 _CUT_OFF = re.compile(r"File ended prematurely|partial file|Packet corrupt")
@@ -144,6 +145,8 @@ class FfmpegStream:
             reason = first[1] if first else said.strip().rpartition("\n")[2].removeprefix("[info] ")
             if reason.endswith(_NO_FORMAT):
                 raise UnknownFormatError(f"{self._name}: not audio or video in a format that ffmpeg knows")
+            if _NO_SOUND in reason:
+                raise AudioError(f"{self._name}: holds no sound, only pictures or other tracks")
             raise AudioError(f"{self._name}: ffmpeg cannot decode it ({reason.strip() or f'exit status {status}'})")
         if _CUT_OFF.search(said) and not self._contents.endless:
             raise AudioError(f"{self._name}: truncated: it ends before its header says; copy or convert the file again")
@@ -160,10 +163,8 @@ class FfmpegStream:
                 f"{self._name}: times go back in it, so that ffmpeg dropped {dropped_s:.1f} s; convert it first, e.g. "
                 f"ffmpeg -i {self._path.name} -af asetpts=N/SR/TB {self._path.stem}.wav"
             )
-        if self._contents.again:
-            with self._path.open("rb") as file:
-                place = Bytes(file).find(self._contents.again, 16)
-            if place is not None:
+        with self._path.open("rb") as file:
+            if (place := Bytes(file).find_again(self._contents)) is not None:
                 raise AudioError(
                     f"{self._name}: another recording follows at byte {place}; write each to a file of its own"
                 )

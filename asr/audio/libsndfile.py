@@ -115,7 +115,7 @@ class SoundStream:
                 samples = self._read(part, step)
             self._check_part(part, decoded)
             decoded = 0
-        if self._contents.again and (place := Bytes(self._raw).find(self._contents.again, 16)) is not None:
+        if (place := Bytes(self._raw).find_again(self._contents)) is not None:
             raise AudioError(
                 f"{self._name}: another recording follows at byte {place}; write each to a file of its own"
             )

@@ -37,6 +37,7 @@ class Contents:
         endless: it is a WAV file whose length is wrong: the audio goes on to the end of the file.
         again: a pattern with which a second recording would begin. Nobody would decode it, so the file is refused if
             that is found further on.
+        again_from: the byte from which it would be another recording.
     """
 
     parts: tuple[tuple[Piece, ...], ...] = ()
@@ -45,6 +46,7 @@ class Contents:
     samples: int | None = None
     endless: bool = False
     again: bytes = b""
+    again_from: int = 16
 
 
 class Bytes:
@@ -69,7 +71,11 @@ class Bytes:
         """Return whether nothing but zeros follows."""
         return not any(block.strip(b"\0") for _, block in self.blocks(place))
 
-    def find(self, pattern: bytes, start: int) -> int | None:
+    def find_again(self, contents: Contents) -> int | None:
+        """Return where another recording begins than the one that `contents` is about; None if none does."""
+        return self._find(contents.again, contents.again_from) if contents.again else None
+
+    def _find(self, pattern: bytes, start: int) -> int | None:
         """Return where a regular expression, of up to 64 bytes, matches first from a place on."""
         compiled = re.compile(pattern, re.DOTALL)
         for place, block in self.blocks(start, overlap=64):

@@ -35,6 +35,7 @@ from asr.audio.ffmpeg import open_with_ffmpeg
 from asr.audio.libsndfile import UNKNOWN_SAMPLES, SoundStream, explained
 from asr.audio.pieces import Contents, FaultError
 from asr.errors import AudioError, UnknownFormatError
+from asr.paths import walk
 
 AUDIO_SUFFIXES: frozenset[str] = frozenset(
     {
@@ -253,14 +254,14 @@ def audio_files(
 
     Args:
         folder: the folder to search.
-        on_error: is called with the error of each folder that cannot be read, and of each pipe or device.
+        on_error: is called with the error of each folder that cannot be read, of each link to another folder, which is
+            not followed, and of each pipe or device.
         suffixes: endings of the names of audio files, in lower case.
     """
-    for parent, folders, names in os.walk(folder, onerror=on_error):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes:
-                path = Path(parent, name)
+    for parent, names in walk(folder, on_error):
+        for name in names:
+            if os.path.splitext(name)[1].lower() in suffixes:
+                path = parent / name
                 if path.exists() and not path.is_file():
                     on_error(OSError(errno.EINVAL, "is a pipe or a device, not a file", str(path)))
                 else:

@@ -10,8 +10,10 @@ from asr.audio.sound_file import RECORDING_SUFFIXES
 from asr.corpus.names import id_from_path, top_folder_split
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
-from asr.importing.utterances import ImportReport, LeftOut, Material, Utterance, write_splits
+from asr.importing.material import LeftOut, Material, Utterance
+from asr.importing.utterances import ImportReport, write_splits
 from asr.machine import Progress, silent
+from asr.paths import walk
 from asr.reading import read_text
 
 _TEXT_SUFFIXES = (".txt", ".lab")  # if both are there, the first
@@ -57,9 +59,8 @@ def read_folder(source: Path, speaker_from: Literal["parent", "none"] = "none") 
     if not source.is_dir():
         raise ManifestError(f"{source}: no such folder; expected one with audio files and their .txt or .lab files")
     material = Material()
-    for parent, folders, names in os.walk(source, onerror=_refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        _read_one(source, Path(parent), sorted(names), speaker_from == "parent", material)
+    for parent, names in walk(source, material.unsearched):
+        _read_one(source, parent, names, speaker_from == "parent", material)
     material.or_refuse(f"{source}: no audio files with their .txt or .lab files beside them")
     if speaker_from == "parent":
         material.note_speakers(f"{source}: the path of the audio")
@@ -77,8 +78,6 @@ def _read_one(source: Path, folder: Path, names: list[str], parent_speaks: bool,
     texts: dict[str, list[str]] = {}
     for name in names:
         stem, suffix = os.path.splitext(name)
-        if name.startswith("."):
-            continue
         if suffix.lower() in RECORDING_SUFFIXES:
             audio.append((stem, name))
         elif suffix.lower() in _TEXT_SUFFIXES:
@@ -104,7 +103,3 @@ def _read_one(source: Path, folder: Path, names: list[str], parent_speaks: bool,
         if stem not in heard:
             is_fault = not stem.lower().startswith(_ABOUT)
             material.left_out.append(LeftOut(str(folder / found[0]), "no audio file of this name beside it", is_fault))
-
-
-def _refuse(error: OSError) -> None:
-    raise ManifestError(f"{error.filename}: cannot be read ({error.strerror})")

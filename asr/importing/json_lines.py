@@ -11,8 +11,9 @@ from typing import Any
 from asr.corpus.line import MOST_S, refuse_half_characters
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
+from asr.importing.material import Material, Utterance
 from asr.importing.table import Columns, Found, find_columns, make_utterance, no_speaker_column
-from asr.importing.utterances import ImportReport, Material, Utterance, read_parts, write_splits
+from asr.importing.utterances import ImportReport, read_parts, write_splits
 from asr.machine import Progress, silent
 from asr.reading import parse_json, read_lines
 

@@ -16,7 +16,8 @@ from asr.corpus.names import SPLIT_NAMES, split_name
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
 from asr.importing.kaldi_pipes import PipedFile, piped_file
-from asr.importing.utterances import DeclaredLength, ImportReport, LeftOut, Material, Utterance, write_splits
+from asr.importing.material import DeclaredLength, LeftOut, Material, Utterance
+from asr.importing.utterances import ImportReport, write_splits
 from asr.machine import Progress, silent
 from asr.reading import read_text
 

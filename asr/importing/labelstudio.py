@@ -26,9 +26,10 @@ from asr.audio.sound_file import RECORDING_SUFFIXES, audio_files
 from asr.corpus.names import id_from_path, id_of_part
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
+from asr.importing.material import LeftOut, Material, Utterance
 from asr.importing.table import USUAL_NAMES, Columns
 from asr.importing.timed_text import require_times
-from asr.importing.utterances import ImportReport, LeftOut, Material, Utterance, write_splits
+from asr.importing.utterances import ImportReport, write_splits
 from asr.machine import Progress, silent
 from asr.reading import read_json, shown
 

@@ -17,7 +17,8 @@ from asr.corpus.line import cut_of_line, parse_line, recording_of_line, supervis
 from asr.corpus.names import split_in_name
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
-from asr.importing.utterances import ImportReport, LeftOut, Material, Utterance, write_splits
+from asr.importing.material import LeftOut, Material, Utterance
+from asr.importing.utterances import ImportReport, write_splits
 from asr.machine import Progress, silent
 from asr.reading import read_raw_lines
 

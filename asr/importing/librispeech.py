@@ -12,8 +12,10 @@ from pathlib import Path
 from asr.corpus.names import SPLIT_NAMES
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
-from asr.importing.utterances import ImportReport, Material, Utterance, write_splits
+from asr.importing.material import Material, Utterance
+from asr.importing.utterances import ImportReport, write_splits
 from asr.machine import Progress, silent
+from asr.paths import walk
 from asr.reading import read_lines
 
 _SUFFIXES = (".flac", ".wav", ".mp3", ".ogg", ".opus")  # the published one, and those people convert it to
@@ -50,10 +52,11 @@ def read_librispeech(source: Path) -> Material:
     Raises:
         ManifestError: there are no *.trans.txt, one cannot be read, or no line can be used.
     """
-    paths = sorted(source.rglob("*.trans.txt"))
-    if not paths:
-        raise ManifestError(f"{source}: no *.trans.txt, as they are in SPEAKER/CHAPTER/ of LibriSpeech")
     material = Material()
+    below = walk(source, material.unsearched)
+    paths = sorted(folder / name for folder, names in below for name in names if name.endswith(".trans.txt"))
+    if not paths:
+        material.or_refuse(f"{source}: no *.trans.txt, as they are in SPEAKER/CHAPTER/ of LibriSpeech")
     for path in paths:
         speaker, split = path.absolute().parent.parent.name or None, _split(path, source)
         for number, line in enumerate(read_lines(path, ManifestError, "the transcripts"), 1):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
-from asr.importing.utterances import ImportReport, Material, Utterance, write_splits
+from asr.importing.material import Material, Utterance
+from asr.importing.utterances import ImportReport, write_splits
 from asr.machine import Progress, silent
 from asr.reading import read_lines
 

@@ -19,9 +19,10 @@ from asr.corpus.names import name_in_id, split_in_name, split_name
 from asr.corpus.splits import SplitRule
 from asr.errors import DependencyError, ManifestError
 from asr.files import atomic_path
+from asr.importing.material import Material, Utterance
 from asr.importing.table import Columns, find_columns, no_speaker_column
 from asr.importing.timed_text import find_files
-from asr.importing.utterances import ImportReport, Material, Utterance, write_splits
+from asr.importing.utterances import ImportReport, write_splits
 from asr.machine import Progress, silent
 from asr.reading import first_line, shown
 

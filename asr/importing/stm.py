@@ -18,8 +18,9 @@ from asr.audio.sound_file import RECORDING_SUFFIXES
 from asr.corpus.names import id_of_part, name_in_id, top_folder_split
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
+from asr.importing.material import LeftOut, Material, Utterance
 from asr.importing.timed_text import Recordings, find_files, require_times
-from asr.importing.utterances import ImportReport, LeftOut, Material, Utterance, write_splits
+from asr.importing.utterances import ImportReport, write_splits
 from asr.machine import Progress, silent
 from asr.reading import counted, read_lines
 from asr.text.stm import StmLine, stm_line

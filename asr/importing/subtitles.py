@@ -42,8 +42,9 @@ from typing import NamedTuple
 
 from asr.corpus.splits import SplitRule
 from asr.errors import DependencyError, ManifestError
+from asr.importing.material import LeftOut, Material
 from asr.importing.timed_text import OVERLAP_S, Recordings, TimedText, add_utterances, find_files, overlaps
-from asr.importing.utterances import ImportReport, LeftOut, Material, write_splits
+from asr.importing.utterances import ImportReport, write_splits
 from asr.machine import Progress, silent
 from asr.reading import first_line, read_text
 

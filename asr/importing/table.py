@@ -8,16 +8,19 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from asr.audio.sound_file import RECORDING_SUFFIXES
 from asr.corpus.names import id_from_path, id_of_part, split_name
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
-from asr.importing.utterances import ImportReport, Material, Utterance, read_parts, write_splits
+from asr.importing.material import Material, Utterance
+from asr.importing.utterances import ImportReport, read_parts, write_splits
 from asr.machine import Progress, silent
 from asr.reading import read_lines
 
@@ -118,6 +121,7 @@ def read_table(path: Path, columns: Columns, audio_dir: Path | None = None) -> M
     material = Material()
     for line, row in rows:
         with material.at(where := f"{path}:{line}"):
+            _refuse_swallowed_rows(row, where)
             if len(row) != len(header):
                 raise ManifestError(f"{len(row)} cells, but the header (line {header_line}) has {len(header)}: {row}")
 
@@ -144,12 +148,35 @@ def _rows(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
         quoting=csv.QUOTE_NONE if tabbed else csv.QUOTE_MINIMAL,
         strict=True,
     )
+    before = 0
     try:
         for row in reader:
             if any(cell.strip() for cell in row):
                 yield reader.line_num, [_unquote(cell) for cell in row] if tabbed else row
+            before = reader.line_num
     except csv.Error as error:
+        if before + 1 < reader.line_num:
+            way_out = f'a cell of line {before + 1} begins with ", which is to be written twice if it is of the text'
+            error = csv.Error(f"{error}; {way_out}")
         raise ManifestError(f"{path}:{reader.line_num}: malformed row ({error})") from None
+
+
+def _refuse_swallowed_rows(row: Sequence[str], where: str) -> None:
+    """Refuse a row with a cell in which the next rows are, because a text begins with a quotation mark."""
+    suffixes = {suffix for cell in row if (suffix := _recording_suffix(cell))}
+    for line in (line for cell in row for line in cell.split("\n")[1:]):
+        for cell in re.split(f"[{re.escape(_DELIMITERS)}]", line):
+            if _recording_suffix(cell) in suffixes:
+                raise ManifestError(
+                    f'{where}: a cell begins with " and goes on to the row of {cell!r}; write a quotation mark of the '
+                    "text twice, and enclose the cell in two more"
+                )
+
+
+def _recording_suffix(cell: str) -> str:
+    """Return the suffix of a recording's name; an empty one if the cell holds none."""
+    suffix = os.path.splitext(cell.strip().strip('"'))[1].lower()
+    return suffix if suffix in RECORDING_SUFFIXES else ""
 
 
 def _unquote(cell: str) -> str:
@@ -167,9 +194,10 @@ def find_columns(columns: Columns, header: Sequence[str], where: str) -> Found:
         where: the file and line of the header, for errors.
 
     Raises:
-        ManifestError: a column that was named does not exist, or there is none for the audio or the text.
+        ManifestError: a column that was named does not exist, there is none for the audio or the text, or two columns
+            have the name that is looked for.
     """
-    found = {kind: _find(where, header, getattr(columns, kind), usual) for kind, usual in USUAL_NAMES.items()}
+    found = {kind: _find(where, header, getattr(columns, kind), kind) for kind in USUAL_NAMES}
     audio, text = found["audio"], found["text"]
     if audio is None or text is None:
         needed = "text" if audio else "audio"
@@ -188,13 +216,19 @@ def no_speaker_column(path: Path, column: str) -> str:
     )
 
 
-def _find(where: str, header: Sequence[str], wanted: str | None, usual: Sequence[str]) -> str | None:
+def _find(where: str, header: Sequence[str], wanted: str | None, kind: str) -> str | None:
     if wanted is not None:
-        if wanted not in header:
+        named = [name for name in header if name == wanted]
+        if not named:
             raise ManifestError(f"{where}: no column {wanted!r}; there are: {', '.join(header)}")
-        return wanted
-    named = {name.strip().lower(): name for name in reversed(header)}
-    return next((named[name] for name in usual if name in named), None)
+    else:
+        plain = [name.strip().lower() for name in header]
+        usual = next((name for name in USUAL_NAMES[kind] if name in plain), None)
+        named = [name for name, short in zip(header, plain, strict=True) if short == usual]
+    if len(named) > 1:
+        way_out = "rename one" if len({*named}) == 1 else f"name the right one with --{kind}-column"
+        raise ManifestError(f"{where}: {len(named)} columns are called {' and '.join(map(repr, named))}; {way_out}")
+    return next(iter(named), None)
 
 
 def make_utterance(
@@ -217,12 +251,14 @@ def make_utterance(
         duration_s: how long it is; None: up to the end of the file.
 
     Raises:
-        ManifestError: there is no audio path, or the split is unknown.
+        ManifestError: there is no audio path, it is an address, or the split is unknown.
     """
     name = cell(found.audio).strip()
     if not Path(name).name:
         fault = f"is {name!r}" if name else "is empty"
         raise ManifestError(f"{where}: {found.audio!r} {fault}; it names the audio file")
+    if re.match("[A-Za-z][A-Za-z0-9+.-]+://", name):
+        raise ManifestError(f"{where}: {found.audio!r} is the address {name!r}; download it and give the file's path")
     if found.id:
         id_ = cell(found.id).strip()
     else:

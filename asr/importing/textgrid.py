@@ -16,8 +16,9 @@ from pathlib import Path
 
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
+from asr.importing.material import Material
 from asr.importing.timed_text import Tier, TierFile, TimedText, read_tiers
-from asr.importing.utterances import ImportReport, Material, write_splits
+from asr.importing.utterances import ImportReport, write_splits
 from asr.machine import Progress, silent
 from asr.reading import first_line, read_text
 

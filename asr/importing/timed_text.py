@@ -18,7 +18,7 @@ from asr.audio.sound_file import AUDIO_SUFFIXES, RECORDING_SUFFIXES, audio_files
 from asr.corpus.line import MOST_S
 from asr.corpus.names import id_from_path, id_of_part, name_in_id
 from asr.errors import ManifestError
-from asr.importing.utterances import LeftOut, Material, Utterance
+from asr.importing.material import Material, Utterance
 from asr.reading import counted
 
 # Texts of one file that overlap by no more are neighbours whose times are rounded, some to a picture of a video.
@@ -55,11 +55,7 @@ def find_files(source: Path, suffixes: frozenset[str], what: str, material: Mate
         if source.suffix.lower() not in suffixes:
             raise ManifestError(f"{source}: a {what} file's name ends in {names}")
         return [source]
-
-    def on_error(error: OSError) -> None:
-        material.left_out.append(LeftOut(str(error.filename), f"cannot be searched ({error.strerror})"))
-
-    found = list(audio_files(source, on_error, suffixes))
+    found = list(audio_files(source, material.unsearched, suffixes))
     if not found:
         raise ManifestError(f"{source}: no {what} file ({names}) in this folder, nor in its sub-folders")
     return found

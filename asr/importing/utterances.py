@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from asr.config import FeatureSettings
 from asr.corpus.cut_audio import seekable_copies
@@ -18,6 +17,7 @@ from asr.corpus.line import require_name, require_text
 from asr.corpus.manifest import SPLITS, cut_speaker, make_cut, write_manifest
 from asr.corpus.splits import SplitRule, complete
 from asr.errors import AudioError, ManifestError
+from asr.importing.material import MOST_LISTED, LeftOut, Material, Utterance, listed
 from asr.machine import Progress, silent
 from asr.reading import counted
 from asr.text.normalise import is_utterance_id
@@ -26,101 +26,6 @@ if TYPE_CHECKING:
     from lhotse.cut import Cut
 
 _SAME_LENGTH_S = 0.1  # tables round, and codecs pad
-_MOST_LISTED = 20  # reasons in the error of an import that failed
-
-
-class DeclaredLength(NamedTuple):
-    """How long a source says a recording is, to be compared with the audio."""
-
-    duration_s: float
-    where: str
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One utterance as its source describes it."""
-
-    id: str
-    audio_path: Path
-    text: str
-    where: str  # the file and line that describe it, for errors
-    speaker: str | None = None  # None: unknown, counted as a speaker of its own
-    split: str | None = None  # "train", "dev" or "test"; None: to be drawn
-    start_s: float = 0.0
-    duration_s: float | None = None  # None: up to the end of the file
-    relative_to: str = ""  # where the path that the source gives starts from, in words; empty: it is a whole path
-    channel: int | None = None  # of the audio file, from 0; None: the average of all
-    gender: str | None = None  # of the speaker, as the source writes it
-    language: str | None = None  # where the source names one for each utterance
-    declared: DeclaredLength | None = None  # of the whole audio file
-
-
-class LeftOut(NamedTuple):
-    """What a source holds and an import does not use."""
-
-    where: str  # the file and line
-    reason: str
-    is_fault: bool = True  # False: the source itself says that it is no utterance, so nothing is wrong
-
-    @property
-    def line(self) -> str:
-        """The reason, which names the file once."""
-        return self.reason if self.reason.startswith(self.where) else f"{self.where}: {self.reason}"
-
-
-@dataclass(frozen=True)
-class Material:
-    """What a reader found in a source."""
-
-    utterances: list[Utterance] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # what the user should know about the source
-
-    @contextmanager
-    def at(self, where: str) -> Iterator[None]:
-        """Turn a `ManifestError` within into an entry of what is left out, so that the next line is read."""
-        try:
-            yield
-        except ManifestError as error:
-            self.left_out.append(LeftOut(where, str(error).removeprefix(f"{where}: ")))
-
-    def extend(self, other: Material, split: str | None = None) -> None:
-        """Add what another reader found; `split` is where its utterances belong, if that is known."""
-        self.utterances.extend(replace(one, split=split) if split else one for one in other.utterances)
-        self.left_out.extend(other.left_out)
-        self.notes.extend(other.notes)
-
-    def note_speakers(self, holder: str) -> None:
-        """Note how many utterances name no speaker although there is something that holds speakers.
-
-        Args:
-            holder: what holds them, e.g. "t.csv: column 'client_id'".
-        """
-        named = sum(utterance.speaker is not None for utterance in self.utterances)
-        if named < (of_all := len(self.utterances)):
-            some = f" in {of_all - named} of {counted(of_all, 'utterance')}" if named else ""
-            self.notes.append(f"{holder} holds no speaker{some}")
-
-    def or_refuse(self, empty: str) -> Material:
-        """Return the material.
-
-        Args:
-            empty: the error of a source that holds nothing at all.
-
-        Raises:
-            ManifestError: no utterance can be used; the message is the first reasons.
-        """
-        if self.utterances:
-            return self
-        faults = [fault for fault in self.left_out if fault.is_fault]
-        raise ManifestError(*(_listed(faults) if faults else [empty]))
-
-
-def _listed(faults: Sequence[LeftOut]) -> list[str]:
-    """Return the first reasons as lines, and how many more there are."""
-    first, *others = [fault.line for fault in faults[:_MOST_LISTED]]
-    more = [f"and {len(faults) - _MOST_LISTED} more"] if len(faults) > _MOST_LISTED else []
-    return [first, *(f"  {line}" for line in [*others, *more])]
 
 
 @dataclass(frozen=True)
@@ -190,16 +95,19 @@ def write_splits(
     material = _with_seekable_audio(material, out / "audio", progress)
     given, faults = _cuts(material, language, progress)
     skipped = tuple(fault.line for fault in faults)
+    reasons = listed(faults) if faults else []
     has_training_set = any(utterance.split in (None, "train") for utterance in material.utterances)
     if not given["train"] and (has_training_set or not any(given.values())):
         elsewhere = sum(map(len, given.values()))
         found = f"{elsewhere} are of dev or test, " if elsewhere else ""
-        first, *others = _listed(faults) if faults else [""]
-        reason = f"; the first reason: {first}" if first else ""
-        raise ManifestError(f"no utterance for training: {found}{len(faults)} cannot be used{reason}", *others)
+        first = f"; the first reason: {reasons[0]}" if reasons else ""
+        raise ManifestError(f"no utterance for training: {found}{len(faults)} cannot be used{first}", *reasons[1:])
     used = {cut.id: cut for cuts in given.values() for cut in cuts}
     notes = [*_unknown_speakers(material, used), *material.notes, *_other_lengths(material, used)]
-    splits, split_notes = complete(given, rule)
+    try:
+        splits, split_notes = complete(given, rule)
+    except ManifestError as error:
+        raise ManifestError(f"{error}{'; left out were:' if reasons else ''}", *reasons) from None
     notes += split_notes
     if not splits["train"]:
         _require_no_training_set(out)
@@ -289,8 +197,8 @@ def _other_lengths(material: Material, used: Mapping[str, Cut]) -> list[str]:
                 found[utterance.declared] = (
                     f"{real_s:g} s ({utterance.declared.where} says {utterance.declared.duration_s:g} s)"
                 )
-    shown = ", ".join(list(found.values())[:_MOST_LISTED])
-    more = f" and {len(found) - _MOST_LISTED} more" if len(found) > _MOST_LISTED else ""
+    shown = ", ".join(list(found.values())[:MOST_LISTED])
+    more = f" and {len(found) - MOST_LISTED} more" if len(found) > MOST_LISTED else ""
     what = f"{counted(len(found), 'recording')} longer or shorter than the source says"
     return [f"{what}: {shown}{more}"] if found else []
 

@@ -27,7 +27,8 @@ from asr.reading import counted
 
 if TYPE_CHECKING:
     from asr.corpus.splits import SplitRule
-    from asr.importing.utterances import ImportReport, Material
+    from asr.importing.material import Material
+    from asr.importing.utterances import ImportReport
 
 CUSTOM = "custom"  # the recipe of one's own data: settings and stages, but no corpus to prepare
 _PACKAGE = Path(__file__).resolve().parents[1]

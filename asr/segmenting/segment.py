@@ -13,8 +13,9 @@ from asr.audio.sound_file import audio_info
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError, ModelError
 from asr.files import visible_json, write_text
+from asr.importing.material import Material, Utterance
 from asr.importing.table import Columns, read_table
-from asr.importing.utterances import ImportReport, Material, Utterance, write_splits
+from asr.importing.utterances import ImportReport, write_splits
 from asr.inference.decoder import Decoder
 from asr.inference.heard import hear
 from asr.inference.long_alignment import align_words

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
+from asr.importing.material import Material
 from asr.importing.table import Columns, read_table
-from asr.importing.utterances import Material, write_splits
+from asr.importing.utterances import write_splits
 from asr.preparing.recipes import Corpus, CorpusRequest, note_lines, split_lines
 
 CORPUS = Corpus(

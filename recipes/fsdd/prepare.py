@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from asr.errors import ManifestError
-from asr.importing.utterances import Material, Utterance
+from asr.importing.material import Material, Utterance
 from asr.preparing.download import RemoteFile
 from asr.preparing.recipes import Corpus, CorpusRequest, write_published
 

@@ -14,7 +14,7 @@ from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
 from asr.files import atomic_path
 from asr.importing.librispeech import read_librispeech
-from asr.importing.utterances import Material
+from asr.importing.material import Material
 from asr.preparing.download import RemoteFile
 from asr.preparing.recipes import Corpus, CorpusRequest, write_published
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from asr.errors import ManifestError
 from asr.importing.ljspeech import read_ljspeech
-from asr.importing.utterances import Material
+from asr.importing.material import Material
 from asr.preparing.download import RemoteFile
 from asr.preparing.recipes import Corpus, CorpusRequest, write_published
 

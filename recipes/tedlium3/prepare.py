@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from asr.importing.material import LeftOut, Material
 from asr.importing.stm import read_stm
-from asr.importing.utterances import LeftOut, Material
 from asr.preparing.download import RemoteFile
 from asr.preparing.recipes import Corpus, CorpusRequest, write_published
 

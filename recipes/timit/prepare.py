@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 
 from asr.errors import ManifestError
-from asr.importing.utterances import Material, Utterance
+from asr.importing.material import Material, Utterance
 from asr.preparing.recipes import Corpus, CorpusRequest, write_published
 from asr.reading import counted, read_lines
 

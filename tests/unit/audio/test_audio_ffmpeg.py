@@ -84,6 +84,13 @@ def test_the_first_error_of_ffmpeg_is_the_reason(film):
         load_audio(film(says=says, status=183), RATE_HZ)
 
 
+def test_a_video_without_sound_is_called_so(ffmpeg, tmp_path):
+    path = tmp_path / "silent.mp4"
+    subprocess.run([ffmpeg, "-loglevel", "error", "-f", "lavfi", "-i", "color=d=1:s=16x16", path], check=True)
+    with pytest.raises(AudioError, match=r"silent\.mp4: holds no sound, only pictures or other tracks$"):
+        audio_info(path)
+
+
 def test_without_a_line_called_error_the_last_one_is_the_reason(film):
     with pytest.raises(AudioError, match=r"film\.mp4: ffmpeg cannot decode it \(no such codec\)$"):
         load_audio(film(says="hello\nno such codec\n", status=1), RATE_HZ)

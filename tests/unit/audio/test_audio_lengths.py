@@ -148,6 +148,25 @@ def test_the_second_of_two_flac_files_of_equal_length_is_noticed_by_whoever_read
         read_audio(path, start_s=0.5, duration_s=0.5)
 
 
+def test_a_tag_before_a_flac_file_is_no_recording_of_its_own(tmp_path):
+    path, data = tmp_path / "a.flac", encoded("FLAC", "PCM_16", tmp_path)
+    path.write_bytes(data)
+    samples, _ = read_audio(path)
+    tag = b"ID3\4\0\0\0\0\1\0" + bytes(128)
+    path.write_bytes(tag + data)
+    np.testing.assert_array_equal(read_audio(path)[0], samples)
+    path.write_bytes(tag + data + data)
+    with pytest.raises(AudioError, match=rf"another recording follows at byte {len(tag + data)}"):
+        read_audio(path)
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.flac"])
+def test_a_tag_without_audio_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(b"ID3\4\0\0\0\0\1\0" + bytes(128))
+    with pytest.raises(AudioError, match=rf"{name}: holds a tag and no audio"):
+        audio_info(tmp_path / name)
+
+
 def test_chained_ogg_streams_of_different_rates_are_refused(tmp_path):
     path, data = tmp_path / "a.ogg", b""
     for rate in (16000, 48000):

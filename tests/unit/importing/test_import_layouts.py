@@ -1,5 +1,7 @@
 """Folders laid out in known ways — texts beside audio, LJSpeech, LibriSpeech — against lhotse's readers and by hand."""
 
+import os
+
 import numpy as np
 import pytest
 import soundfile
@@ -11,6 +13,7 @@ from asr.errors import ManifestError
 from asr.importing.folder import read_folder
 from asr.importing.librispeech import read_librispeech
 from asr.importing.ljspeech import read_ljspeech
+from asr.importing.subtitles import read_subtitles
 
 
 @pytest.fixture
@@ -246,3 +249,22 @@ def test_a_folder_that_is_no_librispeech_is_refused(lay, tmp_path):
         read_librispeech(lay({"1/2/1-2.trans.txt": b"1-2-0 CAF\xc9\n"}))
     with pytest.raises(ManifestError, match=r"the \*\.trans\.txt in it hold no utterances"):
         read_librispeech(lay({"1/2/1-2.trans.txt": "\n"}))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links of POSIX")
+@pytest.mark.parametrize("layout", ["folder", "librispeech", "subtitles"])
+def test_folders_that_are_only_linked_are_named_and_links_in_circles_are_not(tmp_path, layout):
+    read = {"folder": read_folder, "librispeech": read_librispeech, "subtitles": read_subtitles}[layout]
+    names = {"folder": "x.txt", "librispeech": "x.trans.txt", "subtitles": "x.srt"}
+    for folder in ("data/1/2", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / names[layout]).write_text("x 1\n00:00:00,000 --> 00:00:01,000\nhello\n")
+        (tmp_path / folder / "x.wav").write_bytes(b"")
+    (tmp_path / "data/circle").symlink_to(tmp_path / "data")
+    (tmp_path / "data/linked").symlink_to(tmp_path / "elsewhere")
+    material = read(tmp_path / "data")
+    assert material.utterances
+    named = [(where, reason) for where, reason, _ in material.left_out if "circle" in where or "link" in reason]
+    assert named == [
+        (f"{tmp_path}/data/linked", "cannot be searched (is a link to another folder, which is not followed)")
+    ]

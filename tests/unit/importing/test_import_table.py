@@ -51,6 +51,21 @@ def test_quoted_cells_hold_delimiters_quotes_and_line_breaks(table):
     ]
 
 
+def test_of_columns_of_like_names_one_can_be_named_and_others_may_be_there_twice(table):
+    (utterance,) = table("path,Text,text,note,note\na.wav,b,c,d,e\n", text="text")
+    assert utterance.text == "c"
+
+
+def test_rows_that_quotation_marks_of_the_texts_would_swallow_are_named(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('path,text\na.wav,"Yes\nb.wav,no\nc.wav,said he"\nd.wav,hello\ne.wav,"one,\nsee x.txt, two"\n')
+    material = read_table(path, Columns())
+    assert [one.id for one in material.utterances] == ["d", "e"]
+    ((where, reason, is_fault),) = material.left_out
+    assert (where, is_fault) == (f"{path}:4", True)
+    assert reason.startswith("a cell begins with \" and goes on to the row of 'b.wav'")
+
+
 def test_in_tab_separated_tables_a_quotation_mark_is_a_character(table):
     utterances = table('path\ttext\na.wav\t"Yes", he said\nb.wav\t"whole ""cell"""\n', name="t.tsv")
     assert [u.text for u in utterances] == ['"Yes", he said', 'whole "cell"']
@@ -115,7 +130,15 @@ def test_audio_may_lie_elsewhere(table, tmp_path):
         ("path,text\n,hello\n", r"t\.csv:2: 'path' is empty; it names the audio file"),
         ("path,text,split\na.wav,hello,holdout\n", r"t\.csv:2: 'holdout' is not a split; known: train"),
         ('path,text\na.wav,"hello\n', r"t\.csv:\d: malformed row"),
+        ('path,text\na.wav,b\nc.wav,"d\ne.wav,f\n', r't\.csv:4: malformed row .* a cell of line 3 begins with "'),
         (b"path,text\na.wav,hello\nb.wav,h\xe9\n", r"t\.csv:3: not UTF-8"),
+        (gzip.compress(b"path,text\na.wav,hello\n"), r"t\.csv: compressed with gzip; .*\.gz"),
+        ("path,text,text\na.wav,b,c\n", r"t\.csv: 2 columns are called 'text' and 'text'; rename one"),
+        ("path,Text,text\na.wav,b,c\n", r"t\.csv: 2 columns are called 'Text' and 'text'; name .* --text-column"),
+        (
+            "path,text\nhttps://a.org/a.wav,hello\n",
+            r"t\.csv:2: 'path' is the address 'https://a\.org/a\.wav'; down",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named(table, content, reason):

@@ -12,7 +12,7 @@ from asr.corpus.manifest import cut_speaker, cut_text, read_manifest
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
 from asr.importing import utterances as importing
-from asr.importing.utterances import LeftOut, Material, Utterance
+from asr.importing.material import LeftOut, Material, Utterance
 
 
 def write_splits(utterances, out, rule, left_out=(), notes=(), **options):
@@ -108,6 +108,17 @@ def test_one_speaker_is_refused_unless_splits_are_by_utterance(audio, tmp_path):
     assert report.utterances == {"train": 8, "dev": 1, "test": 1}
 
 
+def test_what_is_left_out_is_listed_if_the_rest_cannot_be_divided(audio, tmp_path):
+    good = [Utterance("u", audio, "text", "t.csv:2", speaker="me")]
+    bad = [Utterance(f"gone{i}", tmp_path / "gone.wav", "text", f"t.csv:{i}", speaker="you") for i in (3, 4)]
+    with pytest.raises(ManifestError) as error:
+        write_splits([*good, *bad], tmp_path / "out", SplitRule())
+    first, *others = str(error.value).split("\n")
+    assert first.startswith("1 speaker cannot be divided")
+    assert first.endswith("; left out were:")
+    assert [line.partition(" /")[0] for line in others] == ["t.csv:3:", "  t.csv:4:"]
+
+
 def test_bad_utterances_are_left_out_and_listed(utterances, audio, tmp_path):
     bad = [
         Utterance("none", tmp_path / "a\0.wav", "text", "t.csv:49", speaker="s0"),
@@ -136,6 +147,8 @@ def test_nothing_usable_is_an_error_with_the_first_reason(audio, tmp_path):
     bad = [Utterance("gone", tmp_path / "gone.wav", "text", "t.csv:2")]
     with pytest.raises(ManifestError, match=r"no utterance for training: 1 cannot be used; .*t\.csv:2: .*no such file"):
         write_splits(bad, tmp_path / "out", SplitRule())
+    with pytest.raises(ManifestError, match=r"2 cannot be used; the first reason: t\.csv:2: .*\n  t\.csv:3: "):
+        write_splits([*bad, replace(bad[0], where="t.csv:3")], tmp_path / "out", SplitRule())
     test = [Utterance("u", audio, "text", "t.csv:3", split="test")]
     with pytest.raises(ManifestError, match=r"no utterance for training: 1 are of dev or test"):
         write_splits([*bad, *test], tmp_path / "out", SplitRule())

@@ -12,7 +12,7 @@ import soundfile
 
 import asr
 from asr.errors import DownloadError, ManifestError, RecipeError
-from asr.importing.utterances import LeftOut, Material, Utterance
+from asr.importing.material import LeftOut, Material, Utterance
 from asr.preparing import download, recipes
 from asr.preparing.recipes import (
     Corpus,
