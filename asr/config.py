@@ -13,6 +13,7 @@ from asr.records import Settings, TextTable
 from asr.search_config import DecodeSettings, PretrainingSettings, RnnLmSettings
 
 Factor = Annotated[float, Field(ge=0.5, le=2)]
+Decibels = Annotated[float, Field(ge=-100, le=100)]
 
 
 class TextSettings(Settings):
@@ -119,9 +120,9 @@ class AugmentSettings(Settings):
         min_length=1,
         description="Tempo factors, applied after the speed; the pitch stays. [1]: off.",
     )
-    frequency_masks: int = Field(2, ge=0, description="Number of frequency masks in an utterance; 0: off.")
+    frequency_masks: int = Field(2, ge=0, le=100, description="Number of frequency masks in an utterance; 0: off.")
     frequency_mask_bins: int = Field(20, ge=0, description="Largest width of a frequency mask, in mel bins.")
-    time_masks: int = Field(4, ge=0, description="Number of time masks in an utterance; 0: off.")
+    time_masks: int = Field(4, ge=0, le=1000, description="Number of time masks in an utterance; 0: off.")
     time_mask_ms: float = Field(300.0, ge=0, description="Largest width of a time mask, in milliseconds.")
     time_mask_share: float = Field(
         0.1,
@@ -131,7 +132,7 @@ class AugmentSettings(Settings):
     )
     noise_share: float = Field(0.0, ge=0, le=1, description="Share of utterances that get noise; 0: off.")
     noise_dir: str = Field("", description="Folder of noise recordings; empty: coloured noise is generated instead.")
-    noise_snr_db: tuple[float, float] = Field(
+    noise_snr_db: tuple[Decibels, Decibels] = Field(
         (0.0, 30.0),
         description="Lowest and highest signal-to-noise ratio, in dB; smaller is noisier.",
     )

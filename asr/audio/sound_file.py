@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -158,7 +159,8 @@ def _check_is_file(path: Path, name: str) -> None:
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
-        raise AudioError(f"{name}: no such file") from None
+        is_address = re.match("[A-Za-z][A-Za-z0-9+.-]+:/", str(path))  # a path has one slash of the two
+        raise AudioError(f"{name}: no such file" + ("; download it first" if is_address else "")) from None
     except (OSError, ValueError) as error:
         raise AudioError(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
     if stat.S_ISDIR(status.st_mode):

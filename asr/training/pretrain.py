@@ -41,7 +41,7 @@ from asr.training.pretraining_data import (
     read_pretraining_data,
 )
 from asr.training.reports import StepSkipped
-from asr.training.run import WITHOUT_INFLUENCE, Run, Trial, choose_computation, noise, start_run
+from asr.training.run import WITHOUT_INFLUENCE, Run, Trial, choose_computation, noise, start_run, within_corpus
 from asr.training.run_state import RunState, learning_rate
 from asr.training.step import Accumulated, accumulate, memory_errors_explained
 from asr.training.survey import feature_moments
@@ -121,7 +121,8 @@ def pretraining_reports(
                 run = _start(fabric, own, read, out / CHECKPOINTS, checkpoint)
             moments = speaker_moments(read.usable, own, own.augment.speeds), speaker_moments(read.dev, own)
             training = Pretraining(run, own, config, read, out, *moments)
-            trial = _trial(own, read.survey.audio_s / read.survey.utterances, fabric.world_size)
+            mean_s = read.survey.audio_s / read.survey.utterances
+            trial = _trial(within_corpus(own, read.survey.audio_s), mean_s, fabric.world_size)
             timed = choose_computation(run, own, trial)
             state = run.state
             assert state.precision is not None

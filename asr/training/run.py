@@ -269,6 +269,12 @@ def time_steps(
         return choose(formats, counts, prepare)
 
 
+def within_corpus(config: Config, audio_s: float) -> Config:
+    """Return the settings with which steps are timed: no batch holds more than all training audio, `audio_s`."""
+    training = config.training.model_copy(update={"batch_s": min(config.training.batch_s, audio_s)})
+    return config.model_copy(update={"training": training})
+
+
 def acoustic_trial(config: Config, mean_s: float, processes: int) -> Trial[AcousticModel]:
     """Return the work of a training step, on noise.
 

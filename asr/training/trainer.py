@@ -52,7 +52,7 @@ from asr.training.loop import (
 )
 from asr.training.pseudo_labels import PseudoLabelling, UntranscribedData, read_untranscribed, untranscribed_facts
 from asr.training.reports import EpochReport, Report, RunStart, StepReport, StepSkipped
-from asr.training.run import Run, acoustic_trial, choose_computation, first_model, start_run
+from asr.training.run import Run, acoustic_trial, choose_computation, first_model, start_run, within_corpus
 from asr.training.run_state import RunState, learning_rate
 from asr.training.step import (
     StepGradient,
@@ -163,7 +163,7 @@ def training_reports(
             with threads(given_threads() or 1):  # the last digits of the first weights depend on their number
                 training, transfer = _start(fabric, config, cuts, other or None, out, checkpoint, init_from, teachers)
             mean_s = cuts.survey.audio_s / cuts.survey.utterances
-            trial = acoustic_trial(config, mean_s, fabric.world_size)
+            trial = acoustic_trial(within_corpus(config, cuts.survey.audio_s), mean_s, fabric.world_size)
             timed = choose_computation(training.run, config, trial)
             start = _start_report(training, damage, transfer, timed)
             with threads(start.computation.threads):

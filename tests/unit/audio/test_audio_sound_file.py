@@ -280,6 +280,12 @@ def test_a_name_need_not_be_text(tmp_path):
         read_audio(path.with_suffix(".flac"))
 
 
+@pytest.mark.parametrize("address", ["https://a.org/b.wav", "s3://b/a.wav", "file:///a.wav"])
+def test_an_address_is_no_file(address):
+    with pytest.raises(AudioError, match=r"no such file; download it first$"):
+        read_audio(address)
+
+
 def test_samples_before_channels_are_refused():
     with pytest.raises(AudioError, match=r"\(8000, 2\) would have more channels than samples; .*waveform\.T"):
         checked_waveform(np.zeros((8000, 2)))

@@ -197,6 +197,14 @@ def test_the_timed_batch_is_as_large_as_a_usual_one(tone_corpus: Path) -> None:
     assert noise_batch(model, in_pieces, 2.0, 1.0, processes=1).waveforms.shape == (2, 32000)
 
 
+def test_a_batch_that_no_corpus_fills_is_timed_as_the_corpus(
+    tone_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timings = found_quickest(monkeypatch, Computation("fp32", 1))
+    begin(tone_corpus, tmp_path, "training.batch_s=1.0e+12")  # so much noise would need 64 TB
+    assert timings
+
+
 def test_the_first_of_several_processes_chooses_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_run, "time_steps", lambda *_: pytest.fail("another process times the network"))
     settings = load_config(None, SETTINGS)
