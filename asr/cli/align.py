@@ -44,6 +44,8 @@ def _given_text(text: str | None, text_file: Path | None) -> str:
         raise typer.BadParameter("give either a text or --text-file", param_hint="TEXT")
     given = text if text_file is None else read_text(text_file, AsrError, "the text")
     if not given or not given.strip():
+        if text_file is not None:
+            raise AsrError(f"{text_file}: the text is empty")
         raise typer.BadParameter("the text is empty", param_hint="TEXT")
     return given
 

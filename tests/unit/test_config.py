@@ -69,7 +69,7 @@ def test_every_file_in_conf_is_valid(path: Path) -> None:
         ("augment:\n  noise_snr_db: [2, 1]\n", r"augment\.noise_snr_db: the lower end of the range comes first"),
         ("augment:\n  noise_snr_db: [-1000, 5]\n", r"augment\.noise_snr_db\.0: -1000 is not at least -100"),
         ("augment:\n  noise_snr_db: [0, 4000]\n", r"augment\.noise_snr_db\.1: 4000 is not at most 100"),
-        ("augment:\n  time_masks: 1000000\n", r"augment\.time_masks: 1000000 is not at most 1,000$"),
+        ("augment:\n  time_masks: 1000000\n", r"augment\.time_masks: 1000000 is not at most 1.?000$"),
         ("augment:\n  frequency_masks: 1000\n", r"augment\.frequency_masks: 1000 is not at most 100$"),
         ("model: 3\n", r"model: 3 is not a group of named values"),
         ("model:\n  rnn: transformer\n", r"model\.rnn: 'transformer' is not 'lstm', 'gru', 'tanh' or 'relu'"),

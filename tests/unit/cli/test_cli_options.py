@@ -32,3 +32,10 @@ def test_settings_of_the_search_are_values_of_yaml_with_or_without_their_section
     assert decode_settings(None) == {}
     with pytest.raises(ConfigError, match="key=value"):
         decode_settings(["beam_size"])
+
+
+def test_an_empty_text_to_align_is_named_by_its_file(call, tmp_path):
+    (tmp_path / "said.txt").write_text(" \n")
+    status, _, err = call("align", tmp_path, tmp_path / "a.wav", "--text-file", tmp_path / "said.txt")
+    assert status == 1
+    assert "said.txt: the text is empty" in " ".join(err.split())
