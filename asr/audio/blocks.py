@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from asr.audio.channels import mixed
 from asr.audio.resample import Resampler, StreamResampler
@@ -151,16 +151,17 @@ def checked_rate_hz(sample_rate_hz: Any) -> int:
     )
 
 
-def checked_waveform(audio: NDArray[Any], channels: int | None = None) -> NDArray[np.float32]:
-    """Return samples that came as an array as `(channel, sample)` float32.
+def checked_waveform(given: ArrayLike, channels: int | None = None) -> NDArray[np.float32]:
+    """Return samples that came as an array, or as lists, as `(channel, sample)` float32.
 
     Args:
-        audio: floats of any width in [-1, 1], `(sample,)` or `(channel, sample)`.
+        given: floats of any width in [-1, 1], `(sample,)` or `(channel, sample)`.
         channels: their number, where it is known; then there may be fewer samples than channels.
 
     Raises:
         AudioError: it is something else, is empty or holds samples that are not finite.
     """
+    audio = _samples(given)
     if audio.ndim not in (1, 2) or audio.size == 0:
         raise AudioError(f"a waveform is (sample,) or (channel, sample) and not empty; got shape {audio.shape}")
     if audio.ndim == 2 and audio.shape[0] > audio.shape[1] and audio.shape[0] != channels:
@@ -175,6 +176,19 @@ def checked_waveform(audio: NDArray[Any], channels: int | None = None) -> NDArra
     if not usable(waveform).all():
         raise AudioError(f"the waveform holds samples that are not finite numbers or larger than {LOUDEST:g}")
     return waveform
+
+
+def _samples(given: ArrayLike) -> NDArray[Any]:
+    try:
+        samples = np.asarray(given)
+    except ValueError:  # lists of different lengths
+        samples = np.asarray(None)
+    if samples.dtype.kind not in "fiubcV":  # numbers, and V for the types of ml_dtypes
+        raise AudioError(
+            "audio is a path, an open file, or floats (sample,) or (channel, sample); "
+            f"a {type(given).__name__} is none of these"
+        )
+    return samples
 
 
 def mono_blocks(blocks: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
@@ -192,7 +206,7 @@ def mono_blocks(blocks: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float32]]
 
 def _checked_waveforms(blocks: Iterable[NDArray[Any]]) -> Iterator[NDArray[np.float32]]:
     channels = None
-    for block in blocks:
+    for block in map(_samples, blocks):
         if block.size:
             waveform = checked_waveform(block, channels)
             channels = len(waveform)

@@ -148,8 +148,8 @@ class Recognizer:
         if is_source(audio):
             name, blocks = source_name(audio), audio_blocks(audio, rate_hz, channel=channel)
         else:
-            from_hz = checked_rate_hz(sample_rate_hz)
-            blocks = waveform_blocks(checked_waveform(_array(audio)), from_hz, rate_hz, channel=channel)
+            waveform = checked_waveform(_array(audio))
+            blocks = waveform_blocks(waveform, checked_rate_hz(sample_rate_hz), rate_hz, channel=channel)
         recording = Heard(blocks)
         found = segments(recording, rate_hz, segment, name=name)
         heard = self._heard(recording, found, search, n_best, on_progress or (lambda _: None))
@@ -314,6 +314,6 @@ class Recognizer:
 
 def _array(samples: NDArray[np.floating] | Tensor) -> NDArray[np.floating]:
     if not isinstance(samples, Tensor):
-        return np.asarray(samples)
+        return samples
     samples = samples.detach().cpu()
     return (samples.float() if samples.dtype == torch.bfloat16 else samples).numpy()  # numpy has no bfloat16

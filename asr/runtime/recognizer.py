@@ -154,8 +154,8 @@ class OnnxRecognizer:
             with open_audio(audio) as stream:
                 mono = mixed(stream.blocks, source_name(audio) or "the recording")
                 return self._transcribe(mono, stream.sample_rate_hz, source_name(audio), wanted)
-        from_hz = checked_rate_hz(sample_rate_hz)
-        return self._transcribe(mixed([checked_waveform(np.asarray(audio))], "the waveform"), from_hz, None, wanted)
+        waveform = checked_waveform(audio)
+        return self._transcribe(mixed([waveform], "the waveform"), checked_rate_hz(sample_rate_hz), None, wanted)
 
     def stream(
         self,

@@ -96,7 +96,6 @@ def _player(
     shown: Shown, audio: Audio | None, sample_rate_hz: int | None, channel: int | None
 ) -> tuple[str | None, str]:
     """Return the player's audio as base64; or None, and why."""
-    import numpy as np
 
     from asr.audio.blocks import audio_blocks, checked_rate_hz, checked_waveform, waveform_blocks
     from asr.audio.opus import RATE_HZ, ogg_opus
@@ -106,7 +105,7 @@ def _player(
     if shown.duration_s > LONGEST_S:
         return None, f"the recording is longer than {LONGEST_S / 60:.0f} minutes"
     if not is_source(audio):
-        from_hz, waveform = checked_rate_hz(sample_rate_hz), checked_waveform(np.asarray(audio))
+        waveform, from_hz = checked_waveform(audio), checked_rate_hz(sample_rate_hz)
         return _base64(ogg_opus(waveform_blocks(waveform, from_hz, RATE_HZ, channel=channel))), ""
     if isinstance(audio, (str, os.PathLike)) and is_read_once(audio):
         return None, "the recording can be read only once"

@@ -214,6 +214,12 @@ def test_samples_that_are_no_floats_are_refused(dtype):
         checked_waveform(np.zeros(3, dtype))
 
 
+@pytest.mark.parametrize("given", [None, "a.wav", {"a": 1}, {1.0, 2.0}, object(), [[0.1, 0.2], [0.3]], [0.1, None]])
+def test_what_is_no_audio_at_all_is_named_by_its_type(given):
+    with pytest.raises(AudioError, match=f"a {type(given).__name__} is none of these"):
+        checked_waveform(given)
+
+
 def test_a_sample_rate_is_an_integer_that_a_recording_can_have():
     for rate_hz in (1_000, 16_000, 1_000_000, np.int32(8000), 44_100.0):
         assert checked_rate_hz(rate_hz) == rate_hz
