@@ -36,6 +36,7 @@ install() {
     [ "$status" = 0 ] || fail "stage 0 (install) failed with status $status; its log: $VENV/pip.log"
     wanted >"$VENV/.done-install"
     echo "installed in $((SECONDS / 60)) min $((SECONDS % 60)) s"
+    printf 'to type asr in this shell: . %q\n' "$VENV/bin/activate"
 }
 
 HELP=

@@ -298,8 +298,8 @@ class PretrainingDisplay:
         self._spoke = True
         line, survey, epochs = partial(write_line, self._console), start.survey, self._config.pretraining.epochs
         line(f"network   {self._config.model.network}, {start.parameter_count:,} parameters; {start.kind} prediction")
-        hours = survey.audio_s / 3600
-        line(f"data      {survey.utterances} utterances, {hours:.2f} h; {start.dev_utterances} utterances of dev")
+        heard, dev = counted(survey.utterances, "utterance"), counted(start.dev_utterances, "utterance of dev")
+        line(f"data      {heard}, {survey.audio_s / 3600:.2f} h; {dev}")
         low_rate = low_rate_note(survey.sample_rates_hz, self._config.features.sample_rate_hz)
         if low_rate:
             line(f"note      {low_rate}")

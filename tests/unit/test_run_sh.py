@@ -76,6 +76,8 @@ def test_the_first_run_installs_into_an_environment_of_a_python_that_is_new_enou
     ]
     assert "Python stand-in → " in output
     assert "installed in 0 min " in output
+    escaped = str(root).replace(" ", r"\ ")
+    assert f"to type asr in this shell: . {escaped}/.venv/bin/activate\n" in output
 
 
 def test_installation_is_repeated_only_when_the_project_file_changes(checkout):

@@ -200,7 +200,7 @@ def test_a_folder_of_recordings_is_cut_and_learnt_from(
         soundfile.write(tmp_path / f"talk {number}.wav", np.concatenate(parts).clip(-1, 1), 16000)
     options = [part for override in [*SETTINGS, "pretraining.epochs=1"] for part in ("--set", override)]
     shown = succeed("pretrain", tmp_path, "--out", tmp_path / "out", *options)
-    assert "utterances of dev" in shown
+    assert "; 1 utterance of dev\n" in shown
     assert f"asr train --init-from {tmp_path / 'out'} starts from it" in shown
     assert len(load_manifest(tmp_path / "out" / "utterances.jsonl.gz")) == 18
     assert "all 1 epochs were trained before" in succeed(
