@@ -33,7 +33,7 @@ Numbers = NDArray[np.int64]
 _MOST_SEEDS = 200_000
 _SHORTEST_SEED, _LONGEST_SEED = 2, 12
 _FARTHEST = 40  # characters between two matches of a run
-_DRIFT = 8  # characters by which a run's distance may change between two matches, and at most twice that
+_DRIFT = 8  # characters; between two matches a run's distance may change by twice that, and at most three times
 _DRIFT_COST = 0.25  # characters of a match that one character of drift costs
 _MOST_BY_CHANCE = 8  # characters that may be equal by chance beyond the end of a run
 _CHANCE_NATS = 5.0  # a run by chance is to be expected once in e⁵ texts
@@ -295,7 +295,7 @@ def _linked(text: str, heard: str, size: int) -> _Linked:
     for place, (start, at, length) in enumerate(matches):
         distance = start - at
         step = distance // _DRIFT
-        for near in (recent[step - 1], recent[step], recent[step + 1]):
+        for near in [recent[beside] for beside in range(step - 2, step + 3)]:
             while near and at - matches[near[0]][1] - matches[near[0]][2] > _FARTHEST + size:
                 del near[0]
             for other in near:

@@ -149,11 +149,15 @@ class Edges:
         return self.nats(*self.frames(place))
 
     def times(self, place: int) -> tuple[float, float]:
-        """Return the times of the tokens before and after a place."""
+        """Return the times of the last sound before a place and the first one after it.
+
+        A token that the model hears before its word's sound begins is no sound.
+        """
         start, end = self.frames(place)
         start_s = frame_time_s(self.heard, start - 1) if place else 0.0
-        end_s = frame_time_s(self.heard, end) if place < len(self.found) else self.heard.duration_s
-        return start_s, end_s
+        if place == len(self.found):
+            return start_s, self.heard.duration_s
+        return start_s, max(frame_time_s(self.heard, end), self.found[place].start_s)
 
     def _pause(self, place: int, *, after: bool) -> Pause | None:
         """Return the longest pause at a place with hardly any unexplained sound between it and the word beside it.

@@ -105,6 +105,16 @@ def test_texts_that_have_nothing_to_do_with_each_other_have_hardly_anything_in_c
     assert len(pairs_of(anchor_runs(text, heard))) < 0.05 * len(text)
 
 
+def test_words_that_recur_are_paired_in_their_order_although_faults_before_and_after_them_differ_in_length() -> None:
+    before, after = " ".join(text_of(8, 40)), " ".join(text_of(9, 40))
+    recurring = "enter forty seven forty seven rubout"
+    text = " ".join([before, "q", recurring, "eight eighteenth", after])
+    heard = " ".join([before, "three", recurring, "l d", after])
+    pairs = pairs_of(anchor_runs(text, heard))
+    begin, begin_heard = text.index(recurring), heard.index(recurring)
+    assert {(begin + place, begin_heard + place) for place in range(len(recurring))} <= pairs
+
+
 @pytest.mark.parametrize(("text", "heard"), [("", "abc"), ("abc", ""), ("a", "a"), ("x" * 50, "y" * 50)])
 def test_texts_without_anything_to_go_by_have_no_runs(text: str, heard: str) -> None:
     assert anchor_runs(text, heard) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from tone_recognizer import RATE_HZ, ToneDecoder, draw_phrases, record, silence
 
 import asr
@@ -153,6 +154,24 @@ def test_every_word_is_in_one_utterance_or_in_one_skipped_stretch(
     assert sorted(" ".join(texts).split()) == sorted(faulty)
     for start_s, end_s in found_in(report).values():
         assert 1.0 <= end_s - start_s <= 20.0
+
+
+class EarlyDecoder(ToneDecoder):
+    """Emits the first letter of each segment at once, before its tone begins."""
+
+    def _row(self, waveform: np.ndarray) -> torch.Tensor:
+        row = super()._row(waveform)
+        first = int((row.argmax(dim=1) != 0).nonzero()[0])
+        order = [first, *range(first), *range(first + 1, len(row))]
+        return row[order]
+
+
+def test_a_letter_that_is_heard_before_its_sound_does_not_move_the_start(
+    monkeypatch: pytest.MonkeyPatch, loud_is_speech: None, tmp_path: Path, phrases: list[str], extents: Extents
+) -> None:
+    monkeypatch.setattr("asr.segmenting.segment.Decoder.load", lambda folder, **_: EarlyDecoder())
+    report = segment(tmp_path, "\n".join(phrases))
+    assert_at(found_in(report), phrases, extents)
 
 
 def test_what_is_skipped_is_written_beside_the_manifests(
