@@ -8,7 +8,7 @@ clean minute lost than a wrong word learnt.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -249,24 +249,31 @@ def _cut_row(
     edges: Edges, first: int, end: int, trusted: frozenset[int], strictness: Strictness
 ) -> Iterator[CutUtterance]:
     """Yield the utterances of a row. Words before its first pause and after its last one are left out."""
-    pauses: dict[int, Pause] = {}
-    for place in range(first, end + 1):
-        pause = edges.before[place] if place == first else edges.after[place]
-        if pause is not None:
-            pauses[place] = pause
-    places = sorted(pauses)
-    begin = 0
-    while begin < len(places) - 1:
-        stop = _end_of_utterance(pauses, places, begin)
+    begins, ends = _pauses(edges, first, end)
+    begin = first
+    while begin < end:
+        stop = _end_of_utterance(begins[begin], ends, begin) if begin in begins else None
         if stop is None:
             begin += 1
             continue
-        start_s, end_s = _extent(pauses[places[begin]], pauses[places[stop]])
-        if _is_certain(edges, places[begin], places[stop], trusted) and (
-            _mean_loss(edges, places[begin], places[stop]) <= strictness.most_mean_loss
-        ):
-            yield CutUtterance(start_s, end_s, edges.found[places[begin]].index, edges.found[places[stop] - 1].index)
+        if _is_certain(edges, begin, stop, trusted) and _mean_loss(edges, begin, stop) <= strictness.most_mean_loss:
+            start_s, end_s = _extent(begins[begin], ends[stop])
+            yield CutUtterance(start_s, end_s, edges.found[begin].index, edges.found[stop - 1].index)
         begin = stop
+
+
+def _pauses(edges: Edges, first: int, end: int) -> tuple[dict[int, Pause], dict[int, Pause]]:
+    """Return the pauses in which utterances of a row may begin, and those in which they may end, by place.
+
+    They differ where a noise is in the pause. If only one side has a pause, it serves both sides.
+    """
+    inside = range(first + 1, end)
+    begins = {first: edges.before[first], **{place: edges.before[place] or edges.after[place] for place in inside}}
+    ends = {**{place: edges.after[place] or edges.before[place] for place in inside}, end: edges.after[end]}
+    return (
+        {place: pause for place, pause in begins.items() if pause is not None},
+        {place: pause for place, pause in ends.items() if pause is not None},
+    )
 
 
 def _mean_loss(edges: Edges, first: int, end: int) -> float:
@@ -283,19 +290,21 @@ def _is_certain(edges: Edges, first: int, end: int, trusted: frozenset[int]) -> 
     return sum(word.tokens for word in words) >= _ENOUGH_TOKENS or any(index in trusted for index in beside)
 
 
-def _end_of_utterance(pauses: dict[int, Pause], places: Sequence[int], begin: int) -> int | None:
+def _end_of_utterance(start: Pause, ends: Mapping[int, Pause], begin: int) -> int | None:
     """Return where an utterance ends: at its first long pause, or else at the longest one that is not too late."""
     best: int | None = None
-    for stop in range(begin + 1, len(places)):
-        pause = pauses[places[stop]]
-        start_s, end_s = _extent(pauses[places[begin]], pause)
+    last = max(ends, default=begin)
+    for stop in range(begin + 1, last + 1):
+        if stop not in ends:
+            continue
+        start_s, end_s = _extent(start, ends[stop])
         if end_s - start_s > LONGEST_S:
             break
         if end_s - start_s < SHORTEST_S:
             continue
-        if pause.length_s >= _LONG_PAUSE_S or stop == len(places) - 1:
+        if ends[stop].length_s >= _LONG_PAUSE_S or stop == last:
             return stop
-        if best is None or pause.length_s >= pauses[places[best]].length_s:
+        if best is None or ends[stop].length_s >= ends[best].length_s:
             best = stop
     return best
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,9 @@ from asr.corpus.manifest import cut_speaker, cut_text, load_manifest
 from asr.errors import ManifestError, ModelError
 from asr.features.batch import SEGMENT_BATCH_S, SEGMENT_POOL_S
 from asr.inference.heard import hear
+from asr.inference.long_alignment import FoundWord
 from asr.segmenting.segment import SKIPPED
+from asr.segmenting.utterances import Pause, Strictness, cut_utterances
 
 Extents = list[tuple[float, float]]
 
@@ -172,6 +175,21 @@ def test_a_letter_that_is_heard_before_its_sound_does_not_move_the_start(
     monkeypatch.setattr("asr.segmenting.segment.Decoder.load", lambda folder, **_: EarlyDecoder())
     report = segment(tmp_path, "\n".join(phrases))
     assert_at(found_in(report), phrases, extents)
+
+
+def test_a_word_between_pauses_is_kept_although_the_noise_before_its_pause_belongs_to_a_word_that_fits_badly() -> None:
+    words = [FoundWord(0, 1.0, 2.0, 50, 100, 6, 18.0, 0.1), FoundWord(1, 3.0, 4.2, 150, 210, 6, 0.0, 0.99)]
+    # The noise from 2.0 to 2.2 s is too loud for a pause right after the first word, but not for one before the second.
+    edges = SimpleNamespace(
+        found=words,
+        sounds=[0.0, 2.0, 0.0],
+        before=[Pause(0.0, 1.0), Pause(2.2, 3.0), None],
+        after=[None, None, Pause(4.2, 5.0)],
+        joined=lambda place, strictness: strictness.most_unexplained > 2.0,
+    )
+    (kept,) = cut_utterances(edges, Strictness(1.0))  # both together would give away 20 nats for 12 tokens
+    assert (kept.first_word, kept.last_word) == (1, 1)
+    assert (kept.start_s, kept.end_s) == pytest.approx((3.0 - 0.15, 4.2 + 0.1))
 
 
 def test_what_is_skipped_is_written_beside_the_manifests(
