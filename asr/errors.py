@@ -35,8 +35,8 @@ class ExitStatus(IntEnum):
     | status | meaning |
     | --- | --- |
     | 0 | done |
-    | 1 | failed, for the reason on stderr; `asr check`: the data have faults; `asr import`: some were left out |
-    | 2 | some files were skipped, which stderr names; or the command line is wrong |
+    | 1 | failed, for the reason on stderr; `asr check`: the data have faults |
+    | 2 | some files or utterances were left out, which stderr names; or the command line is wrong |
     | 75 | training was asked to stop and wrote a checkpoint; `--resume` continues (EX_TEMPFAIL of sysexits.h) |
     | 130 | interrupted by Ctrl-C (128 + SIGINT, as shells report it) |
     """

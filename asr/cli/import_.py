@@ -306,7 +306,7 @@ def _parquet(
 
 
 def _show(report: ImportReport) -> None:
-    """Print what was written; exit status 1 if utterances were left out."""
+    """Print what was written; exit status 2 if utterances were left out."""
     from asr.cli.console import err
     from asr.cli.console import out as console
 
@@ -329,4 +329,4 @@ def _show(report: ImportReport) -> None:
         err.print(f"left out {len(report.skipped)} of {counted(total, 'utterance')}:")
         for line in report.skipped:
             err.print(f"  {printable(line)}")
-        raise typer.Exit(ExitStatus.FAILED)
+        raise typer.Exit(ExitStatus.SKIPPED)

@@ -75,7 +75,7 @@ def _pack_data(data: Path, out: Path) -> None:
         err.print(f"left out {counted(len(skipped), 'utterance')}:")
         for split, name, reason in skipped:
             err.print(f"  {split}  {printable(name)}: {printable(reason)}")
-        raise typer.Exit(ExitStatus.FAILED)
+        raise typer.Exit(ExitStatus.SKIPPED)
 
 
 def pull(

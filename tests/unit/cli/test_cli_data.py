@@ -54,7 +54,7 @@ def test_names_in_a_table_do_nothing_to_the_terminal(call, table, tmp_path):
 def test_faults_are_listed_and_the_status_says_so(call, table, tmp_path):
     table.write_text(table.read_text() + "\ngone.wav,hello,s1")
     status, out, err = call("import", "csv", table, "--out", tmp_path / "data")
-    assert status == 1
+    assert status == 2
     assert "left out 1 of 21 utterances" in err
     assert "mine.csv:22: " in err
     assert (tmp_path / "data" / "train.jsonl.gz").exists()

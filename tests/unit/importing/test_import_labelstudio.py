@@ -243,7 +243,7 @@ def test_an_export_becomes_manifests(call, tmp_path):
     (tmp_path / "export.json").write_text("\ufeff" + json.dumps([task(annotation(*ANNA, *BEN))]))
     arguments = ("--audio-dir", tmp_path / "audio", "--out", tmp_path / "data", "--dev-share", 0, "--test-share", 0)
     status, _, err = call("import", "labelstudio", tmp_path / "export.json", *arguments)
-    assert status == 1
+    assert status == 2
     assert "task 1, region 'r2': utterance talk-0002000-0003000: 2 s to 3 s is not a part of" in err
     (cut,) = load_manifest(tmp_path / "data/train.jsonl.gz")
     assert (cut.start, cut.duration, cut_text(cut), cut_speaker(cut)) == (0.5, 1.0, "hello", "Anna")

@@ -198,7 +198,7 @@ def test_parquet_files_become_manifests(call, tmp_path):
         write(tmp_path / f"in/{split}-00000-of-00001.parquet", rows)
     write(tmp_path / "in/validation-00000-of-00001.parquet", [row(data=b"no sound", speaker="x"), row(speaker="y")])
     status, out, err = call("import", "parquet", tmp_path / "in", "--out", tmp_path / "data")
-    assert status == 1
+    assert status == 2
     assert "validation-00000-of-00001.parquet: row 1: " in err
     assert "left out 1 of 6 utterances" in err
     assert "speakers" in out

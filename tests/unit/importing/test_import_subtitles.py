@@ -312,7 +312,7 @@ def test_a_cue_past_the_end_of_the_recording_is_left_out(call, tmp_path):
     (tmp_path / "show.srt").write_text(srt("one", "two", "three"))
     arguments = ("--dev-share", 0, "--test-share", 0)
     status, out, err = call("import", "subtitles", tmp_path / "show.srt", "--out", tmp_path / "my data", *arguments)
-    assert status == 1
+    assert status == 2
     assert out.splitlines()[-1] == f"next  asr check '{tmp_path}/my data'"
     assert "left out 1 of 3 utterances" in err
     assert "show.srt:10: utterance show-0004000-0005000: 4 s to 5 s is not a part of" in err
