@@ -93,8 +93,7 @@ if TYPE_CHECKING:
     from asr.serving.upload import ServeLimits
     from asr.settings_file import load_config
     from asr.sharing.pack import PackedModel, pack_model
-    from asr.sharing.pull import PullReport, pull
-    from asr.sharing.push import PushReport, push
+    from asr.sharing.push_pull import PullReport, PushReport, pull, push
     from asr.sharing.shipped import SampleRecording, sample_recording
     from asr.stages import RecipeRun, run_recipe
     from asr.training.diagnostics import Diagnosis, diagnose
@@ -320,8 +319,7 @@ _HOMES = {
     "asr.serving.upload": ("ServeLimits",),
     "asr.settings_file": ("load_config",),
     "asr.sharing.pack": ("PackedModel", "pack_model"),
-    "asr.sharing.pull": ("PullReport", "pull"),
-    "asr.sharing.push": ("PushReport", "push"),
+    "asr.sharing.push_pull": ("PullReport", "PushReport", "pull", "push"),
     "asr.sharing.shipped": ("SampleRecording", "sample_recording"),
     "asr.stages": ("RecipeRun", "run_recipe"),
     "asr.training.diagnostics": ("Diagnosis", "diagnose"),

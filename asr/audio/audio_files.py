@@ -66,8 +66,11 @@ def find_audio(arguments: Iterable[Path]) -> Found:
 
 
 def is_one_file(argument: Path) -> bool:
-    """Return whether an argument names one file, which need not exist, and neither a folder nor a pattern."""
-    return not argument.is_dir() and (argument.exists() or not glob.has_magic(str(argument)))
+    """Return whether an argument names one file, which need not exist, and neither a folder nor a pattern.
+
+    `-` is standard input, whatever has this name.
+    """
+    return str(argument) == "-" or (not argument.is_dir() and (argument.exists() or not glob.has_magic(str(argument))))
 
 
 def output_paths(files: Iterable[AudioFile], folder: Path | None, suffix: str) -> dict[Path, Path]:

@@ -218,8 +218,11 @@ def test_silence_gives_an_empty_transcript(model: Path) -> None:
 def test_a_waveform_that_cannot_be_used_is_refused(model: Path, waveform: np.ndarray, message: str) -> None:
     with pytest.raises(AudioError, match=message):
         asr.load(model).transcribe(waveform, sample_rate_hz=16000)
+
+
+def test_a_waveform_without_its_sample_rate_is_refused(model: Path) -> None:
     with pytest.raises(AudioError, match="sample_rate"):
-        asr.load(model).transcribe(waveform)
+        asr.load(model).transcribe(np.zeros(1600, dtype=np.float32))
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "tokens.json", "model.safetensors", "decoder.yaml"])

@@ -150,6 +150,6 @@ def test_speech_begins_where_the_first_word_is_said_to_begin(cuts):
 
 def test_without_the_engine_the_error_says_what_to_install(recipe, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(AsrError, match=r"pip install '\.\[quickstart\]'"):
+    with pytest.raises(AsrError, match=r"pip install 'asr\[quickstart\]'"):
         recipe.prepare(CorpusRequest(tmp_path, tmp_path / "none"))
     assert not Path(tmp_path / "none").exists()
