@@ -187,7 +187,7 @@ COMMANDS = """
 1 diagnose @model --data @data
 0 export @model --out @exported --format onnx
 1 import folder @recordings --out @refused
-1 import folder @spoken --out @imported --split-by utterance
+2 import folder @spoken --out @imported --split-by utterance
 0 pack @data --out @packed
 0 settings --set text.remove=<[red]
 1 check @missing

@@ -22,6 +22,6 @@ def test_what_cannot_be_read_is_listed_and_the_status_says_so(call, tone_corpus,
     cuts[3].recording.sources[0].source = str(tmp_path / "gone.wav")
     write_manifest(cuts, tmp_path / "data/dev.jsonl.gz")
     status, out, err = call("pack", tmp_path / "data", "--out", tmp_path / "shar")
-    assert (status, out.split()[:2]) == (1, ["dev", "11"])
+    assert (status, out.split()[:2]) == (2, ["dev", "11"])
     assert "1 utterance" in err
     assert f"dev  {cuts[3].id}: {tmp_path}/gone.wav: no such file" in err.replace("\n", "")
