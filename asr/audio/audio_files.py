@@ -70,7 +70,9 @@ def is_one_file(argument: Path) -> bool:
 
     `-` is standard input, whatever has this name.
     """
-    return str(argument) == "-" or (not argument.is_dir() and (argument.exists() or not glob.has_magic(str(argument))))
+    if str(argument) == STDIN:
+        return True
+    return not argument.is_dir() and (argument.exists() or not glob.has_magic(str(argument)))
 
 
 def output_paths(files: Iterable[AudioFile], folder: Path | None, suffix: str) -> dict[Path, Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from name_sayer import touch
 
-from asr.audio.audio_files import AudioFile, find_audio, output_paths
+from asr.audio.audio_files import AudioFile, find_audio, is_one_file, output_paths
 from asr.errors import AsrError
 
 POSIX_ONLY = pytest.mark.skipif(os.name != "posix", reason="links and pipes of POSIX")
@@ -122,3 +122,10 @@ def test_no_recording_is_replaced_by_the_transcript_of_another_one(folder):
         output_paths(files, folder, ".txt")
     with pytest.raises(AsrError, match=r"^x/a\.txt would be replaced by its own transcript"):
         output_paths(files[1:], folder, ".txt")
+
+
+def test_a_dash_is_standard_input_although_a_folder_has_this_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("-").mkdir()
+    assert is_one_file(Path("-"))
+    assert not is_one_file(Path("./") / ".." / tmp_path.name / "-")
