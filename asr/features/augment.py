@@ -198,6 +198,12 @@ class Perturbation:
     frames: tuple[int, ...]
     plays: bool
 
+    @staticmethod
+    def at_tempos(tempos: Sequence[float], masks: SpecMasks, played: tuple[int, ...]) -> Perturbation:
+        """Return that of utterances played at these tempos, which then have so many frames."""
+        plays = any(tempo != 1.0 for tempo in tempos)
+        return Perturbation(torch.tensor(tempos, dtype=torch.float64), masks, played, plays)
+
     @property
     def view_frames(self) -> list[int]:
         """The frames of all rows that `apply` returns."""
@@ -257,5 +263,4 @@ def draw_perturbation(
         views=2 if config.training.consistency_weight > 0 else 1,
         draw=draw,
     )
-    plays = any(tempo != 1.0 for tempo in tempos)
-    return Perturbation(torch.tensor(tempos, dtype=torch.float64), masks, played, plays)
+    return Perturbation.at_tempos(tempos, masks, played)

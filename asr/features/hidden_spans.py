@@ -65,9 +65,7 @@ def draw_pretraining_view(
     """
     played = tuple(frames_at_tempo(length, tempo) for length, tempo in zip(frames, tempos, strict=True))
     masks = SpecMasks(torch.zeros(len(ids), 0, 2, dtype=torch.int64), torch.zeros(len(ids), 0, 2, dtype=torch.int64), 1)
-    plain = Perturbation(
-        torch.tensor(tempos, dtype=torch.float64), masks, played, any(tempo != 1.0 for tempo in tempos)
-    )
+    plain = Perturbation.at_tempos(tempos, masks, played)
     if not config.model.sees_whole_utterance:
         return plain
     drawn = [_draw_spans(length, config, draw.of(name)) for name, length in zip(ids, played, strict=True)]
