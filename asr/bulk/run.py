@@ -199,6 +199,8 @@ def contradictions(
     """Yield the name of each argument of `transcribe_files` that does not fit the others, with the reason."""
     if out is not None and not os.fspath(out):
         yield "out", "the name of the folder is empty"
+    if out is not None and os.fspath(out) == STDIN:
+        yield "out", "- is no folder; without it, transcripts go to standard output (./- is a folder of this name)"
     if out is not None and beside:
         yield "beside", "transcripts are written to one folder or beside their audio, not both"
     if jobs is not None and jobs < 1:

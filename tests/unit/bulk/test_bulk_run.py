@@ -90,6 +90,7 @@ def test_every_format_is_known_in_any_case_and_written_under_its_own_suffix():
         ({"format": ""}, "format '' is not one of"),
         ({"format": []}, "format '' is not one of"),
         ({"out": ""}, "out: the name of the folder is empty"),
+        ({"out": "-"}, "out: - is no folder"),
         ({"out": "o", "beside": True}, "beside: transcripts are written to one folder or beside"),
         ({"jobs": 0}, "jobs: 0 processes"),
         ({"channels": "left"}, "channels: 'left' is neither mix nor separate"),
