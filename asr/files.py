@@ -157,6 +157,18 @@ def complete_folder(folder: Path) -> Iterator[Path]:
     _sync_folder(folder.parent)
 
 
+def ignores_capitals(existing: Path) -> bool:
+    """Return whether the file system finds a file also by its name in other capitals, as macOS and Windows do."""
+    with suppress(OSError):
+        return os.path.samefile(existing, existing.with_name(existing.name.swapcase()))
+    return False
+
+
+def without_capitals(name: str | os.PathLike[str]) -> str:
+    """Return what names have in common that are one to a file system that ignores capitals and forms of accents."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", os.fspath(name)).lower())
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as temporary:

@@ -18,7 +18,7 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 from asr.audio.sources import STDIN, is_read_once
 from asr.bundle.files import READ_BY_TRANSCRIBING
 from asr.errors import AsrError, AudioError
-from asr.files import append_line, to_json, write_text
+from asr.files import append_line, ignores_capitals, to_json, without_capitals, write_text
 from asr.paths import ReadablePath
 from asr.reading import parse_json
 
@@ -119,10 +119,13 @@ def unfinished(tasks: Iterable[Task], *, overwrite: bool = False) -> list[Task]:
         overwrite: return all of them, whatever exists.
 
     Raises:
-        AsrError: an output exists that the record does not know, or that belongs to another recording.
+        AsrError: an output exists that the record does not know, or that belongs to another recording. Or the outputs
+            of two tasks are one file, because the file system ignores capitals.
     """
+    tasks = list(tasks)
+    _refuse_one_file(tasks)
     if overwrite:
-        return list(tasks)
+        return tasks
     folders: dict[Path, _Folder] = {}
     left, strange, taken = [], [], []
     for task in tasks:
@@ -130,7 +133,7 @@ def unfinished(tasks: Iterable[Task], *, overwrite: bool = False) -> list[Task]:
         if parent not in folders:
             folders[parent] = _look_into(parent)
         folder = folders[parent]
-        if (name := folder.strange.get(task.output.name)) is not None:
+        if (name := folder.strange.get(folder.spelling(task.output.name))) is not None:
             strange.append(parent / name)
         elif (owned := folder.of_another_recording(task)) is not None:
             taken.append(owned)
@@ -150,6 +153,22 @@ def unfinished(tasks: Iterable[Task], *, overwrite: bool = False) -> list[Task]:
             "choose another folder, or replace with --overwrite"
         )
     return left
+
+
+def _refuse_one_file(tasks: Iterable[Task]) -> None:
+    """Refuse outputs that differ in capitals alone, where the file system of the held folder around them ignores these.
+
+    Raises:
+        AsrError: there are two.
+    """
+    first: dict[str, Task] = {}
+    for task in tasks:
+        other = first.setdefault(without_capitals(os.path.abspath(task.output)), task)
+        if other.output != task.output and _spelling(task.output.parent) is without_capitals:
+            raise AsrError(
+                f"{other.audio} and {task.audio} would both be written to {task.output}, because capitals do not "
+                "matter there; rename one, or transcribe them into different folders"
+            )
 
 
 def finish(task: Task, outputs: Mapping[Path, str]) -> None:
@@ -241,6 +260,7 @@ class _Folder:
 
     Attributes:
         path: the folder.
+        spelling: returns what a name is found by in the folder; names are kept here so, but for those that are shown.
         lines: of the record, the last one of each output.
         owners: the line of the run that last wrote a file, by the file's name.
         files: the names of all files.
@@ -249,6 +269,7 @@ class _Folder:
     """
 
     path: Path
+    spelling: Callable[[str], str]
     lines: dict[str, dict[str, Any]]
     owners: dict[str, dict[str, Any]]
     files: frozenset[str]
@@ -256,13 +277,15 @@ class _Folder:
     channels: dict[str, list[str]]
 
     def has_finished(self, task: Task) -> bool:
-        line = self.lines.get(task.output.name)
-        return line is not None and line["from"] == task.made_from and self.files.issuperset(line["to"])
+        line = self.lines.get(self.spelling(task.output.name))
+        if line is None or line["from"] != task.made_from:
+            return False
+        return self.files.issuperset(map(self.spelling, line["to"]))
 
     def of_another_recording(self, task: Task) -> tuple[Path, Path] | None:
         """Return a file that the task would replace although it belongs to another recording, and that recording."""
-        names = self.channels.get(task.output.name, []) if task.separate else [task.output.name]
-        for name in names:
+        output = self.spelling(task.output.name)
+        for name in self.channels.get(output, []) if task.separate else [output]:
             line = self.owners[name] if name in self.files else {}
             recording = line.get("recording", task.recording)
             if recording != task.recording and not self._is_the_same(recording, line["from"], task):
@@ -278,16 +301,29 @@ class _Folder:
 
 
 def _look_into(folder: Path) -> _Folder:
+    spelling = _spelling(folder)
     lines = list(_read(folder / RECORD))
-    files = frozenset(os.listdir(folder)) if folder.exists() else frozenset()
-    owners = {name: line for line in lines for name in line["to"]}
+    files = {spelling(name): name for name in os.listdir(folder)} if folder.exists() else {}
+    owners = {spelling(name): line for line in lines for name in line["to"]}
     # An output called a.srt may become a.ch0.srt and so on, one file a channel.
-    strange = {replaced: name for name in sorted(files - owners.keys()) for replaced in (name, _CHANNEL.sub("", name))}
+    unknown = sorted(files.keys() - owners.keys())
+    strange = {replaced: files[name] for name in unknown for replaced in (name, _CHANNEL.sub("", name))}
     channels = defaultdict(list)
-    for name in sorted(files & owners.keys()):
+    for name in sorted(files.keys() & owners.keys()):
         if (output := _CHANNEL.sub("", name)) != name:
             channels[output].append(name)
-    return _Folder(folder, {line["output"]: line for line in lines}, owners, files, strange, channels)
+    of_outputs = {spelling(line["output"]): line for line in lines}
+    return _Folder(folder, spelling, of_outputs, owners, frozenset(files), strange, channels)
+
+
+def _spelling(folder: Path) -> Callable[[str], str]:
+    """Return what makes equal the names that are one in a folder: `without_capitals` where capitals do not matter.
+
+    The lock file of the held folder shows it, which is this one or is around it.
+    """
+    locks = (place / LOCK for place in (folder.absolute(), *folder.absolute().parents))
+    lock = next(filter(os.path.exists, locks), None)
+    return without_capitals if lock is not None and ignores_capitals(lock) else str
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from asr.bulk import journal
-from asr.bulk.journal import RECORD, Task, fingerprint, finish, hold, tasks_of, unfinished
+from asr.bulk.journal import LOCK, RECORD, Task, fingerprint, finish, hold, tasks_of, unfinished
 from asr.errors import AsrError, AudioError
+from asr.files import ignores_capitals
 
 
 @pytest.fixture
@@ -262,3 +264,44 @@ def test_a_lock_file_that_may_not_even_be_read_locks_nobody_out(tmp_path):
     (tmp_path / journal.LOCK).chmod(0)
     with hold([tmp_path / "below"]):
         pass
+
+
+def ignore_capitals(folder: Path) -> None:
+    """Let a held folder look as if its file system ignored capitals: there the lock file has its other name too."""
+    with suppress(FileExistsError):  # it does ignore them
+        os.link(folder / LOCK, folder / LOCK.swapcase())
+
+
+def test_outputs_that_differ_in_capitals_are_refused_only_where_capitals_do_not_matter(tmp_path) -> None:
+    out = tmp_path / "out"
+    pairs = {Path("A.wav"): out / "x" / "A.txt", Path("B.wav"): out / "x" / "B.txt", Path("a.mp3"): out / "X" / "a.txt"}
+    tasks = tasks_of(pairs, "m")
+    with hold([out]):
+        if not ignores_capitals(out / LOCK):
+            assert unfinished(tasks) == tasks
+        ignore_capitals(out)
+        for overwrite in (False, True):
+            with pytest.raises(AsrError, match=r"^A\.wav and a\.mp3 would both be written to .*X/a\.txt, .*; rename"):
+                unfinished(tasks, overwrite=overwrite)
+        forms = tasks_of({Path("1.wav"): out / "\u00e9.txt", Path("2.wav"): out / "e\u0301.txt"}, "m")
+        with pytest.raises(AsrError, match=r"^1\.wav and 2\.wav would both be written"):
+            unfinished(forms)
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_where_capitals_do_not_matter_nobody_elses_output_is_replaced(task, separate) -> None:
+    folder = task.output.parent
+    with hold([folder]):
+        ignore_capitals(folder)
+        if separate:
+            (several,) = tasks_of({task.audio: folder / "b.txt"}, "m", separate=True)
+            finish(several, {folder / "b.ch0.txt": "0\n", folder / "b.ch1.txt": "1\n"})
+        other = task.audio.with_name("other.wav")
+        other.write_bytes(b"sound")
+        with pytest.raises(AsrError, match=r"is the transcript of another recording, .*a\.wav; choose another folder"):
+            unfinished(tasks_of({other: folder / ("B.txt" if separate else "A.txt")}, "m", separate=separate))
+        (folder / "Notes.txt").write_text("by hand\n")
+        with pytest.raises(AsrError, match=r"out/Notes\.txt exists already"):
+            unfinished(tasks_of({other: folder / "notes.txt"}, "m", separate=separate))
+        (same,) = tasks_of({task.audio: folder / "A.txt"}, "model and options")
+        assert unfinished([same]) == []
