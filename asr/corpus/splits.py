@@ -1,14 +1,19 @@
-"""One set of utterances → train, dev and test that have no speaker in common."""
+"""One set of utterances → train, dev and test that have no speaker in common; their manifests, written together."""
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from asr.corpus.manifest import SPLITS, cut_speaker
+from asr.corpus.manifest import SPLITS, cut_speaker, distinct, write_manifest
 from asr.errors import ManifestError
+from asr.files import atomic_path
 from asr.reading import counted
 
 if TYPE_CHECKING:
@@ -31,6 +36,46 @@ class SplitRule:
     dev_share: float = 0.1
     test_share: float = 0.1
     seed: int = 0
+
+
+def write_manifests(manifests: Mapping[Path, Iterable[Cut]]) -> list[Path]:
+    """Write the manifests of a data folder together, and remove a former one that would now hold nothing.
+
+    A mixture of two runs could have a speaker in two splits. So if the process is killed, or the disk is full, all are
+    the former ones, or the first one, without which nothing trains, is missing.
+
+    Args:
+        manifests: cuts by where their manifest is; that of train comes first.
+
+    Returns:
+        Those that were written.
+
+    Raises:
+        ManifestError: two utterances of one have the same id.
+    """
+    written: list[Path] = []
+    with ExitStack() as together:  # which renames the last one first
+        for path, cuts in manifests.items():
+            rest = distinct(cuts, path)
+            for first in rest:
+                temporary = together.enter_context(atomic_path(path))
+                write_manifest(chain([first], rest), temporary)
+                written.append(path)
+        for path in manifests.keys() - {*written[1:]}:
+            path.unlink(missing_ok=True)
+    return written
+
+
+def require_others(originals: Iterable[str | os.PathLike[str]], written: Iterable[Path]) -> None:
+    """Refuse to replace the files that something is made of.
+
+    Raises:
+        ManifestError: a file that is to be written is one of them.
+    """
+    places = {os.path.realpath(path) for path in written}
+    for original in originals:
+        if os.path.realpath(original) in places:
+            raise ManifestError(f"{original}: the original stays as it is; choose another folder to write to")
 
 
 def divide(cuts: Iterable[Cut], rule: SplitRule) -> dict[str, list[Cut]]:

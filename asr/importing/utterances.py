@@ -14,8 +14,8 @@ from asr.config import FeatureSettings
 from asr.corpus.cut_audio import seekable_copies
 from asr.corpus.limits import low_rate_note
 from asr.corpus.line import require_name, require_text
-from asr.corpus.manifest import SPLITS, cut_speaker, make_cut, write_manifest
-from asr.corpus.splits import SplitRule, complete
+from asr.corpus.manifest import SPLITS, cut_speaker, make_cut
+from asr.corpus.splits import SplitRule, complete, require_others, write_manifests
 from asr.errors import AudioError, ManifestError
 from asr.importing.material import MOST_LISTED, LeftOut, Material, Utterance, listed
 from asr.machine import Progress, silent
@@ -89,9 +89,11 @@ def write_splits(
         progress: shows how far the import is.
 
     Raises:
-        ManifestError: nothing is usable, nothing is left for training though the source has a training set, or the
-            splits cannot be drawn.
+        ManifestError: nothing is usable, nothing is left for training though the source has a training set, the
+            splits cannot be drawn, or a manifest would replace a file of the source.
     """
+    manifests = {split: out / f"{split}.jsonl.gz" for split in SPLITS}
+    require_others({_file_and_line(one.where)[0] for one in material.utterances}, manifests.values())
     material = _with_seekable_audio(material, out / "audio", progress)
     given, faults = _cuts(material, language, progress)
     skipped = tuple(fault.line for fault in faults)
@@ -112,12 +114,7 @@ def write_splits(
     if not splits["train"]:
         _require_no_training_set(out)
         notes.append("no training set: these utterances are for `asr decode` and `asr score`")
-    manifests = {split: out / f"{split}.jsonl.gz" for split in SPLITS}
-    for split, path in manifests.items():
-        if splits[split]:
-            write_manifest(splits[split], path)
-        else:
-            path.unlink(missing_ok=True)
+    write_manifests({manifests[split]: splits[split] for split in SPLITS})
     sizes = _sizes({split: cuts for split, cuts in splits.items() if cuts})
     low_rate = low_rate_note(
         (rate for size in sizes.values() for rate in size.sample_rates_hz), FeatureSettings().sample_rate_hz

@@ -17,7 +17,8 @@ from asr.config import Config
 from asr.corpus.check import DataReport, check_cuts, without_problems
 from asr.corpus.findings import KINDS, Fault, Finding
 from asr.corpus.limits import training_limits
-from asr.corpus.manifest import cut_text, entries, find_splits, read_manifest, write_manifest
+from asr.corpus.manifest import cut_text, entries, find_splits, read_manifest
+from asr.corpus.splits import require_others, write_manifests
 from asr.errors import ConfigError, ManifestError, TokenError
 from asr.features.batching import evaluation_batches
 from asr.inference.decoder import Decoder
@@ -67,13 +68,16 @@ def check(
     Raises:
         ConfigError: there is no such kind to keep.
         DeviceError: the accelerator does not exist.
-        ManifestError: a manifest is missing or a line is malformed; or `out` is asked for of a Shar folder.
+        ManifestError: a manifest is missing or a line is malformed; `out` is asked for of a Shar folder, or is
+            the folder of the manifests.
         ModelError: the model folder cannot be used.
     """
     kept = frozenset(keep)
     if kept - KINDS.keys():
         raise ConfigError(f"no kind of finding is named {min(kept - KINDS.keys())!r}; known: {', '.join(KINDS)}")
     paths = find_splits(Path(data))
+    if out is not None:
+        require_others(paths.values(), [Path(out) / f"{split}.jsonl.gz" for split in paths])
     for path in paths.values():
         if out is not None and path.is_dir():
             raise ManifestError(
@@ -98,12 +102,9 @@ def check(
 
 
 def _write(manifests: Mapping[str, Iterable[Cut]], report: DataReport, out: Path) -> DataReport:
-    written = {}
-    for split, cuts in manifests.items():
-        if len(report.left_out(split)) < report.splits[split].utterances:
-            written[split] = out / f"{split}.jsonl.gz"
-            write_manifest(without_problems(cuts, split, report), written[split])
-    return replace(report, written=written)
+    targets = {split: out / f"{split}.jsonl.gz" for split in manifests}
+    written = write_manifests({targets[split]: without_problems(manifests[split], split, report) for split in targets})
+    return replace(report, written={split: path for split, path in targets.items() if path in written})
 
 
 def wrong_transcripts(

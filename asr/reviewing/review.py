@@ -14,7 +14,8 @@ from lhotse import SupervisionSegment
 from lhotse.cut.data import DataCut
 from lhotse.utils import fastcopy
 
-from asr.corpus.manifest import find_splits, read_manifest, write_manifest
+from asr.corpus.manifest import find_splits, read_manifest
+from asr.corpus.splits import write_manifests
 from asr.corpus.untranscribed import UTTERANCES, cut_recordings
 from asr.errors import AsrError, DependencyError, ManifestError
 from asr.inference.decoder import Decoder
@@ -210,25 +211,23 @@ def apply_review(data: str | os.PathLike[str], out: str | os.PathLike[str]) -> A
     for split, path in paths.items():
         if os.path.realpath(targets[split].parent) == os.path.realpath(path.parent):
             raise ManifestError(f"{path}: the original stays as it is; choose another folder than {out}")
-    written: dict[str, Path] = {}
+    corrected: dict[str, list[Cut]] = {split: [] for split in paths}
     left_out: dict[str, str] = {}
     kept: list[History] = []
     for split, (cuts, found) in reviewed.items():
-        corrected = []
         for cut in cuts:
             history = found.get(cut.id) or History(state_of(cut))
             if reason := _reason_to_leave_out(history.now):
                 left_out[f"{split}/{cut.id}"] = reason
             else:
                 kept.append(history)
-                corrected.append(_corrected(cut, history.now) if history.kept else cut)
-        if corrected:
-            written[split] = targets[split]
-            write_manifest(corrected, targets[split])
+                corrected[split].append(_corrected(cut, history.now) if history.kept else cut)
+    written = write_manifests({targets[split]: cuts for split, cuts in corrected.items()})
     confirmed = sum(history.now.confirmed for history in kept)
     texts = sum(history.now.text != history.was.text for history in kept)
     moved = sum(_has_moved(history.now, history.was) for history in kept)
-    return AppliedReview(written, len(kept), confirmed, texts, moved, left_out)
+    manifests = {split: path for split, path in targets.items() if path in written}
+    return AppliedReview(manifests, len(kept), confirmed, texts, moved, left_out)
 
 
 def _reason_to_leave_out(now: State) -> str:

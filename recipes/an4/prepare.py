@@ -6,7 +6,8 @@ import random
 import re
 from pathlib import Path
 
-from asr.corpus.manifest import SPLITS, cut_speaker, make_cut, write_manifest
+from asr.corpus.manifest import cut_speaker, make_cut
+from asr.corpus.splits import write_manifests
 from asr.errors import ManifestError
 from asr.machine import Progress, silent
 from asr.preparing.download import RemoteFile
@@ -47,8 +48,7 @@ def prepare(request: CorpusRequest) -> None:
         "dev": [cut for cut in published if cut_speaker(cut) in dev_speakers],
         "test": read_set(corpus_dir, "test", request.progress),
     }
-    for split in SPLITS:
-        write_manifest(splits[split], request.out / f"{split}.jsonl.gz")
+    write_manifests({request.out / f"{split}.jsonl.gz": cuts for split, cuts in splits.items()})
 
 
 def read_set(corpus_dir: Path, name: str, progress: Progress = silent) -> list:

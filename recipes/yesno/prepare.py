@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import re
 
-from asr.corpus.manifest import make_cut, write_manifest
+from asr.corpus.manifest import make_cut
+from asr.corpus.splits import write_manifests
 from asr.errors import ManifestError
 from asr.preparing.download import RemoteFile
 from asr.preparing.recipes import Corpus, CorpusRequest
@@ -50,11 +51,15 @@ def prepare(request: CorpusRequest) -> None:
     train, test = recordings[::2], recordings[1::2]
     dev = sorted(random.Random(request.seed).sample(train, DEV_RECORDINGS))
     train = [path for path in train if path not in dev]
-    for split, paths in (("train", train), ("dev", dev), ("test", test)):
-        write_manifest(
-            [make_cut(path.stem, path, transcript(path.stem), "yesno", language="he") for path in paths],
-            request.out / f"{split}.jsonl.gz",
-        )
+    splits = {"train": train, "dev": dev, "test": test}
+    write_manifests(
+        {
+            request.out / f"{split}.jsonl.gz": [
+                make_cut(path.stem, path, transcript(path.stem), "yesno", language="he") for path in paths
+            ]
+            for split, paths in splits.items()
+        }
+    )
 
 
 def transcript(name: str) -> str:

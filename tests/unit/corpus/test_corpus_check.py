@@ -246,12 +246,23 @@ def test_a_recording_that_the_manifest_does_not_name_is_a_fault(cut):
 def test_manifests_of_the_utterances_without_a_fault_are_written_and_named(cut, tmp_path):
     write_manifest([cut("u1"), cut("u2", "")], tmp_path / "data/train.jsonl.gz")
     write_manifest([cut("u3", "")], tmp_path / "data/dev.jsonl.gz")
+    write_manifest([cut("former")], tmp_path / "sound/dev.jsonl.gz")
     report = asr.check(tmp_path / "data", out=tmp_path / "sound")
     assert report.written == {"train": tmp_path / "sound/train.jsonl.gz"}
     assert [found.id for found in read_manifest(report.written["train"])] == ["u1"]
     assert [(problem.split, problem.name) for problem in report.unmended] == [("dev", "u3")]
     assert asr.check(str(tmp_path / "data")).unmended == report.problems
     assert [path.name for path in (tmp_path / "sound").iterdir()] == ["train.jsonl.gz"]
+
+
+def test_the_manifests_that_are_checked_stay_as_they_are(cut, tmp_path):
+    write_manifest([cut("u1"), cut("u2", "")], tmp_path / "train.jsonl.gz")
+    for data in (tmp_path, tmp_path / "train.jsonl.gz"):
+        with pytest.raises(
+            ManifestError, match=r"train\.jsonl\.gz: the original stays as it is; choose another folder"
+        ):
+            asr.check(data, out=tmp_path)
+    assert [found.id for found in read_manifest(tmp_path / "train.jsonl.gz")] == ["u1", "u2"]
 
 
 def test_the_settings_say_what_a_fault_is(cut, tmp_path):

@@ -1,5 +1,6 @@
 """JSON lines as NeMo and Hugging Face's datasets write them; errors that name file and line."""
 
+import gzip
 import json
 import math
 
@@ -137,6 +138,16 @@ def test_a_file_is_imported_from_python(tmp_path):
     assert report.manifests == {split: tmp_path / f"data/{split}.jsonl.gz" for split in ("train", "dev")}
     with pytest.raises(ManifestError, match=r"m\.jsonl:1: no column for the text"):
         asr.import_jsonl(tmp_path / "m.jsonl", tmp_path / "data")
+
+
+def test_a_source_is_not_replaced_by_its_manifests(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.full(16000, 0.1), 8000)
+    source = tmp_path / "train.jsonl.gz"
+    content = gzip.compress(b'{"audio": "a.wav", "text": "one"}\n')
+    source.write_bytes(content)
+    with pytest.raises(ManifestError, match=r"train\.jsonl\.gz: the original stays as it is; choose another folder"):
+        asr.import_jsonl(source, tmp_path, split=asr.SplitRule(dev_share=0.0, test_share=0.0))
+    assert source.read_bytes() == content
 
 
 def test_lines_that_cannot_be_used_are_left_out_and_speakers_are_looked_for_in_all(tmp_path):
