@@ -17,7 +17,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from asr.audio.sound_file import audio_info
@@ -42,6 +41,7 @@ from asr.features.batching import Stored
 from asr.features.conditions import conditions_checksum
 from asr.machine import processor_name
 from asr.model.acoustic import AcousticModel
+from asr.model.logmel import moments_of
 from asr.text.normalise import normalise
 from asr.text.tokens import TokenTable, WordTable, train_pieces
 from asr.training.dev_score import DevScore
@@ -345,16 +345,17 @@ def _count(cuts: Iterable[Cut], limits: Limits, below: int | None, learn: Callab
     return count
 
 
-@torch.inference_mode()
-def feature_moments(model: AcousticModel, batches: Iterator[Batch]) -> tuple[Tensor, Tensor]:
-    """Return mean and deviation of each mel band, `(mel,)` float32, over an hour of audio, or all if it is less."""
-    count, total, squares = 0, torch.zeros(()), torch.zeros(())
+def feature_moments(model: AcousticModel, batches: Iterable[Batch]) -> Tensor:
+    """Return mean and deviation of each mel band, `(2, mel)` float32, over an hour of audio, or all if it is less."""
+    return moments_of(model.logmel, _an_hour(batches, model.sample_rate_hz))
+
+
+def _an_hour(batches: Iterable[Batch], rate_hz: int) -> Iterator[Tensor]:
+    """Yield the waveforms of batches without padding, `(sample,)` each."""
+    heard = 0
     for batch in batches:
-        features, lengths = model.logmel(batch.waveforms, batch.lengths)
-        frames = torch.cat([utterance[:n] for utterance, n in zip(features, lengths.tolist(), strict=True)]).double()
-        count += len(frames)
-        total, squares = total + frames.sum(0), squares + frames.square().sum(0)
-        if count * model.logmel.hop_samples / model.sample_rate_hz > _MOMENTS_S:
-            break
-    mean = total / count
-    return mean.float(), (squares / count - mean.square()).clamp_min(0).sqrt().float()
+        for waveform, length in zip(batch.waveforms, batch.lengths.tolist(), strict=True):
+            yield waveform[:length]
+            heard += length
+        if heard > _MOMENTS_S * rate_hz:
+            return
