@@ -61,14 +61,15 @@ class AsrError(Exception):
 
     def __init__(self, *lines: str) -> None:
         """Keep the lines of the message."""
-        super().__init__(*map(_line, lines))
+        super().__init__(*map(one_line, lines))
 
     def __str__(self) -> str:
         """Return the message."""
         return "\n".join(self.args)
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Return a line of a message: its line breaks become `\\n`, and the middle of a very long one is left out."""
     line = text.replace("\n", r"\n")
     return line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE // 2]} … {line[3 - _LONGEST_LINE // 2 :]}"
 
@@ -76,7 +77,7 @@ def _line(text: str) -> str:
 def explained(error: AsrError | OSError) -> str:
     """Return an error's message, which for an error of the system names the file."""
     if isinstance(error, OSError) and error.strerror:
-        return _line(error.strerror if error.filename is None else f"{error.filename}: {error.strerror}")
+        return one_line(error.strerror if error.filename is None else f"{error.filename}: {error.strerror}")
     return str(error)
 
 

@@ -8,6 +8,7 @@ transforms other than those that this package's own cuts can have.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -21,6 +22,7 @@ from lhotse.serialization import decode_json_line, deserialize_item
 from asr.audio.sound_file import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from asr.corpus.shar import Shard, in_tar
 from asr.errors import ManifestError
+from asr.files import printable
 from asr.reading import require_shallow
 from asr.records import require_characters
 
@@ -40,8 +42,9 @@ _FACTORS = ("Speed", "Tempo")
 _OTHER_TRANSFORMS = ("Volume", "Resample")
 
 # White space is none of them: it is collapsed wherever a text is used.
-_CONTROL = re.compile(r"[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")
-_CONTROL_OR_BREAK = re.compile(r"[\0-\x1f\x7f-\x9f]")
+_HALVES = "\ud800-\udfff"  # of surrogate pairs
+_CONTROL = re.compile(rf"[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f{_HALVES}]")
+_CONTROL_OR_BREAK = re.compile(rf"[\0-\x1f\x7f-\x9f{_HALVES}]")
 
 
 def parse_line(line: bytes, parse: Callable[[dict[str, Any]], Parsed], what: str) -> Parsed:
@@ -263,8 +266,24 @@ def require_name(name: str, value: Any) -> None:
 
 def _require_without(characters: re.Pattern[str], name: str, value: Any) -> None:
     require(isinstance(value, str), name, value, "a text")
-    if not value.isprintable() and (control := characters.search(value)):
-        require(False, name, value, f"a text without the control character U+{ord(control[0]):04X}")
+    if not value.isprintable() and (found := characters.search(value)):
+        kind = "half a surrogate pair," if found[0] >= "\ud800" else "the control character"
+        require(False, name, value, f"a text without {kind} U+{ord(found[0]):04X}")
+
+
+def require_path(path: str | os.PathLike[str]) -> None:
+    """Refuse a path that no file can have, or that a manifest, which is UTF-8, cannot hold.
+
+    Raises:
+        ManifestError: it is such a path.
+    """
+    name = os.fspath(path)
+    if "\0" in name:
+        raise ManifestError(f"{name!r:.80} cannot be the path of a file")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ManifestError(f"{printable(name)}: a name that is not UTF-8 cannot be written down; rename it") from None
 
 
 def require_seconds(name: str, value: Any, *, least: float = 0.0) -> None:

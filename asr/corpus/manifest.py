@@ -27,6 +27,7 @@ from asr.corpus.line import (
     require_agreement,
     require_count,
     require_name,
+    require_path,
     require_rate,
     require_seconds,
     require_text,
@@ -268,9 +269,10 @@ def make_cut(
         ManifestError: the part does not lie within the file, or the file has no such channel.
     """
     path = Path(os.path.abspath(audio_path))
+    require_path(path)
     info = audio_info(path)
     duration = info.duration_s - start_s if duration_s is None else duration_s
-    if start_s < 0 or duration <= 0 or start_s + duration > info.duration_s + _OVERRUN_S:
+    if not (start_s >= 0 and duration > 0 and start_s + duration <= info.duration_s + _OVERRUN_S):  # or not a number
         raise ManifestError(
             f"utterance {id}: {start_s:g} s to {start_s + duration:g} s is not a part of {path}, "
             f"which lasts {info.duration_s:g} s"

@@ -16,6 +16,7 @@ from asr.audio.audio_files import find_audio
 from asr.audio.blocks import audio_blocks
 from asr.audio.segment import segments
 from asr.corpus.cut_audio import seekable_copies
+from asr.corpus.line import require_path
 from asr.corpus.manifest import find_split, make_cut, write_manifest
 from asr.corpus.names import id_from_path, id_of_part
 from asr.errors import AsrError, AudioError
@@ -133,6 +134,7 @@ def cut_recordings(data: Iterable[Path], manifest: Path, progress: Progress = si
 def _spoken(path: Path) -> list[Times] | str:
     """Return where somebody speaks in a recording, or why it cannot be used."""
     try:
+        require_path(os.path.abspath(path))
         return [
             (segment.start / _RATE_HZ, (segment.start + len(segment.waveform)) / _RATE_HZ)
             for segment in segments(audio_blocks(path, _RATE_HZ), _RATE_HZ, name=str(path))

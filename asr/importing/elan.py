@@ -1,7 +1,8 @@
 """ELAN's annotations (.eaf) and their recordings → manifests.
 
 An annotation has times of its own, or refers to one of the parent tier and has that one's times. Several that refer to
-the same one, such as its words, are one utterance together.
+the same one, such as its words, are one utterance together. Times begin where a recording's `TIME_ORIGIN` is, which is
+how much of its beginning ELAN leaves out.
 
 The file is XML. With a document type a few lines could become an endless text, or read other files. ELAN writes none,
 so a file with one is refused where it begins. pympi accepts them. It also keeps no line numbers and follows only one
@@ -23,7 +24,7 @@ from xml.parsers import expat
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError
 from asr.importing.material import Material
-from asr.importing.timed_text import Tier, TierFile, TimedText, read_tiers
+from asr.importing.timed_text import Medium, Tier, TierFile, TimedText, read_tiers
 from asr.importing.utterances import ImportReport, write_splits
 from asr.machine import Progress, silent
 
@@ -146,7 +147,7 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self.tiers: list[_Tier] = []
         self.slots_ms: dict[str, int | None] = {}
-        self.media: list[str] = []
+        self.media: list[Medium] = []
         self._path = path
         self._began = False
         self._annotation: _Annotation | None = None
@@ -186,8 +187,12 @@ class _Reader:
         self._began = True
         if self._text is not None:
             raise ManifestError(f"{self._where()}: <{name:.80}> within the text of an annotation")
-        if name == "MEDIA_DESCRIPTOR":
-            self.media += [given[key] for key in ("RELATIVE_MEDIA_URL", "MEDIA_URL") if given.get(key)]
+        if name == "HEADER":
+            self._refuse_other_units(given.get("TIME_UNITS", "milliseconds"))
+        elif name == "MEDIA_DESCRIPTOR":
+            begins_s = (self._time_ms(given.get("TIME_ORIGIN")) or 0) / 1000
+            addresses = (given.get(key) for key in ("RELATIVE_MEDIA_URL", "MEDIA_URL"))
+            self.media += [Medium(address, begins_s) for address in addresses if address]
         elif name == "TIME_SLOT":
             self.slots_ms[self._needed(given, "TIME_SLOT_ID")] = self._time_ms(given.get("TIME_VALUE"))
         elif name == "TIER":
@@ -204,6 +209,10 @@ class _Reader:
             self.tiers[-1].annotations.append(self._annotation)
         elif name == "ANNOTATION_VALUE" and self._annotation:
             self._text = []
+
+    def _refuse_other_units(self, units: str) -> None:
+        if units != "milliseconds":
+            raise ManifestError(f"{self._where()}: its times are in {units!r:.80}; milliseconds are read")
 
     def _end(self, name: str) -> None:
         if name == "ANNOTATION_VALUE" and self._annotation and self._text is not None:

@@ -159,16 +159,34 @@ def _regions(task: dict[str, Any], columns: Columns) -> list[_Region]:
     if columns.speaker is not None:
         labels = [one for one in labels if one.get("from_name") == columns.speaker]
     for one in labels:
-        region = regions.setdefault(str(one.get("id")), _region(str(one.get("id")), _value(one)))
-        region.labels += _labels(_value(one))
+        _region_of(one, regions).labels += _labels(_value(one))
     if texts:
         found = list(dict.fromkeys(str(one.get("from_name")) for one in texts))
         name = _one(found, columns.text, USUAL_NAMES["text"], "TextArea", "--text-column")
         for one in texts:
             if str(one.get("from_name")) == name:
-                region = regions.setdefault(str(one.get("id")), _region(str(one.get("id")), _value(one)))
+                region = _region_of(one, regions)
                 region.text = " ".join([region.text, _text(_value(one).get("text", ""))]).strip()
     return list(regions.values())
+
+
+def _region_of(result: dict[str, Any], regions: dict[str, _Region]) -> _Region:
+    """Return the region that a result belongs to, which is added if it is new.
+
+    Raises:
+        ManifestError: an earlier result says that the region has other times, or its times are not in seconds.
+    """
+    name = str(result.get("id"))
+    found = _region(name, _value(result))
+    region = regions.setdefault(name, found)
+    if region.start_s is None:
+        region.start_s, region.end_s = found.start_s, found.end_s
+    if found.start_s is not None and (region.start_s, region.end_s) != (found.start_s, found.end_s):
+        raise ManifestError(
+            f"region {shown(name)} is from {region.start_s:g} s to {region.end_s:g} s and from {found.start_s:g} s to "
+            f"{found.end_s:g} s; give each region an id of its own"
+        )
+    return region
 
 
 def _annotation(task: dict[str, Any]) -> dict[str, Any]:
@@ -191,6 +209,8 @@ def _region(id: str, value: dict[str, Any]) -> _Region:
     start_s, end_s = _seconds(value, "start"), _seconds(value, "end")
     if (start_s is None) != (end_s is None):
         raise ManifestError(f"region {shown(id)} has only one of start and end")
+    if (unit := value.get("unit", "seconds")) not in ("seconds", "s"):
+        raise ManifestError(f"region {shown(id)} has times in {shown(unit)}, but seconds are needed")
     return _Region(id, start_s, end_s)
 
 
@@ -280,7 +300,10 @@ def _is_recording(address: str) -> bool:
 
 def _path_of(address: str) -> str:
     """Return the path in an address: of local storage (`/data/local-files/?d=…`), of the web, of a bucket, or plain."""
-    parts = urllib.parse.urlsplit(address) if "://" in address or "?" in address else None
+    try:
+        parts = urllib.parse.urlsplit(address) if "://" in address or "?" in address else None
+    except ValueError:  # a text in which a bracket follows `//`
+        parts = None
     if parts is None:
         return urllib.parse.unquote(address)
     local = urllib.parse.parse_qs(parts.query).get("d")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from asr.errors import ManifestError
+from asr.errors import ManifestError, one_line
 from asr.reading import counted
 
 MOST_LISTED = 20  # reasons in the error of an import that failed
@@ -49,8 +49,9 @@ class LeftOut(NamedTuple):
 
     @property
     def line(self) -> str:
-        """The reason, which names the file once."""
-        return self.reason if self.reason.startswith(self.where) else f"{self.where}: {self.reason}"
+        """The reason as one line, which names the file once."""
+        where = one_line(self.where)
+        return self.reason if self.reason.startswith(where) else one_line(f"{where}: {self.reason}")
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Material:
         try:
             yield
         except ManifestError as error:
-            self.left_out.append(LeftOut(where, str(error).removeprefix(f"{where}: ")))
+            self.left_out.append(LeftOut(where, str(error).removeprefix(f"{one_line(where)}: ")))
 
     def unsearched(self, error: OSError) -> None:
         """Add a folder that could not be searched."""

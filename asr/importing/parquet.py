@@ -18,7 +18,7 @@ from asr.audio.sound_file import RECORDING_SUFFIXES
 from asr.corpus.names import name_in_id, split_in_name, split_name
 from asr.corpus.splits import SplitRule
 from asr.errors import DependencyError, ManifestError
-from asr.files import atomic_path
+from asr.files import atomic_path, without_capitals
 from asr.importing.material import Material, Utterance
 from asr.importing.table import Columns, find_columns, no_speaker_column
 from asr.importing.timed_text import find_files
@@ -74,15 +74,34 @@ def read_parquet(source: Path, audio: Path, columns: Columns, progress: Progress
     material = Material()
     files = find_files(source, SUFFIXES, "Parquet", material)
     root = source if source.is_dir() else source.parent
+    taken: set[str] = set()
     with progress("audio", sum(path.stat().st_size for path in files)) as advance:
         for path in files:
-            place = path.relative_to(root).with_suffix("")
+            place = _free_place(path.relative_to(root).with_suffix(""), taken)
             split = next((split for part in reversed(place.parts) if (split := split_in_name(part))), None)
             with material.at(str(path)):
                 _read(path, audio, place, split, columns, material)
             advance(path.stat().st_size)
     material.or_refuse(f"{source}: no rows")
     return material
+
+
+def _free_place(place: Path, taken: set[str]) -> Path:
+    """Return a file's place below the source, numbered if another file's audio or ids would be the same.
+
+    Capitals count for nothing, as they do to the file systems of macOS and Windows.
+    """
+    free, number = place, 1
+    while (name := without_capitals(_name_of(free))) in taken:
+        number += 1
+        free = place.with_name(f"{place.name}-{number}")
+    taken.add(name)
+    return free
+
+
+def _name_of(place: Path) -> str:
+    """Return how ids of a file's rows begin."""
+    return name_in_id("-".join(place.parts))
 
 
 def _read(path: Path, audio: Path, place: Path, split: str | None, columns: Columns, material: Material) -> None:
@@ -94,7 +113,7 @@ def _read(path: Path, audio: Path, place: Path, split: str | None, columns: Colu
         where = f"{path}: row {number}"
         with material.at(where):
             row_name = f"{number:07d}"
-            name = f"{name_in_id('-'.join(place.parts))}-{row_name}"
+            name = f"{_name_of(place)}-{row_name}"
             material.utterances.append(_utterance(row, found, audio / place / row_name, where, split, name))
     if found.speaker is None:
         material.notes.append(no_speaker_column(path, "column"))

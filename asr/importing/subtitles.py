@@ -33,6 +33,7 @@ from __future__ import annotations
 import html
 import os
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -242,7 +243,9 @@ def _ass_cues(path: Path, text: str) -> list[Cue]:
     except ImportError:
         raise DependencyError(f"{path}: .ass needs the package pysubs2; `pip install 'asr[import]'`") from None
     try:
-        events = SSAFile.from_string(text, format_="ass").events
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            events = SSAFile.from_string(text, format_="ass").events
     except Exception as error:  # it raises many kinds
         reason = first_line(f"{type(error).__name__}: {error}")
         raise ManifestError(f"{path}: cannot be read as .ass ({reason})") from None

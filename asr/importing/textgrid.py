@@ -80,7 +80,9 @@ def read_textgrid(path: Path) -> TierFile:
     tokens.number("the end of the file")
     if tokens.flag() != "<exists>":
         return TierFile([])
-    return TierFile([_tier(tokens) for _ in range(tokens.count("the number of tiers"))])
+    tiers = [_tier(tokens) for _ in range(tokens.count("the number of tiers"))]
+    tokens.require_end()
+    return TierFile(tiers)
 
 
 def _tier(tokens: _Tokens) -> Tier:
@@ -131,6 +133,15 @@ class _Tokens:
         if value is None:
             raise ManifestError(f"{self.where()}: damaged: {first_line(token[0])} is not {what}")
         return value
+
+    def require_end(self) -> None:
+        """Refuse what follows the last text: an interval more than its tier says would be lost."""
+        if (token := next(self._tokens, None)) is not None:
+            line = 1 + self._content.count("\n", 0, token.start())
+            raise ManifestError(
+                f"{self._path}:{line}: damaged: the number of tiers, or the size of the last one, is lower than what "
+                "follows it; mend the number"
+            )
 
     def text(self, what: str) -> str:
         return self._next("text", what).replace('""', '"')

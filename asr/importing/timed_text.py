@@ -85,22 +85,35 @@ class Recordings:
                 return min(found, key=lambda path: (path.suffix.lower() not in AUDIO_SUFFIXES, path.name))
         return None
 
-    def named(self, path: Path, media: Iterable[str]) -> Path | None:
-        """Return the first recording that a file names which exists; its folder may be another one here.
+    def of_media(self, path: Path, media: Sequence[Medium]) -> tuple[Path, float]:
+        """Return the first recording that a file names and that exists, or else the one of its stem; and its beginning.
 
         Args:
             path: the file.
-            media: paths, relative to the file's folder, and addresses of files.
+            media: what the file says of its recordings; their folder may be another one here.
+
+        Returns:
+            The recording, and at how many seconds of it the times of the file begin.
+
+        Raises:
+            ManifestError: there is no recording, or it is not known where the times of the file begin in it.
         """
-        for address in media:
-            name = urllib.parse.unquote(re.sub(r"^file:/*(?=/|[A-Za-z]:)", "", address)).replace("\\", "/")
-            if "\0" in name or Path(name).suffix.lower() not in RECORDING_SUFFIXES:
+        for medium in media:
+            name = urllib.parse.unquote(re.sub(r"^file:/*(?=/|[A-Za-z]:)", "", medium.address)).replace("\\", "/")
+            if Path(name).suffix.lower() not in RECORDING_SUFFIXES:
                 continue
             beside = [folder / Path(name).name for folder in self.folders(path)]
             for candidate in [*beside, path.parent / name]:
-                if candidate.is_file():
-                    return candidate
-        return None
+                if os.path.isfile(candidate):  # of any name, also one that no file can have
+                    return candidate, medium.begins_s
+        recording = self.of(path, path.stem)
+        if recording is None:
+            raise ManifestError(self.missing(path, path.stem))
+        if len(beginnings := {medium.begins_s for medium in media}) > 1:
+            raise ManifestError(
+                f"{path}: its times begin in each recording elsewhere, but it names none called {recording.name!r}"
+            )
+        return recording, next(iter(beginnings), 0.0)
 
     def missing(self, path: Path, stem: str) -> str:
         """Return the reason why a file is left out whose recording was not found."""
@@ -194,11 +207,18 @@ class Tier(NamedTuple):
     fault: str = ""  # why it cannot hold utterances
 
 
+class Medium(NamedTuple):
+    """A recording as a file of tiers names it: its path, relative to the file's folder, or its address."""
+
+    address: str
+    begins_s: float = 0.0  # where in it the times of the file begin
+
+
 class TierFile(NamedTuple):
     """What a file of tiers holds."""
 
     tiers: list[Tier]
-    media: tuple[str, ...] = ()  # paths or addresses of its recordings, best first
+    media: tuple[Medium, ...] = ()  # its recordings, best first
 
 
 def read_tiers(
@@ -234,10 +254,8 @@ def read_tiers(
             file = read(path)
             there_are.update(tier.name for tier in file.tiers)
             tiers = _chosen(path, file.tiers, names)
-            recording = recordings.named(path, file.media) or recordings.of(path, path.stem)
-            if recording is None:
-                raise ManifestError(recordings.missing(path, path.stem))
-            texts = list(_texts(tiers, several=len(names) > 1))
+            recording, begins_s = recordings.of_media(path, file.media)
+            texts = list(_texts(tiers, begins_s, several=len(names) > 1))
             during += len(overlaps(texts))
             add_utterances(texts, recording, recordings.place(path), material)
     if there_are and (unknown := [name for name in names if name not in there_are]):
@@ -250,11 +268,12 @@ def read_tiers(
     return material
 
 
-def _texts(tiers: Sequence[Tier], *, several: bool) -> Iterator[TimedText]:
+def _texts(tiers: Sequence[Tier], begins_s: float, *, several: bool) -> Iterator[TimedText]:
     for tier in tiers:
         speaker = tier.speaker or (tier.name if several else None)
         for text in tier.texts:
-            yield text._replace(speaker=speaker, part=tier.name if several else "")
+            start_s, end_s = text.start_s + begins_s, text.end_s + begins_s
+            yield text._replace(start_s=start_s, end_s=end_s, speaker=speaker, part=tier.name if several else "")
 
 
 def _described(names: Sequence[str]) -> str:

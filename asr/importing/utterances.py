@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from asr.config import FeatureSettings
 from asr.corpus.cut_audio import seekable_copies
 from asr.corpus.limits import low_rate_note
-from asr.corpus.line import require_name, require_text
+from asr.corpus.line import require_name, require_path, require_text
 from asr.corpus.manifest import SPLITS, cut_speaker, make_cut
 from asr.corpus.splits import SplitRule, complete, require_others, write_manifests
-from asr.errors import AudioError, ManifestError
+from asr.errors import AudioError, ManifestError, one_line
 from asr.importing.material import MOST_LISTED, LeftOut, Material, Utterance, listed
 from asr.machine import Progress, silent
 from asr.reading import counted
@@ -124,7 +124,7 @@ def write_splits(
         {split: len(splits[split]) for split in sizes},
         sizes,
         skipped,
-        (*notes, *([low_rate] if low_rate else [])),
+        tuple(map(one_line, [*notes, *([low_rate] if low_rate else [])])),
         _passed_over(material),
     )
 
@@ -150,6 +150,7 @@ def _cuts(material: Material, language: str | None, progress: Progress) -> tuple
     with progress("import", len(material.utterances)) as advance:
         for utterance in material.utterances:
             try:
+                require_path(os.path.abspath(utterance.audio_path))
                 _check_id(utterance, where_of)
                 given[utterance.split or "train"].append(_cut(utterance, language))
             except (AudioError, ManifestError) as error:
@@ -204,7 +205,7 @@ def _passed_over(material: Material) -> dict[str, tuple[str, ...]]:
     places: dict[str, list[str]] = {}
     for where, reason, is_fault in material.left_out:
         if not is_fault:
-            places.setdefault(reason, []).append(where)
+            places.setdefault(reason, []).append(one_line(where))
     return {reason: tuple(where) for reason, where in places.items()}
 
 
@@ -233,8 +234,6 @@ def _cut(utterance: Utterance, language: str | None) -> Cut:
     text = " ".join(utterance.text.split())
     if not text:
         raise ManifestError(f"utterance {utterance.id}: its transcript is empty")
-    if "\0" in str(utterance.audio_path):
-        raise ManifestError(f"utterance {utterance.id}: {str(utterance.audio_path)!r} cannot be the path of a file")
     try:
         require_text("text", text)
         require_name("speaker", utterance.speaker or "")

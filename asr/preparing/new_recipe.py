@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 
 from asr.config import Config
+from asr.corpus.line import require_path
 from asr.corpus.manifest import SPLITS, find_splits
 from asr.errors import ManifestError, RecipeError
 from asr.files import complete_folder, printable, write_text
@@ -190,10 +191,7 @@ def _data_line(data: Path, home: Path) -> str:
     """Return the line of the recipe file that names the manifests: below `home` by a relative path, else absolute."""
     absolute, base = Path(os.path.abspath(data)), Path(os.path.abspath(home))
     path = str(absolute.relative_to(base) if absolute.is_relative_to(base) else absolute)
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise RecipeError(f"{printable(path)}: a name that is not UTF-8 cannot be written down; rename it") from None
+    require_path(path)
     return yaml.safe_dump({"data": path}, allow_unicode=True, width=10_000)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from asr.audio.sound_file import audio_info
+from asr.corpus.line import require_path
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError, ModelError
 from asr.files import visible_json, write_text
@@ -185,6 +186,7 @@ def long_recordings(
         seen[one.id] = one.where
         if not one.text.strip():
             raise ManifestError(f"{one.where}: the text is empty")
+        require_path(os.path.abspath(one.audio))
         audio_info(one.audio)
     return [replace(one, speaker=speaker or one.speaker) for one in found]
 

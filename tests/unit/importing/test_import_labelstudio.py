@@ -214,6 +214,14 @@ def test_a_recording_is_found_by_name(read, tmp_path, address, place):
         ([task(annotation({**ANNA[1], "value": 3}))], r"the value of a region is 3, but an object is needed"),
         ([task(annotation(label("r", 1, 2, 3)))], r"the labels of a region are \[3\], but a list of texts is needed"),
         (
+            [task(annotation(text("r", 1, 2, "a"), text("r", 3, 4, "b")))],
+            r"region 'r' is from 1 s to 2 s and from 3 s to 4 s; give each region an id of its own",
+        ),
+        (
+            [task(annotation({**ANNA[1], "value": {**ANNA[1]["value"], "unit": "percent"}}))],
+            r"has times in 'percent', but seconds are needed",
+        ),
+        (
             [task(annotation(text("r", 1, 2, "a", name="one"), text("r", 1, 2, "b", name="two")))],
             r"no TextArea: --text-column names it; there are: 'one', 'two'",
         ),
@@ -229,6 +237,19 @@ def test_what_is_wrong_with_an_export_is_named(read, tmp_path, tasks, reason):
         silence(tmp_path / name)
     with pytest.raises(ManifestError, match=reason):
         read(tasks)
+
+
+def test_texts_that_are_no_addresses_stop_nothing(read):
+    material = read(
+        [task(annotation(*ANNA), note="http://[x?.wav", other="//[::1/?"), task(audio="http://[::1/talk.wav", id=2)]
+    )
+    assert [u.text for u in material.utterances] == ["hello"]
+
+
+def test_a_region_has_the_times_of_the_result_that_has_some(read):
+    for results in ([label("r", 1.0, 2.0, "Anna"), text("r", None, None, "a")], [text("r", None, None, "b"), ANNA[0]]):
+        results = [{**one, "id": "r"} for one in results]
+        assert found(read([task(annotation(*results))]))[0][:2] in [(1.0, 2.0), (0.5, 1.5)]
 
 
 def test_names_of_the_configuration_can_be_given(read):

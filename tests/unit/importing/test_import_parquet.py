@@ -80,6 +80,21 @@ def test_splits_are_in_names_of_files_or_folders_or_in_a_column(tmp_path):
     assert material.left_out[0].where == f"{path}: row 3"
 
 
+def test_files_whose_names_hardly_differ_have_audio_and_ids_of_their_own(tmp_path):
+    for number, name in enumerate(["a/b.parquet", "a-b.parquet", "A-B.parquet", "a-b.PARQUET", "a-b-2.parquet"], 1):
+        write(tmp_path / "d" / name, [row(name, data=sound(number / 10))])
+    utterances = read(tmp_path / "d", tmp_path / "out").utterances
+    assert len({u.id.lower() for u in utterances}) == len({str(u.audio_path).lower() for u in utterances}) == 5
+    samples = {u.text: round(float(soundfile.read(u.audio_path)[0][0]), 1) for u in utterances}
+    assert samples == {
+        "a/b.parquet": 0.1,
+        "a-b.parquet": 0.2,
+        "A-B.parquet": 0.3,
+        "a-b.PARQUET": 0.4,
+        "a-b-2.parquet": 0.5,
+    }
+
+
 def test_columns_are_found_by_usual_names_or_named(tmp_path):
     path = write(tmp_path / "a.parquet", [row(sentence="no", raw="yes", utt="u 1", who=3)], {"utt": pa.large_string()})
     (utterance,) = read(path, tmp_path, text="raw", id="utt", speaker="who").utterances

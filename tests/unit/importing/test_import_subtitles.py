@@ -172,6 +172,13 @@ def test_rolling_captions_are_unrolled(read):
     assert said(read(srt("No!", "No!", "a", "b", "c"))) == ["No!", "No!", "a", "b", "c"]
 
 
+def test_a_damaged_line_of_ass_shows_no_warning_of_the_reader(read, recwarn):
+    content = pysubs2.SSAFile()
+    content.append(pysubs2.SSAEvent(0, 1000, "hello"))
+    assert said(read(content.to_string("ass") + "Dialogue: damaged\n", "talk.ass")) == ["hello"]
+    assert not recwarn
+
+
 def test_ass_is_read_with_its_names(read):
     subs = pysubs2.SSAFile()
     subs.append(pysubs2.SSAEvent(start=1000, end=2000, text=r"{\i1}Hello{\i0}\Nyou", name="Anna"))

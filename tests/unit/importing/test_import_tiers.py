@@ -113,6 +113,10 @@ SHORT = 'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n10\n<exists>\
         (SHORT + '0\n"x"\n', r"a\.TextGrid:14: damaged: \"x\" is not a time in tier 'a'"),
         (SHORT.replace("2\n", "-2\n"), r"a\.TextGrid:12: damaged: -2 is not the size of a tier"),
         (SHORT.replace("2\n", "1e99\n"), r"a\.TextGrid: damaged, because it ends before a time"),
+        (
+            SHORT.replace("2\n", "1\n") + '0\n1\n"x"\n1\n2\n"y"\n',
+            r"a\.TextGrid:16: damaged: the number of tiers, or the size",
+        ),
         (SHORT.replace("IntervalTier", "Pitch"), r"a\.TextGrid:8: 'Pitch' is no class of a tier"),
         (SHORT.replace("TextGrid", "Pitch 1"), r"a\.TextGrid: not a TextGrid; .* \['ooTextFile', 'Pitch 1'\]"),
         (SHORT.replace("<exists>\n", "<absent>\n"), r"a\.TextGrid: no tier with times; there are: none"),
@@ -211,6 +215,30 @@ def test_the_recording_is_the_one_that_the_file_names(tmp_path):
     assert read_elan(path, ["A_text"]).utterances[0].audio_path.resolve() == there
 
 
+def test_times_begin_where_the_recording_has_its_origin(tmp_path):
+    path = write_eaf(tmp_path / "talk.eaf", media=["film.mp4", "sound.wav"])
+    plain = path.read_text()
+    later = [(start_s + 2.5, end_s + 2.5, text, "Anna") for start_s, end_s, text in ANNA]
+    path.write_text(
+        plain.replace(' RELATIVE_MEDIA_URL="./sound.wav"', ' RELATIVE_MEDIA_URL="./sound.wav" TIME_ORIGIN="2500"')
+    )
+    silence(tmp_path / "talk.wav")
+    with pytest.raises(ManifestError, match=r"talk\.eaf: its times begin .* but it names none called 'talk\.wav'"):
+        read_elan(path, ["A_text"])
+    silence(tmp_path / "sound.wav")
+    assert found(read_elan(path, ["A_text"])) == later
+    (tmp_path / "sound.wav").unlink()
+    path.write_text(plain.replace(" RELATIVE_MEDIA_URL", ' TIME_ORIGIN="2500" RELATIVE_MEDIA_URL'))
+    assert found(read_elan(path, ["A_text"])) == later
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "%00", "%0A", "http://[::1/x"])
+def test_a_recording_whose_name_no_file_can_have_is_not_there(tmp_path, name):
+    path = write_eaf(tmp_path / "talk.eaf", media=[f"{name}.wav"])
+    silence(tmp_path / "talk.wav")
+    assert found(read_elan(path, ["A_text"])) == [(*entry, "Anna") for entry in ANNA]
+
+
 EAF = """<?xml version="1.0" encoding="UTF-8"?>
 <ANNOTATION_DOCUMENT FORMAT="3.0">
 <TIME_ORDER><TIME_SLOT TIME_SLOT_ID="t1" TIME_VALUE="100"/><TIME_SLOT TIME_SLOT_ID="t2"/>
@@ -282,6 +310,10 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a
         (EAF.replace(' TIER_ID="s"', ""), r"a\.eaf:5: damaged: TIER_ID is missing"),
         (EAF.replace("one", "<b>one</b>"), r"a\.eaf:7: <b> within the text of an annotation"),
         (EAF.replace("one &amp; two", ""), r"a\.eaf: the tiers hold no text"),
+        (
+            EAF.replace("<TIME_O", '<HEADER TIME_UNITS="PAL-frames"/><TIME_O'),
+            r"a\.eaf:3: its times are in 'PAL-frames'; mi",
+        ),
     ],
 )
 def test_what_is_wrong_with_an_elan_file_is_named(eaf, content, reason):

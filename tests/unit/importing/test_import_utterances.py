@@ -1,5 +1,7 @@
 """From described utterances to manifests: given and drawn splits, what is left out, what is refused."""
 
+import os
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -141,6 +143,40 @@ def test_bad_utterances_are_left_out_and_listed(utterances, audio, tmp_path):
     assert report.skipped[1].endswith("gone.wav: no such file")
     assert report.skipped[2] == "t.csv:51: utterance mute: its transcript is empty"
     assert "utterance late: 0.5 s to 2.5 s is not a part of" in report.skipped[3]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes only there")
+def test_a_name_that_no_manifest_can_hold_costs_that_utterance_alone(utterances, tmp_path):
+    bytes_name = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    os.link(utterances[0].audio_path, bytes_name)
+    bad = [replace(utterances[0], id="path", audio_path=bytes_name), replace(utterances[0], id=os.fsdecode(b"\xe9"))]
+    bad += [replace(utterances[0], id=name, **{name: "x\ud800"}) for name in ("text", "speaker", "gender", "language")]
+    report = write_splits([*bad, *utterances], tmp_path / "out", SplitRule(dev_share=0.0, test_share=0.0))
+    assert ids(tmp_path / "out", "train") == [utterance.id for utterance in utterances]
+    assert "caf\\xe9.wav: a name that is not UTF-8 cannot be written down; rename it" in report.skipped[0]
+    assert all("a text without half a surrogate pair, U+D" in line for line in report.skipped[1:])
+
+
+def test_times_that_are_no_numbers_are_left_out(utterances, audio, tmp_path):
+    nan = float("nan")
+    times = [(nan, None), (nan, 0.1), (0.1, nan)]
+    bad = [replace(utterances[0], id=f"{time[0]}-{time[1]}", start_s=time[0], duration_s=time[1]) for time in times]
+    report = write_splits([*bad, *utterances], tmp_path / "out", SplitRule())
+    assert len(report.skipped) == 3
+    assert all("nan s is not a part of" in line for line in report.skipped)
+
+
+def test_a_line_break_in_a_name_forges_no_line(utterances, tmp_path):
+    where = "a\nleft out 0 of 20:b.eaf:3"
+    material = Material(notes=[f"{where} holds no speaker"])
+    for reason in (f"{where}: mended by hand", "mended by hand"):
+        with material.at(where):
+            raise ManifestError(reason)
+    material.left_out.append(LeftOut(where, "not annotated", False))
+    report = write_splits(utterances, tmp_path, SplitRule(), material.left_out, material.notes)
+    assert report.skipped == (r"a\nleft out 0 of 20:b.eaf:3: mended by hand",) * 2
+    assert report.passed_over == {"not annotated": (r"a\nleft out 0 of 20:b.eaf:3",)}
+    assert r"a\nleft out 0 of 20:b.eaf:3 holds no speaker" in report.notes
 
 
 def test_nothing_usable_is_an_error_with_the_first_reason(audio, tmp_path):
