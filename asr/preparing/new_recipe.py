@@ -125,7 +125,9 @@ def init(
     """
     folder, settings = Path(home, "recipes", name), Path(home, "conf", f"{name}.yaml")
     _check_name(name)
-    _check_free(name, settings, folder)
+    _check_free(name, folder)
+    if not _content(settings).startswith(_head(name)):  # a call that was killed before it wrote the folder leaves such
+        _check_free(name, settings)
     _require_splits(Path(data))
     data_line = _data_line(Path(data), Path(home))
     texts = read_texts(Path(data))
@@ -176,6 +178,21 @@ def _check_free(name: str, *paths: Path) -> None:
                 f"{path} exists and is not replaced; choose another name than {name!r}, or move it and "
                 "run the command again"
             )
+
+
+def _head(name: str) -> str:
+    return (
+        f"# Settings of the recipe {name}, by `asr init`. A comment says what the value below it rests on.\n"
+        "# `asr settings` explains all settings. Values can be edited: `asr run` then trains anew.\n"
+    )
+
+
+def _content(path: Path) -> str:
+    """Return the text of a file; empty if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeError):
+        return ""
 
 
 def _require_splits(data: Path) -> None:
@@ -266,12 +283,10 @@ def _listed(characters: list[str]) -> str:
 def _write(report: InitReport, data_line: str) -> None:
     """Write the settings file, then the recipe's folder, by which the recipe is known."""
     reasons = {choice.setting: choice.rests_on for choice in report.choices}
-    head = [
-        f"# Settings of the recipe {report.name}, by `asr init`. A comment says what the value below it rests on.",
-        "# `asr settings` explains all settings. Values can be edited: `asr run` then trains anew.",
-    ]
-    lines = [*head, *with_reasons(nested(list(report.choices)), reasons)]
-    write_text(report.settings_file, "".join(f"{line}\n" for line in lines))
+    text = _head(report.name) + "".join(f"{line}\n" for line in with_reasons(nested(list(report.choices)), reasons))
+    if _content(report.settings_file) != text:
+        _check_free(report.name, report.settings_file)
+    write_text(report.settings_file, text)
     with complete_folder(report.folder) as temporary:
         write_text(temporary / "README.md", _readme(report, data_line))
         write_text(

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -249,6 +250,21 @@ def test_a_second_time_is_refused_and_the_first_stays(tmp_path):
     with pytest.raises(RecipeError, match="exists and is not replaced"):
         asr.init("mine", write_data(tmp_path / "data", ["другой"]), home=tmp_path)
     assert report.settings_file.read_bytes() == before
+
+
+def test_a_call_that_was_killed_is_made_again(tmp_path):
+    data = write_data(tmp_path / "data", ["one"])
+    settings = asr.init("mine", data, home=tmp_path).settings_file
+    written = settings.read_bytes()
+    shutil.rmtree(tmp_path / "recipes")  # it is written last
+    assert asr.init("mine", data, home=tmp_path).folder.is_dir()
+    for edited in (written + b"# mine\n", b"# mine\n" + written, written.replace(b"epochs", b"# epochs")):
+        shutil.rmtree(tmp_path / "recipes")
+        settings.write_bytes(edited)
+        with pytest.raises(RecipeError, match=r"mine\.yaml exists and is not replaced"):
+            asr.init("mine", data, home=tmp_path)
+        assert settings.read_bytes() == edited
+        (tmp_path / "recipes").mkdir()
 
 
 def test_data_that_cannot_be_trained_on_are_refused_and_nothing_is_written(tmp_path):
