@@ -90,8 +90,9 @@ def write_splits(
 
     Raises:
         ManifestError: nothing is usable, nothing is left for training though the source has a training set, the
-            splits cannot be drawn, or a manifest would replace a file of the source.
+            splits cannot be drawn, a manifest would replace a file of the source, or the language is no name.
     """
+    require_language(language)
     manifests = {split: out / f"{split}.jsonl.gz" for split in SPLITS}
     require_others({_file_and_line(one.where)[0] for one in material.utterances}, manifests.values())
     material = _with_seekable_audio(material, out / "audio", progress)
@@ -261,8 +262,24 @@ def _start_of_path(utterance: Utterance) -> str:
     return f"; the path is relative to {utterance.relative_to}, and --audio-dir names another folder"
 
 
-def _check_id(utterance: Utterance, where_of: dict[str, str]) -> None:
-    name = utterance.id
+def require_language(language: str | None) -> None:
+    """Refuse what cannot be noted as the language of utterances.
+
+    Raises:
+        ManifestError: it is such a text.
+    """
+    try:
+        require_name("language", language or "")
+    except ManifestError:
+        raise ManifestError(f"language={language!r:.80}: holds what is no character of a name; give e.g. en") from None
+
+
+def require_id(name: str) -> None:
+    """Refuse what cannot be an utterance's id.
+
+    Raises:
+        ManifestError: it is such a name.
+    """
     if not is_utterance_id(name):
         raise ManifestError(
             f"{name!r} cannot be an utterance id; ids hold no parentheses, line breaks or doubled spaces"
@@ -270,6 +287,11 @@ def _check_id(utterance: Utterance, where_of: dict[str, str]) -> None:
             else "its id is empty"
         )
     require_name("id", name)
+
+
+def _check_id(utterance: Utterance, where_of: dict[str, str]) -> None:
+    name = utterance.id
+    require_id(name)
     if name in where_of:
         raise ManifestError(f"the utterance id {name!r} occurs already at {where_of[name]}")
     where_of[name] = utterance.where

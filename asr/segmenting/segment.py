@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from asr.audio.sound_file import audio_info
-from asr.corpus.line import require_path
+from asr.corpus.line import require_name, require_path
 from asr.corpus.splits import SplitRule
 from asr.errors import ManifestError, ModelError
 from asr.files import visible_json, write_text
 from asr.importing.material import Material, Utterance
 from asr.importing.table import Columns, read_table
-from asr.importing.utterances import ImportReport, write_splits
+from asr.importing.utterances import ImportReport, require_id, require_language, write_splits
 from asr.inference.decoder import Decoder
 from asr.inference.heard import hear
 from asr.inference.long_alignment import align_words
@@ -131,6 +131,7 @@ def segment(
     """
     if model is None and data is None:
         raise ModelError("segment: give a model, or a data folder of utterances with times to train the first one on")
+    require_language(language)
     work = long_recordings(recordings, speaker, columns or Columns())
     count = rounds if rounds is not None else int(model is None)
     if count < int(model is None) or count < 0:
@@ -169,7 +170,8 @@ def long_recordings(
 
     Raises:
         AudioError: a recording is missing or no audio.
-        ManifestError: a text or the table cannot be read; a text is empty; two recordings have the same name.
+        ManifestError: a text or the table cannot be read; a text is empty; two recordings have the same name; a
+            recording has a name or a speaker that no utterance can have.
     """
     if isinstance(recordings, str | os.PathLike):
         table = Path(recordings)
@@ -186,6 +188,11 @@ def long_recordings(
         seen[one.id] = one.where
         if not one.text.strip():
             raise ManifestError(f"{one.where}: the text is empty")
+        try:  # or it would be known only when all has been heard
+            require_id(one.id)
+            require_name("speaker", speaker or one.speaker or "")
+        except ManifestError as error:
+            raise ManifestError(f"{one.where}: {error}") from None
         require_path(os.path.abspath(one.audio))
         audio_info(one.audio)
     return [replace(one, speaker=speaker or one.speaker) for one in found]

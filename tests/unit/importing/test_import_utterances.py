@@ -157,6 +157,15 @@ def test_a_name_that_no_manifest_can_hold_costs_that_utterance_alone(utterances,
     assert all("a text without half a surrogate pair, U+D" in line for line in report.skipped[1:])
 
 
+def test_a_language_that_no_manifest_can_hold_is_refused(utterances, tmp_path):
+    for language in ("e\nn", "\x1b[31m", "\ud800"):
+        with pytest.raises(
+            ManifestError, match=r"^language='.*': holds what is no character of a name; give e\.g\. en"
+        ):
+            write_splits(utterances, tmp_path / "out", SplitRule(), language=language)
+    assert not (tmp_path / "out").exists()
+
+
 def test_times_that_are_no_numbers_are_left_out(utterances, audio, tmp_path):
     nan = float("nan")
     times = [(nan, None), (nan, 0.1), (0.1, nan)]

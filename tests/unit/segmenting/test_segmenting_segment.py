@@ -259,6 +259,24 @@ def test_what_cannot_be_segmented_is_named(decoder: ToneDecoder, tmp_path: Path,
         asr.segment("model", [pair, pair], tmp_path / "out")
 
 
+def test_what_no_utterance_can_have_is_refused_before_anything_is_heard(tmp_path: Path, extents: Extents) -> None:
+    for column, value, reason in (
+        ("id", "a(b)", r"t\.csv:2: 'a\(b\)' cannot be an utterance id"),
+        ("id", "", r"t\.csv:2: its id is empty"),
+        ("id", "a\x1bb", r"t\.csv:2: its id is .*control character U\+001B"),
+        ("speaker", "a\x1bb", r"t\.csv:2: its speaker is .*control character U\+001B"),
+    ):
+        (tmp_path / "t.csv").write_text(f"audio,text,{column}\ntalk.wav,abc,{value}\n", encoding="utf-8")
+        with pytest.raises(ManifestError, match=reason):
+            asr.segment("no model", tmp_path / "t.csv", tmp_path / "out")
+    for wish, reason in (
+        ({"speaker": "a\nb"}, r"talk\.txt: its speaker is"),
+        ({"language": "e\nn"}, r"^language='e\\nn'"),
+    ):
+        with pytest.raises(ManifestError, match=reason):
+            segment(tmp_path, "abc", **wish)
+
+
 def test_no_more_audio_is_alive_than_a_pool_of_segments_however_long_the_recording(
     decoder: ToneDecoder, tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
