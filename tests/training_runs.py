@@ -23,12 +23,16 @@ def assert_same_run(expected: Path, actual: Path, kept: str = "model.safetensors
 
 
 def assert_close(expected: Path, actual: Path) -> None:
-    """Compare the last weights of two runs that sum in another order."""
+    """Compare the last weights of two runs that sum in another order.
+
+    They may differ by a tenth of what a step of Adam moves a weight at a learning rate of 1e-3. Where a gradient is near
+    0, Adam makes its rounding large; an AMD EPYC (Zen 3) differs by 1.3e-5.
+    """
     wanted, found = load_file(expected / LAST), load_file(actual / LAST)
     assert wanted.keys() == found.keys()
     for name, tensor in wanted.items():
         if not name.startswith("optimizer."):
-            torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-5, msg=lambda text, name=name: name + text)
+            torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-4, msg=lambda text, name=name: name + text)
 
 
 def log_without_times(out: Path) -> list[dict[str, Any]]:

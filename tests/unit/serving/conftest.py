@@ -55,9 +55,9 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(exported: Path, model: Path) -> Iterator[Running]:
-    """A server with two workers, and the same model exported and as trained."""
+    """A server with two workers, and the same model exported and as trained. It ends before other tests begin."""
     from asr.serving.app import Service
     from asr.serving.worker import Served
 
