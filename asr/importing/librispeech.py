@@ -40,7 +40,7 @@ def import_librispeech(
         progress: shows how far the import is.
 
     Raises:
-        ManifestError: there are no such files, one cannot be read, or nothing is left for training.
+        ManifestError: there are no such files, or nothing is left for training.
     """
     material = read_librispeech(Path(source))
     return write_splits(material, Path(out), split or SplitRule(), language=language, progress=progress)
@@ -50,7 +50,7 @@ def read_librispeech(source: Path) -> Material:
     """Return what is in a corpus that is laid out like LibriSpeech.
 
     Raises:
-        ManifestError: there are no *.trans.txt, one cannot be read, or no line can be used.
+        ManifestError: there are no *.trans.txt, or no line can be used.
     """
     material = Material()
     below = walk(source, material.unsearched)
@@ -59,7 +59,10 @@ def read_librispeech(source: Path) -> Material:
         material.or_refuse(f"{source}: no *.trans.txt, as they are in SPEAKER/CHAPTER/ of LibriSpeech")
     for path in paths:
         speaker, split = path.absolute().parent.parent.name or None, _split(path, source)
-        for number, line in enumerate(read_lines(path, ManifestError, "the transcripts"), 1):
+        lines: list[str] = []
+        with material.at(str(path)):  # which may be no text
+            lines = list(read_lines(path, ManifestError, "the transcripts"))
+        for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             with material.at(where := f"{path}:{number}"):

@@ -60,7 +60,7 @@ def import_stm(
         progress: shows how far the import is.
 
     Raises:
-        ManifestError: a file cannot be read, or nothing is left for training.
+        ManifestError: there are no such files, or nothing is left for training.
     """
     material = read_stm(Path(source), Path(audio_dir) if audio_dir else None)
     return write_splits(material, Path(out), split or SplitRule(), language=language, progress=progress)
@@ -75,7 +75,9 @@ def read_stm(source: Path, audio_dir: Path | None = None) -> Material:
     material, recordings, alternatives = Material(), Recordings(source, audio_dir), 0
     for path in find_files(source, _SUFFIXES, "stm", material):
         split = top_folder_split(path, source)
-        found = list(_segments(path, material))
+        found: list[_Segment] = []
+        with material.at(str(path)):  # which may be no text
+            found = list(_segments(path, material))
         first = "0" if any(segment.line.channel == "0" for segment in found) else "1"
         alternatives += sum("{" in segment.line.text.split() for segment in found)
         for segment in found:

@@ -242,6 +242,16 @@ def test_lines_of_librispeech_that_cannot_be_used_are_left_out(lay, tmp_path):
     )
 
 
+def test_one_list_of_librispeech_that_is_no_text_does_not_stop_the_others(lay):
+    audio = {f"{i}/2/{i}-2-0.flac": None for i in (1, 2)}
+    source = lay({"1/2/1-2.trans.txt": "1-2-0 ONE\n", "2/2/2-2.trans.txt": b"2-2-0 ONE\n2-2-1 CAF\xc9\n", **audio})
+    material = read_librispeech(source)
+    assert found(material) == [("1-2-0", "ONE", "1", None)]
+    assert [fault.line for fault in material.left_out] == [
+        f"{source}/2/2/2-2.trans.txt:2: not UTF-8 (byte 0xc9); save the transcripts as UTF-8"
+    ]
+
+
 def test_a_folder_that_is_no_librispeech_is_refused(lay, tmp_path):
     with pytest.raises(ManifestError, match=r"source: no \*\.trans\.txt"):
         read_librispeech(lay({"a.txt": "x"}))

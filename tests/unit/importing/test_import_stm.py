@@ -204,3 +204,14 @@ def test_what_is_passed_over_is_told_and_is_no_fault(call, stm, tmp_path):
 def test_a_malformed_file_is_refused(stm, content, reason):
     with pytest.raises(ManifestError, match=reason):
         read_stm(stm({"t.stm": content}))
+
+
+def test_one_file_that_is_no_text_does_not_stop_the_others(stm):
+    source = stm(
+        {"a.wav": None, "a.stm": "a 1 s 0 1 one\n", "b.wav": None, "b.stm": b"b 1 s 0 1 one\nb 1 s 1 2 caf\xe9\n"}
+    )
+    material = read_stm(source)
+    assert [utterance.id for utterance in material.utterances] == ["a-0000000-0001000"]
+    assert [fault.line for fault in material.left_out] == [
+        f"{source}/b.stm:2: not UTF-8 (byte 0xe9); save the segment time marks as UTF-8"
+    ]
