@@ -163,9 +163,8 @@ def _draw(groups: dict[str, list[Cut]], shares: dict[str, float], seed: int) -> 
     split_of: dict[str, str] = {}
     for still_to_come, (split, share) in zip(range(len(shares), 0, -1), shares.items(), strict=True):
         # Train, and each split after this one, needs at least one.
-        for name in _take(left, seconds, share * total_s, at_most=len(left) - still_to_come):
-            split_of[name] = split
-            left.remove(name)
+        split_of |= dict.fromkeys(_take(left, seconds, share * total_s, at_most=len(left) - still_to_come), split)
+        left = [name for name in left if name not in split_of]
     return split_of
 
 

@@ -164,8 +164,9 @@ def _in_file_order(faults: Sequence[LeftOut], material: Material) -> list[LeftOu
     """Return faults file by file, first files without utterances, and line by line."""
     places = [_file_and_line(fault.where) for fault in faults]
     described = dict.fromkeys(_file_and_line(one.where)[0] for one in material.utterances)
-    files = list(dict.fromkeys([*(file for file, _ in places if file not in described), *described]))
-    order = sorted(range(len(faults)), key=lambda number: (files.index(places[number][0]), places[number][1]))
+    files = dict.fromkeys([*(file for file, _ in places if file not in described), *described])
+    ranks = {file: rank for rank, file in enumerate(files)}
+    order = sorted(range(len(faults)), key=lambda number: (ranks[places[number][0]], places[number][1]))
     return [faults[number] for number in order]
 
 
