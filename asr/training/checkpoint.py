@@ -90,8 +90,10 @@ def save_checkpoint(
             if _is_whole(path):
                 replace_file(path, folder / PREVIOUS)
     except (OSError, SafetensorError) as error:
+        kept = path.exists() or (folder / PREVIOUS).exists()
+        before = "the one before it is intact" if kept else "there is none before it, so the run begins anew"
         raise TrainingError(
-            f"{path}: cannot write the checkpoint ({error}); the one before it is intact. "
+            f"{path}: cannot write the checkpoint ({error}); {before}. "
             "Make room or permission, then go on with --resume"
         ) from None
 

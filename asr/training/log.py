@@ -169,7 +169,7 @@ def _append(path: Path, record: dict[str, Any]) -> None:
 
 def _cannot_log(path: Path, error: OSError) -> TrainingError:
     return TrainingError(
-        f"{path}: cannot write the log ({error.strerror}); the last checkpoint is intact. "
+        f"{path}: cannot write the log ({error.strerror}); all checkpoints are intact. "
         "Make room or permission, then go on with --resume"
     )
 

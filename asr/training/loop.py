@@ -6,6 +6,7 @@ of its own, and turns a signal into an end in good order.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -242,6 +243,7 @@ def only_run_in(out: Path) -> Iterator[None]:
     folder = out / CHECKPOINTS
     lock = FileLock(folder / LOCK, thread_local=False)
     new = [path for path in (folder, *folder.parents) if not path.exists()]
+    before = _names_in(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
@@ -256,12 +258,20 @@ def only_run_in(out: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if new and not any(path.name != LOCK for path in folder.iterdir()):  # a run that was refused leaves nothing
+        # A run that was refused leaves nothing. One that wrote a model and no checkpoint keeps the folder, by which the
+        # next one knows that the model is not a finished run's.
+        if new and _names_in(folder) == {LOCK} and _names_in(out) - before <= {CHECKPOINTS}:
             with suppress(OSError):
                 (folder / LOCK).unlink(missing_ok=True)
                 for path in new:
                     path.rmdir()
         lock.release()
+
+
+def _names_in(folder: Path) -> set[str]:
+    with suppress(OSError):  # it does not exist, or may not be read
+        return set(os.listdir(folder))
+    return set()
 
 
 @contextmanager

@@ -220,6 +220,24 @@ def test_a_disk_that_is_full_when_the_model_is_written_is_a_clear_error(tone_cor
     assert not (tmp_path / "model.safetensors").exists()
 
 
+def test_a_run_whose_first_checkpoint_finds_the_disk_full_can_be_resumed_as_it_is_told(
+    tone_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(tensors: dict, path: Path, metadata: dict) -> None:
+        raise OSError(28, "No space left on device")
+
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    run(SETTINGS, tone_corpus, whole)
+    with monkeypatch.context() as patched:
+        patched.setattr("asr.training.checkpoint.save_file", full)
+        with pytest.raises(TrainingError, match=r"No space left .*there is none before it, .*--resume"):
+            run(SETTINGS, tone_corpus, out)
+    assert (out / "model.safetensors").exists(), "the model of the first epoch is written before the checkpoint"
+    start, *_ = run(SETTINGS, tone_corpus, out, resume=True)
+    assert start.resumed_at_step == 0
+    assert_same_run(whole, out)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
 def test_a_log_that_cannot_be_written_is_a_clear_error(tone_corpus: Path, tmp_path: Path) -> None:
     steps = training_reports(load_config(None, SETTINGS), tone_corpus, tmp_path)
