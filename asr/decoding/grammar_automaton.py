@@ -197,13 +197,15 @@ class _Together:
         found, left = dict(states), list(states)
         while left:
             state = left.pop()
+            self._work += 1  # not once a state: by its weights, one may be reached better again and again
+            if self._work > _MOST_WORK:
+                raise LanguageModelError(_too_large(self._name))
             for other, weight in silent[state]:
                 reached = found[state] + weight
                 if reached > found.get(other, -np.inf):
                     found[other] = reached
                     left.append(other)
-        self._work += len(found)
-        if self._work > _MOST_WORK or len(self.pending) > MOST_STATES:
+        if len(self.pending) > MOST_STATES:
             raise LanguageModelError(_too_large(self._name))
         return found
 

@@ -34,10 +34,10 @@ the hotwords to the lexicon; they are scored as `<unk>` there.
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice, pairwise
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +53,8 @@ from asr.text.units import is_written_without_spaces
 # For hotwords without one. On AN4's dev set, bonuses of 4 to 6 find the most hotwords and add no errors, see
 # benchmarks/hotwords.py.
 DEFAULT_BONUS = 5.0
+
+MOST_BONUS = 1000.0  # no text outweighs it, and sums of such bonuses keep their digits
 
 # Dense tables are quicker for a few hotwords. Beyond this size, sparse ones take their place.
 DENSE_BYTES = 64 * 2**20
@@ -109,7 +111,7 @@ class HotwordScorer:
 
         Raises:
             TokenError: phrases are empty, or hold characters that are in no token.
-            ConfigError: a bonus is not above 0 and finite.
+            ConfigError: a bonus is not above 0, or is above `MOST_BONUS`.
         """
         phrases = _checked(bonuses, tokens)
         self.words = tuple(dict.fromkeys(word for phrase in phrases for word in phrase.split()))
@@ -142,7 +144,7 @@ def require_writable(phrase: str, tokens: TokenTable) -> None:
     _checked({phrase: DEFAULT_BONUS}, tokens)
 
 
-def _checked(bonuses: Mapping[str, float], tokens: TokenTable) -> dict[str, float]:
+def _checked(bonuses: Mapping[str, object], tokens: TokenTable) -> dict[str, float]:
     """Return the phrases with one space between words.
 
     Raises: as `HotwordScorer`.
@@ -158,9 +160,11 @@ def _checked(bonuses: Mapping[str, float], tokens: TokenTable) -> dict[str, floa
             strange[given] = sorted(set(phrase) - alphabet)
         elif isinstance(tokens, WordTable):
             tokens.encode(phrase)  # an error for a word that is no token
-        if not 0 < bonus < math.inf:
-            raise ConfigError(f"the hotword {given!r} has the bonus {bonus}; give one above 0")
-        phrases[phrase] = bonus
+        if not isinstance(bonus, Real) or not 0 < float(bonus) <= MOST_BONUS:
+            raise ConfigError(
+                f"the hotword {given!r} has the bonus {bonus!r}; give one above 0, at most {MOST_BONUS:g}"
+            )
+        phrases[phrase] = float(bonus)
     if strange:
         raise TokenError(_unwritable(strange, "".join(sorted(alphabet - {SPACE}))))
     return phrases

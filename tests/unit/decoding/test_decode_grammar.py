@@ -219,8 +219,9 @@ def test_where_a_script_writes_no_spaces_they_may_be_missing() -> None:
         + "<n> = a;",
         "public <x> = (/1/ a | /0.5/ b)* a (a | b)*;" + "public <y> = ((/0.3/ a)* b | a (/0.7/ a)*)*;",
         "public <x> = (a | b)* a " + "(a | b) " * 24 + ";",
+        "public <x> = " + "".join(f"(/1/ <NULL> | /{math.exp(-(2.0**-n))}/ <NULL>) " for n in range(30)) + "a;",
     ],
-    ids=["copies", "weights in loops", "subsets"],
+    ids=["copies", "weights in loops", "subsets", "ways to say nothing"],
 )
 def test_a_grammar_that_needs_too_many_states_is_refused_with_the_way_out(
     rules: str, monkeypatch: pytest.MonkeyPatch

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+import re
 import tracemalloc
 
 import numpy as np
@@ -149,6 +151,10 @@ def test_hotwords_that_cannot_be_are_refused_by_name() -> None:
         HotwordScorer({" ": 1.0}, LETTERS)
     with pytest.raises(ConfigError, match="the hotword 'ab' has the bonus 0"):
         HotwordScorer({"ab": 0.0}, LETTERS)
+    for bonus in (math.nan, math.inf, 1e308, -1.0, "5", None):
+        with pytest.raises(ConfigError, match=re.escape(f"the hotword 'ab' has the bonus {bonus!r}; give one")):
+            HotwordScorer({"ab": bonus}, LETTERS)
+    HotwordScorer({"ab": np.float32(5.0)}, LETTERS)
 
 
 def test_all_hotwords_that_no_tokens_can_write_are_in_one_message() -> None:
