@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 TOKEN_HEADER = "X-Review-Token"
 START_HEADER = "X-Review-Start"  # where audio begins in its recording, in seconds
 _MOST_BYTES = 1 << 20  # of a request
+_LONGEST_PATH = 200  # characters; Python reads no number of thousands of digits
 _LOOK_EVERY_S = 0.5  # whether the server is to end
 
 
@@ -103,8 +104,11 @@ class _Guard:
     def _refusal(self, request: Request) -> str:
         if reason := refusal_of_strangers(request.headers):
             return reason
-        if not same_secret(request.scope["path"].split("/")[1], self._token):
+        path = request.scope["path"]  # of `OPTIONS *` it has no part
+        if not same_secret("".join(path.split("/")[1:2]), self._token):
             return "the address lacks the token that asr review has printed"
+        if len(path) > _LONGEST_PATH:
+            return "the address is too long"
         if request.method not in ("GET", "HEAD") and not same_secret(
             request.headers.get(TOKEN_HEADER, ""), self._token
         ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
@@ -124,6 +125,23 @@ def test_a_malformed_request_gets_400_and_changes_nothing(client, manifest, body
     response = client.post(f"/{TOKEN}/correct", content=body, headers=OPEN)
     assert response.status_code == 400
     assert not journal_of(manifest).exists()
+
+
+@pytest.mark.parametrize(
+    "path", ["*", "", f"/{TOKEN}", f"/{TOKEN}/utterance/{'9' * 5000}", f"/{TOKEN}/audio/{'9' * 5000}"]
+)
+def test_a_path_that_is_none_is_answered_and_no_error_of_the_server(client, path):
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def receive():
+        return {"type": "http.request"}
+
+    scope = {"type": "http", "method": "OPTIONS", "path": path, "raw_path": b"", "root_path": "", "query_string": b""}
+    asyncio.run(client.app({**scope, "headers": [(b"host", b"127.0.0.1:8000")]}, receive, send))
+    assert sent[0]["status"] in (307, 403, 404)
 
 
 @pytest.mark.parametrize("place", [4, 10**20])
