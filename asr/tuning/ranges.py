@@ -136,8 +136,10 @@ def _range(path: Path, name: str, value: Any, base: Config) -> Range:
         low, high = map(float, match.groups() if match else ())
     except ValueError:
         low = high = math.nan
+    if low > high:
+        raise ConfigError(f"{path}: {name[:80]}: {shown(value)}: the lower end of the range comes first")
     if not low < high or math.isinf(high - low):
-        way_out = "a list such as [128, 192, 256], or a range such as 0.001 to 0.01"
+        way_out = "a list such as [128, 192, 256] nor a range such as 0.001 to 0.01"
         raise ConfigError(f"{path}: {name[:80]}: {shown(value)} is neither {way_out}")
     section, _, key = name.partition(".")
     kind = type(getattr(base, section, None))

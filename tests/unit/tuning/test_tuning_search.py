@@ -307,7 +307,7 @@ def test_a_candidate_s_rate_is_the_mean_over_seeds() -> None:
         ("model: {hidden_size: [128]}", "two or more different values"),
         ("model: {dropout: [0, 0.0]}", "two or more different values"),
         ("model: {dropout: 0.3}", "neither a list such as"),
-        ("model: {dropout: 0.3 to 0.1}", "neither a list such as"),
+        ("model: {dropout: 0.3 to 0.1}", "'0.3 to 0.1': the lower end of the range comes first"),
         ("model: {dropout: a to b}", "neither a list such as"),
         ("model: {dropout: 0.0 to inf}", "neither a list such as"),
         ("model: {dropout: 0.0 to 2}", "model.dropout"),
