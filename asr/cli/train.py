@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -74,13 +75,43 @@ def pretrain(
     from asr.cli.console import progress
     from asr.cli.training_display import PretrainingDisplay
     from asr.errors import ExitStatus
+    from asr.training.pretrain import WITHOUT_EFFECT
 
-    settings = asr.load_config(config, _with_accelerator(overrides, accelerator))
+    given = _with_accelerator(overrides, accelerator)
+    _require_effect(given, WITHOUT_EFFECT)
+    settings = asr.load_config(config, given)
     with PretrainingDisplay(console, settings) as display:
         result = asr.pretrain(settings, data, out, resume=resume, on_report=display.show, progress=progress)
     display.finish(result)
     if result.stopped_by is not None:
         raise typer.Exit(ExitStatus.STOPPED)
+
+
+# Settings that training has no use for, by section.
+_WITHOUT_EFFECT = {
+    "rnnlm": "it trains no recurrent language model; asr lm rnn takes the settings of rnnlm",
+    "pretraining": "it trains with transcripts; asr pretrain takes the settings of pretraining",
+}
+
+
+def _require_effect(overrides: Sequence[str], without: Mapping[str, str]) -> None:
+    """Refuse a setting of --set that would change nothing.
+
+    Args:
+        overrides: such as `model.layers=4`.
+        without: why a setting has no effect, by its section or its dotted name.
+
+    Raises:
+        ConfigError: with the reason, and the setting to take if there is one.
+    """
+    from asr.errors import ConfigError
+    from asr.reading import shown
+
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        reason = without.get(key) or without.get(key.partition(".")[0])
+        if reason is not None:
+            raise ConfigError(f"--set {shown(override)}: has no effect here: {reason}")
 
 
 def _with_accelerator(overrides: list[str] | None, accelerator: str | None) -> list[str]:
@@ -130,10 +161,7 @@ def train(
     from asr.errors import ExitStatus
 
     given = _with_accelerator(overrides, accelerator)
-    if strange := [override for override in given if override.startswith("rnnlm.")]:
-        raise asr.ConfigError(
-            f"{strange[0]:.80}: asr train has no recurrent language model; asr lm rnn takes the settings of rnnlm"
-        )
+    _require_effect(given, _WITHOUT_EFFECT)
     if hours is not None:
         given.append(f"training.hours={hours}")
     settings = asr.load_config(config, given)
@@ -180,7 +208,9 @@ def distill(
     from asr.errors import ExitStatus
     from asr.sharing.names import model_folder
 
-    settings = asr.load_config(config or model_folder(models[0]) / CONFIG, _with_accelerator(overrides, accelerator))
+    given = _with_accelerator(overrides, accelerator)
+    _require_effect(given, _WITHOUT_EFFECT)
+    settings = asr.load_config(config or model_folder(models[0]) / CONFIG, given)
     with TrainingDisplay(console, settings) as display:
         result = asr.distill(
             models, data, out, config=settings, resume=resume, unlabelled=unlabelled or None, on_report=display.show

@@ -179,7 +179,7 @@ class TrainingDisplay:
         if start.damaged_checkpoint:
             line(f"damaged   {start.damaged_checkpoint}; the checkpoint before it is used")
         if start.resumed_at_epoch >= self._config.training.epochs:
-            line(f"finished  all {start.resumed_at_epoch} epochs were trained before")
+            line(f"finished  the run was trained before, {counted(start.resumed_at_epoch, 'epoch')}")
         elif start.resumed_at_step:
             line(f"resumed   after step {start.resumed_at_step}, in epoch {start.resumed_at_epoch + 1}")
         for utterance_id, reason in list(survey.skipped.items())[:10]:
@@ -311,7 +311,7 @@ class PretrainingDisplay:
         if start.damaged_checkpoint:
             line(f"damaged   {start.damaged_checkpoint}; the checkpoint before it is used")
         if start.resumed_at_epoch >= epochs:
-            line(f"finished  all {start.resumed_at_epoch} epochs were trained before")
+            line(f"finished  the run was trained before, {counted(start.resumed_at_epoch, 'epoch')}")
         elif start.resumed_at_step:
             line(f"resumed   after step {start.resumed_at_step}, in epoch {start.resumed_at_epoch + 1}")
         skipped = {**start.left_out, **survey.skipped}

@@ -49,9 +49,28 @@ from asr.training.trackers import Tracking, require_tracker
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 
+_OWN = ("epochs", "batch_s", "learning_rate")  # take the place of the settings of training with these names
+# Settings of training that pretraining fixes, and those that it has no use for.
+_FIXED: dict[str, Any] = {"schedule": "one-cycle", "bptt_frames": None, "hours": None, "freeze_steps": 0}
+_UNUSED = (
+    *("plateau_patience", "freeze", "encoder_learning_rate", "consistency_weight", "intermediate_weight"),
+    *("teacher_weight", "unlabelled_weight", "unlabelled_after", "unlabelled_patience"),
+)
+_TRAINING = WITHOUT_INFLUENCE["training"]
+assert isinstance(_TRAINING, set)
 # A run may be resumed with other settings of these.
-_WITHOUT_INFLUENCE = {**WITHOUT_INFLUENCE, "text": True}
-del _WITHOUT_INFLUENCE["pretraining"]
+_WITHOUT_INFLUENCE: dict[str, set[str] | bool] = {
+    **{section: keys for section, keys in WITHOUT_INFLUENCE.items() if section != "pretraining"},
+    "text": True,
+    "training": {*_TRAINING, *_OWN, *_FIXED, *_UNUSED},
+}
+# What a setting that is named would not do, by section or dotted name, for the message.
+WITHOUT_EFFECT = {f"training.{key}": f"asr pretrain takes pretraining.{key}" for key in _OWN} | {
+    **{f"training.{key}": "it is for training with transcripts" for key in (*_FIXED, *_UNUSED)},
+    "text": "no transcripts are read",
+    "decode": "no text is searched for",
+    "rnnlm": "it trains no recurrent language model; asr lm rnn takes the settings of rnnlm",
+}
 _DEV_DRAW = Draw(0, 0)  # the same spans of dev are hidden after each epoch of each run, so losses can be compared
 
 
@@ -156,13 +175,7 @@ def pretraining_config(config: Config) -> Config:
             f"features.encoder={config.features.encoder}: it is pretrained already, and asr pretrain is for log-mel; "
             "set features.encoder= to nothing, or train with transcripts"
         )
-    settings = config.pretraining
-    own: dict[str, Any] = {
-        "epochs": settings.epochs,
-        "batch_s": settings.batch_s,
-        "learning_rate": settings.learning_rate,
-    }
-    own |= {"schedule": "one-cycle", "bptt_frames": None, "hours": None, "freeze_steps": 0}
+    own = _FIXED | {name: getattr(config.pretraining, name) for name in _OWN}
     return config.model_copy(update={"training": config.training.model_copy(update=own)})
 
 

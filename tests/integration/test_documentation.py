@@ -34,6 +34,7 @@ from asr.reviewing.journal import State
 from asr.serving.app import Service
 from asr.serving.serve import named_models
 from asr.text.tokens import TokenTable
+from asr.training.pretrain import WITHOUT_EFFECT
 from asr.tuning.trials import Outcome
 from tests.unit.serving.running_server import running
 
@@ -46,9 +47,17 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMANDS = typer.main.get_command(app)
 TRAINS = {"pretrain", "train", "distill", "run", "--rounds"}
 # A small network and few epochs, for the commands that train; everything else is run as it is written.
-QUICKLY = [
-    part for item in (*TINY, *LEARNS_FAST, "training.epochs=2", "pretraining.epochs=2") for part in ("--set", item)
-]
+QUICKLY = [*TINY, *LEARNS_FAST, "training.epochs=2"]
+
+
+def quickly(command: str, page: Path) -> list[str]:
+    """Return the options with which a command of a page trains quickly."""
+    chosen = QUICKLY
+    if command == "pretrain":
+        chosen = [item for item in QUICKLY if item.partition("=")[0] not in WITHOUT_EFFECT] + ["pretraining.epochs=2"]
+    elif page.stem == "pretrained_encoder":  # stored features take no noise
+        chosen = [item.replace("noise_share=0.5", "noise_share=0") for item in QUICKLY]
+    return [part for item in chosen for part in ("--set", item)]
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -322,7 +331,4 @@ def test_the_blocks_of_a_page_run_one_after_another(
             exec(compile(text.replace("127.0.0.1:8000", aside.host), str(page), "exec"), names)
             continue
         for words in commands(text):
-            # Stored features take no noise.
-            quickly = [part.replace("noise_share=0.5", "noise_share=0") for part in QUICKLY]
-            chosen = quickly if page.stem == "pretrained_encoder" else QUICKLY
-            succeed(*words, *(chosen if TRAINS.intersection(words) else ()))
+            succeed(*words, *(quickly(words[0], page) if TRAINS.intersection(words) else ()))

@@ -23,20 +23,23 @@ from training_runs import assert_close, assert_same_run, log_without_times
 
 import asr
 from asr.bundle.files import PRETRAINED
+from asr.config import TrainingSettings
 from asr.corpus.manifest import load_manifest, make_cut, write_manifest
 from asr.errors import ConfigError, ModelError, TrainingError
 from asr.features.hidden_spans import HiddenSpans
 from asr.model.acoustic import AcousticModel
+from asr.search_config import PretrainingSettings
 from asr.settings_file import load_config
 from asr.text.tokens import TokenTable
 from asr.training import pretrain
-from asr.training.pretrain import pretraining_reports
+from asr.training.pretrain import WITHOUT_EFFECT, pretraining_reports
 from asr.training.pretraining_data import PretrainingEpoch, PretrainingStart, PretrainingStep
 from asr.training.reports import RunStart, RunStopped
 from asr.training.trainer import training_reports
 from asr.training.transfer import transfer_weights
 
-SETTINGS = [*TINY, "pretraining.epochs=3", "pretraining.batch_s=8", "pretraining.codebook_size=16"]
+TINY_NETWORK = [setting for setting in TINY if setting != "training.batch_s=8"]
+SETTINGS = [*TINY_NETWORK, "pretraining.epochs=3", "pretraining.batch_s=8", "pretraining.codebook_size=16"]
 ONE_WAY = ["model.bidirectional=false", "features.cmvn=global"]
 pytestmark = pytest.mark.usefixtures("one_thread")
 KINDS = pytest.mark.parametrize("kind", [[], ONE_WAY], ids=["masked", "autoregressive"])
@@ -135,6 +138,34 @@ def test_a_signal_finishes_the_step_and_the_run_is_resumed(tone_corpus: Path, tm
     assert_same_run(tmp_path / "whole", tmp_path / "out", PRETRAINED)
 
 
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("training.epochs=2", "asr pretrain takes pretraining.epochs"),
+        ("training.hours=0.1", "it is for training with transcripts"),
+        ("training.consistency_weight=0", "it is for training with transcripts"),
+        ("text.case=upper", "no transcripts are read"),
+    ],
+)
+def test_a_setting_that_pretraining_would_not_heed_is_refused_with_the_one_to_take(
+    call: Callable[..., tuple[int, str, str]], tone_corpus: Path, tmp_path: Path, override: str, reason: str
+) -> None:
+    status, _, err = call("pretrain", tone_corpus, "--out", tmp_path / "out", "--set", override)
+    assert status == 1
+    assert " ".join(err.split()).endswith(f"--set '{override}': has no effect here: {reason}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_each_setting_of_training_that_pretraining_does_not_refuse_changes_something_there() -> None:
+    heeded = set(TrainingSettings.model_fields) - {name.removeprefix("training.") for name in WITHOUT_EFFECT}
+    own = set(PretrainingSettings.model_fields) & set(TrainingSettings.model_fields)
+    assert not heeded & own
+    assert heeded == {
+        *("seed", "micro_batch_s", "loading_processes", "max_utterance_s", "warmup_share", "weight_decay", "clip_norm"),
+        *("checkpoint_every_s", "ema_decay", "precision", "accelerator", "tracker", "tracker_project"),
+    }
+
+
 @KINDS
 def test_two_processes_make_the_weights_of_one(tone_corpus: Path, tmp_path: Path, kind: list[str]) -> None:
     # Without dropout: its draws depend on how the batch is shared out.
@@ -203,7 +234,7 @@ def test_a_folder_of_recordings_is_cut_and_learnt_from(
     assert "; 1 utterance of dev\n" in shown
     assert f"asr train --init-from {tmp_path / 'out'} starts from it" in shown
     assert len(load_manifest(tmp_path / "out" / "utterances.jsonl.gz")) == 18
-    assert "all 1 epochs were trained before" in succeed(
+    assert "the run was trained before, 1 epoch\n" in succeed(
         "pretrain", tmp_path, "--out", tmp_path / "out", "--resume", *options
     )
 
@@ -258,8 +289,12 @@ def test_other_settings_other_data_and_other_folders_are_refused(tone_corpus: Pa
     run(SETTINGS, tone_corpus, out)
     with pytest.raises(ConfigError, match=r"pretraining\.mask_ms was 400, is 200"):
         run([*SETTINGS, "pretraining.mask_ms=200"], tone_corpus, out, resume=True)
+    with pytest.raises(ConfigError, match=r"\(pretraining\.epochs was 3, is 4\)"):
+        run([*SETTINGS, "pretraining.epochs=4"], tone_corpus, out, resume=True)
     with pytest.raises(ConfigError, match=r"data\.checksum"):
         run(SETTINGS, tone_corpus / "test.jsonl.gz", out, resume=True)
+    (same,) = run([*SETTINGS, "training.epochs=9", "training.hours=1"], tone_corpus, out, resume=True)
+    assert same.resumed_at_epoch == 3
     (finished,) = run([*SETTINGS, "text.case=upper", "decode.lm_weight=0.1"], tone_corpus, out, resume=True)
     assert finished.resumed_at_epoch == 3
     with pytest.raises(ConfigError, match="cannot resume with other settings"):
