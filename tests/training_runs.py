@@ -25,8 +25,8 @@ def assert_same_run(expected: Path, actual: Path, kept: str = "model.safetensors
 def assert_close(expected: Path, actual: Path) -> None:
     """Compare the last weights of two runs that sum in another order.
 
-    They may differ by a tenth of what a step of Adam moves a weight at a learning rate of 1e-3. Where a gradient is near
-    0, Adam makes its rounding large; an AMD EPYC (Zen 3) differs by 1.3e-5.
+    They may differ by a tenth of what a step of Adam moves a weight at a learning rate of 1e-3. Adam makes the rounding
+    of a gradient near 0 large; an AMD EPYC (Zen 3) differs by 1.3e-5.
     """
     wanted, found = load_file(expected / LAST), load_file(actual / LAST)
     assert wanted.keys() == found.keys()
