@@ -192,7 +192,9 @@ def read_facts(path: Path) -> dict[str, Any]:
     return _read(path)[1].facts.model_dump()
 
 
-def require_same(checkpoint: Path, wanted: dict[str, Any], defaults: Mapping[str, Mapping[str, Any]]) -> None:
+def require_same(
+    checkpoint: Path, wanted: dict[str, Any], defaults: Mapping[str, Mapping[str, Any]], *, or_else: str = ""
+) -> None:
     """Refuse to resume a run with other settings or another token table; the message names what differs.
 
     Args:
@@ -200,6 +202,7 @@ def require_same(checkpoint: Path, wanted: dict[str, Any], defaults: Mapping[str
         wanted: the run's facts as they are now; `settings` holds sections of values.
         defaults: the values of settings that did not exist when the checkpoint was written. Those without a default
             are not compared.
+        or_else: another way out, for the message.
 
     Raises:
         ConfigError: something differs.
@@ -217,8 +220,8 @@ def require_same(checkpoint: Path, wanted: dict[str, Any], defaults: Mapping[str
         differing.append("the tokens of the training text")
     if differing:
         raise ConfigError(
-            f"{checkpoint}: cannot resume with other settings or data ({'; '.join(differing)}); choose another --out "
-            f"(--init-from {checkpoint.parent.parent} starts from its weights)"
+            f"{checkpoint}: cannot resume with other settings or data ({'; '.join(differing)}); choose another --out"
+            f"{or_else}"
         )
 
 

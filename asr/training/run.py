@@ -179,7 +179,8 @@ def start_run(
     facts = {"settings": settings_of_run | {"data": data}, "tokens": list(tokens.symbols) if tokens else []}
     state = RunState()
     if resume_from:
-        require_same(resume_from, facts, Config().model_dump(mode="json"))
+        or_else = f" (asr train --init-from {resume_from.parent.parent} starts from its weights)"
+        require_same(resume_from, facts, Config().model_dump(mode="json"), or_else=or_else)
         state = load_checkpoint(resume_from, {"model": model, "average": average.model}, optimizer)
     # All have read the checkpoint before one writes the next.
     place = torch.tensor([state.step, state.epoch, state.batch], device=fabric.device)

@@ -145,7 +145,9 @@ def training_reports(
     With `teachers` the network learns their posteriors too; a ModelError says why they cannot teach it.
     """
     if (out / WEIGHTS).exists() and not (out / CHECKPOINTS).exists():
-        raise TrainingError(f"{out}: holds a finished model; choose another --out (--init-from {out} starts from it)")
+        raise TrainingError(
+            f"{out}: holds a finished model; choose another --out (asr train --init-from {out} starts from it)"
+        )
     if not (out / CHECKPOINTS).exists():
         _refuse_foreign_files(out)
     if with_dev and config.training.schedule == "plateau":

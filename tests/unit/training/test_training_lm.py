@@ -101,7 +101,7 @@ def test_a_run_stopped_in_mid_epoch_and_resumed_ends_as_if_it_had_not_been(tmp_p
 
     with pytest.raises(TrainingError, match="--resume"):
         run(TINY, tmp_path / "whole")
-    with pytest.raises(ConfigError, match=r"rnnlm\.hidden_size was 16, is 32"):
+    with pytest.raises(ConfigError, match=r"rnnlm\.hidden_size was 16, is 32\); choose another --out$"):
         run(TINY.model_copy(update={"hidden_size": 32}), tmp_path / "whole", resume=True)
     with pytest.raises(ConfigError, match=r"text\.sentences was 100, is 99"):
         run(TINY, tmp_path / "whole", 99, resume=True)
