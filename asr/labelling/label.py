@@ -12,7 +12,7 @@ from lhotse import SupervisionSegment
 from lhotse.cut import MixedCut
 from lhotse.utils import fastcopy
 
-from asr.corpus.manifest import write_manifest
+from asr.corpus.manifest import read_manifest, write_manifest
 from asr.corpus.untranscribed import AnyPath
 from asr.errors import ConfigError, ManifestError
 from asr.labelling.guess import Guess, Guesser, untranscribed_cuts
@@ -106,13 +106,14 @@ def label(
     Raises:
         AudioError: no recording can be used, or an utterance of a manifest cannot be read.
         ConfigError: `wer` is not above 0.
-        ManifestError: a manifest is missing, malformed or packed.
+        ManifestError: a manifest is missing, malformed or packed, or `out` has a train.jsonl.gz of somebody else.
         ModelError: the model folder cannot be used, or nothing is known of its errors and there is no `dev`.
         ScoringError: nothing was recognised in `dev`.
     """
     if not wer > 0:
         raise ConfigError(f"wer={wer!r}: the wanted word error rate is a share above 0, e.g. 0.05 for 5 %")
     folder = Path(out)
+    _require_own(folder / KEPT)
     guesser = Guesser.load(model, dev, accelerator, progress)
     cuts, left_out = untranscribed_cuts(data, folder, progress)
     guesses = guesser.guess(cuts, progress)
@@ -173,6 +174,14 @@ def labelled_cut(guess: Guess) -> Cut:
         },
     )
     return fastcopy(cut, supervisions=[supervision])
+
+
+def _require_own(manifest: Path) -> None:
+    """Refuse to replace transcripts that were not written by an earlier call."""
+    if manifest.exists():
+        first = next(iter(read_manifest(manifest)))
+        if not first.supervisions or "expected_wer" not in (first.supervisions[0].custom or {}):
+            raise ManifestError(f"{manifest}: has transcripts that asr label did not write; choose another --out")
 
 
 def _write(cuts: Iterable[Cut], path: Path, count: int) -> Path | None:

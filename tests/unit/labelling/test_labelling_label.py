@@ -148,6 +148,15 @@ def test_if_nothing_is_good_enough_nothing_is_kept_and_it_says_so(
     assert len(list(read_manifest(out / "rest.jsonl.gz"))) == 12
 
 
+def test_transcripts_of_somebody_else_are_not_replaced(model: Path, tone_corpus: Path, tmp_path: Path) -> None:
+    for manifest in tone_corpus.glob("*.jsonl.gz"):
+        shutil.copy(manifest, tmp_path)
+    before = (tmp_path / "train.jsonl.gz").read_bytes()
+    with pytest.raises(asr.ManifestError, match=r"train\.jsonl\.gz: has transcripts that asr label did not write"):
+        asr.label(model, tone_corpus / "test.jsonl.gz", tmp_path, wer=9.0, dev=tone_corpus / "dev.jsonl.gz")
+    assert (tmp_path / "train.jsonl.gz").read_bytes() == before
+
+
 def test_a_model_of_whose_errors_nothing_is_known_is_refused(model: Path, tone_corpus: Path, tmp_path: Path) -> None:
     stranger = shutil.copytree(model, tmp_path / "stranger")
     (stranger / "expected_errors.json").unlink(missing_ok=True)
