@@ -279,7 +279,7 @@ def require_path(path: str | os.PathLike[str]) -> None:
     """
     name = os.fspath(path)
     if "\0" in name:
-        raise ManifestError(f"{name!r:.80} cannot be the path of a file")
+        raise ManifestError(f"{name!r} cannot be the path of a file")
     try:
         name.encode()
     except UnicodeEncodeError:

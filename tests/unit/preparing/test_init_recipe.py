@@ -324,7 +324,7 @@ def test_the_command_shows_a_table_of_80_columns_and_what_to_type_next(tmp_path,
     assert out.splitlines()[-3:] == ["written  conf/mine.yaml", "written  recipes/mine", "next     asr run mine"]
     status, _, err = call("init", "mine", "--data", "data/mine")
     assert status == 2
-    assert "conf/mine.yaml exists" in " ".join(err.replace("│", "").split())
+    assert "recipes/mine exists" in " ".join(err.replace("│", "").split())
     out = succeed("init", "mine", "--data", "data/mine", "--home", "else where")
     assert out.splitlines()[-1] == "next     asr run mine --home 'else where'"
 
