@@ -78,7 +78,7 @@ def pretrain(
     from asr.training.pretrain import WITHOUT_EFFECT
 
     given = _with_accelerator(overrides, accelerator)
-    _require_effect(given, WITHOUT_EFFECT)
+    _require_effect(given, WITHOUT_EFFECT | _NO_RNNLM)
     settings = asr.load_config(config, given)
     with PretrainingDisplay(console, settings) as display:
         result = asr.pretrain(settings, data, out, resume=resume, on_report=display.show, progress=progress)
@@ -88,8 +88,9 @@ def pretrain(
 
 
 # Settings that training has no use for, by section.
+_NO_RNNLM = {"rnnlm": "it trains no recurrent language model; asr lm rnn takes the settings of rnnlm"}
 _WITHOUT_EFFECT = {
-    "rnnlm": "it trains no recurrent language model; asr lm rnn takes the settings of rnnlm",
+    **_NO_RNNLM,
     "pretraining": "it trains with transcripts; asr pretrain takes the settings of pretraining",
 }
 

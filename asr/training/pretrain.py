@@ -69,7 +69,6 @@ WITHOUT_EFFECT = {f"training.{key}": f"asr pretrain takes pretraining.{key}" for
     **{f"training.{key}": "it is for training with transcripts" for key in (*_FIXED, *_UNUSED)},
     "text": "no transcripts are read",
     "decode": "no text is searched for",
-    "rnnlm": "it trains no recurrent language model; asr lm rnn takes the settings of rnnlm",
 }
 _DEV_DRAW = Draw(0, 0)  # the same spans of dev are hidden after each epoch of each run, so losses can be compared
 
