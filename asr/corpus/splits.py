@@ -57,7 +57,7 @@ def write_manifests(manifests: Mapping[Path, Iterable[Cut]]) -> list[Path]:
     with ExitStack() as together:  # which renames the last one first
         for path, cuts in manifests.items():
             rest = distinct(cuts, path)
-            for first in rest:
+            if (first := next(rest, None)) is not None:
                 temporary = together.enter_context(atomic_path(path))
                 write_manifest(chain([first], rest), temporary)
                 written.append(path)

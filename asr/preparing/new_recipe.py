@@ -171,13 +171,12 @@ def _check_name(name: str) -> None:
         )
 
 
-def _check_free(name: str, *paths: Path) -> None:
-    for path in paths:
-        if os.path.lexists(path):
-            raise RecipeError(
-                f"{path} exists and is not replaced; choose another name than {name!r}, or move it and "
-                "run the command again"
-            )
+def _check_free(name: str, path: Path) -> None:
+    if os.path.lexists(path):
+        raise RecipeError(
+            f"{path} exists and is not replaced; choose another name than {name!r}, or move it and "
+            "run the command again"
+        )
 
 
 def _head(name: str) -> str:
